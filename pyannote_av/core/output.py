@@ -1,0 +1,137 @@
+"""What a pipeline answers: turns, voiceprints, faces, and an account of how they were found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from pyannote.audio.pipelines.speaker_diarization import DiarizeOutput
+
+if TYPE_CHECKING:
+    from pyannote.core import Annotation
+
+    from pyannote_av.core.tracks import FaceTracks
+
+
+@dataclass
+class Report:
+    """How a result came about.
+
+    Attributes
+    ----------
+    video_used : bool
+        Whether the picture changed, or confirmed, anything in the result.
+    reasons : list of str
+        Why the picture was or was not used, in sentences.
+    problems : list of str
+        Damage and oddities found in the file.
+    components : dict
+        Which detector, scorer, embedder and audio pipeline were at work.
+    numbers : dict
+        Figures behind the decisions (face coverage, A/V offset, ...), see ``late_fusion``.
+    ignored_regions : list of dict
+        Stretches where the audio-only turns stand, with the reason: ``start``, ``end``, ``reason``.
+    changes : list of str
+        What fusion did to the audio-only result (splits, merges, relabelled seconds).
+    seconds : dict
+        Wall-clock seconds per stage.
+    duration : float
+        Of the file, in seconds.
+    """
+
+    video_used: bool = False
+    reasons: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    components: dict[str, str] = field(default_factory=dict)
+    numbers: dict[str, float] = field(default_factory=dict)
+    ignored_regions: list[dict[str, Any]] = field(default_factory=list)
+    changes: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    duration: float = 0.0
+
+    @property
+    def real_time_factor(self) -> float:
+        """Seconds of work per second of file."""
+        return sum(self.seconds.values()) / self.duration if self.duration else float("nan")
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Add the time spent inside the ``with`` block to stage `name`."""
+        start = perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + perf_counter() - start
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON-serialisable containers."""
+        content = asdict(self)
+        content["numbers"] = {k: round(float(v), 4) for k, v in self.numbers.items()}
+        content["seconds"] = {k: round(v, 3) for k, v in self.seconds.items()}
+        content["duration"] = round(self.duration, 3)
+        if self.duration:
+            content["real_time_factor"] = round(self.real_time_factor, 4)
+        return content
+
+    def __str__(self) -> str:
+        lines = [f"video used: {'yes' if self.video_used else 'no'}"]
+        lines += [f"  {reason}" for reason in self.reasons]
+        lines += [f"  change: {change}" for change in self.changes]
+        lines += [
+            f"  audio only from {r['start']:.2f} s to {r['end']:.2f} s: {r['reason']}"
+            for r in self.ignored_regions
+        ]
+        lines += [f"problem: {problem}" for problem in self.problems]
+        lines += [f"{name}: {value}" for name, value in self.components.items()]
+        lines += [f"{name}: {value:.3g}" for name, value in self.numbers.items()]
+        stages = ", ".join(f"{name} {value:.1f}" for name, value in self.seconds.items())
+        if self.duration:
+            lines.append(f"seconds: {stages} (real-time factor {self.real_time_factor:.2f})")
+        return "\n".join(lines)
+
+
+@dataclass
+class AVDiarizeOutput(DiarizeOutput):
+    """pyannote's diarization output, with faces and a report.
+
+    Attributes
+    ----------
+    speaker_diarization, exclusive_speaker_diarization : Annotation
+        With and without overlapping turns.
+    speaker_embeddings : (num_speakers, dimension) array or None
+        In the order of ``speaker_diarization.labels()``; NaN rows for speakers without a voiceprint.
+    face_tracks : FaceTracks or None
+        Who is where in the picture, labelled with the same speakers.
+    report : Report or None
+    audio_only : Annotation or None
+        The diarization without the picture.
+    provenance : dict of (segment, track) to dict
+        Per turn of ``speaker_diarization``: ``confidence`` in [0, 1], or None where the evidence
+        is that of the audio pipeline alone, and ``modality`` (``"audio"``, ``"video"`` or
+        ``"audio+video"``) that decided who it is.
+    """
+
+    face_tracks: FaceTracks | None = None
+    report: Report | None = None
+    audio_only: Annotation | None = None
+    provenance: dict[tuple, dict[str, Any]] = field(default_factory=dict)
+
+    def serialize(self) -> dict[str, Any]:
+        """As plain JSON-serialisable containers, a superset of pyannote's."""
+        content = {"uri": self.speaker_diarization.uri, **super().serialize()}
+        content["speakers"] = self.speaker_diarization.labels()
+        turns = self.speaker_diarization.itertracks(yield_label=True)
+        for entry, (segment, track, _) in zip(content["diarization"], turns, strict=True):
+            entry.update(self.provenance.get((segment, track), {}))
+        if self.face_tracks is not None:
+            content["face_tracks"] = self.face_tracks.to_dict()
+        if self.report is not None:
+            content["report"] = self.report.to_dict()
+        return content
+
+    def _repr_png_(self) -> bytes | None:
+        """In a notebook: the turns, drawn by pyannote.core."""
+        return self.speaker_diarization._repr_png_()

@@ -1,0 +1,140 @@
+"""``Pipeline.from_pretrained``: shipped names, folders, YAML files and hub identifiers, safely."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pyannote.audio import Pipeline as _Pipeline
+from pyannote.audio.core.pipeline import expand_subfolders
+
+from pyannote_av.core.hub import resolve
+from pyannote_av.core.model import Model, check_trusted
+
+_SHIPPED = Path(__file__).resolve().parent.parent / "pretrained"
+
+#: the best of the shipped pipelines, used where none is named
+DEFAULT = "late_fusion"
+
+# what pyannote.audio pipelines call the arguments that take a model
+_MODEL_ARGUMENTS = ("segmentation", "embedding")
+
+
+def shipped() -> list[str]:
+    """Names of the pipelines that come with the package."""
+    return sorted(config.parent.name for config in _SHIPPED.glob("*/config.yaml"))
+
+
+class Pipeline(_Pipeline):
+    """Entry point ``Pipeline.from_pretrained``: pyannote's, plus shipped names and safe loading."""
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls,
+        checkpoint: str | Path | dict = DEFAULT,
+        revision: str | None = None,
+        hparams_file: str | Path | None = None,
+        subfolder: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: Path | str | None = None,
+        trust: bool = False,
+    ) -> _Pipeline:
+        """Load a pretrained pipeline.
+
+        Parameters
+        ----------
+        checkpoint : str, Path or dict, optional
+            The name of a shipped pipeline (see :func:`shipped`), a folder with a ``config.yaml``,
+            such a file, the identifier of a pipeline on the Hugging Face hub, or the content of
+            a config file. Defaults to the best shipped pipeline.
+        revision, hparams_file, subfolder, token, cache_dir : optional
+            As in ``pyannote.audio.Pipeline.from_pretrained``.
+        trust : bool, optional
+            Build any class the configuration names and unpickle any checkpoint it points at. Off
+            by default: classes come from pyannote and this package, checkpoints are read as
+            plain weights.
+
+        Returns
+        -------
+        pipeline : pyannote.audio.Pipeline
+
+        Raises
+        ------
+        FileNotFoundError
+            When `checkpoint` is no shipped name, no path and cannot be a hub identifier.
+        ConnectionError
+            When it is a hub identifier and the hub is out of reach.
+        UntrustedError
+            When loading it would execute code that is not trusted.
+        """
+        if isinstance(checkpoint, dict):
+            config, folder, origin = deepcopy(checkpoint), Path.cwd(), "the configuration"
+        else:
+            path = _locate(checkpoint, revision, token, cache_dir)
+            if subfolder:
+                path = path / subfolder
+            config_yml = path / "config.yaml" if path.is_dir() else path
+            if not config_yml.is_file():
+                raise FileNotFoundError(f"no config.yaml in {path}: it is not a pipeline folder")
+            config, folder, origin = _read(config_yml), config_yml.parent, str(config_yml)
+
+        expand_subfolders(config, str(folder), token=token, cache_dir=cache_dir)
+        if not trust:
+            _make_safe(config, origin, token, cache_dir)
+        return _Pipeline.from_pretrained(
+            config, hparams_file=hparams_file, token=token, cache_dir=cache_dir
+        )
+
+
+def _locate(checkpoint, revision, token, cache_dir) -> Path:
+    name = str(checkpoint)
+    if isinstance(checkpoint, str) and not Path(name).exists() and "/" not in name:
+        if (_SHIPPED / name / "config.yaml").is_file():
+            return _SHIPPED / name
+        if not Path(name).suffix:
+            raise FileNotFoundError(
+                f"no shipped pipeline and no path is called {name!r}; "
+                f"shipped: {', '.join(shipped())}"
+            )
+    elif isinstance(checkpoint, str) and name in shipped():
+        return _SHIPPED / name  # a folder of the same name in the working directory does not win
+    return resolve(checkpoint, revision=revision, token=token, cache_dir=cache_dir)
+
+
+def _read(config_yml: Path) -> dict[str, Any]:
+    with open(config_yml, encoding="utf-8") as file:
+        try:
+            config = yaml.safe_load(file)
+        except yaml.YAMLError as error:
+            raise ValueError(f"{config_yml} is not valid YAML: {error}") from error
+    if not isinstance(config, dict) or "name" not in (config.get("pipeline") or {}):
+        raise ValueError(f"{config_yml} does not describe a pipeline: no pipeline: name:")
+    return config
+
+
+def _make_safe(config: dict[str, Any], origin: str, token, cache_dir) -> None:
+    """Check the classes a configuration names; load its models before pyannote unpickles them."""
+    name = config["pipeline"]["name"]
+    check_trusted(name if "." in name else f"pyannote.pipeline.blocks.{name}", origin)
+    for preprocessor in (config.get("preprocessors") or {}).values():
+        if isinstance(preprocessor, dict):
+            check_trusted(preprocessor["name"], origin)
+
+    if name.startswith("pyannote_av."):
+        return  # our own classes load every model safely themselves
+    params = config["pipeline"].get("params") or {}
+    for argument in _MODEL_ARGUMENTS:
+        value = params.get(argument)
+        if isinstance(value, dict) and "checkpoint" in value:
+            path = resolve(
+                value["checkpoint"],
+                revision=value.get("revision"),
+                token=token,
+                cache_dir=cache_dir,
+            )
+            params[argument] = Model.from_pretrained(path / (value.get("subfolder") or ""))
+        elif isinstance(value, str):
+            path = resolve(value, token=token, cache_dir=cache_dir)
+            params[argument] = Model.from_pretrained(path)

