@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from pyannote.audio import Pipeline as _Pipeline
 from pyannote.audio.core.pipeline import expand_subfolders
@@ -138,3 +140,55 @@ def _make_safe(config: dict[str, Any], origin: str, token, cache_dir) -> None:
         elif isinstance(value, str):
             path = resolve(value, token=token, cache_dir=cache_dir)
             params[argument] = Model.from_pretrained(path)
+
+
+class MediaMixin:
+    """Lets any pyannote.audio pipeline take media files: decoded once, on the container clock.
+
+    ``prepare_one`` is where pyannote prepares a file; what it adds stays in the caller's mapping,
+    so that hyper-parameter optimization decodes every file once.
+    """
+
+    def prepare_one(self, file: Any, preload: bool = False) -> Mapping:
+        """Decode the audio of a file into memory.
+
+        Parameters
+        ----------
+        file : str, Path or mapping
+            See :meth:`pyannote_av.Video.validate_file`.
+        preload : bool, optional
+            Has no effect: audio is always decoded once, into memory.
+
+        Returns
+        -------
+        file : mapping
+            With ``waveform`` (1, num_samples), ``sample_rate`` and ``problems`` (list of str)
+            added. A file without audio gets silence and ``has_audio=False``.
+        """
+        from pyannote_av.core.io import SAMPLE_RATE, Video
+
+        video = Video()
+        known = video.validate_file(file)
+        if not isinstance(file, Mapping):
+            file = known
+        elif "uri" not in file:
+            file["uri"] = known["uri"]
+        if "problems" not in file:
+            problems: list[str] = []
+            if "waveform" in known or "audio" in known or video.probe(file).audio:
+                file["waveform"] = video.waveform(file, problems)
+            else:
+                num_samples = round(video.get_duration(file) * SAMPLE_RATE)
+                file["waveform"] = torch.zeros(1, num_samples)
+                file["has_audio"] = False
+            file["sample_rate"] = SAMPLE_RATE
+            file["problems"] = problems
+        return super().prepare_one(file, preload=False)
+
+    def __call__(self, file: Any, preload: bool = False, **kwargs: Any) -> Any:
+        """Process one file, or a list of files; see ``apply`` for keyword arguments."""
+        if isinstance(file, Mapping):
+            # pyannote passes these twice when it optimizes: once from the file, once by keyword
+            given = file.get("pipeline_kwargs", {}) if "pipeline_kwargs" in file else {}
+            kwargs = {name: value for name, value in kwargs.items() if name not in given}
+        return super().__call__(file, preload=preload, **kwargs)

@@ -1,0 +1,150 @@
+"""Decoding one stream of a file that may be damaged: going on, and saying what is missing"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pyannote_av.core.media import AudioStream, MediaInfo, VideoStream
+
+if TYPE_CHECKING:
+    import av
+
+PATIENCE = 100
+"""Read errors in a row after which the rest of a file is given up"""
+
+JUMP = 10.0
+"""Timestamps that leap ahead by more than this, beyond the end of the file, are not believed (s)"""
+
+SHORT = 0.25
+"""A stream that ends earlier than declared by more than this is reported (s)"""
+
+
+@dataclass
+class Damage:
+    """What went wrong while decoding a stream
+
+    Parameters
+    ----------
+    errors : int
+        Packets that could not be read or decoded, and pictures that decoded with errors.
+    misplaced : int
+        Frames left out because their timestamps run backwards or far beyond the end.
+    missing : float
+        Sum of the gaps between frames (seconds).
+    first : float, optional
+        Time around which trouble began.
+    end : float, optional
+        End of what decoded so far, None while nothing did.
+    start : float
+        Where decoding began.
+    """
+
+    errors: int = 0
+    misplaced: int = 0
+    missing: float = 0.0
+    first: float | None = None
+    end: float | None = None
+    start: float = 0.0
+
+    def error(self) -> None:
+        self.errors += 1
+        self._begin()
+
+    def misplace(self) -> None:
+        self.misplaced += 1
+        self._begin()
+
+    def accepts(self, time: float, limit: float) -> bool:
+        """Whether a time is believable after what came before; counts it as misplaced if not
+
+        `limit` is the declared end of the file (seconds).
+        """
+        if time > limit + JUMP and time > (self.end or 0.0) + JUMP:
+            self.misplace()
+            return False
+        return True
+
+    def advance(self, time: float, end: float, tolerance: float) -> None:
+        """Note a decoded frame; a gap longer than `tolerance` before it is missing (s)"""
+        if self.end is not None and time - self.end > tolerance:
+            self.missing += time - self.end
+            self._begin()
+        self.end = end
+
+    def _begin(self) -> None:
+        if self.first is None:
+            self.first = self.start if self.end is None else self.end
+
+    def describe(self, kind: str, info: MediaInfo, stream: VideoStream | AudioStream) -> list[str]:
+        """Sentences about what is missing, after a pass to the end of the stream
+
+        Parameters
+        ----------
+        kind : {"video", "audio"}
+        """
+        sentences = []
+        name = f"{kind} stream of {info.path}"
+        since = f"from about {self.first or 0.0:.2f} s on"
+        declared = info.duration if stream.duration is None else stream.start + stream.duration
+        if isinstance(stream, VideoStream) and stream.constant_rate and stream.num_frames:
+            # ffmpeg corrects the duration of a cut AVI
+            declared = max(declared, stream.num_frames / stream.frame_rate)
+        if self.end is not None and self.end < declared - SHORT:
+            sentences.append(
+                f"{name} stops at {self.end:.2f} s of {declared:.2f} s: the file is cut short or "
+                "damaged; what could be decoded is used"
+            )
+        if self.errors:
+            sentences.append(
+                f"{name} is damaged ({self.errors} decoding errors {since}); what could be "
+                "decoded is used"
+            )
+        if self.missing > SHORT:
+            filled = "silence" if kind == "audio" else "the picture before"
+            sentences.append(
+                f"{name} has gaps of {self.missing:.2f} s in all, {since}, filled with {filled}"
+            )
+        if self.misplaced:
+            sentences.append(
+                f"{name} has inconsistent timestamps {since} (frames left out: {self.misplaced})"
+            )
+        return sentences
+
+
+def decode(
+    container: av.container.InputContainer, stream: av.stream.Stream, damage: Damage
+) -> Iterator[av.frame.Frame]:
+    """Frames of a stream in decoding order; errors are counted and skipped, never raised"""
+    import av
+
+    failures = 0
+    while failures < PATIENCE:
+        try:
+            for packet in container.demux(stream):
+                failures = 0
+                try:
+                    frames = packet.decode()
+                except av.error.EOFError:
+                    return
+                except av.error.FFmpegError:
+                    damage.error()
+                    continue
+                yield from frames
+            return
+        except av.error.EOFError:
+            break
+        except (av.error.FFmpegError, IndexError):
+            # reading goes on behind the bad place; PyAV's IndexError is a packet of a stream that
+            # was not there at the beginning (MPEG-TS)
+            failures += 1
+            damage.error()
+    # the decoder still holds the last frames
+    try:
+        frames = stream.codec_context.decode(None)
+    except av.error.FFmpegError:
+        return
+    for frame in frames:
+        frame.time_base = stream.time_base  # PyAV sets it with a packet only
+        yield frame

@@ -1,0 +1,258 @@
+"""
+# Video IO
+
+The twin of `pyannote.audio.core.io.Audio`: pictures and sound of one file on one time line.
+
+Time is the container clock: 0 is the earliest timestamp of the file, and everything is placed by
+its timestamps, never by counting. Pictures come on a regular grid (25 Hz unless told otherwise),
+sound as one mono waveform (16 kHz) whose sample 0 is time 0.
+
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from pyannote_av.core.files import MediaError, VideoFile, validate_file
+from pyannote_av.core.media import AudioStream, MediaInfo, VideoStream, probe, report
+from pyannote_av.core.pictures import Frame, Picture, on_grid
+from pyannote_av.core.sound import decode_sound
+from pyannote_av.core.sources import open_source
+
+if TYPE_CHECKING:
+    from pyannote.core import Segment
+    from torch import Tensor
+
+__all__ = [
+    "FRAME_RATE",
+    "SAMPLE_RATE",
+    "AudioStream",
+    "Frame",
+    "MediaError",
+    "MediaInfo",
+    "Video",
+    "VideoFile",
+    "VideoStream",
+]
+
+FRAME_RATE = 25.0
+"""Grid steps per second"""
+
+SAMPLE_RATE = 16000
+"""Samples per second"""
+
+
+class Video:
+    """Video IO
+
+    Parameters
+    ----------
+    frame_rate : float, optional
+        Steps per second of the grid pictures are put on. Defaults to 25.
+    sample_rate : int, optional
+        Target sampling rate. Defaults to 16000.
+    backend : {"auto", "pyav", "decord"}, optional
+        What decodes the pictures. "auto" is PyAV: it reads every file, whole or damaged, and decord
+        gains no speed on CPU. "decord" is used for files of constant rate whose header declares
+        how many pictures they hold; others are read with PyAV all the same and a warning is logged.
+
+    Usage
+    -----
+    >>> video = Video()
+    >>> waveform = video.waveform("movie.mp4")  # (1, num_samples) at 16 kHz
+    >>> for frame in video.frames("movie.mp4", start=10.0, end=20.0):
+    ...     frame.time, frame.image  # seconds, (height, width, 3) uint8 RGB
+    """
+
+    def __init__(
+        self,
+        frame_rate: float = FRAME_RATE,
+        sample_rate: int = SAMPLE_RATE,
+        backend: Literal["auto", "pyav", "decord"] = "auto",
+    ):
+        if backend not in ("auto", "pyav", "decord"):
+            raise ValueError(f"backend must be 'auto', 'pyav' or 'decord', not {backend!r}")
+        if frame_rate <= 0 or sample_rate <= 0:
+            raise ValueError("frame_rate and sample_rate must be positive")
+        self.frame_rate = frame_rate
+        self.sample_rate = sample_rate
+        self.backend = backend
+
+    validate_file = staticmethod(validate_file)
+
+    def probe(self, file: VideoFile) -> MediaInfo:
+        """Streams, start times, rotation, rates and duration of the video, or else audio file
+
+        Raises
+        ------
+        MediaError
+            If the file cannot be opened, or is in memory only.
+        """
+        file = self.validate_file(file)
+        if "video" not in file and "audio" not in file:
+            raise MediaError(f"{file['uri']} is in memory: there is no file to probe")
+        return probe(file.get("video", file.get("audio")))
+
+    def get_duration(self, file: VideoFile) -> float:
+        """Duration in seconds: the end of what ends last, pictures or sound"""
+        file = self.validate_file(file)
+        ends = []
+        if "frames" in file:
+            last = self._in_memory(file)[-1]
+            ends.append(last.time + last.duration)
+        elif "video" in file:
+            ends.append(probe(file["video"]).duration)
+        if "waveform" in file:
+            ends.append(file["waveform"].shape[1] / file["sample_rate"])
+        elif "audio" in file:
+            ends.append(probe(file["audio"]).duration)
+        return max(ends)
+
+    def waveform(self, file: VideoFile, problems: list[str] | None = None) -> Tensor:
+        """Sound of the whole file, decoded once
+
+        Parameters
+        ----------
+        file : VideoFile
+        problems : list of str, optional
+            Receives sentences about what is missing or damaged. Defaults to warnings.
+
+        Returns
+        -------
+        waveform : (1, num_samples) float32 Tensor
+            Average of all channels; sample 0 is time 0. Sound that starts late is preceded by
+            zeros, gaps are filled with zeros. It ends where the sound ends.
+
+        Raises
+        ------
+        MediaError
+            If there is no audio stream or nothing of it can be decoded.
+        """
+        import torch
+
+        file = self.validate_file(file)
+        if "waveform" in file:
+            from torchaudio.functional import resample
+
+            waveform = file["waveform"].to(torch.float32).mean(dim=0, keepdim=True)
+            return resample(waveform, file["sample_rate"], self.sample_rate)
+
+        path = file.get("audio", file.get("video"))
+        info = probe(path) if path else None
+        if info is None or not info.audio:
+            raise MediaError(f"file {path or file['uri']} has no audio stream")
+        stream, *others = info.audio
+        if others:
+            report(
+                problems,
+                f"{path} has {len(info.audio)} audio tracks: the default one (stream "
+                f"{stream.index}) is used",
+            )
+        samples, sentences = decode_sound(info, stream, self.sample_rate)
+        for sentence in sentences:
+            report(problems, sentence)
+        return torch.from_numpy(samples)[None]
+
+    def frames(
+        self,
+        file: VideoFile,
+        start: float = 0.0,
+        end: float | None = None,
+        problems: list[str] | None = None,
+    ) -> Iterator[Frame]:
+        """Pictures on the grid, decoded as they are asked for
+
+        Grid step k, at `k / frame_rate` seconds, shows the last picture before the middle between
+        it and the next step. Nothing is yielded before the first picture or after the last one.
+
+        Parameters
+        ----------
+        file : VideoFile
+        start, end : float, optional
+            Yield steps with `start <= time < end` only (seconds). Frames are the same, bit for bit,
+            as in a pass over the whole file.
+        problems : list of str, optional
+            Receives sentences about what is missing or damaged, once the end of the file is
+            reached. Defaults to warnings.
+
+        Yields
+        ------
+        frame : Frame
+
+        Raises
+        ------
+        MediaError
+            If there is no video stream or nothing of it can be decoded.
+        """
+        # validated here and not at the first step of the generator
+        file = self.validate_file(file)
+        first = self._first_step(start)
+        last = None if end is None else self._first_step(end)
+        if "frames" in file:
+            return on_grid(self._in_memory(file), self.frame_rate, first, last)
+        info = probe(file["video"]) if "video" in file else None
+        if info is None or info.video is None:
+            where = file.get("video", file["uri"])
+            raise MediaError(f"file {where} has no video stream")
+        return self._decode(info, first, last, problems)
+
+    def crop(self, file: VideoFile, segment: Segment) -> tuple[np.ndarray, np.ndarray]:
+        """Pictures of a part of a file
+
+        Parameters
+        ----------
+        file : VideoFile
+        segment : `pyannote.core.Segment`
+            Temporal segment to load.
+
+        Returns
+        -------
+        frames : (num_frames, height, width, 3) uint8 array
+            Grid steps within the segment that show a picture.
+        times : (num_frames,) array
+            Their times in seconds.
+        """
+        frames = list(self.frames(file, segment.start, segment.end))
+        times = np.array([frame.time for frame in frames])
+        if not frames:
+            return np.zeros((0, 0, 0, 3), np.uint8), times
+        return np.stack([frame.image for frame in frames]), times
+
+    def _first_step(self, time: float) -> int:
+        """First grid step at or after a time in seconds"""
+        return max(0, math.ceil(time * self.frame_rate - 1e-6))
+
+    def _decode(
+        self, info: MediaInfo, first: int, last: int | None, problems: list[str] | None
+    ) -> Iterator[Frame]:
+        source = open_source(info, self.backend)
+        reached_end = False
+
+        def pictures() -> Iterator[Picture]:
+            nonlocal reached_end
+            yield from source(first / self.frame_rate)
+            reached_end = True
+
+        yield from on_grid(pictures(), self.frame_rate, first, last)
+        if not reached_end:
+            return
+        if source.damage.end is None:
+            raise MediaError(
+                f"video stream of {info.path}: no picture of it could be decoded "
+                f"({info.video.codec}, {source.damage.errors} errors): the file is damaged"
+            )
+        for sentence in source.damage.describe("video", info, info.video):
+            report(problems, sentence)
+
+    def _in_memory(self, file: dict[str, Any]) -> list[Picture]:
+        frames, timestamps = file["frames"], file["timestamps"]
+        steps = np.diff(timestamps)
+        final = float(np.median(steps)) if len(steps) else 1 / self.frame_rate
+        return [
+            Picture(float(time), float(step), lambda image=image: image)
+            for image, time, step in zip(frames, timestamps, [*steps, final], strict=True)
+        ]

@@ -1,0 +1,226 @@
+"""Sources: what decodes the pictures of a file, PyAV or decord"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from pyannote_av.core.decoding import SHORT, Damage, decode
+from pyannote_av.core.files import MediaError
+from pyannote_av.core.media import MAX_SIDE, MediaInfo, open_media
+from pyannote_av.core.pictures import TOLERANCE, FrameSource, Picture
+
+logger = logging.getLogger(__name__)
+
+
+class _Clock:
+    """Times of the decoded pictures of one pass"""
+
+    def __init__(self, info: MediaInfo):
+        self.info = info
+        self._step = 1 / info.video.frame_rate
+        self._next = info.video.start
+        self._first_dts: int | None = None
+
+    def __call__(self, frame) -> float:
+        """Time of a picture in seconds; where it carries none, it follows the one before"""
+        time = self._next
+        if self.info.format == "avi":
+            # AVI stores no presentation times; ffmpeg's guess puts pictures out of order where
+            # there are B-frames, while decoding times, as they come out, are regular
+            if frame.dts is not None:
+                self._first_dts = frame.dts if self._first_dts is None else self._first_dts
+                ticks = frame.dts - self._first_dts
+                time = self.info.video.start + float(ticks * frame.time_base)
+        elif frame.pts is not None:
+            time = float(frame.pts * frame.time_base) - self.info.origin
+        self._next = time + self._step
+        return time
+
+
+class PyAVSource:
+    """Pictures decoded by PyAV (ffmpeg): any container, any damage"""
+
+    # containers whose index makes seeking exact; others are decoded from their beginning
+    SEEKABLE = ("mov", "matroska", "mpegts")
+
+    def __init__(self, info: MediaInfo):
+        self.info = info
+        self.damage = Damage()
+
+    def __call__(self, start: float = 0.0) -> Iterator[Picture]:
+        stream = self.info.video
+        if self.info.format.split(",")[0] in self.SEEKABLE and start > stream.start + 1.0:
+            # the index may point behind what is asked for: look further back then
+            for margin in (0.0, 10.0):
+                pictures = self._decode(start - margin)
+                picture = next(pictures, None)
+                if picture is not None and picture.time <= start:
+                    yield picture
+                    yield from pictures
+                    return
+                pictures.close()
+        yield from self._decode(None)
+
+    def _decode(self, start: float | None) -> Iterator[Picture]:
+        """Pictures from the key picture before `start`, or from the beginning"""
+        import av
+
+        info, stream = self.info, self.info.video
+        self.damage = damage = Damage(start=start or 0.0)
+        with open_media(info.path) as container:
+            source = container.streams[stream.index]
+            source.thread_type = "AUTO"
+            if start is not None:
+                offset = math.floor((start + info.origin) / source.time_base)
+                try:
+                    container.seek(offset, stream=source)
+                except av.error.FFmpegError:
+                    return
+            step = 1 / stream.frame_rate
+            # pictures of a variable rate may lie any time apart
+            tolerance = max(SHORT, 3 * step) if stream.constant_rate else math.inf
+            clock = _Clock(info)
+            previous = -math.inf
+            waiting = start is not None
+            for frame in decode(container, source, damage):
+                # what comes out before the first key picture may lean on pictures not decoded
+                if waiting and not frame.key_frame:
+                    continue
+                waiting = False
+                if max(frame.width, frame.height) > MAX_SIDE:
+                    damage.error()
+                    continue
+                time = clock(frame)
+                if time <= previous:
+                    damage.misplace()
+                    continue
+                if not damage.accepts(time, info.duration):
+                    continue
+                if frame.is_corrupt:
+                    damage.error()
+                previous = time
+                length = float((frame.duration or 0) * frame.time_base)
+                # some containers give a tick where they know no duration
+                length = max(length, step) if stream.constant_rate else length or step
+                damage.advance(time, time + length, tolerance)
+                yield Picture(time, length, lambda frame=frame: self._image(frame))
+
+    def _image(self, frame) -> np.ndarray:
+        stream = self.info.video
+        sideways = stream.rotation in (90, 270)
+        width, height = (stream.width, stream.height)[:: -1 if sideways else 1]
+        # streams that change size midway are scaled to the size they started with
+        image = frame.to_ndarray(format="rgb24", width=width, height=height)
+        return np.ascontiguousarray(np.rot90(image, stream.rotation // 90))
+
+
+class DecordSource:
+    """Pictures decoded by decord, for files that `trusts` accepts; PyAV takes over where it fails
+
+    decord takes the first picture for time 0, so its times are moved by the probed start. It is
+    known to hang on files that hold fewer pictures than they declare
+    (https://github.com/dmlc/decord/issues/373), refuses cut files, and loses time stamps in AVI.
+
+    Raises
+    ------
+    RuntimeError
+        If decord cannot open the file, or counts or times its pictures otherwise than the header.
+    """
+
+    def __init__(self, info: MediaInfo):
+        import decord
+
+        self.info = info
+        self.damage = Damage()
+        self._errors = (decord.DECORDError, RuntimeError, IndexError)
+        try:
+            self._reader = decord.VideoReader(info.path, ctx=decord.cpu(0), num_threads=1)
+        except self._errors as error:
+            raise RuntimeError(_brief(error)) from error
+        stream = info.video
+        count = len(self._reader)
+        times = np.asarray(self._reader.get_frame_timestamp(range(count)), np.float64)[:, 0]
+        self._times = times - times[0] + stream.start
+        expected = stream.start + np.arange(count) / stream.frame_rate
+        if count != stream.num_frames or np.abs(self._times - expected).max() > 2 * TOLERANCE:
+            raise RuntimeError("its count or times of pictures are not those of the header")
+
+    @staticmethod
+    def trusts(info: MediaInfo) -> bool:
+        """Whether the header declares count, duration and a constant rate that agree"""
+        stream = info.video
+        return (
+            stream.num_frames is not None
+            and stream.duration is not None
+            and stream.constant_rate
+            and abs(stream.num_frames - stream.duration * stream.frame_rate) <= 1.0
+        )
+
+    def __call__(self, start: float = 0.0) -> Iterator[Picture]:
+        self.damage = Damage()
+        step = 1 / self.info.video.frame_rate
+        first = max(int(np.searchsorted(self._times, start + TOLERANCE, side="right")) - 1, 0)
+        for index in range(first, len(self._times)):
+            try:
+                # one by one: batches buffer whole stretches of pictures
+                image = self._reader[index].asnumpy()
+            except self._errors as error:
+                yield from self._go_on(index, first, start, error)
+                return
+            time = float(self._times[index])
+            self.damage.end = time + step
+            yield Picture(time, step, lambda image=image: image)
+
+    def _go_on(self, index: int, first: int, start: float, error: Exception) -> Iterator[Picture]:
+        """The rest, from picture `index` on, by PyAV"""
+        time = float(self._times[index])
+        logger.warning(
+            "%s is read with PyAV from %.2f s on: decord failed (%s)",
+            self.info.path,
+            time,
+            _brief(error),
+        )
+        source = PyAVSource(self.info)
+        for picture in source(start if index == first else time):
+            self.damage = source.damage
+            if index == first or picture.time > time - TOLERANCE:
+                yield picture
+        self.damage = source.damage
+
+
+def open_source(info: MediaInfo, backend: str = "auto") -> FrameSource:
+    """Source for the pictures of a file
+
+    Parameters
+    ----------
+    info : MediaInfo
+    backend : {"auto", "pyav", "decord"}
+        See `pyannote_av.core.io.Video`.
+    """
+    if backend != "decord":
+        return PyAVSource(info)
+    if not DecordSource.trusts(info):
+        logger.warning(
+            "%s is read with PyAV: decord needs a constant rate and a declared count of pictures",
+            info.path,
+        )
+        return PyAVSource(info)
+    try:
+        return DecordSource(info)
+    except ImportError as error:
+        raise MediaError(
+            "backend='decord' needs decord, which is not installed: `pip install decord`, or use "
+            "backend='pyav'"
+        ) from error
+    except RuntimeError as error:
+        logger.warning("%s is read with PyAV: decord cannot (%s)", info.path, error)
+        return PyAVSource(info)
+
+
+def _brief(error: Exception) -> str:
+    """Last line of decord's messages: the others are a stack trace"""
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]

@@ -1,0 +1,252 @@
+"""Reading and writing of face tracks; use ``FaceTracks.read`` and ``FaceTracks.write``."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import os
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from pyannote_av.core.tracks import FaceTracks
+
+_AUDIBLE = "SPEAKING_AUDIBLE"
+#: labels of AVA-ActiveSpeaker (https://research.google.com/ava) as scores; empty: not annotated
+_LABELS = {_AUDIBLE: 1.0, "SPEAKING_NOT_AUDIBLE": -1.0, "NOT_SPEAKING": -1.0, "": float("nan")}
+
+
+def _suffix(path: Path) -> str:
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    zipped = bool(suffixes) and suffixes[-1] == ".gz"
+    suffix = suffixes[-2] if zipped and len(suffixes) > 1 else suffixes[-1] if suffixes else ""
+    if suffix not in (".npz", ".json", ".csv") or (zipped and suffix == ".npz"):
+        raise ValueError(f"{path}: face tracks are .npz, .json[.gz] or .csv[.gz] files")
+    return suffix
+
+
+def read(path: str | Path, uri: str | None = None) -> FaceTracks:
+    """See ``FaceTracks.read``."""
+    path = Path(path)
+    suffix = _suffix(path)
+    if suffix == ".npz":
+        return _read_npz(path)
+    with (gzip.open if path.suffix.lower() == ".gz" else open)(path, "rt", encoding="utf-8") as f:
+        return _read_json(path, f) if suffix == ".json" else _read_csv(path, f, uri)
+
+
+def write(tracks: FaceTracks, path: str | Path) -> None:
+    """See ``FaceTracks.write``."""
+    path = Path(path)
+    suffix = _suffix(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        if suffix == ".npz":
+            with open(temporary, "wb") as file:
+                _write_npz(tracks, file)
+        else:
+            zipped = path.suffix.lower() == ".gz"
+            with (gzip.open if zipped else open)(
+                temporary, "wt", encoding="utf-8", newline=""
+            ) as file:
+                (_write_json if suffix == ".json" else _write_csv)(tracks, file)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _read_npz(path: Path) -> FaceTracks:
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            columns = {
+                name: content[name]
+                for name in ("time", "track", "box", "landmarks", "confidence", "speaking")
+            }
+            names = zip(content["speaker_track"], content["speaker_label"], strict=True)
+            speaker = {int(track): str(label) for track, label in names}
+            uri, frame_size = str(content["uri"]), content["frame_size"].tolist()
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        raise ValueError(f"{path}: not a file of face tracks ({error})") from error
+    return _build(
+        path, **columns, speaker=speaker, uri=uri or None, frame_size=tuple(frame_size) or None
+    )
+
+
+def _write_npz(tracks: FaceTracks, file: IO[bytes]) -> None:
+    np.savez_compressed(
+        file,
+        time=tracks.time,
+        track=tracks.track,
+        box=tracks.box,
+        landmarks=tracks.landmarks,
+        confidence=tracks.confidence,
+        speaking=tracks.speaking,
+        speaker_track=np.array(list(tracks.speaker), np.int64),
+        speaker_label=np.array(list(tracks.speaker.values()), np.str_),
+        uri=np.array(tracks.uri or "", np.str_),
+        frame_size=np.array(tracks.frame_size or (), np.int64),
+    )
+
+
+def _build(path: Path, **columns: Any) -> FaceTracks:
+    try:
+        return FaceTracks(**columns)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _numbers(values: np.ndarray, digits: int) -> list[Any]:
+    """Rounded; NaN, which JSON lacks, becomes None"""
+    if values.ndim > 1:
+        return [_numbers(row, digits) for row in values]
+    return [None if np.isnan(v) else round(float(v), digits) for v in values]
+
+
+def to_dict(tracks: FaceTracks) -> dict[str, Any]:
+    """See ``FaceTracks.to_dict``: times and scores to 3 digits, positions to 5."""
+    content: dict[str, Any] = {"uri": tracks.uri, "frame_rate": round(tracks.frame_rate, 3)}
+    if tracks.frame_size:
+        content["frame_size"] = list(tracks.frame_size)
+    content["tracks"] = []
+    for track in tracks.tracks:
+        one = tracks.of(track)
+        entry = {
+            "id": track,
+            "speaker": tracks.speaker.get(track),
+            "start": round(float(one.time[0]), 3),
+            "end": round(float(one.time[-1] + 1 / tracks.frame_rate), 3),
+            "times": _numbers(one.time, 3),
+            "boxes": _numbers(one.box, 5),
+        }
+        for name, digits in (("confidence", 3), ("speaking", 3), ("landmarks", 5)):
+            if not np.isnan(getattr(one, name)).all():
+                entry[name] = _numbers(getattr(one, name), digits)
+        content["tracks"].append(entry)
+    return content
+
+
+def _write_json(tracks: FaceTracks, file: IO[str]) -> None:
+    """One key a line, arrays on one line each: neither one endless line nor one number a line"""
+    content = to_dict(tracks)
+    entries = content.pop("tracks")
+    head = "".join(f"  {json.dumps(k)}: {json.dumps(v)},\n" for k, v in content.items())
+    body = ",\n".join(
+        "    {\n"
+        + ",\n".join(f"      {json.dumps(k)}: {json.dumps(v)}" for k, v in entry.items())
+        + "\n    }"
+        for entry in entries
+    )
+    file.write(f'{{\n{head}  "tracks": [{chr(10) + body + chr(10) + "  " if body else ""}]\n}}\n')
+
+
+def _read_json(path: Path, file: IO[str]) -> FaceTracks:
+    try:
+        content = json.load(file)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}, line {error.lineno}: {error.msg}") from error
+    columns: dict[str, list] = defaultdict(list)
+    speaker = {}
+    try:
+        for entry in content["tracks"]:
+            track, count = int(entry["id"]), len(entry["times"])
+            columns["track"] += [track] * count
+            if entry.get("speaker") is not None:
+                speaker[track] = entry["speaker"]
+            for name, key, blank in (
+                ("time", "times", None),
+                ("box", "boxes", None),
+                ("confidence", "confidence", np.nan),
+                ("speaking", "speaking", np.nan),
+                ("landmarks", "landmarks", [[np.nan] * 2] * 5),
+            ):
+                values = entry[key] if blank is None else entry.get(key, [blank] * count)
+                if len(values) != count:
+                    raise ValueError(f"track {track} has {count} times but {len(values)} {key}")
+                columns[name] += values
+        arrays = {name: np.array(values, np.float64) for name, values in columns.items()}
+        if not arrays:
+            arrays = {"time": np.empty(0), "track": np.empty(0), "box": np.empty((0, 4))}
+        frame_size = content.get("frame_size")
+        return FaceTracks(
+            **arrays,
+            speaker=speaker,
+            uri=content.get("uri"),
+            frame_size=tuple(frame_size) if frame_size else None,
+        )
+    except KeyError as error:
+        raise ValueError(f"{path}: not a file of face tracks, no {error}") from error
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _read_csv(path: Path, file: IO[str], uri: str | None) -> FaceTracks:
+    """video_id, timestamp, x1, y1, x2, y2, label, entity_id[, spkid]; a header line is optional.
+
+    Tracks are numbered in the order their entity_id first appears, or as they were where it reads
+    ``video_id:number``. An spkid ending in ``NA`` (AVA-AVD) names nobody; of several, a track gets
+    the one it has most often.
+    """
+    rows, entities = [], []
+    named: dict[str, Counter] = defaultdict(Counter)
+    video = uri
+    for line, row in enumerate(csv.reader(file), 1):
+        if not row or (line == 1 and row[0].lower() == "video_id"):
+            continue
+        if len(row) not in (8, 9):
+            raise ValueError(f"{path}, line {line}: {len(row)} fields where 8 or 9 are expected")
+        if row[0] != video:
+            if uri is not None:
+                continue
+            if video is not None:
+                raise ValueError(
+                    f"{path}, line {line}: a second video, {row[0]!r} after {video!r}; "
+                    "name the one to read with uri="
+                )
+            video = row[0]
+        try:
+            values = [float(value) for value in row[1:6]]
+        except ValueError as error:
+            raise ValueError(f"{path}, line {line}: {error}") from error
+        if row[6] not in _LABELS:
+            raise ValueError(f"{path}, line {line}: unknown label {row[6]!r}")
+        rows.append([*values, _LABELS[row[6]]])
+        entities.append(row[7])
+        if len(row) == 9 and row[8] and not row[8].endswith("NA"):
+            named[row[7]][row[8]] += 1
+    if not rows:
+        return FaceTracks.empty(uri=video)
+    number = _number_entities(video, list(dict.fromkeys(entities)))
+    table = np.array(rows)
+    return _build(
+        path,
+        time=table[:, 0],
+        track=np.array([number[entity] for entity in entities]),
+        box=table[:, 1:5],
+        speaking=table[:, 5],
+        speaker={number[e]: counts.most_common(1)[0][0] for e, counts in named.items()},
+        uri=video,
+    )
+
+
+def _number_entities(video: str, entities: list[str]) -> dict[str, int]:
+    tails = [entity.removeprefix(f"{video}:") for entity in entities]
+    if all(tail.isdecimal() for tail in tails) and len(set(map(int, tails))) == len(tails):
+        return dict(zip(entities, map(int, tails), strict=True))
+    return {entity: number for number, entity in enumerate(entities)}
+
+
+def _write_csv(tracks: FaceTracks, file: IO[str]) -> None:
+    """Scores become labels: speaking above 0 is audible; where not scored the label is empty"""
+    uri = tracks.uri or ""
+    writer = csv.writer(file, lineterminator="\n")
+    for i in range(len(tracks)):
+        score, track = tracks.speaking[i], int(tracks.track[i])
+        label = "" if np.isnan(score) else _AUDIBLE if score > 0 else "NOT_SPEAKING"
+        row = [uri, repr(round(float(tracks.time[i]), 3)), *(f"{v:.6g}" for v in tracks.box[i])]
+        row += [label, f"{uri}:{track}"]
+        writer.writerow([*row, tracks.speaker.get(track, "NA")] if tracks.speaker else row)

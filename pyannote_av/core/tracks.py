@@ -1,0 +1,319 @@
+"""Face tracks: who is where in the picture, as a struct of arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pyannote.core import Annotation, Segment, Timeline
+
+from pyannote_av.core.track_parts import FRAME_RATE, PictureStats, TrackSegment
+
+if TYPE_CHECKING:
+    from pyannote_av.core.io import Video
+
+__all__ = ["FRAME_RATE", "FaceTracks", "PictureStats", "TrackSegment"]
+
+_COLUMNS = {"time": (), "track": (), "box": (4,), "landmarks": (5, 2)}
+_COLUMNS |= {"confidence": (), "speaking": ()}
+
+
+@dataclass(eq=False, repr=False)
+class FaceTracks:
+    """Tracks of faces.
+
+    Row `i` says that face `track[i]` was seen in `box[i]` at `time[i]`. Rows are sorted by
+    (track, time), whatever the order they are given in: a track is a contiguous slice.
+
+    Parameters
+    ----------
+    time : (N,) float
+        Seconds on the container clock. Tracks found by this package lie on the 25 Hz grid.
+    track : (N,) int
+    box : (N, 4) float
+        x1, y1, x2, y2 normalised to the displayed frame (after rotation).
+    landmarks : (N, 5, 2) float, optional
+        Normalised x, y of left eye, right eye, nose, left and right mouth corner (the left one in
+        the picture first). NaN where unknown.
+    confidence : (N,) float, optional
+        Of the detector, NaN where unknown.
+    speaking : (N,) float, optional
+        Calibrated log-odds that the face is heard speaking (0 is the decision threshold), NaN
+        where not scored.
+    speaker : dict of int to str, optional
+        Label of tracks whose speaker is known.
+    uri : str, optional
+    frame_size : (int, int), optional
+        Width and height of the displayed frame in pixels.
+    embeddings : dict of int to (E,) array, optional
+        Unit-length face identity vectors. Being biometric data they are **not** written to files.
+    stats : PictureStats, optional
+        Not written to files either.
+
+    Raises
+    ------
+    ValueError
+        When arrays disagree in length, boxes are empty or not normalised, a track is seen twice
+        at one time, or `speaker` names unknown tracks.
+    """
+
+    time: np.ndarray
+    track: np.ndarray
+    box: np.ndarray
+    landmarks: np.ndarray | None = None
+    confidence: np.ndarray | None = None
+    speaking: np.ndarray | None = None
+    speaker: dict[int, str] = field(default_factory=dict)
+    uri: str | None = None
+    frame_size: tuple[int, int] | None = None
+    embeddings: dict[int, np.ndarray] = field(default_factory=dict)
+    stats: PictureStats | None = None
+
+    def __post_init__(self):
+        count = len(self.time)
+        for name, shape in _COLUMNS.items():
+            value = getattr(self, name)
+            dtype = {"time": np.float64, "track": np.int64}.get(name, np.float32)
+            if value is None:
+                value = np.full((count, *shape), np.nan, dtype)
+            value = np.asarray(value, dtype)
+            if count == 0 and value.size == 0:
+                value = value.reshape(0, *shape)
+            if value.shape != (count, *shape):
+                raise ValueError(f"{name} must be {(count, *shape)}, not {value.shape}")
+            setattr(self, name, value)
+        self._check_rows()
+        order = np.lexsort((self.time, self.track))
+        if (order != np.arange(count)).any():
+            for name in _COLUMNS:
+                setattr(self, name, getattr(self, name)[order])
+        same = (np.diff(self.track) == 0) & (np.diff(self.time) <= 0)
+        if same.any():
+            i = int(same.argmax())
+            raise ValueError(f"track {self.track[i]} is seen twice at {self.time[i]:.3f} s")
+        self.speaker = {int(track): str(label) for track, label in self.speaker.items()}
+        if unknown := sorted(set(self.speaker) - set(self.tracks)):
+            raise ValueError(f"speaker names tracks that do not exist: {unknown}")
+        if self.frame_size is not None:
+            width, height = self.frame_size
+            self.frame_size = (int(width), int(height))
+
+    def _check_rows(self):
+        box, time = self.box, self.time
+        wrong = ~np.isfinite(time) | ~np.isfinite(box).all(axis=1)
+        wrong |= (box[:, 2] <= box[:, 0]) | (box[:, 3] <= box[:, 1])
+        wrong |= (np.abs(box - 0.5) > 1.5).any(axis=1)
+        if wrong.any():
+            i = int(wrong.argmax())
+            raise ValueError(
+                f"row {i} (track {self.track[i]}, {time[i]:.3f} s): box {box[i].tolist()} must be "
+                "x1 < x2, y1 < y2 as fractions of the frame (divide pixels by its width and height)"
+            )
+
+    @classmethod
+    def empty(cls, **kwargs: Any) -> FaceTracks:
+        """No face at all; keyword arguments as in the constructor."""
+        return cls(time=np.empty(0), track=np.empty(0), box=np.empty((0, 4)), **kwargs)
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self.time)
+
+    def __bool__(self) -> bool:
+        """Whether there is any face."""
+        return len(self) > 0
+
+    def __repr__(self) -> str:
+        span = f", {self.time.min():.2f}-{self.time.max():.2f} s" if self else ""
+        speakers = f", {len(set(self.speaker.values()))} speakers" if self.speaker else ""
+        return (
+            f"<FaceTracks {self.uri or ''}: {len(self.tracks)} tracks, "
+            f"{len(self)} boxes{span}{speakers}>"
+        )
+
+    def _repr_png_(self) -> bytes | None:
+        """In a notebook: when each face is visible, drawn by pyannote.core."""
+        return self.to_annotation()._repr_png_()
+
+    def __eq__(self, other: object) -> bool:
+        """Same rows, speakers, uri and frame size (identity vectors and statistics left aside)."""
+        if not isinstance(other, FaceTracks):
+            return NotImplemented
+        rest = ("speaker", "uri", "frame_size")
+        return all(getattr(self, name) == getattr(other, name) for name in rest) and all(
+            np.array_equal(getattr(self, name), getattr(other, name), equal_nan=True)
+            for name in _COLUMNS
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def tracks(self) -> list[int]:
+        """Identifiers of the tracks, sorted."""
+        return np.unique(self.track).tolist()
+
+    @property
+    def frame_rate(self) -> float:
+        """Rows per second of a track, gaps aside; 25 where that cannot be told."""
+        step = np.diff(self.time)[np.diff(self.track) == 0]
+        # the mean, not the median: files with two digits alternate between 0.03 and 0.04 s
+        return float(1 / step[step < 1.5 * np.median(step)].mean()) if len(step) else FRAME_RATE
+
+    def track_slice(self, track: int) -> slice:
+        """Rows of one track."""
+        first, last = np.searchsorted(self.track, [track, track + 1])
+        if first == last:
+            raise KeyError(f"no track {track} in {self!r}")
+        return slice(int(first), int(last))
+
+    def take(self, rows: slice | np.ndarray) -> FaceTracks:
+        """The rows selected by a slice, a mask or indices; slices share memory."""
+        columns = {name: getattr(self, name)[rows] for name in _COLUMNS}
+        kept = set(columns["track"].tolist())
+        named = {
+            name: {track: value for track, value in getattr(self, name).items() if track in kept}
+            for name in ("speaker", "embeddings")
+        }
+        return replace(self, **columns, **named, stats=None)
+
+    def of(self, track: int) -> FaceTracks:
+        """One track, sharing memory: filling its `speaking` in place fills ours."""
+        return self.take(self.track_slice(track))
+
+    def crop(self, support: Segment | Timeline) -> FaceTracks:
+        """Rows whose time lies inside `support` (start included, end excluded)."""
+        inside = np.zeros(len(self), bool)
+        for segment in [support] if isinstance(support, Segment) else support:
+            inside |= (self.time >= segment.start - 1e-6) & (self.time < segment.end - 1e-6)
+        return self.take(inside)
+
+    def with_speakers(self, speaker: Mapping[int, str]) -> FaceTracks:
+        """Same tracks, labelled anew: tracks that `speaker` leaves out lose their label."""
+        return replace(self, speaker=dict(speaker))
+
+    def relabel(self, mapping: Mapping[str, str]) -> FaceTracks:
+        """Same tracks with speakers renamed; labels that `mapping` leaves out stay."""
+        return self.with_speakers({t: mapping.get(s, s) for t, s in self.speaker.items()})
+
+    def _runs(self, rows: np.ndarray, max_gap: float) -> Iterator[tuple[int, Segment]]:
+        """(track, segment) of the stretches where `rows` follow each other without larger gaps."""
+        rows, step = np.flatnonzero(rows), 1 / self.frame_rate
+        broken = (np.diff(self.track[rows]) != 0) | (
+            # rounded times of odd frame rates (AVA) jitter by some milliseconds
+            np.diff(self.time[rows]) > 1.5 * step + max_gap
+        )
+        for run in np.split(rows, np.flatnonzero(broken) + 1) if len(rows) else []:
+            first, last = self.time[run[0]], self.time[run[-1]]
+            # rounded: adjoining segments meet exactly
+            segment = Segment(round(float(first), 6), round(float(last + step), 6))
+            yield int(self.track[run[0]]), segment
+
+    def _annotation(self, rows: np.ndarray, by: str, max_gap: float) -> Annotation:
+        if by not in ("track", "speaker"):
+            raise ValueError(f'by must be "track" or "speaker", not {by!r}')
+        annotation = Annotation(uri=self.uri, modality="face")
+        for track, segment in self._runs(rows, max_gap):
+            if by == "track":
+                annotation[segment, track] = track
+            elif track in self.speaker:
+                annotation[segment, track] = self.speaker[track]
+        return annotation
+
+    def to_annotation(self, by: str = "track", max_gap: float = 0.1) -> Annotation:
+        """When each face is visible.
+
+        Parameters
+        ----------
+        by : {"track", "speaker"}
+            Labels. By speaker, tracks of unknown speakers are left out.
+        max_gap : float
+            Seconds of absence that do not end a segment.
+        """
+        return self._annotation(np.ones(len(self), bool), by, max_gap)
+
+    def speaking_annotation(
+        self, threshold: float = 0.0, by: str = "track", max_gap: float = 0.0
+    ) -> Annotation:
+        """When each face is heard speaking: where `speaking` exceeds `threshold`."""
+        return self._annotation(self.speaking > threshold, by, max_gap)
+
+    def coverage(self, support: Segment | Timeline) -> float:
+        """Share of `support` during which at least one face is visible."""
+        support = Timeline([support]) if isinstance(support, Segment) else support.support()
+        visible = self.to_annotation().get_timeline().support()
+        return visible.crop(support).duration() / support.duration() if support else 0.0
+
+    def crops(
+        self,
+        file: Any,
+        size: int | None = None,
+        region: str = "face",
+        video: Video | None = None,
+    ) -> Iterator[TrackSegment]:
+        """Cut the tracks out of the picture, on demand.
+
+        The video is decoded once, as a stream; nothing but the segments in progress is in memory.
+
+        Parameters
+        ----------
+        file : str, Path or mapping
+            The video the tracks belong to.
+        size : int, optional
+            Side of the crops in pixels: 112 for faces, 96 for lips unless told.
+        region : {"face", "lips"}
+            See :mod:`pyannote_av.vision.crops`.
+        video : Video, optional
+            Reader.
+
+        Yields
+        ------
+        segment : TrackSegment
+            At most 300 frames (12 s) long, in time order per track.
+        """
+        from pyannote_av.core.io import Video
+        from pyannote_av.vision.crops import crop_tracks
+
+        if not self:
+            return
+        reader = video or Video()
+        step = 1 / FRAME_RATE
+        start, end = max(0.0, float(self.time.min()) - step), float(self.time.max()) + 2 * step
+        frames = reader.frames(file, start=start, end=end)
+        yield from crop_tracks(frames, self, size=size, region=region)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON-serialisable containers, rounded for reading; see ``write``."""
+        from pyannote_av.core.track_files import to_dict
+
+        return to_dict(self)
+
+    @classmethod
+    def read(cls, path: str | Path, uri: str | None = None) -> FaceTracks:
+        """Read ``.npz``, ``.json[.gz]`` or (AVA-ActiveSpeaker) ``.csv[.gz]``.
+
+        Parameters
+        ----------
+        path : str or Path
+        uri : str, optional
+            Which video to take from a CSV file that holds several.
+
+        Raises
+        ------
+        ValueError
+            Names the file, and the line where there are lines.
+        """
+        from pyannote_av.core.track_files import read
+
+        return read(path, uri=uri)
+
+    def write(self, path: str | Path) -> None:
+        """Write ``.npz`` (exact), ``.json[.gz]`` or (AVA-ActiveSpeaker) ``.csv[.gz]``.
+
+        A file appears whole or not at all. Embeddings are not written.
+        """
+        from pyannote_av.core.track_files import write
+
+        write(self, path)

@@ -1,0 +1,286 @@
+"""What faces change in the turns of the audio branch: splits, merges, relabelled stretches.
+
+Every change needs decisive evidence, over a minimum of time, from faces that are visible; where
+there is none the turns of the audio branch stand as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from pyannote.core import Annotation, Segment
+
+from pyannote_av.fusion.association import FRAME_RATE, Person, cosine, holders
+
+
+@dataclass(frozen=True)
+class Move:
+    """A stretch of a voice's turns that belongs to somebody else.
+
+    Parameters
+    ----------
+    segment : Segment
+        In seconds.
+    source, target : int
+        Voices.
+    """
+
+    segment: Segment
+    source: int
+    target: int
+
+
+def activity_of(annotation: Annotation, labels: Sequence, num_frames: int) -> np.ndarray:
+    """Which voices are heard at the centre of each grid frame.
+
+    Returns
+    -------
+    activity : (num_frames, num_labels) bool array
+    """
+    activity = np.zeros((num_frames, len(labels)), dtype=bool)
+    column = {label: i for i, label in enumerate(labels)}
+    for segment, _, label in annotation.itertracks(yield_label=True):
+        # frame k covers [k, k + 1) / 25 s: it is inside when its centre is
+        first, last = np.round(np.array([segment.start, segment.end]) * FRAME_RATE).astype(int)
+        activity[max(first, 0) : last, column[label]] = True
+    return activity
+
+
+def merges(
+    persons: Sequence[Person],
+    voice_of: Mapping[int, int],
+    activity: np.ndarray,
+    voiceprints: np.ndarray | None,
+    *,
+    share: float,
+    similarity: float,
+    seconds: float,
+) -> dict[int, int]:
+    """Voices that are spoken by a face which already owns another voice.
+
+    A voice without a face of its own is merged into the voice of the face that visibly speaks it
+    most of the time, unless the voiceprints object.
+
+    Parameters
+    ----------
+    activity : (num_frames, num_voices) bool array
+    voiceprints : (num_voices, dimension) array or None
+    share : float
+        Least share of the voice's time in which the face is visible, and of that visible time
+        in which it speaks.
+    similarity : float
+        Least cosine similarity of the two voiceprints.
+    seconds : float
+        Least time in which the face visibly speaks the voice.
+
+    Returns
+    -------
+    into : dict of voice to voice
+    """
+    into: dict[int, int] = {}
+    owned = holders(voice_of)
+    alone = activity.sum(axis=1) == 1
+    for voice in range(activity.shape[1]):
+        if voice in owned:
+            continue
+        frames = np.flatnonzero(activity[:, voice] & alone)
+        best: tuple[float, int] | None = None
+        for person, other in voice_of.items():
+            score = persons[person].at(frames)
+            visible = np.isfinite(score)
+            speaking = int((score[visible] > 0).sum())
+            if (
+                speaking < seconds * FRAME_RATE
+                or visible.sum() < share * len(frames)
+                or speaking < share * visible.sum()
+            ):
+                continue
+            if voiceprints is not None:
+                alike = cosine(voiceprints[voice], voiceprints[other])
+                if np.isfinite(alike) and alike < similarity:
+                    continue
+            if best is None or speaking > best[0]:
+                best = (speaking, other)
+        if best:
+            into[voice] = best[1]
+    return into
+
+
+def splits(
+    persons: Sequence[Person],
+    voice_of: Mapping[int, int],
+    distinct: np.ndarray,
+    activity: np.ndarray,
+    *,
+    margin: float,
+    seconds: float,
+) -> dict[int, int]:
+    """Faces without a voice that visibly speak the voice of another, distinct face.
+
+    Parameters
+    ----------
+    distinct : (num_persons, num_persons) bool array
+        Which persons are known to be different people.
+    margin : float
+        Score above which a face decisively speaks, and below minus which it is silent.
+    seconds : float
+        Least time of such speech.
+
+    Returns
+    -------
+    source : dict of person to the voice that is split
+    """
+    owned = holders(voice_of)
+    source: dict[int, int] = {}
+    alone = activity.sum(axis=1) == 1
+    for person in range(len(persons)):
+        if person in voice_of:
+            continue
+        best = (seconds * FRAME_RATE, None)
+        for voice, faces in owned.items():
+            if not any(distinct[person, face] for face in faces):
+                continue
+            frames = np.flatnonzero(activity[:, voice] & alone)
+            decisive = smooth(persons[person].at(frames)) > margin
+            decisive &= _silent(persons, faces, frames, margin)
+            if decisive.sum() >= best[0]:
+                best = (decisive.sum(), voice)
+        if best[1] is not None:
+            source[person] = best[1]
+    return source
+
+
+def _silent(
+    persons: Sequence[Person], faces: Sequence[int], frames: np.ndarray, margin: float
+) -> np.ndarray:
+    """Frames in which one of `faces` is visible and none of them speaks."""
+    scores = np.stack([smooth(persons[face].at(frames)) for face in faces])
+    visible = np.isfinite(scores)
+    highest = np.where(visible, scores, -np.inf).max(axis=0)
+    return visible.any(axis=0) & (highest < -margin)
+
+
+def smooth(score: np.ndarray, width: int = 15) -> np.ndarray:
+    """Moving average over `width` frames of the finite values; NaN stays NaN."""
+    finite = np.isfinite(score)
+    kernel = np.ones(min(width, max(len(score), 1)))
+    total = np.convolve(np.where(finite, score, 0.0), kernel, "same")
+    count = np.convolve(finite.astype(float), kernel, "same")
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(finite, total / count, np.nan)
+
+
+def moves(
+    annotation: Annotation,
+    labels: Sequence,
+    persons: Sequence[Person],
+    voice_of: Mapping[int, int],
+    activity: np.ndarray,
+    *,
+    margin: float,
+    seconds: float,
+) -> list[Move]:
+    """Stretches of turns in which the owner's face is silent and another's speaks.
+
+    Parameters
+    ----------
+    margin : float
+        Score above which a face decisively speaks, and below minus which it is silent; both are
+        averaged over 0.6 s.
+    seconds : float
+        Least duration of such a stretch.
+
+    Returns
+    -------
+    moves : list of Move
+        A stretch that begins or ends less than `seconds` from the turn's own boundary is
+        extended to it: the audio branch knows boundaries better than the picture.
+    """
+    owned = holders(voice_of)
+    alone = activity.sum(axis=1) == 1
+    found: list[Move] = []
+    for segment, _, label in annotation.itertracks(yield_label=True):
+        voice = list(labels).index(label)
+        if voice not in owned:
+            continue
+        first, last = np.round(np.array([segment.start, segment.end]) * FRAME_RATE).astype(int)
+        frames = np.arange(max(first, 0), min(last, len(activity)))
+        if len(frames) < seconds * FRAME_RATE:
+            continue
+        silent = _silent(persons, owned[voice], frames, margin) & alone[frames]
+        if not silent.any():
+            continue
+        others = [p for p, v in voice_of.items() if v != voice]
+        if not others:
+            continue
+        scores = np.stack([smooth(persons[p].at(frames)) for p in others])
+        scores = np.where(np.isfinite(scores), scores, -np.inf)
+        winner = scores.argmax(axis=0)
+        decisive = silent & (scores.max(axis=0) > margin)
+        target = np.where(decisive, np.array([voice_of[p] for p in others])[winner], -1)
+        for start, end, to in _runs(target):
+            if to < 0 or end - start < seconds * FRAME_RATE:
+                continue
+            begin = frames[0] + start
+            finish = frames[0] + end
+            slack = seconds * FRAME_RATE
+            found.append(
+                Move(
+                    Segment(
+                        segment.start if begin - frames[0] < slack else begin / FRAME_RATE,
+                        segment.end if frames[-1] + 1 - finish < slack else finish / FRAME_RATE,
+                    ),
+                    voice,
+                    int(to),
+                )
+            )
+    return found
+
+
+def _runs(values: np.ndarray) -> list[tuple[int, int, int]]:
+    """Maximal constant runs as (start, end, value)."""
+    edges = np.flatnonzero(np.diff(values)) + 1
+    starts = np.concatenate([[0], edges])
+    ends = np.concatenate([edges, [len(values)]])
+    return [(int(s), int(e), int(values[s])) for s, e in zip(starts, ends, strict=True)]
+
+
+def rewrite(
+    annotation: Annotation, labels: Sequence, changes: Sequence[Move], into: Mapping[int, int]
+) -> Annotation:
+    """Apply moves, then merges, to turns.
+
+    Parameters
+    ----------
+    annotation : Annotation
+    labels : sequence
+        Label of every voice, those that splits have added included.
+    changes : sequence of Move
+    into : dict of voice to voice
+
+    Returns
+    -------
+    annotation : Annotation
+        Adjacent turns of one speaker are joined.
+    """
+    column = {label: i for i, label in enumerate(labels)}
+    out = Annotation(uri=annotation.uri, modality=annotation.modality)
+
+    def add(segment: Segment, voice: int) -> None:
+        if segment:
+            out[segment, out.new_track(segment)] = labels[into.get(voice, voice)]
+
+    for segment, _, label in annotation.itertracks(yield_label=True):
+        voice = column[label]
+        cursor = segment.start
+        inside = [m for m in changes if m.source == voice and m.segment.intersects(segment)]
+        for move in sorted(inside, key=lambda m: m.segment):
+            part = move.segment & segment
+            if part.start > cursor:
+                add(Segment(cursor, part.start), voice)
+            add(Segment(max(cursor, part.start), part.end), move.target)
+            cursor = max(cursor, part.end)
+        add(Segment(cursor, segment.end), voice)
+    return out.support()

@@ -1,0 +1,67 @@
+"""From what a pipeline's configuration names to a model in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pyannote.audio import Model as _Model
+
+from pyannote_av.core.hub import resolve
+from pyannote_av.core.model import Model
+from pyannote_av.core.weights import REGISTRY, require
+from pyannote_av.models.embedding.campplus import CAMPPlus
+
+#: a name known to ``core.weights``, a path, a hub identifier, what ``$model/...`` stands for in a
+#: configuration file, or the model itself
+ModelReference = str | Path | Mapping | _Model
+
+
+def locate(
+    reference: str | Path | Mapping,
+    token: str | bool | None = None,
+    cache_dir: str | Path | None = None,
+) -> Path:
+    """Path of what a configuration refers to; see :func:`load_model`."""
+    if isinstance(reference, Mapping):
+        folder = resolve(
+            reference["checkpoint"],
+            revision=reference.get("revision"),
+            token=reference.get("token", token),
+            cache_dir=reference.get("cache_dir", cache_dir),
+        )
+        return folder / (reference.get("subfolder") or "")
+    return resolve(reference, token=token, cache_dir=cache_dir)
+
+
+def load_model(
+    reference: ModelReference,
+    token: str | bool | None = None,
+    cache_dir: str | Path | None = None,
+) -> _Model:
+    """Load a segmentation or embedding model.
+
+    Parameters
+    ----------
+    reference : str, Path, mapping or Model
+        A name known to ``core.weights``, a path (a pyannote checkpoint, a folder, a
+        ``.safetensors`` file, or bare CAM++ weights in a ``.pt`` file), a hub identifier, a
+        mapping with ``checkpoint`` and optionally ``subfolder`` and ``revision``, or a model,
+        which is returned as is.
+    token, cache_dir : optional
+        For the Hugging Face hub.
+
+    Returns
+    -------
+    model : pyannote.audio.Model
+        In evaluation mode.
+    """
+    if isinstance(reference, _Model):
+        return reference.eval()
+    if isinstance(reference, str) and reference in REGISTRY:
+        path = require(reference)
+    else:
+        path = locate(reference, token, cache_dir)
+    if path.suffix == ".pt":
+        return CAMPPlus.from_checkpoint(path)
+    return Model.from_pretrained(path)

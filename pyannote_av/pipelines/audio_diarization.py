@@ -1,0 +1,281 @@
+"""Who speaks when, from sound alone: pyannote's pipeline, each chunk embedded once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from copy import copy
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pyannote.audio import Inference
+from pyannote.audio.core.plda import PLDA
+from pyannote.audio.pipelines.speaker_diarization import DiarizeOutput, SpeakerDiarization
+from pyannote.core import Annotation, Segment, SlidingWindow, SlidingWindowFeature
+
+from pyannote_av.core.output import AVDiarizeOutput
+from pyannote_av.core.pipeline import MediaMixin
+from pyannote_av.models.loading import ModelReference, load_model, locate
+from pyannote_av.pipelines.chunk_embedding import embed_chunks, frame_and_pool
+from pyannote_av.pipelines.clustering import AgglomerativeClustering, VBxClustering
+
+
+class _Inference(Inference):
+    """Keeps outputs in few large blocks.
+
+    One small array per batch, as upstream, fragments memory: 0.1 MB are lost for each chunk.
+    """
+
+    BLOCK = 512  # chunks
+    _block, _used = np.empty((0,)), 0
+
+    def __call__(self, file: Mapping, hook: Callable | None = None) -> SlidingWindowFeature:
+        one_file = copy(self)  # concurrent calls do not share blocks
+        one_file._used = len(one_file._block)
+        return super(_Inference, one_file).__call__(file, hook=hook)
+
+    def infer(self, chunks: torch.Tensor) -> np.ndarray:
+        output = super().infer(chunks)
+        if self._used + len(output) > len(self._block):
+            size = max(self.BLOCK, len(output))
+            self._block, self._used = np.empty((size, *output.shape[1:]), output.dtype), 0
+        kept = self._block[self._used : self._used + len(output)]
+        kept[:] = output
+        self._used += len(output)
+        return kept
+
+
+class AudioDiarization(MediaMixin, SpeakerDiarization):
+    """Audio-only speaker diarization.
+
+    The method and hyper-parameters are those of ``pyannote.audio``'s ``SpeakerDiarization``;
+    the embedding network however runs once per chunk instead of once per chunk and local
+    speaker, and not at all where nobody speaks. Works offline with the default models.
+
+    Parameters
+    ----------
+    segmentation : str, Path, mapping or Model, optional
+        Segmentation model; see :func:`load_model`.
+    segmentation_step : float, optional
+        Step between chunks, as a ratio of their duration.
+    embedding : str, Path, mapping or Model, optional
+        Speaker embedding model; see :func:`load_model`.
+    embedding_exclude_overlap : bool, optional
+        Embed speakers from where they speak alone, if they ever do.
+    plda : str, Path, mapping or PLDA, optional
+        A folder with ``xvec_transform.npz`` and ``plda.npz`` fitted to the embedding model.
+        Embeddings are then clustered by VBx instead of agglomerative clustering.
+    segmentation_batch_size, embedding_batch_size : int, optional
+        Chunks per forward pass. The defaults are fastest on CPU.
+    der_variant : dict, optional
+        Options of the metric that ``Optimizer`` minimises.
+    token, cache_dir : optional
+        For models of the Hugging Face hub.
+
+    Hyper-parameters
+    ----------------
+    segmentation.min_duration_off, clustering.{threshold, method, min_cluster_size} or, with a
+    PLDA, clustering.{threshold, Fa, Fb}.
+
+    Usage
+    -----
+    >>> output = AudioDiarization()("interview.mp4", max_speakers=4)
+    >>> for turn, speaker in output.speaker_diarization: ...
+    """
+
+    def __init__(
+        self,
+        segmentation: ModelReference = "segmentation-3.0",
+        segmentation_step: float = 0.1,
+        embedding: ModelReference = "campplus",
+        embedding_exclude_overlap: bool = True,
+        plda: str | Path | Mapping | PLDA | None = None,
+        segmentation_batch_size: int = 8,
+        embedding_batch_size: int = 1,
+        der_variant: Mapping | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+    ):
+        if plda is not None and not isinstance(plda, PLDA):
+            plda = PLDA.from_pretrained(locate(plda, token, cache_dir))
+        super().__init__(
+            segmentation=load_model(segmentation, token, cache_dir),
+            segmentation_step=segmentation_step,
+            embedding=load_model(embedding, token, cache_dir),
+            embedding_exclude_overlap=embedding_exclude_overlap,
+            # upstream insists on one whatever the clustering: an empty stand-in is never used
+            plda=plda or PLDA.__new__(PLDA),
+            clustering="VBxClustering" if plda else "AgglomerativeClustering",
+            segmentation_batch_size=segmentation_batch_size,
+            embedding_batch_size=embedding_batch_size,
+            der_variant=dict(der_variant) if der_variant else None,
+        )
+        duration = self.segmentation_model.specifications.duration
+        self._segmentation = _Inference(
+            self.segmentation_model,
+            duration=duration,
+            step=segmentation_step * duration,
+            skip_aggregation=True,
+            batch_size=segmentation_batch_size,
+        )
+        metric = self._embedding.metric
+        self.clustering = (
+            VBxClustering(plda, metric=metric) if plda else AgglomerativeClustering(metric=metric)
+        )
+
+    def default_parameters(self) -> dict[str, dict[str, Any]]:
+        """Hyper-parameters that suit the default models."""
+        if self.klustering == "VBxClustering":
+            clustering = {"threshold": 0.6, "Fa": 0.07, "Fb": 0.8}
+        else:
+            # middle of a plateau (0.40 to 0.47) on AMI excerpts (train, development), pyannote's
+            # telephone sample, and conversations of 2 to 8 speakers composed from LibriSpeech
+            clustering = {"method": "average", "threshold": 0.43, "min_cluster_size": 3}
+        return {"segmentation": {"min_duration_off": 0.0}, "clustering": clustering}
+
+    def get_embeddings(
+        self,
+        file: Mapping,
+        binary_segmentations: SlidingWindowFeature,
+        exclude_overlap: bool = False,
+        hook: Callable | None = None,
+    ) -> np.ndarray:
+        """Embed each local speaker of each chunk, reading every chunk once.
+
+        Parameters
+        ----------
+        file : mapping
+        binary_segmentations : (num_chunks, num_frames, num_speakers) SlidingWindowFeature
+        exclude_overlap : bool, optional
+            See :func:`~pyannote_av.pipelines.chunk_embedding.embedding_masks`.
+        hook : callable, optional
+
+        Returns
+        -------
+        embeddings : (num_chunks, num_speakers, dimension) array
+            NaN for local speakers who are silent.
+        """
+        functions = frame_and_pool(getattr(self._embedding, "model_", None))
+        if functions is None:
+            return super().get_embeddings(file, binary_segmentations, exclude_overlap, hook)
+
+        # same contract as upstream: Optimizer computes embeddings once per segmentation
+        powerset = self._segmentation.model.specifications.powerset
+        key = {} if powerset else {"segmentation.threshold": self.segmentation.threshold}
+        cache = file.get("training_cache/embeddings", {}) if self.training else {}
+        if "embeddings" in cache and all(cache.get(k) == v for k, v in key.items()):
+            return cache["embeddings"]
+
+        waveform, _ = self._audio(file)
+        embeddings = embed_chunks(
+            *functions,
+            waveform,
+            binary_segmentations,
+            dimension=self._embedding.dimension,
+            sample_rate=self._audio.sample_rate,
+            exclude_overlap=exclude_overlap,
+            min_num_samples=self._embedding.min_num_samples if exclude_overlap else 0,
+            batch_size=self.embedding_batch_size,
+            device=self._embedding.device,
+            progress=hook and partial(hook, "embeddings", None),
+        )
+        if self.training:
+            file["training_cache/embeddings"] = {**key, "embeddings": embeddings}
+        return embeddings
+
+    def reconstruct(
+        self,
+        segmentations: SlidingWindowFeature,
+        hard_clusters: np.ndarray,
+        count: SlidingWindowFeature,
+    ) -> SlidingWindowFeature:
+        """Turn clustered segmentation into a diarization.
+
+        Same result as upstream's, whose memory grows with chunks x frames x speakers.
+
+        Parameters
+        ----------
+        segmentations : (num_chunks, num_frames, num_local_speakers) SlidingWindowFeature
+        hard_clusters : (num_chunks, num_local_speakers) array
+            Negative for local speakers to be ignored.
+        count : (total_num_frames, 1) SlidingWindowFeature
+            How many speak at a time.
+
+        Returns
+        -------
+        diarization : (total_num_frames, num_speakers) SlidingWindowFeature
+            Binary.
+        """
+        frames = count.sliding_window
+        num_frames = segmentations.data.shape[1]
+        votes = np.zeros((len(count) + num_frames, np.max(hard_clusters) + 1), dtype=np.float32)
+        for clusters, (chunk, scores) in zip(hard_clusters, segmentations, strict=True):
+            first = frames.closest_frame(chunk.start + 0.5 * frames.duration)
+            for k in np.unique(clusters[clusters >= 0]):
+                votes[first : first + num_frames, k] += scores[:, clusters == k].max(axis=1)
+        # what is already added up is handed over as one single chunk
+        votes = votes[: len(count)]
+        whole = SlidingWindow(start=frames.start, duration=(len(count) - 1) * frames.step)
+        return self.to_diarization(SlidingWindowFeature(votes[np.newaxis], whole), count)
+
+    def apply(
+        self,
+        file: Mapping,
+        num_speakers: int | None = None,
+        min_speakers: int | None = None,
+        max_speakers: int | None = None,
+        hook: Callable | None = None,
+        **kwargs,
+    ) -> AVDiarizeOutput | Annotation:
+        """Diarize a file that was prepared by :meth:`prepare_one`; see :meth:`__call__`.
+
+        Returns
+        -------
+        output : AVDiarizeOutput
+            Or its ``speaker_diarization`` while hyper-parameters are being optimized.
+        """
+        output = super().apply(
+            file,
+            num_speakers=num_speakers,
+            min_speakers=min_speakers,
+            max_speakers=max_speakers,
+            hook=hook,
+            **kwargs,
+        )
+        duration = file["waveform"].shape[1] / file["sample_rate"]
+        output = tidy(output, duration)
+        return output.speaker_diarization if self.training else output
+
+
+def tidy(output: DiarizeOutput, duration: float) -> AVDiarizeOutput:
+    """Cut turns at the end of the file, and number speakers by first appearance.
+
+    Parameters
+    ----------
+    output : DiarizeOutput
+    duration : float
+        Of the file, in seconds.
+
+    Returns
+    -------
+    output : AVDiarizeOutput
+        Speakers are ``SPEAKER_00``, ``SPEAKER_01``, ... whatever their labels were; rows of
+        ``speaker_embeddings`` follow, NaN for speakers who have none (zeros upstream).
+    """
+    inside = Segment(0.0, duration)
+    diarization = output.speaker_diarization
+    rows = dict(zip(diarization.labels(), output.speaker_embeddings, strict=True))
+    diarization = diarization.crop(inside)
+    order = sorted(diarization.labels(), key=lambda label: diarization.label_timeline(label)[0])
+    names = {label: f"SPEAKER_{i:02d}" for i, label in enumerate(order)}
+    former = {name: label for label, name in names.items()}
+
+    diarization = diarization.rename_labels(names)
+    exclusive = output.exclusive_speaker_diarization.crop(inside).rename_labels(names)
+    embeddings = np.empty((len(order), output.speaker_embeddings.shape[1]))
+    for i, name in enumerate(diarization.labels()):
+        embeddings[i] = rows[former[name]]
+    embeddings[~embeddings.any(axis=1)] = np.nan
+    return AVDiarizeOutput(diarization, exclusive, embeddings)

@@ -1,0 +1,110 @@
+"""pyannote's clusterings, made to cope with very short and very long files."""
+
+from __future__ import annotations
+
+import io
+import logging
+import warnings
+from contextlib import redirect_stdout
+
+import numpy as np
+from pyannote.audio.pipelines.clustering import AgglomerativeClustering as _Agglomerative
+from pyannote.audio.pipelines.clustering import VBxClustering as _VBx
+from pyannote.core import SlidingWindowFeature
+
+logger = logging.getLogger(__name__)
+
+
+class _AnyDuration:
+    """Mixin for pyannote's clusterings.
+
+    * Long files: at most :attr:`MAX_EMBEDDINGS` embeddings, evenly spread over the file, are
+      clustered (which takes memory and time that grow with their square); all others join the
+      closest centroid. Chunks overlap by 90 %, hence neighbours say almost the same.
+    * Short files: when too few speakers talk alone for 20 % of a chunk, those who talk less are
+      clustered as well.
+    * Embeddings that are NaN belong to nobody, unless there are no others.
+
+    Elsewhere the result is that of the class this is mixed into.
+    """
+
+    MAX_EMBEDDINGS = 2000
+    _num_wanted = 1
+
+    def filter_embeddings(
+        self,
+        embeddings: np.ndarray,
+        segmentations: SlidingWindowFeature | None = None,
+        min_active_ratio: float = 0.2,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Choose the embeddings to cluster; see pyannote's ``BaseClustering``."""
+        _, num_frames, _ = segmentations.data.shape
+        # last resort: a single frame where the speaker talks alone, then any valid embedding
+        for ratio in (min_active_ratio, min_active_ratio / 4, 1 / num_frames, 0.0):
+            kept, chunk, speaker = super().filter_embeddings(embeddings, segmentations, ratio)
+            if len(kept) >= self._num_wanted:
+                break
+        if len(kept) > self.MAX_EMBEDDINGS:
+            spread = np.linspace(0, len(kept) - 1, self.MAX_EMBEDDINGS).round().astype(int)
+            kept, chunk, speaker = kept[spread], chunk[spread], speaker[spread]
+        return kept, chunk, speaker
+
+    def __call__(
+        self,
+        embeddings: np.ndarray,
+        segmentations: SlidingWindowFeature | None = None,
+        num_clusters: int | None = None,
+        min_clusters: int | None = None,
+        max_clusters: int | None = None,
+        **kwargs,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Cluster; see pyannote's ``BaseClustering``."""
+        invalid = np.isnan(embeddings).any(axis=2)
+        self._num_wanted = num_clusters or min_clusters or 1
+        with warnings.catch_warnings():
+            # the mean of no embeddings is NaN, as it should be
+            warnings.filterwarnings("ignore", category=RuntimeWarning, message="(Mean|invalid)")
+            hard, soft, centroids = super().__call__(
+                embeddings,
+                segmentations=segmentations,
+                num_clusters=num_clusters,
+                min_clusters=min_clusters,
+                max_clusters=max_clusters,
+                **kwargs,
+            )
+        if not invalid.all():
+            hard[invalid] = -2
+        return hard, soft, centroids
+
+
+class AgglomerativeClustering(_AnyDuration, _Agglomerative):
+    """Agglomerative clustering that finds as many clusters as are asked for, if it can."""
+
+    def cluster(
+        self,
+        embeddings: np.ndarray,
+        min_clusters: int | None = None,
+        max_clusters: int | None = None,
+        num_clusters: int | None = None,
+    ) -> np.ndarray:
+        """Cluster embeddings; smaller clusters are accepted where the request needs them."""
+        wanted = num_clusters or min_clusters or 1
+        chosen_size = self.min_cluster_size
+        try:
+            while True:
+                said = io.StringIO()
+                with redirect_stdout(said):  # upstream prints, we log
+                    clusters = super().cluster(
+                        embeddings.copy(), min_clusters, max_clusters, num_clusters
+                    )
+                if said.getvalue():
+                    logger.debug(said.getvalue().strip())
+                if len(np.unique(clusters)) >= wanted or self.min_cluster_size == 1:
+                    return clusters
+                self.min_cluster_size = self.min_cluster_size // 2
+        finally:
+            self.min_cluster_size = chosen_size
+
+
+class VBxClustering(_AnyDuration, _VBx):
+    """Variational Bayes clustering of x-vectors."""

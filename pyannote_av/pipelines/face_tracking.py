@@ -1,0 +1,172 @@
+"""Faces of a video: found, followed and cut out in one streaming pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from pyannote.audio import Pipeline
+from pyannote.audio.core.pipeline import ProtocolFile
+from pyannote.pipeline.parameter import Integer, Uniform
+
+from pyannote_av.core.io import Video
+from pyannote_av.core.media import probe
+from pyannote_av.core.tracks import FRAME_RATE, FaceTracks, PictureStats
+from pyannote_av.vision.detection import FaceDetector, get_detector
+from pyannote_av.vision.identity import FaceEmbedder, IdentityCollector, get_embedder
+from pyannote_av.vision.streaming import Consumer, DetectionPass, KnownPass
+from pyannote_av.vision.tracking import Tracker
+
+
+class FaceTracking(Pipeline):
+    """Face tracking pipeline.
+
+    Pictures are decoded once and never kept for longer than a second or so: shots, detector,
+    tracker and crops hang on the same pass, and memory does not grow with the duration.
+
+    Parameters
+    ----------
+    detector : {"auto", "mtcnn", "yunet"} or FaceDetector
+        "auto" is YuNet where its weights are on this machine, MTCNN otherwise.
+    embedder : {"auto", "facenet-vggface2"}, FaceEmbedder or None
+        "auto" is facenet-vggface2 where its weights are on this machine, None otherwise.
+    token, cache_dir : optional
+        As in other pipelines; unused.
+
+    Hyper-parameters
+    ----------------
+    stride : int
+        Frames of the 25 Hz grid from one detection to the next.
+    max_gap : float
+        Seconds that a face may go undetected within a track.
+    min_duration : float
+        Seconds that a track lasts at least.
+
+    Examples
+    --------
+    >>> tracks = FaceTracking()("interview.mp4")
+    >>> tracks.write("interview.json")
+    """
+
+    def __init__(
+        self,
+        detector: str | FaceDetector = "auto",
+        embedder: str | FaceEmbedder | None = "auto",
+        token: str | bool | None = None,
+        cache_dir: Path | str | None = None,
+    ):
+        super().__init__()
+        self._detector = get_detector(detector)
+        self._embedder = get_embedder(embedder)
+        self._video = Video()
+
+        self.stride = Integer(1, 12)
+        self.max_gap = Uniform(0.2, 2.0)
+        self.min_duration = Uniform(0.04, 2.0)
+
+    def default_parameters(self) -> dict[str, Any]:
+        """Parameters used when none are given."""
+        return {"stride": 5, "max_gap": 0.6, "min_duration": 0.4}
+
+    @property
+    def detector_name(self) -> str:
+        """Name of the detector at work."""
+        return getattr(self._detector, "name", type(self._detector).__name__)
+
+    @property
+    def embedder_name(self) -> str:
+        """Name of the embedder at work, "none" without one."""
+        if self._embedder is None:
+            return "none"
+        return getattr(self._embedder, "name", type(self._embedder).__name__)
+
+    def to(self, device: torch.device) -> FaceTracking:
+        """Move detector and embedder, where they can be moved."""
+        super().to(device)
+        for part in (self._detector, self._embedder):
+            if hasattr(part, "to"):
+                part.to(device)
+        return self
+
+    def prepare_one(self, file: Any, preload: bool = False) -> Mapping:
+        """Check a file and complete its mapping; pictures are not decoded yet."""
+        valid = self._video.validate_file(file)
+        file = {**file, **valid} if isinstance(file, Mapping) else valid
+        if hasattr(self, "preprocessors"):
+            file = ProtocolFile(file, lazy=self.preprocessors)
+        return file
+
+    def apply(
+        self,
+        file: Mapping,
+        tracks: FaceTracks | str | Path | None = None,
+        consumers: Sequence[Consumer] = (),
+        hook: Callable | None = None,
+        problems: list[str] | None = None,
+    ) -> FaceTracks:
+        """Track the faces of one file.
+
+        Parameters
+        ----------
+        file : str, Path or mapping
+            A video. A mapping may hold ``face_tracks``, see `tracks`.
+        tracks : FaceTracks, str or Path, optional
+            Known tracks, or a file of them: they are put on the 25 Hz grid and cut out, and
+            nothing is detected.
+        consumers : sequence of callable, optional
+            Each is called with every :class:`TrackSegment` (at most 12 s long) as soon as it is
+            complete, in time order per track.
+        hook : callable, optional
+            ``hook("face_tracking", None, file=..., total=..., completed=...)``, in seconds.
+        problems : list of str, optional
+            Receives sentences about damage in the file; they are warned about otherwise.
+
+        Returns
+        -------
+        tracks : FaceTracks
+            On the 25 Hz grid, with ``stats``, and ``embeddings`` where there is an embedder.
+            Empty for files without pictures.
+        """
+        if not self.instantiated:
+            self.instantiate(self.default_parameters())
+        hook = self.setup_hook(file, hook)
+        if tracks is None and isinstance(file, Mapping):
+            tracks = file.get("face_tracks")
+        file = self._video.validate_file(file)
+        uri = file["uri"]
+        known = FaceTracks.read(tracks) if isinstance(tracks, (str, Path)) else tracks
+        if known is not None and not isinstance(known, FaceTracks):
+            raise TypeError(
+                f"file {uri!r}: face_tracks must be FaceTracks or a path, "
+                f"not {type(known).__name__}"
+            )
+        if not self._has_pictures(file):
+            return FaceTracks.empty(uri=uri, stats=PictureStats())
+
+        looks = IdentityCollector(self._embedder) if self._embedder is not None else None
+        if known is not None:
+            run = KnownPass(known, consumers, looks)
+        else:
+            tracker = Tracker(
+                min_confidence=getattr(self._detector, "min_confidence", 0.7),
+                max_gap=self.max_gap,
+                min_duration=self.min_duration,
+                stride=self.stride,
+            )
+            run = DetectionPass(self._detector, tracker, consumers, looks)
+
+        total = max(1, round(self._video.get_duration(file)))
+        for frame in self._video.frames(file, problems=problems):
+            if frame.index % round(FRAME_RATE) == 0:
+                hook("face_tracking", None, total=total, completed=min(total, round(frame.time)))
+            run.see(frame)
+        tracks = replace(run.finish(), uri=uri)
+        hook("face_tracking", None, total=total, completed=total)
+        return tracks
+
+    @staticmethod
+    def _has_pictures(file: Mapping) -> bool:
+        return "frames" in file or ("video" in file and probe(file["video"]).video is not None)

@@ -1,0 +1,202 @@
+"""A sample file of two people talking, made on the spot: a smoke test and a demonstration.
+
+The sound is pyannote.audio's own sample (30 s of a telephone conversation between two speakers,
+with its reference). The picture is synthetic: two public-domain portraits, Grace Hopper (from
+matplotlib) and Eileen Collins (from scikit-image), side by side, each of whose mouths is opened by
+the loudness of one of the voices. **It is no evidence of anything**: neither of them said these
+words, real faces are harder, and no number measured on this file says how well a system works.
+
+Nothing is downloaded and no face detector is involved: where the faces are is known.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+URI = "sample"
+FRAME_RATE = 25
+#: width and height of the picture in pixels
+SIZE = (640, 360)
+
+_FILES = {"video": f"{URI}.mp4", "rttm": f"{URI}.rttm", "tracks": f"{URI}.tracks.npz"}
+# part of the cache's folder name: to be raised when the sample changes
+_VERSION = 1
+_FACE_HEIGHT = 142
+
+
+def sample() -> Path:
+    """Path of the sample file, which is made in the cache the first time (some seconds).
+
+    Its reference lies beside it: ``sample.rttm`` and ``sample.tracks.npz``.
+    """
+    from pyannote_av.core.weights import cache_folder
+
+    folder = cache_folder() / f"sample-{_VERSION}"
+    if all((folder / name).is_file() for name in _FILES.values()):
+        return folder / _FILES["video"]
+    return make_sample(folder)["video"]
+
+
+def make_sample(folder: str | Path) -> dict[str, Path]:
+    """Write the sample file and its reference; the same bytes every time on one machine.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Created if missing. Files of the same names are replaced.
+
+    Returns
+    -------
+    paths : dict
+        ``video`` (MP4, H.264 and AAC, 30 s, 640x360 at 25 frames per second), ``rttm`` (who
+        speaks when) and ``tracks`` (:class:`~pyannote_av.core.tracks.FaceTracks` of both faces,
+        labelled; ``speaking`` is +1 where the reference says that this person speaks, -1
+        elsewhere).
+
+    Raises
+    ------
+    ModuleNotFoundError
+        Without scikit-image, which is not a dependency of the package itself.
+    """
+    from pyannote.database.util import load_rttm
+    from scipy.io import wavfile
+
+    portraits = [
+        portrait.placed((SIZE[0] // 2, SIZE[1]), _FACE_HEIGHT) for portrait in _portraits()
+    ]
+    wav, rttm = _recording()
+    sample_rate, pcm = wavfile.read(wav)
+    reference = load_rttm(rttm)[URI]
+
+    folder = Path(folder).expanduser()
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".sample-") as unfinished:
+        made = {key: Path(unfinished) / name for key, name in _FILES.items()}
+        shutil.copyfile(rttm, made["rttm"])
+        _render(pcm, sample_rate, reference, portraits, made["video"], made["tracks"])
+        paths = {key: folder / name for key, name in _FILES.items()}
+        # the video last: where it is, the rest is
+        for key in ("rttm", "tracks", "video"):
+            os.replace(made[key], paths[key])
+    return paths
+
+
+def _recording() -> tuple[Path, Path]:
+    """pyannote.audio's sample and its reference, located without importing pyannote.audio."""
+    spec = find_spec("pyannote.audio")
+    folder = Path(next(iter(spec.submodule_search_locations))) / "sample"
+    return folder / "sample.wav", folder / "sample.rttm"
+
+
+def _portraits():
+    """The two portraits, with positions found once by MTCNN and by eye."""
+    import cv2
+    from matplotlib.cbook import get_sample_data
+
+    from pyannote_av.simulation.portrait import Portrait
+
+    try:
+        from skimage.data import astronaut
+    except ImportError as error:
+        raise ModuleNotFoundError(
+            "making the sample file needs a portrait that comes with scikit-image: "
+            "pip install 'pyannote-av[sample]'"
+        ) from error
+
+    hopper = cv2.imread(str(get_sample_data("grace_hopper.jpg", asfileobj=False)))
+    return [
+        Portrait(
+            image=cv2.cvtColor(hopper, cv2.COLOR_BGR2RGB),
+            box=(174.4, 119.6, 355.6, 340.5),
+            landmarks=((221.7, 191.0), (305.0, 187.0), (269.4, 239.2), (230, 281), (305, 277)),
+            lips=((229.0, 281.0), (266.0, 280.5), (304.0, 277.0)),
+            eye=(14.0, 7.5),
+        ),
+        Portrait(
+            image=astronaut(),
+            box=(181.1, 62.2, 267.7, 172.1),
+            landmarks=((203.0, 101.5), (247.0, 103.7), (224.7, 129.0), (202, 139.5), (245, 141.5)),
+            lips=((202.5, 139.5), (224.0, 150.0), (244.5, 141.0)),
+            eye=(9.5, 5.0),
+        ),
+    ]
+
+
+def _render(pcm, sample_rate, reference, portraits, video: Path, tracks: Path) -> None:
+    """Write picture, sound and face tracks of `reference` (an Annotation) spoken in `pcm` (N,)."""
+    from pyannote_av.core.tracks import FaceTracks
+    from pyannote_av.simulation.portrait import TalkingPortrait, act, loudness
+
+    num_frames = len(pcm) * FRAME_RATE // sample_rate
+    time = np.arange(num_frames) / FRAME_RATE
+    # there are two chairs: should there be more speakers, the others are heard from off-screen
+    seated = [label for label, _ in reference.chart()[: len(portraits)]]
+    actors, columns = [], {"time": [], "track": [], "box": [], "landmarks": [], "speaking": []}
+    for seat, (label, portrait) in enumerate(zip(sorted(seated), portraits, strict=True)):
+        turns = reference.label_timeline(label)
+        own = np.where(_inside(turns, np.arange(len(pcm)) / sample_rate), pcm / 32768.0, 0.0)
+        loud = loudness(own, sample_rate, num_frames, FRAME_RATE)
+        motion = act(loud, np.random.default_rng(seat))
+        actor = TalkingPortrait(portrait)
+        actors.append((actor, motion))
+
+        box, landmarks = actor.geometry(motion.sway)
+        offset = np.float64([seat * SIZE[0] // 2, 0])
+        columns["time"].append(time)
+        columns["track"].append(np.full(num_frames, seat))
+        columns["box"].append((box + np.tile(offset, 2)) / np.tile(SIZE, 2))
+        columns["landmarks"].append((landmarks + offset) / SIZE)
+        columns["speaking"].append(np.where(_inside(turns, time), 1.0, -1.0))
+
+    FaceTracks(
+        **{name: np.concatenate(parts) for name, parts in columns.items()},
+        confidence=np.ones(2 * num_frames),
+        speaker=dict(enumerate(sorted(seated))),
+        uri=URI,
+        frame_size=SIZE,
+    ).write(tracks)
+    frames = (
+        np.hstack([a.draw(m.mouth[k], m.blink[k], m.sway[k], m.light[k]) for a, m in actors])
+        for k in range(num_frames)
+    )
+    _encode(frames, pcm, sample_rate, video)
+
+
+def _inside(timeline, time: np.ndarray) -> np.ndarray:
+    """Which of the times (N,) lie inside a timeline (start included, end excluded)."""
+    inside = np.zeros(len(time), bool)
+    for segment in timeline:
+        first, last = np.searchsorted(time, [segment.start - 1e-6, segment.end - 1e-6])
+        inside[first:last] = True
+    return inside
+
+
+def _encode(frames, pcm: np.ndarray, sample_rate: int, path: Path) -> None:
+    """Write RGB frames and int16 samples as MP4."""
+    import av
+
+    per_frame = sample_rate // FRAME_RATE
+    with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
+        video = container.add_stream("libx264", rate=FRAME_RATE)
+        video.width, video.height, video.pix_fmt = *SIZE, "yuv420p"
+        video.options = {"preset": "veryfast", "crf": "20", "g": "50"}
+        # what x264 writes depends on the number of threads
+        video.thread_count = 1
+        audio = container.add_stream("aac", rate=sample_rate, layout="mono")
+        audio.bit_rate = 64_000
+        for index, picture in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts = index
+            container.mux(video.encode(frame))
+            samples = pcm[None, index * per_frame : (index + 1) * per_frame]
+            sound = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
+            sound.sample_rate, sound.pts = sample_rate, index * per_frame
+            container.mux(audio.encode(sound))
+        for stream in (video, audio):
+            container.mux(stream.encode(None))

@@ -1,0 +1,1 @@
+"""Composed audio-visual material with exact references."""

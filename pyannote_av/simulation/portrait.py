@@ -1,0 +1,301 @@
+"""A still portrait made to talk: the lower face is warped by how loud its voice is.
+
+Nothing here is learned. The mouth opens along the line between the lips, the jaw follows, eyes
+blink and the head sways a little. It looks like a puppet, on purpose: good enough for detectors,
+trackers and active speaker scorers to have something to work on, with an exact reference.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+#: colour of the inside of an open mouth (RGB)
+_MOUTH_INSIDE = np.float32([52, 20, 22])
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """Where things are in a picture of one face, in its pixels.
+
+    Attributes
+    ----------
+    image : (H, W, 3) uint8
+        RGB.
+    box : tuple of float
+        x1, y1, x2, y2 of the face, as a face detector draws it.
+    landmarks : tuple of (x, y)
+        Left eye, right eye, nose, left and right mouth corner (the left one in the picture first).
+    lips : tuple of (x, y)
+        Left end, centre and right end of the line along which the mouth opens.
+    eye : (float, float)
+        Half width and half height of an open eye.
+    """
+
+    image: np.ndarray
+    box: tuple[float, float, float, float]
+    landmarks: tuple[tuple[float, float], ...]
+    lips: tuple[tuple[float, float], ...]
+    eye: tuple[float, float]
+
+    def placed(self, size: tuple[int, int], face_height: float) -> Portrait:
+        """Scaled and cut so that the face stands in the middle of a ``(width, height)`` panel.
+
+        Where the picture ends, its side of the panel stays aligned with the picture's edge.
+        """
+        import cv2
+
+        scale = face_height / (self.box[3] - self.box[1])
+        way = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+        image = cv2.resize(self.image, None, fx=scale, fy=scale, interpolation=way)
+        corner = []
+        for axis, length in enumerate(size):
+            available = image.shape[1 - axis] - length
+            if available < 0:
+                raise ValueError(f"a face {face_height:g} pixels high does not fill {size} pixels")
+            centre = scale * (self.box[axis] + self.box[axis + 2]) / 2
+            corner.append(int(np.clip(round(centre - length / 2), 0, available)))
+        (x, y), (width, height) = corner, size
+
+        def moved(points):
+            return tuple((px * scale - x, py * scale - y) for px, py in points)
+
+        return Portrait(
+            image=np.ascontiguousarray(image[y : y + height, x : x + width]),
+            box=sum(moved([self.box[:2], self.box[2:]]), ()),
+            landmarks=moved(self.landmarks),
+            lips=moved(self.lips),
+            eye=(self.eye[0] * scale, self.eye[1] * scale),
+        )
+
+
+@dataclass(frozen=True)
+class Motion:
+    """What a face does, frame by frame.
+
+    Attributes
+    ----------
+    mouth : (T,) float
+        0 closed, 1 wide open.
+    blink : (T,) float
+        0 open eyes, 1 closed.
+    sway : (T, 3) float
+        Head shift right and down in pixels, rotation in radians.
+    light : (T,) float
+        Brightness factor.
+    """
+
+    mouth: np.ndarray
+    blink: np.ndarray
+    sway: np.ndarray
+    light: np.ndarray
+
+
+def loudness(
+    waveform: np.ndarray, sample_rate: int, num_frames: int, frame_rate: float = 25.0
+) -> np.ndarray:
+    """Low-passed envelope of a voice, sampled at the times of video frames.
+
+    The filter has no delay: frame `k` has the loudness at ``k / frame_rate`` seconds.
+
+    Parameters
+    ----------
+    waveform : (N,) float
+        Zero where this voice is silent.
+    sample_rate : int
+    num_frames : int
+    frame_rate : float
+
+    Returns
+    -------
+    loudness : (num_frames,) float
+        0 to 1, where 1 is this voice's 95th percentile.
+    """
+    from scipy.signal import butter, sosfiltfilt
+
+    # syllables come at 3-6 Hz
+    low_pass = butter(2, 7.0, fs=sample_rate, output="sos")
+    envelope = np.clip(sosfiltfilt(low_pass, np.abs(waveform)), 0, None)
+    at = np.minimum(np.round(np.arange(num_frames) * sample_rate / frame_rate), len(waveform) - 1)
+    envelope = envelope[at.astype(int)]
+    loud = envelope[envelope > 0.05 * envelope.max()]
+    if not len(loud):
+        return np.zeros(num_frames)
+    # a mouth opens less than linearly with loudness, and not at all for breath and room noise
+    return np.clip((envelope / np.percentile(loud, 95)) ** 0.7 - 0.1, 0, 1)
+
+
+def _drift(rng: np.random.Generator, num_frames: int, smoothness: float) -> np.ndarray:
+    """Smooth noise of mean 0 and deviation 1; `smoothness` in frames."""
+    from scipy.ndimage import gaussian_filter1d
+
+    noise = gaussian_filter1d(rng.standard_normal(num_frames), smoothness, mode="wrap")
+    return noise / max(noise.std(), 1e-9)
+
+
+def act(loud: np.ndarray, rng: np.random.Generator, frame_rate: float = 25.0) -> Motion:
+    """Motion of a face whose voice is `loud` (T,): talking, and idle at all times."""
+    count = len(loud)
+    gain = 1 + 0.15 * _drift(rng, count, 0.2 * frame_rate)
+    idle = 0.012 * np.abs(_drift(rng, count, 0.4 * frame_rate))
+    blink = np.zeros(count)
+    at = rng.uniform(0.5, 3.0) * frame_rate
+    while at < count - 6:
+        blink[int(at) : int(at) + 6] = [0.4, 0.9, 1.0, 0.8, 0.5, 0.2]
+        at += rng.uniform(2.0, 5.0) * frame_rate
+    sway = np.stack([_drift(rng, count, 0.8 * frame_rate) for _ in range(3)], axis=1)
+    return Motion(
+        mouth=np.clip(loud * gain, 0, 1.15) + idle,
+        blink=blink,
+        sway=sway * np.float64([0.9, 0.6, 0.007]),
+        light=1 + 0.012 * _drift(rng, count, 0.6 * frame_rate),
+    )
+
+
+def _plateau(radius: np.ndarray, outer: float) -> np.ndarray:
+    """1 within radius 1, 0 beyond `outer`, smooth in between."""
+    x = np.clip((outer - radius) / (outer - 1), 0, 1)
+    return (x * x * (3 - 2 * x)).astype(np.float32)
+
+
+class TalkingPortrait:
+    """Draws one portrait in motion.
+
+    Parameters
+    ----------
+    portrait : Portrait
+        As large as it will be shown (see :meth:`Portrait.placed`).
+    opening : float
+        Height of the wide open mouth, as a share of the distance between the eyes.
+    """
+
+    def __init__(self, portrait: Portrait, opening: float = 0.3):
+        self.portrait = portrait
+        left, right = np.float64(portrait.landmarks[:2])
+        self._eyes_apart = float(np.linalg.norm(right - left))
+        self._opening = opening * self._eyes_apart
+        self._prepare_mouth()
+        self._prepare_eyes()
+        self._prepare_head()
+
+    def _roi(self, x1: float, y1: float, x2: float, y2: float):
+        """Slices of a region, and float32 grids of its pixel coordinates."""
+        height, width = self.portrait.image.shape[:2]
+        rows = slice(max(0, int(y1)), min(height, int(y2) + 1))
+        columns = slice(max(0, int(x1)), min(width, int(x2) + 1))
+        y, x = np.mgrid[rows, columns].astype(np.float32)
+        return (rows, columns), x, y
+
+    def _prepare_mouth(self):
+        lips = np.float64(self.portrait.lips)
+        self._mouth_centre, self._mouth_half = lips[1, 0], (lips[2, 0] - lips[0, 0]) / 2
+        line = np.polyfit(lips[:, 0], lips[:, 1], 2)
+        reach = 1.6 * self._mouth_half
+        self._mouth_roi, self._mouth_x, self._mouth_y = self._roi(
+            self._mouth_centre - reach,
+            lips[:, 1].min() - 0.35 * self._eyes_apart,
+            self._mouth_centre + reach,
+            lips[:, 1].max() + 1.5 * self._eyes_apart,
+        )
+        # height below the line between the lips; beyond the corners the line goes on level
+        ends = np.clip(self._mouth_x, lips[0, 0], lips[2, 0])
+        self._below = (self._mouth_y - np.polyval(line, ends)).astype(np.float32)
+        self._across = (self._mouth_x - self._mouth_centre).astype(np.float32)
+
+    def _prepare_eyes(self):
+        """Eyelids: skin from below the eye, in the place of the eye."""
+        half_width, half_height = self.portrait.eye
+        self._lids = []
+        for ex, ey in self.portrait.landmarks[:2]:
+            box = (ex - 1.5 * half_width, ey - 2 * half_height)
+            roi, x, y = self._roi(*box, ex + 1.5 * half_width, ey + 2 * half_height)
+            radius = np.hypot((x - ex) / half_width, (y - ey) / half_height)
+            skin = self.portrait.image[
+                int(ey + 1.3 * half_height) : int(ey + 2.3 * half_height) + 1,
+                int(ex - half_width) : int(ex + half_width),
+            ]
+            colour = np.median(skin.reshape(-1, 3), axis=0) * 0.93
+            # lashes along the lower edge of the closed lid
+            edge = ((y - ey) / half_height - 0.55 * np.sqrt(np.clip(1 - radius**2, 0, 1))) / 0.35
+            lash = 1 - 0.35 * np.exp(-(edge**2)) * _plateau(radius, 1.2)
+            lid = colour * lash[..., None]
+            self._lids.append((roi, lid.astype(np.float32), _plateau(radius, 1.5)[..., None]))
+
+    def _prepare_head(self):
+        x1, y1, x2, y2 = self.portrait.box
+        self._head_centre = ((x1 + x2) / 2, (y1 + y2) / 2)
+        (cx, cy), rx, ry, outer = self._head_centre, 0.6 * (x2 - x1), 0.6 * (y2 - y1), 1.6
+        self._head_roi, self._head_x, self._head_y = self._roi(
+            cx - outer * rx, cy - outer * ry, cx + outer * rx, cy + outer * ry
+        )
+        dx, dy = self._head_x - np.float32(cx), self._head_y - np.float32(cy)
+        weight = _plateau(np.hypot(dx / rx, dy / ry), outer)
+        self._head_fields = weight, weight * dx, weight * dy
+
+    def draw(self, mouth: float, blink: float, sway: np.ndarray, light: float) -> np.ndarray:
+        """(H, W, 3) uint8 RGB picture of one moment; arguments as in :class:`Motion`."""
+        import cv2
+
+        panel = self.portrait.image.copy()
+        if blink > 0:
+            for roi, lid, weight in self._lids:
+                panel[roi] = (panel[roi] * (1 - blink * weight) + lid * (blink * weight)).round()
+        panel[self._mouth_roi] = self._open_mouth(panel, mouth * self._opening)
+
+        weight, field_x, field_y = self._head_fields
+        right, down, turn = np.float32(sway)
+        map_x = self._head_x - weight * right + turn * field_y
+        map_y = self._head_y - weight * down - turn * field_x
+        panel[self._head_roi] = cv2.remap(panel, map_x, map_y, cv2.INTER_CUBIC)
+        return cv2.convertScaleAbs(panel, alpha=float(light))
+
+    def _open_mouth(self, panel: np.ndarray, opening: float) -> np.ndarray:
+        """The region of the mouth, opened by `opening` pixels."""
+        import cv2
+
+        below, across = self._below, self._across
+        # rounder lips: the corners come in as the mouth opens
+        half = self._mouth_half * (1 - 0.1 * opening / self._opening)
+        arch = np.clip(1 - (across / half) ** 2, 0, None) ** 0.8
+        upper, lower = 0.22 * opening * arch, 0.78 * opening * arch
+
+        # below the gap: the displacement of the lip fades towards the neck, and takes the whole
+        # width of the jaw as it does
+        jaw = np.float32(1.15 * self._eyes_apart)
+        depth = np.clip((below - lower) / jaw, 0, 1)
+        wide = np.clip(1 - (across / (half * (1 + 0.6 * depth))) ** 2, 0, None)
+        fade = (1 - depth) ** 2 * (1 + 2 * depth)
+        down = 0.78 * opening * wide**0.8 * fade
+        # above it: the upper lip is gone well before the nose
+        rise = np.clip((-below - upper) / (0.3 * self._eyes_apart), 0, 1)
+        up = upper * (1 - rise) ** 2 * (1 + 2 * rise)
+        shift = np.where(below > 0, down, -up)
+        # source rows stay on their own side of the line between the lips
+        source = np.where(below > 0, np.maximum(below - shift, 0), np.minimum(below - shift, 0))
+        map_y = self._mouth_y + (source - below)
+        warped = cv2.remap(panel, self._mouth_x, map_y.astype(np.float32), cv2.INTER_CUBIC)
+
+        # the gap itself, with one pixel of soft edge, a little lighter towards its upper side
+        gap = np.clip(np.minimum(lower - below, upper + below), 0, 1)[..., None]
+        inside = _MOUTH_INSIDE * (1.15 - 0.3 * np.clip(below / max(opening, 1), 0, 1)[..., None])
+        return (warped * (1 - gap) + inside * gap).round().astype(np.uint8)
+
+    def geometry(self, sway: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where face and landmarks are after head motion, in pixels of the panel.
+
+        Parameters
+        ----------
+        sway : (T, 3) float
+
+        Returns
+        -------
+        box : (T, 4)
+        landmarks : (T, 5, 2)
+        """
+        centre = np.float64(self._head_centre)
+        shift, turn = sway[:, None, :2], sway[:, 2, None, None]
+        around = np.float64(self.portrait.landmarks)[None] - centre
+        rotated = around + turn * np.stack([-around[..., 1], around[..., 0]], axis=-1)
+        box = np.float64(self.portrait.box) + np.tile(sway[:, :2], 2)
+        return box, centre + shift + rotated

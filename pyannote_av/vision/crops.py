@@ -1,0 +1,236 @@
+"""Crops: the squares of the picture that networks look at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pyannote_av.core.tracks import FRAME_RATE, FaceTracks, TrackSegment
+
+if TYPE_CHECKING:
+    from pyannote_av.core.io import Frame
+
+#: side of the crops in pixels, unless told
+SIDE = {"face": 112, "lips": 96}
+#: grey level outside of the picture, as in the published active speaker demos
+OUTSIDE = 110
+#: crops are cut from pictures of at most this long side, which bounds the memory they take
+LONG_SIDE = 1920
+#: frames of a segment at most (12 s)
+MAX_FRAMES = 300
+
+
+def grey(image: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint8 RGB to (H', W') uint8, shrunk to LONG_SIDE."""
+    import cv2
+
+    from pyannote_av.vision.detection import shrink
+
+    return cv2.cvtColor(shrink(image, LONG_SIDE), cv2.COLOR_RGB2GRAY)
+
+
+def face_square(box: np.ndarray, shape: tuple[int, ...]) -> tuple[float, float, float]:
+    """Square that active speaker networks expect around a detector's box.
+
+    With s half the longer side of the box, the demos of TalkNet and LR-ASD
+    (https://github.com/Junhua-Liao/LR-ASD, ``Columbia_test.py``) cut [cx - 1.4 s, cx + 1.4 s] x
+    [cy - s, cy + 1.8 s] at 224 pixels and keep the central 112: a square of side 1.4 s around
+    (cx, cy + 0.4 s).
+
+    Parameters
+    ----------
+    box : (4,) normalised
+    shape : (height, width, ...) in pixels
+
+    Returns
+    -------
+    left, top, side : float, in pixels
+    """
+    x1, y1, x2, y2 = box * np.array([shape[1], shape[0]] * 2)
+    half = max(x2 - x1, y2 - y1) / 2
+    side = 1.4 * half
+    return (x1 + x2 - side) / 2, (y1 + y2 - side) / 2 + 0.4 * half, side
+
+
+def lips_square(
+    box: np.ndarray, landmarks: np.ndarray, shape: tuple[int, ...]
+) -> tuple[float, float, float]:
+    """Square around the mouth, of 0.64 times the longer side of the box.
+
+    Centred between the mouth corners where they are known, else where mouths are in a
+    detector's box: 72 % down. The scale is that of the box: mouths get narrow in profile.
+
+    Returns
+    -------
+    left, top, side : float, in pixels
+    """
+    height, width = shape[:2]
+    x1, y1, x2, y2 = box * np.array([width, height] * 2)
+    side = 0.64 * max(x2 - x1, y2 - y1)
+    x, y = landmarks[3:].mean(axis=0) * (width, height)
+    if not np.isfinite([x, y]).all():
+        x, y = (x1 + x2) / 2, y1 + 0.72 * (y2 - y1)
+    return x - side / 2, y - side / 2, side
+
+
+def cut(image: np.ndarray, square: tuple[float, float, float], size: int) -> np.ndarray:
+    """Square of a picture, to sub-pixel accuracy, at `size` x `size`.
+
+    Parameters
+    ----------
+    image : (H, W) or (H, W, 3) uint8
+    square : left, top, side in pixels
+        May stick out of the picture: what is outside is grey.
+    size : int
+    """
+    import cv2
+
+    left, top, side = square
+    scale = side / size
+    # pixel centres are at integers for warpAffine, at halves in our coordinates
+    shift = scale / 2 - 0.5
+    matrix = np.array([[scale, 0, left + shift], [0, scale, top + shift]], np.float64)
+    return cv2.warpAffine(
+        image,
+        matrix,
+        (size, size),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=(OUTSIDE,) * 3,
+    )
+
+
+def crop(
+    picture: np.ndarray,
+    box: np.ndarray,
+    landmarks: np.ndarray,
+    size: int | None = None,
+    region: str = "face",
+) -> np.ndarray:
+    """Face or lips of one grey picture: (size, size) uint8."""
+    if region not in SIDE:
+        raise ValueError(f'region must be "face" or "lips", not {region!r}')
+    square = (
+        face_square(box, picture.shape)
+        if region == "face"
+        else lips_square(box, landmarks, picture.shape)
+    )
+    return cut(picture, square, size or SIDE[region])
+
+
+class Segmenter:
+    """Collects crops into segments of at most MAX_FRAMES, bridging absences of less than 1 s."""
+
+    def __init__(self):
+        self._open: dict[int, tuple[int, list[np.ndarray | None]]] = {}
+
+    def add(self, track: int, index: int, picture: np.ndarray) -> Iterator[TrackSegment]:
+        """Append the crop of `track` at grid `index`; yields what that completes."""
+        start, crops = self._open.setdefault(track, (index, []))
+        absent = index - start - len(crops)
+        if absent >= FRAME_RATE or index - start >= MAX_FRAMES:
+            yield from self.close(track)
+            start, crops = self._open.setdefault(track, (index, []))
+            absent = 0
+        crops += [None] * absent + [picture]
+
+    def close(self, track: int) -> Iterator[TrackSegment]:
+        """Yields what is left of a track."""
+        start, crops = self._open.pop(track, (0, []))
+        if crops:
+            blank = np.zeros_like(crops[-1])
+            yield TrackSegment(
+                track=track,
+                start=start,
+                crops=np.stack([blank if c is None else c for c in crops]),
+                present=np.array([c is not None for c in crops]),
+            )
+
+    def close_all(self) -> Iterator[TrackSegment]:
+        """Yields what is left of all tracks."""
+        for track in list(self._open):
+            yield from self.close(track)
+
+
+class Rows:
+    """Rows of tracks on the grid, looked up by grid index."""
+
+    def __init__(self, tracks: FaceTracks):
+        self._index = np.round(tracks.time * FRAME_RATE).astype(np.int64)
+        self._order = np.argsort(self._index, kind="stable")
+        self._sorted = self._index[self._order]
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        first, last = np.searchsorted(self._sorted, [index, index + 1])
+        return self._order[first:last]
+
+
+def crop_tracks(
+    frames: Iterable[Frame], tracks: FaceTracks, size: int | None = None, region: str = "face"
+) -> Iterator[TrackSegment]:
+    """Cut known tracks out of a stream of pictures; see ``FaceTracks.crops``."""
+    tracks = on_grid(tracks)
+    rows, segmenter = Rows(tracks), Segmenter()
+    for frame in frames:
+        if not len(here := rows[frame.index]):
+            continue
+        picture = grey(frame.image)
+        for i in here:
+            one = crop(picture, tracks.box[i], tracks.landmarks[i], size, region)
+            yield from segmenter.add(int(tracks.track[i]), frame.index, one)
+    yield from segmenter.close_all()
+
+
+def on_grid(tracks: FaceTracks, max_gap: float = 0.25) -> FaceTracks:
+    """The same tracks on the 25 Hz grid, linearly interpolated.
+
+    Parameters
+    ----------
+    tracks : FaceTracks
+        At any frame rate.
+    max_gap : float
+        Seconds between rows of a track across which it is not interpolated.
+
+    Returns
+    -------
+    tracks : FaceTracks
+        The very same where nothing is to be done: every row lies on the grid (to 1 ms), and no
+        gap is to be filled.
+    """
+    position = tracks.time * FRAME_RATE
+    steps = np.round(np.diff(position)[np.diff(tracks.track) == 0])
+    on_it = (np.abs(position - np.round(position)) < 1e-3 * FRAME_RATE).all()
+    if on_it and not ((steps > 1) & (steps <= max_gap * FRAME_RATE)).any():
+        return tracks
+    parts = [_resample(tracks.of(track), max_gap) for track in tracks.tracks]
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    left = set(columns["track"].tolist())
+    speaker = {track: label for track, label in tracks.speaker.items() if track in left}
+    return replace(tracks, **columns, speaker=speaker)
+
+
+def _resample(one: FaceTracks, max_gap: float) -> dict[str, np.ndarray]:
+    """Columns of one track at the grid times within half a frame of, or between, its rows"""
+    position = one.time * FRAME_RATE
+    grid = np.arange(np.ceil(position[0] - 0.5), np.floor(position[-1] + 0.5) + 1)
+    right = np.clip(np.searchsorted(position, grid), 0, len(position) - 1)
+    left = np.maximum(right - 1, 0)
+    gap = position[right] - position[left]
+    weight = np.divide(grid - position[left], gap, out=np.ones(len(grid)), where=gap > 0)
+    weight = np.clip(weight, 0, 1)
+    wide = gap > max_gap * FRAME_RATE + 1e-9
+    # beside a wide gap a row stands for the grid time nearest to it, and for no other
+    weight[wide] = weight[wide].round()
+    nearest = np.minimum(np.abs(grid - position[left]), np.abs(grid - position[right]))
+    keep = ~wide | (nearest <= 0.5)
+    columns = {"time": grid / FRAME_RATE, "track": np.full(len(grid), one.track[0])}
+    for name in ("box", "landmarks", "confidence", "speaking"):
+        value = getattr(one, name)
+        blend = weight.reshape(-1, *[1] * (value.ndim - 1)).astype(np.float32)
+        mixed = (1 - blend) * value[left] + blend * value[right]
+        known = np.where(blend < 0.5, value[left], value[right])
+        columns[name] = np.where(np.isnan(mixed), known, mixed)
+    return {name: value[keep] for name, value in columns.items()}

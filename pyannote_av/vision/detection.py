@@ -1,0 +1,210 @@
+"""Face detection: picture to boxes, behind one protocol."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+#: long side, in pixels, to which pictures are shrunk before detection
+LONG_SIDE = 640
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """Faces of one picture.
+
+    Attributes
+    ----------
+    box : (n, 4) float32
+        x1, y1, x2, y2 as fractions of the picture; they may stick out of it a little.
+    landmarks : (n, 5, 2) float32
+        Eyes, nose, mouth corners as fractions of the picture; of each pair the one on the left
+        of the picture first. NaN where the detector has none.
+    confidence : (n,) float32
+        In [0, 1].
+    """
+
+    box: np.ndarray
+    landmarks: np.ndarray
+    confidence: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.box)
+
+    def __getitem__(self, rows: np.ndarray) -> Detections:
+        return Detections(self.box[rows], self.landmarks[rows], self.confidence[rows])
+
+    @classmethod
+    def empty(cls) -> Detections:
+        """No face."""
+        return cls(np.empty((0, 4), "f4"), np.empty((0, 5, 2), "f4"), np.empty(0, "f4"))
+
+    def largest(self, count: int) -> Detections:
+        """The `count` largest faces, largest first."""
+        width, height = (self.box[:, 2:] - self.box[:, :2]).T
+        return self[np.argsort(-width * height, kind="stable")[:count]]
+
+
+@runtime_checkable
+class FaceDetector(Protocol):
+    """What finds faces. ``tests/test_detection.py`` holds the conformance tests.
+
+    `min_confidence` is the confidence from which a face is believed at first sight; weaker
+    detections may be returned too, they only prolong tracks.
+    """
+
+    name: str
+    min_confidence: float
+
+    def __call__(self, image: np.ndarray) -> Detections:
+        """Find the faces of `image`, (H, W, 3) uint8 RGB, of any size and not modified."""
+        ...
+
+
+def shrink(image: np.ndarray, long_side: int = LONG_SIDE) -> np.ndarray:
+    """Picture whose longer side is at most `long_side` pixels."""
+    import cv2
+
+    scale = long_side / max(image.shape[:2])
+    if scale >= 1:
+        return image
+    height, width = (max(1, round(side * scale)) for side in image.shape[:2])
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+
+
+def _check(image: np.ndarray) -> None:
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise ValueError(f"expected a (H, W, 3) uint8 picture, got {image.shape} {image.dtype}")
+
+
+def _detections(box, landmarks, confidence, shape) -> Detections:
+    """From pixels of a picture of `shape`; boxes mostly outside of it are no faces"""
+    height, width = shape[:2]
+    box = np.asarray(box, np.float32).reshape(-1, 4) / [width, height, width, height]
+    landmarks = np.asarray(landmarks, np.float32).reshape(-1, 5, 2) / [width, height]
+    confidence = np.clip(np.asarray(confidence, np.float32), 0, 1)
+    centre = (box[:, :2] + box[:, 2:]) / 2
+    sound = np.isfinite(box).all(1) & (box[:, 2:] - box[:, :2] > 1e-4).all(1)
+    sound &= ((centre > 0) & (centre < 1)).all(1) & (np.abs(box - 0.5) < 1.2).all(1)
+    return Detections(box.astype("f4"), landmarks.astype("f4"), confidence)[sound]
+
+
+class MTCNN:
+    """The cascade of Zhang et al. (https://arxiv.org/abs/1604.02878) from facenet-pytorch.
+
+    Its weights come with the wheel. Its cost is governed by the smallest face looked for, hence
+    that is a fraction of the picture, not a number of pixels.
+
+    Parameters
+    ----------
+    min_face : float
+        Height of the smallest face as a fraction of the shorter side of the picture.
+    """
+
+    name = "mtcnn"
+    # crossed hands often get 0.9
+    min_confidence = 0.95
+
+    def __init__(self, min_face: float = 0.1):
+        import torch
+        from facenet_pytorch import MTCNN as Cascade
+
+        self.min_face = min_face
+        self._cascade = Cascade(keep_all=True, device=torch.device("cpu"))
+
+    def to(self, device) -> MTCNN:
+        """Move the networks to a torch device."""
+        self._cascade.to(device)
+        self._cascade.device = device
+        return self
+
+    def __call__(self, image: np.ndarray) -> Detections:
+        """See :class:`FaceDetector`."""
+        _check(image)
+        small = shrink(image)
+        short = min(small.shape[:2])
+        self._cascade.min_face_size = max(20.0, self.min_face * short)
+        # the first network sees 12 x 12 pixels, and facenet-pytorch fails on an empty pyramid
+        if short <= self._cascade.min_face_size:
+            return Detections.empty()
+        box, confidence, landmarks = self._cascade.detect(small, landmarks=True)
+        if box is None:
+            return Detections.empty()
+        return _detections(box.tolist(), landmarks.tolist(), confidence.tolist(), small.shape)
+
+
+class YuNet:
+    """YuNet (https://doi.org/10.1007/s11633-023-1423-y) in OpenCV's dnn module.
+
+    Parameters
+    ----------
+    path : str or Path, optional
+        The ONNX file; by default the weights named "yunet".
+    """
+
+    name = "yunet"
+    min_confidence = 0.7
+    _KEEP = 0.5
+
+    def __init__(self, path: str | Path | None = None):
+        import cv2
+
+        if path is None:
+            from pyannote_av.core import weights
+
+            path = weights.require("yunet")
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"{path}: no such YuNet file")
+        level = cv2.utils.logging.getLogLevel()
+        # it warns, on stderr, of not heeding a preference nobody stated
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+        try:
+            self._net = cv2.FaceDetectorYN.create(
+                str(path), "", (320, 320), score_threshold=self._KEEP, nms_threshold=0.3
+            )
+        finally:
+            cv2.utils.logging.setLogLevel(level)
+
+    def __call__(self, image: np.ndarray) -> Detections:
+        """See :class:`FaceDetector`."""
+        _check(image)
+        small = shrink(image)
+        self._net.setInputSize(small.shape[1::-1])
+        # RGB to BGR; it wants contiguous memory
+        found = self._net.detect(np.ascontiguousarray(small[:, :, ::-1]))[1]
+        if found is None:
+            return Detections.empty()
+        box = np.concatenate([found[:, :2], found[:, :2] + found[:, 2:4]], axis=1)
+        return _detections(box, found[:, 4:14], found[:, 14], small.shape)
+
+
+def get_detector(detector: str | FaceDetector = "auto") -> FaceDetector:
+    """Detector by name.
+
+    Parameters
+    ----------
+    detector : {"auto", "mtcnn", "yunet"} or FaceDetector
+        "auto" is YuNet, three to five times faster, where its weights are on this machine, and
+        MTCNN otherwise. Instances are returned as they are.
+
+    Raises
+    ------
+    ValueError
+        For any other name.
+    MissingWeightsError
+        For "yunet" without its weights; the message says how to get them.
+    """
+    if not isinstance(detector, str):
+        if not callable(detector):
+            raise ValueError(f"{detector!r} is no face detector: it cannot be called")
+        return detector
+    if detector == "auto":
+        from pyannote_av.core import weights
+
+        detector = "yunet" if weights.find("yunet") else "mtcnn"
+    if detector not in (known := {"mtcnn": MTCNN, "yunet": YuNet}):
+        raise ValueError(f'face detector must be "auto", "mtcnn" or "yunet", not {detector!r}')
+    return known[detector]()

@@ -1,0 +1,199 @@
+"""One pass over the pictures of a file: everything that looks at them hangs on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pyannote_av.core.tracks import FRAME_RATE, FaceTracks, PictureStats, TrackSegment
+from pyannote_av.vision.crops import Rows, Segmenter, crop, grey, on_grid
+from pyannote_av.vision.detection import Detections, FaceDetector
+from pyannote_av.vision.identity import INTERVAL, IdentityCollector
+from pyannote_av.vision.shots import ShotDetector, Thumbnail, thumbnail
+from pyannote_av.vision.tracking import Stretch, Tracker
+
+if TYPE_CHECKING:
+    from pyannote_av.core.io import Frame
+
+#: faces followed at once at most, the largest ones
+MAX_FACES = 20
+
+Consumer = Callable[[TrackSegment], Any]
+
+
+class _Pass:
+    """What both passes share: statistics of the picture, cuts, and crops for the consumers"""
+
+    def __init__(self, consumers: Sequence[Consumer], looks: IdentityCollector | None):
+        self._consumers = consumers
+        self._looks = looks
+        self._shots = ShotDetector()
+        self._segmenter = Segmenter()
+        self._size: tuple[int, int] | None = None
+        self._thumbnail: Thumbnail | None = None
+        self._frames = self._distinct = 0
+        self._luma = 0.0
+        self._cuts = 0
+
+    def _examine(self, frame: Frame) -> bool:
+        """Whether a new shot begins with this picture"""
+        self._frames += 1
+        size, cut = (frame.image.shape[1], frame.image.shape[0]), False
+        if not frame.repeated or self._thumbnail is None:
+            self._distinct += 1
+            self._thumbnail = thumbnail(frame.image)
+            cut = self._shots.update(self._thumbnail)
+            cut |= self._size is not None and size != self._size
+        self._size = size
+        self._cuts += cut
+        self._luma += float(self._thumbnail.luma.mean())
+        return cut
+
+    def _publish(self, segments: Iterable[TrackSegment]) -> None:
+        for segment in segments:
+            for consumer in self._consumers:
+                consumer(segment)
+
+    def _complete(self, tracks: FaceTracks) -> FaceTracks:
+        """Add what is known about the picture"""
+        self._publish(self._segmenter.close_all())
+        if not self._frames:
+            return replace(tracks, stats=PictureStats())
+        height = (tracks.box[:, 3] - tracks.box[:, 1]) * self._size[1]
+        indices = np.round(tracks.time * FRAME_RATE)
+        stats = PictureStats(
+            frames=self._frames,
+            face_share=min(1.0, len(np.unique(indices)) / self._frames),
+            face_height=float(np.median(height)) if len(height) else float("nan"),
+            frame_rate=FRAME_RATE * self._distinct / self._frames,
+            brightness=self._luma / self._frames,
+            shots=self._cuts + 1,
+        )
+        embeddings = tracks.embeddings or (self._looks.embeddings if self._looks else {})
+        return replace(tracks, frame_size=self._size, embeddings=embeddings, stats=stats)
+
+
+class DetectionPass(_Pass):
+    """Finds, follows and cuts out faces.
+
+    Rows of a picture are known up to ``tracker.lag`` frames later: that many grey pictures are
+    kept, no more.
+
+    Parameters
+    ----------
+    detector : FaceDetector
+    tracker : Tracker
+    consumers : sequence of callable
+        Called with every finished :class:`TrackSegment`.
+    looks : IdentityCollector, optional
+    """
+
+    def __init__(
+        self,
+        detector: FaceDetector,
+        tracker: Tracker,
+        consumers: Sequence[Consumer] = (),
+        looks: IdentityCollector | None = None,
+    ):
+        super().__init__(consumers, looks)
+        self._detector, self._tracker = detector, tracker
+        self._detections: Detections | None = None
+        self._detected: int | None = None
+        self._pictures: dict[int, np.ndarray] = {}
+        self._last = -1
+        self._stretches: list[Stretch] = []
+
+    def see(self, frame: Frame) -> None:
+        """Take the next picture of the grid."""
+        index, cut = frame.index, self._examine(frame)
+        self._tracker.aspect = self._size[0] / self._size[1]
+        if not frame.repeated:
+            self._detections = None
+        due = cut or self._detected is None or index - self._detected >= self._tracker.stride
+        if due:
+            # a picture shown for several grid frames is looked at once
+            if self._detections is None:
+                self._detections = self._detector(frame.image).largest(MAX_FACES)
+            self._detected = index
+        if self._consumers:
+            shown_before = frame.repeated and self._last in self._pictures
+            self._pictures[index] = (
+                self._pictures[self._last] if shown_before else grey(frame.image)
+            )
+        self._last = index
+        self._take(self._tracker.update(index, self._detections if due else None, cut))
+        self._pictures.pop(index - self._tracker.lag, None)
+        if due and self._looks is not None:
+            for track, row in self._tracker.current:
+                self._looks.look(index, track, frame.image, row)
+
+    def _take(self, stretches: list[Stretch]) -> None:
+        for stretch in stretches:
+            self._stretches.append(stretch)
+            if self._consumers:
+                for i in range(len(stretch.box)):
+                    picture = self._pictures[stretch.start + i]
+                    one = crop(picture, stretch.box[i], stretch.landmarks[i])
+                    added = self._segmenter.add(stretch.track, stretch.start + i, one)
+                    self._publish(added)
+            if stretch.ended:
+                self._publish(self._segmenter.close(stretch.track))
+
+    def finish(self) -> FaceTracks:
+        """Tracks of all pictures seen."""
+        self._take(self._tracker.finish(self._last + 1))
+        if not self._stretches:
+            return self._complete(FaceTracks.empty())
+        parts = self._stretches
+        index = np.concatenate([p.start + np.arange(len(p.box)) for p in parts])
+        tracks = FaceTracks(
+            time=index / FRAME_RATE,
+            track=np.concatenate([np.full(len(p.box), p.track) for p in parts]),
+            box=np.concatenate([p.box for p in parts]),
+            landmarks=np.concatenate([p.landmarks for p in parts]),
+            confidence=np.concatenate([p.confidence for p in parts]),
+        )
+        return self._complete(tracks)
+
+
+class KnownPass(_Pass):
+    """Cuts out faces whose tracks are known.
+
+    Parameters
+    ----------
+    tracks : FaceTracks
+    consumers : sequence of callable
+    looks : IdentityCollector, optional
+        Left aside where the tracks have embeddings.
+    """
+
+    def __init__(
+        self,
+        tracks: FaceTracks,
+        consumers: Sequence[Consumer] = (),
+        looks: IdentityCollector | None = None,
+    ):
+        super().__init__(consumers, None if tracks.embeddings else looks)
+        self._tracks = on_grid(tracks)
+        self._rows = Rows(self._tracks)
+
+    def see(self, frame: Frame) -> None:
+        """Take the next picture of the grid."""
+        self._examine(frame)
+        here, tracks = self._rows[frame.index], self._tracks
+        picture = grey(frame.image) if self._consumers and len(here) else None
+        for i in here:
+            track, box, landmarks = int(tracks.track[i]), tracks.box[i], tracks.landmarks[i]
+            if picture is not None:
+                one = crop(picture, box, landmarks)
+                self._publish(self._segmenter.add(track, frame.index, one))
+            if self._looks is not None and frame.index % round(INTERVAL * FRAME_RATE / 4) == 0:
+                row = np.concatenate([box, landmarks.ravel(), tracks.confidence[[i]]])
+                self._looks.look(frame.index, track, frame.image, row)
+
+    def finish(self) -> FaceTracks:
+        """The tracks, on the 25 Hz grid."""
+        return self._complete(self._tracks)

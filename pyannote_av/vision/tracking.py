@@ -1,0 +1,285 @@
+"""Tracking: detections on some pictures of a shot to one box per face and picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pyannote_av.core.tracks import FRAME_RATE
+from pyannote_av.vision.detection import Detections
+
+#: a face moves by at most this many face sizes, between two detections, from where it is expected
+REACH = 0.8
+#: a face grows or shrinks by at most this factor between two detections
+GROWTH = 1.8
+#: centred median over this many frames, as in the published active speaker demos (TalkNet, LR-ASD)
+WINDOW = 13
+
+
+@dataclass(frozen=True, eq=False)
+class Stretch:
+    """Finished rows of one track, contiguous on the grid.
+
+    Attributes
+    ----------
+    track : int
+    start : int
+        Grid index of the first row.
+    box : (T, 4) float32
+    landmarks : (T, 5, 2) float32
+    confidence : (T,) float32
+    ended : bool
+        Whether the track has no further rows.
+    """
+
+    track: int
+    start: int
+    box: np.ndarray
+    landmarks: np.ndarray
+    confidence: np.ndarray
+    ended: bool
+
+
+@dataclass(eq=False)
+class _Track:
+    """A face being followed; `rows` are box (4), landmarks (10), confidence, one per grid frame"""
+
+    start: int  # grid index of rows[0]
+    rows: list[np.ndarray]
+    last: int  # grid index of the last detection
+    seen: list[float] = field(default_factory=list)  # confidences until the track is confirmed
+    missed: bool = False
+    velocity: np.ndarray = field(default_factory=lambda: np.zeros(2))
+    done: int = 0  # rows given out
+    id: int | None = None
+
+    def predict(self, index: int, limit: int) -> np.ndarray:
+        """Box expected at `index`; the motion is not believed for longer than `limit` frames"""
+        shift = self.velocity * min(index - self.last, limit)
+        return self.rows[-1][:4] + np.tile(shift, 2)
+
+    def extend(self, index: int, row: np.ndarray) -> None:
+        """Add a detection, filling the frames since the last one linearly"""
+        before, steps = self.rows[-1], index - self.last
+        for step in range(1, steps + 1):
+            self.rows.append(before + (row - before) * (step / steps))
+        moved = (_centre(row[None, :4]) - _centre(before[None, :4]))[0] / steps
+        self.velocity = (self.velocity + moved) / 2 if self.velocity.any() else moved
+        self.last, self.missed = index, False
+        if self.id is None:
+            self.seen.append(row[-1])
+
+    def hold(self, index: int) -> None:
+        """Keep the last box up to `index`, unless the face was missed since"""
+        if not self.missed:
+            self.rows += [self.rows[-1]] * (index - self.last)
+            self.last = max(index, self.last)
+
+
+def _centre(box: np.ndarray) -> np.ndarray:
+    return (box[:, :2] + box[:, 2:]) / 2
+
+
+def overlap(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Intersection over union of each of (n, 4) boxes with each of (m, 4): (n, m)."""
+    low = np.maximum(one[:, None, :2], other[None, :, :2])
+    high = np.minimum(one[:, None, 2:], other[None, :, 2:])
+    inter = np.clip(high - low, 0, None).prod(axis=2)
+    area = [(box[:, 2:] - box[:, :2]).prod(axis=1) for box in (one, other)]
+    return inter / np.maximum(area[0][:, None] + area[1][None] - inter, 1e-12)
+
+
+def match(expected: np.ndarray, found: np.ndarray) -> list[tuple[int, int]]:
+    """Pair expected boxes (n, 4) with found ones (m, 4), at the least total cost.
+
+    The cost is the distance of the centres in face sizes plus what the boxes do not overlap;
+    pairs that are too far apart or too different in size are impossible. All in one unit in both
+    directions (not normalised by width and height).
+
+    Returns
+    -------
+    pairs : list of (int, int)
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    if not len(expected) or not len(found):
+        return []
+    size = [np.sqrt((box[:, 2:] - box[:, :2]).prod(axis=1)) for box in (expected, found)]
+    ratio = np.abs(np.log(size[0][:, None] / size[1][None]))
+    distance = np.linalg.norm(_centre(expected)[:, None] - _centre(found)[None], axis=2)
+    distance /= (size[0][:, None] + size[1][None]) / 2
+    cost = distance + 1 - overlap(expected, found) + ratio
+    possible = (distance <= REACH) & (ratio <= np.log(GROWTH))
+    # dearer than any set of possible pairs, so that as many faces as possible are paired
+    pairs = zip(*linear_sum_assignment(np.where(possible, cost, 1e3)), strict=True)
+    return [(int(i), int(j)) for i, j in pairs if possible[i, j]]
+
+
+def smooth(rows: np.ndarray, first: int, last: int) -> np.ndarray:
+    """Centred median of `rows[first:last]` over WINDOW rows, fewer (symmetric) towards the ends."""
+    half, count = WINDOW // 2, len(rows)
+    reach = [min(i, count - 1 - i, half) for i in range(first, last)]
+    return np.array(
+        [np.median(rows[first + k - r : first + k + r + 1], axis=0) for k, r in enumerate(reach)]
+    )
+
+
+class Tracker:
+    """Follows faces through a stream of pictures, never across a cut.
+
+    Between detections boxes are interpolated, across short absences too; then they are smoothed.
+    Both need to know what comes, so rows are given out up to `lag` frames late. A track is given
+    out only once it has two detections, the minimum duration, and enough confidence on average:
+    hands pass for a face now and then.
+
+    Parameters
+    ----------
+    min_confidence : float
+        Of a detection that begins a track, and of the first detections of a track on average.
+    max_gap : float
+        Seconds that a face may go undetected within a track.
+    min_duration : float
+        Seconds that a track lasts at least.
+    stride : int
+        Frames from one detection to the next, at most.
+
+    Attributes
+    ----------
+    aspect : float
+        Width over height of the picture, to be set before the first update.
+    """
+
+    def __init__(
+        self,
+        min_confidence: float = 0.7,
+        max_gap: float = 0.6,
+        min_duration: float = 0.4,
+        stride: int = 5,
+    ):
+        self.min_confidence = min_confidence
+        self.gap = max(stride, round(max_gap * FRAME_RATE))
+        self.min_frames = max(1, round(min_duration * FRAME_RATE))
+        self.stride = stride
+        self.aspect = 16 / 9
+        self._tracks: list[_Track] = []
+        self._count = 0
+
+    @property
+    def lag(self) -> int:
+        """Frames after which every row of a picture has been given out."""
+        return self.gap + self.stride + max(self.min_frames, WINDOW // 2 + 1)
+
+    @property
+    def current(self) -> Iterator[tuple[int, np.ndarray]]:
+        """(track, row) per face matched at the last detection: box, landmarks, confidence."""
+        return ((t.id, t.rows[-1]) for t in self._tracks if t.id is not None and not t.missed)
+
+    def update(self, index: int, detections: Detections | None, cut: bool = False) -> list[Stretch]:
+        """Go on to picture `index`.
+
+        Parameters
+        ----------
+        index : int
+            On the grid; one more than last time.
+        detections : Detections or None
+            None where the detector was not run.
+        cut : bool
+            Whether a new shot begins with this picture.
+
+        Returns
+        -------
+        finished : list of Stretch
+        """
+        finished = self.finish(index) if cut else []
+        if detections is None:
+            return finished
+        self._associate(index, detections)
+        for track in list(self._tracks):
+            lost = index - track.last >= self.gap
+            if lost:
+                self._tracks.remove(track)
+            finished += self._give(track, ended=lost)
+        return finished
+
+    def finish(self, end: int) -> list[Stretch]:
+        """End all tracks before picture `end`: at a cut, and behind the last picture."""
+        finished = []
+        for track in self._tracks:
+            track.hold(end - 1)
+            finished += self._give(track, ended=True)
+        self._tracks = []
+        return finished
+
+    def _associate(self, index: int, detections: Detections) -> None:
+        unit = np.array([self.aspect, 1.0] * 2)
+        found = detections.box * unit
+        expected = [t.predict(index, 2 * self.stride) for t in self._tracks]
+        pairs = match(np.array(expected).reshape(-1, 4) * unit, found)
+        rows = np.concatenate(
+            [
+                detections.box,
+                detections.landmarks.reshape(-1, 10),
+                detections.confidence[:, None],
+            ],
+            axis=1,
+        ).astype(np.float64)
+        for track in self._tracks:
+            track.missed = True
+        for i, j in pairs:
+            self._tracks[i].extend(index, rows[j])
+        matched = [j for _, j in pairs]
+        new = [j for j in range(len(rows)) if j not in matched]
+        # best first, whatever order the detector has; left to right among equals
+        for j in sorted(new, key=lambda j: (-rows[j, -1], *rows[j, :4])):
+            # a second box on a face that is taken is no second face
+            if rows[j, -1] >= self.min_confidence and not (
+                len(matched) and (overlap(found[[j]], found[matched]) > 0.4).any()
+            ):
+                self._tracks.append(_Track(index, [rows[j]], index, [rows[j, -1]]))
+                matched.append(j)
+
+    def _confirm(self, track: _Track) -> bool:
+        """Whether a track is believed; one that was not in time is followed as if new"""
+        if track.id is None:
+            if len(track.seen) < 2 or len(track.rows) < self.min_frames:
+                return False
+            if np.mean(track.seen) < self.min_confidence:
+                track.start, track.rows, track.seen = track.last, track.rows[-1:], track.seen[-1:]
+                return False
+            track.id, self._count = self._count, self._count + 1
+        return True
+
+    def _give(self, track: _Track, ended: bool) -> list[Stretch]:
+        if not self._confirm(track):
+            return []
+        rows = np.array(track.rows)
+        last = len(rows) if ended else len(rows) - WINDOW // 2
+        if last <= track.done and not ended:
+            return []
+        first = track.start + track.done
+        picked = np.zeros((0, rows.shape[1])) if last <= track.done else rows[track.done : last]
+        if len(picked):
+            picked = np.concatenate(
+                [smooth(rows[:, :14], track.done, last), picked[:, 14:]], axis=1
+            )
+        track.done = max(track.done, last)
+        # rows that no window reaches any more
+        surplus = max(0, track.done - WINDOW // 2)
+        track.rows, track.start, track.done = (
+            track.rows[surplus:],
+            track.start + surplus,
+            track.done - surplus,
+        )
+        picked = picked.astype(np.float32)
+        return [
+            Stretch(
+                track=track.id,
+                start=first,
+                box=picked[:, :4],
+                landmarks=picked[:, 4:14].reshape(-1, 5, 2),
+                confidence=picked[:, 14],
+                ended=ended,
+            )
+        ]

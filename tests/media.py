@@ -1,0 +1,226 @@
+"""Small media files, whole and broken, made on the fly for the tests.
+
+Pictures and sound are functions of time: every picture carries the time it was drawn at as a row of
+black and white blocks (`draw_time`, `read_time`), the sound is a train of irregular tone bursts
+(`bursts`), so that after decoding the position of either stream on the clock can be measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+BITS = 16
+SIZE = (192, 128)  # width, height
+FLASHES = (0.52, 1.24, 1.88, 2.96, 3.32, 4.60, 5.12)  # seconds; irregular, on the 25 Hz grid
+FLASH = 0.2  # seconds
+
+
+def draw_time(t: float, size: tuple[int, int] = SIZE) -> np.ndarray:
+    """Picture (H, W, 3) uint8 that carries `t` in milliseconds (16 bits) and is not symmetric
+
+    The upper left quarter is red (which way is up); the lower half is white during FLASHES.
+    """
+    width, height = size
+    image = np.zeros((height, width, 3), np.uint8)
+    value = round(t * 1000)
+    cell = width // BITS
+    for bit in range(BITS):
+        if value >> (BITS - 1 - bit) & 1:
+            image[height // 4 : height // 2, bit * cell : (bit + 1) * cell] = 255
+    image[: height // 4, : width // 2] = (255, 0, 0)
+    if any(flash - 1e-6 <= t < flash + FLASH - 1e-6 for flash in FLASHES):
+        image[height // 2 :] = 255
+    return image
+
+
+def read_time(image: np.ndarray) -> float:
+    """Seconds written into a picture by `draw_time`"""
+    height, width = image.shape[:2]
+    cell = width // BITS
+    row = image[height // 4 : height // 2].mean(axis=(0, 2))
+    bits = [row[bit * cell + 2 : (bit + 1) * cell - 2].mean() > 127 for bit in range(BITS)]
+    return int("".join("01"[int(bit)] for bit in bits), 2) / 1000
+
+
+def is_flash(image: np.ndarray) -> bool:
+    """Whether the lower half is white"""
+    return bool(image[image.shape[0] // 2 :].mean() > 127)
+
+
+def bursts(t: np.ndarray) -> np.ndarray:
+    """Tone bursts of 100 ms at FLASHES: samples of the signal at times `t` (seconds)"""
+    signal = np.zeros(len(t), np.float32)
+    for flash in FLASHES:
+        inside = (t >= flash) & (t < flash + 0.1)
+        signal[inside] = 0.5 * np.sin(2 * np.pi * 700 * (t[inside] - flash))
+    return signal
+
+
+def sound_offset(waveform: np.ndarray, signal=bursts, sample_rate: int = 16000) -> float:
+    """Seconds by which a decoded waveform is later than `signal` (best correlation in +-2 s)"""
+    from scipy.signal import correlate, correlation_lags
+
+    waveform = np.asarray(waveform, np.float64).reshape(-1)
+    reference = signal(np.arange(len(waveform)) / sample_rate)
+    correlation = correlate(waveform, reference, method="fft")
+    lags = correlation_lags(len(waveform), len(reference))
+    near = np.abs(lags) <= 2 * sample_rate
+    return float(lags[near][np.argmax(correlation[near])] / sample_rate)
+
+
+def write_media(
+    path: str | Path,
+    *,
+    duration: float = 4.0,
+    fps: float | Fraction = 25,
+    size: tuple[int, int] = SIZE,
+    video: bool = True,
+    audio: bool = True,
+    video_start: float = 0.0,
+    audio_start: float = 0.0,
+    timestamps: Sequence[float] | None = None,
+    rotation: int = 0,
+    audio_tracks: int = 1,
+    audio_rate: int = 48000,
+    layout: str = "mono",
+    audio_signal: Callable[[np.ndarray], np.ndarray] = bursts,
+    draw: Callable[[float], np.ndarray] | None = None,
+    clock_offset: float = 0.0,
+    faststart: bool = False,
+    live: bool = False,
+    gop: int = 25,
+    video_codec: str = "libx264",
+    audio_codec: str = "aac",
+    video_options: dict[str, str] | None = None,
+) -> Path:
+    """Write a media file; its container follows from the suffix
+
+    Parameters
+    ----------
+    duration : float
+        Streams end at this time (seconds), wherever they start.
+    video_start, audio_start : float
+        Time of the first picture and of the first sample.
+    timestamps : sequence of float, optional
+        Variable rate: one picture at each of these times instead of `fps`.
+    rotation : {0, 90, 180, 270}
+        Written to the container as display matrix: degrees counter-clockwise a player must turn.
+    clock_offset : float
+        Added to all timestamps by the container (seconds), as MPEG-TS does.
+    faststart : bool
+        Index at the beginning of the mp4, so that a cut file still opens.
+    live : bool
+        Matroska written as it is recorded: without index and without durations.
+    audio_signal : callable
+        Times (n,) in seconds to samples (n,), or (channels, n).
+    draw : callable
+        Time to picture (H, W, 3) uint8 (default: `draw_time`).
+
+    Returns
+    -------
+    path : Path
+    """
+    import av
+
+    path = Path(path)
+    draw = draw or (lambda t: draw_time(t, size))
+    options = {"movflags": "+faststart"} if faststart else {}
+    options |= {"output_ts_offset": str(clock_offset)} if clock_offset else {}
+    options |= {"live": "1"} if live else {}
+    with av.open(str(path), "w", options=options) as container:
+        streams = []
+        if video:
+            rate = Fraction(fps).limit_denominator(100000)
+            stream = container.add_stream(video_codec, rate=rate)
+            stream.width, stream.height = size
+            stream.pix_fmt = "yuv420p"
+            # AVI and MPEG-2 count pictures
+            counted = path.suffix == ".avi" or video_codec.startswith("mpeg")
+            base = 1 / rate if counted else Fraction(1, 90000)
+            stream.codec_context.time_base = base
+            stream.codec_context.gop_size = gop
+            stream.codec_context.thread_count = 1
+            stream.options = {"preset": "veryfast", "crf": "15"} if "264" in video_codec else {}
+            stream.options |= video_options or {}
+            if rotation:
+                stream.set_display_rotation(rotation)
+            if timestamps is None:
+                count = max(0, round((duration - video_start) * float(rate)))
+                timestamps = [video_start + float(k / rate) for k in range(count)]
+            streams.append((stream, _pictures(timestamps, rate, draw, base)))
+        for _ in range(audio_tracks if audio else 0):
+            stream = container.add_stream(audio_codec, rate=audio_rate, layout=layout)
+            sound = _sounds(audio_start, duration, audio_rate, layout, audio_signal)
+            streams.append((stream, sound))
+        _mux(container, streams)
+    return path
+
+
+def _pictures(timestamps, rate, draw, base):
+    import av
+
+    steps = [*np.diff(timestamps), 1 / float(rate)][: len(timestamps)]
+    for t, step in zip(timestamps, steps, strict=True):
+        frame = av.VideoFrame.from_ndarray(draw(t), format="rgb24")
+        frame.pts, frame.time_base = round(t / base), base
+        frame.duration = round(step / base)
+        yield t, frame
+
+
+def _sounds(start, end, rate, layout, signal):
+    import av
+
+    first, last = round(start * rate), round(end * rate)
+    for position in range(first, last, 1024):
+        times = np.arange(position, min(position + 1024, last)) / rate
+        samples = np.atleast_2d(signal(times)).astype(np.float32)
+        channels = len(av.AudioLayout(layout).channels)
+        if len(samples) != channels:
+            samples = np.repeat(samples, channels, axis=0)
+        interleaved = np.ascontiguousarray(samples.T).reshape(1, -1)
+        frame = av.AudioFrame.from_ndarray(interleaved, format="flt", layout=layout)
+        frame.sample_rate, frame.pts, frame.time_base = rate, position, Fraction(1, rate)
+        yield position / rate, frame
+
+
+def _mux(container, streams) -> None:
+    """Encode and interleave by time"""
+    pending = {}
+    for stream, source in streams:
+        pending[stream.index] = (stream, source, next(source, None))
+    while pending:
+        index = min(pending, key=lambda i: pending[i][2][0] if pending[i][2] else -1.0)
+        stream, source, item = pending.pop(index)
+        container.mux(stream.encode(item[1] if item else None))
+        if item:
+            pending[index] = (stream, source, next(source, None))
+
+
+def truncate(path: str | Path, fraction: float) -> Path:
+    """Cut a file in place, keeping the first `fraction` of its bytes"""
+    path = Path(path)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * fraction)])
+    return path
+
+
+def damage(path: str | Path, first: float, last: float, seed: int = 0, count: int = 200) -> Path:
+    """Overwrite `count` random bytes in place between two fractions of a file"""
+    path = Path(path)
+    data = bytearray(path.read_bytes())
+    rng = np.random.default_rng(seed)
+    for position in rng.integers(int(len(data) * first), int(len(data) * last), count):
+        data[position] = int(rng.integers(256))
+    path.write_bytes(data)
+    return path
+
+
+def garbage(path: str | Path, size: int = 20000, seed: int = 0) -> Path:
+    """A file of random bytes"""
+    path = Path(path)
+    path.write_bytes(np.random.default_rng(seed).bytes(size))
+    return path

@@ -1,0 +1,361 @@
+"""Audio-only diarization: pyannote's results, on any file, each chunk embedded once."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pyannote.audio
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as nst
+from pyannote.audio.core.plda import PLDA
+from pyannote.audio.pipelines import SpeakerDiarization
+from pyannote.core import Annotation, Segment, SlidingWindow, SlidingWindowFeature, Timeline
+from pyannote.database.util import load_rttm
+from pyannote.metrics.diarization import DiarizationErrorRate
+from pyannote.pipeline import Optimizer
+
+from pyannote_av.core.output import AVDiarizeOutput
+from pyannote_av.core.weights import find
+from pyannote_av.models.loading import load_model
+from pyannote_av.pipelines.audio_diarization import AudioDiarization, tidy
+from pyannote_av.pipelines.chunk_embedding import embedding_masks
+from pyannote_av.pipelines.clustering import AgglomerativeClustering
+
+SAMPLE = Path(pyannote.audio.__file__).parent / "sample" / "sample.wav"
+
+
+@pytest.fixture(scope="module")
+def waveform() -> torch.Tensor:
+    from pyannote_av.core.io import Video
+
+    return Video().waveform(SAMPLE)
+
+
+@pytest.fixture(scope="module")
+def excerpt(waveform) -> torch.Tensor:
+    """14 s in which two people speak."""
+    return waveform[:, 6 * 16000 : 20 * 16000]
+
+
+@pytest.fixture(scope="module")
+def reference() -> Annotation:
+    return load_rttm(SAMPLE.with_suffix(".rttm"))["sample"]
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> AudioDiarization:
+    for name in ("segmentation-3.0", "campplus"):
+        if find(name) is None:
+            pytest.skip(f"weights {name!r} are not on this machine")
+    pipeline = AudioDiarization()
+    return pipeline.instantiate(pipeline.default_parameters())
+
+
+def stock(pipeline: AudioDiarization) -> SpeakerDiarization:
+    """pyannote's own pipeline with the same models and hyper-parameters."""
+    other = SpeakerDiarization(
+        segmentation=pipeline.segmentation_model,
+        embedding=pipeline.embedding,
+        embedding_exclude_overlap=pipeline.embedding_exclude_overlap,
+        plda=PLDA.__new__(PLDA),
+        clustering="AgglomerativeClustering",
+    )
+    return other.instantiate(pipeline.parameters(instantiated=True))
+
+
+def sound(waveform: torch.Tensor, **more) -> dict:
+    return {"waveform": waveform, "sample_rate": 16000, "uri": "sample", **more}
+
+
+def check(output: AVDiarizeOutput, duration: float, voiceprints: bool = True) -> None:
+    """What holds for every output."""
+    for annotation in (output.speaker_diarization, output.exclusive_speaker_diarization):
+        extent = annotation.get_timeline().extent()
+        assert not extent or (extent.start >= 0 and extent.end <= duration + 1e-6)
+    labels = output.speaker_diarization.labels()
+    assert labels == [f"SPEAKER_{i:02d}" for i in range(len(labels))]
+    assert set(output.exclusive_speaker_diarization.labels()) <= set(labels)
+    assert not output.exclusive_speaker_diarization.get_overlap()
+    assert output.speaker_embeddings.shape == (len(labels), 192)
+    if voiceprints:
+        assert np.isfinite(output.speaker_embeddings).all()
+
+
+def test_sample(pipeline, reference):
+    """Golden error rate: 5.2 % when recorded (collar 0, overlap scored)."""
+    output = pipeline(SAMPLE)
+    check(output, 30.0)
+    assert output.speaker_diarization.uri == "sample"
+    error = DiarizationErrorRate()(reference, output.speaker_diarization, uem=Segment(0, 30))
+    assert error < 0.06
+    assert len(output.speaker_diarization.labels()) == 2
+
+
+def test_same_as_stock_pipeline(pipeline, excerpt):
+    """A whole number of chunks, since ours treats the rest at the end differently."""
+    file = sound(excerpt)
+    ours, theirs = pipeline(dict(file)), stock(pipeline)(dict(file))
+    difference = DiarizationErrorRate()(
+        theirs.speaker_diarization, ours.speaker_diarization, uem=Segment(0, 14)
+    )
+    assert difference == pytest.approx(0.0, abs=1e-6)
+    order = [
+        max(theirs.speaker_diarization.labels(), key=lambda k: _common(ours, label, theirs, k))
+        for label in ours.speaker_diarization.labels()
+    ]
+    rows = [theirs.speaker_diarization.labels().index(k) for k in order]
+    np.testing.assert_allclose(ours.speaker_embeddings, theirs.speaker_embeddings[rows], atol=1e-4)
+
+
+def _common(ours, label, theirs, other) -> float:
+    a = ours.speaker_diarization.label_timeline(label)
+    return a.crop(theirs.speaker_diarization.label_timeline(other)).duration()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("uri", ["trn03", "dev00"])
+def test_same_as_stock_pipeline_on_meetings(pipeline, shared_data, uri):
+    file = {"audio": str(shared_data / "ami" / f"{uri}.flac"), "uri": uri}
+    ours = pipeline(file)  # leaves the decoded sound in the mapping
+    theirs = stock(pipeline)(file)
+    difference = DiarizationErrorRate()(
+        theirs.speaker_diarization, ours.speaker_diarization, uem=Segment(0, 30)
+    )
+    assert difference < 0.01
+
+
+def test_every_chunk_is_read_once(pipeline, excerpt, monkeypatch):
+    seen = []
+    encode = pipeline.embedding.frame_features
+    monkeypatch.setattr(
+        pipeline.embedding, "frame_features", lambda x: seen.append(len(x)) or encode(x)
+    )
+    silent = torch.zeros(1, 20 * 16000)
+    pipeline(sound(torch.cat([silent, excerpt], dim=1)))
+    # 25 chunks, of which those that start at or before 10 s hear nothing
+    assert set(seen) == {1}
+    assert 0 < len(seen) <= 14
+
+
+def test_batches_change_nothing(pipeline, excerpt):
+    one = pipeline(sound(excerpt))
+    try:
+        pipeline.embedding_batch_size = 8
+        eight = pipeline(sound(excerpt))
+    finally:
+        pipeline.embedding_batch_size = 1
+    assert one.speaker_diarization == eight.speaker_diarization
+    np.testing.assert_allclose(one.speaker_embeddings, eight.speaker_embeddings, atol=1e-3)
+
+
+@pytest.mark.parametrize("duration", [0.1, 0.3, 0.5, 3.0, 9.99, 10.0, 12.34])
+def test_any_duration(pipeline, waveform, duration):
+    start = 16000 * 7  # someone speaks
+    excerpt = waveform[:, start : start + round(duration * 16000)]
+    check(pipeline(sound(excerpt)), duration, voiceprints=duration >= 0.5)
+
+
+def test_short_file_has_its_speaker(pipeline, waveform):
+    output = pipeline(sound(waveform[:, 7 * 16000 : 9 * 16000]))
+    assert len(output.speaker_diarization.labels()) == 1
+    assert np.isfinite(output.speaker_embeddings).all()
+
+
+def test_silence(pipeline):
+    output = pipeline(sound(torch.zeros(1, 16000 * 12)))
+    check(output, 12.0)
+    assert not output.speaker_diarization
+
+
+@pytest.mark.parametrize("num_speakers", [1, 2, 3])
+def test_number_of_speakers_is_honoured(pipeline, excerpt, num_speakers):
+    output = pipeline(sound(excerpt), num_speakers=num_speakers)
+    check(output, 14.0)
+    assert len(output.speaker_diarization.labels()) == num_speakers
+
+
+def test_bounds_on_number_of_speakers_are_honoured(pipeline, excerpt):
+    assert len(pipeline(sound(excerpt), max_speakers=1).speaker_diarization.labels()) == 1
+    assert len(pipeline(sound(excerpt), min_speakers=3).speaker_diarization.labels()) == 3
+    assert len(pipeline(sound(excerpt), max_speakers=5).speaker_diarization.labels()) == 2
+
+
+def test_reference_does_not_show_in_output(pipeline, excerpt, reference):
+    check(pipeline(sound(excerpt, annotation=reference)), 14.0)
+
+
+def test_hook_sees_progress(pipeline, excerpt):
+    steps = {}
+
+    def hook(step, artifact, file=None, total=None, completed=None):
+        steps.setdefault(step, []).append((completed, total))
+
+    pipeline(sound(excerpt), hook=hook)
+    assert {"segmentation", "speaker_counting", "embeddings"} <= steps.keys()
+    progress = [pair for pair in steps["embeddings"] if pair[1]]
+    assert progress[0][0] == 0
+    assert progress[-1][0] == progress[-1][1]
+
+
+def test_optimizer(pipeline, waveform, reference):
+    file = sound(
+        waveform,
+        annotation=reference,
+        annotated=Timeline([Segment(0, 30)]),
+        pipeline_kwargs={"num_speakers": 2},
+    )
+    tuned = AudioDiarization(pipeline.segmentation_model, embedding=pipeline.embedding)
+    tuned.freeze({"segmentation": {"min_duration_off": 0.0}, "clustering": {"method": "average"}})
+    start = {"clustering": {"threshold": 0.43, "min_cluster_size": 3}}
+    result = Optimizer(tuned, seed=0).tune(
+        [file], n_iterations=2, warm_start=start, show_progress=False
+    )
+    assert result["loss"] < 0.06
+    assert {"training_cache/segmentation", "training_cache/embeddings"} <= file.keys()
+
+
+binary = nst.arrays(np.float32, (3, 20, 3), elements=st.sampled_from([0.0, 1.0, np.nan]))
+
+
+@settings(deadline=None, max_examples=50)
+@given(segmentations=binary)
+def test_masks(segmentations):
+    active = np.nan_to_num(segmentations)
+    np.testing.assert_array_equal(embedding_masks(segmentations), active)
+    masks = embedding_masks(segmentations, exclude_overlap=True, min_num_frames=2)
+    assert (masks <= active).all()
+    # nobody loses all frames, and who keeps few frames keeps them all
+    np.testing.assert_array_equal(masks.any(axis=1), active.any(axis=1))
+    reduced = (masks != active).any(axis=1)
+    assert (masks.sum(axis=1)[reduced] > 2).all()
+
+
+def test_tidy_cuts_and_renames():
+    diarization = Annotation(uri="x")
+    diarization[Segment(1, 2), "a"] = "late"
+    diarization[Segment(0, 1), "b"] = "early"
+    diarization[Segment(6, 7), "c"] = "beyond"
+    from pyannote.audio.pipelines.speaker_diarization import DiarizeOutput
+
+    embeddings = np.array([[3.0], [1.0], [0.0]])  # beyond, early, late (none)
+    output = tidy(DiarizeOutput(diarization, diarization.copy(), embeddings), duration=1.5)
+    assert list(output.speaker_diarization.itertracks(yield_label=True)) == [
+        (Segment(0, 1), "b", "SPEAKER_00"),
+        (Segment(1, 1.5), "a", "SPEAKER_01"),
+    ]
+    np.testing.assert_array_equal(output.speaker_embeddings, [[1.0], [np.nan]])
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    num_chunks=st.integers(1, 30),
+    num_clusters=st.integers(1, 5),
+    step=st.sampled_from([1.0, 2.5]),
+    seed=st.integers(0, 100),
+)
+def test_reconstruction_is_upstreams(num_chunks, num_clusters, step, seed):
+    rng = np.random.default_rng(seed)
+    data = (rng.random((num_chunks, 589, 3)) > 0.6).astype(np.float32)
+    window = SlidingWindow(start=0.0, duration=10.0, step=step)
+    frames = SlidingWindow(start=0.0, duration=991 / 16000, step=270 / 16000)
+    clusters = rng.integers(0, num_clusters, (num_chunks, 3))
+    clusters[rng.random((num_chunks, 3)) > 0.8] = -2
+    clusters[0, 0] = num_clusters - 1
+
+    def reconstruct(cls):
+        segmentations = SlidingWindowFeature(data.copy(), window)
+        count = cls.speaker_count(segmentations, frames, warm_up=(0.0, 0.0))
+        count.data = np.minimum(count.data, 3).astype(np.int8)
+        return cls.reconstruct(cls, segmentations, clusters.copy(), count)
+
+    ours, theirs = reconstruct(AudioDiarization), reconstruct(SpeakerDiarization)
+    np.testing.assert_array_equal(ours.data, theirs.data)
+    assert ours.sliding_window.step == theirs.sliding_window.step
+    assert ours.sliding_window.start == theirs.sliding_window.start
+
+
+def clouds(sizes: list[int], seed: int = 0) -> tuple[np.ndarray, SlidingWindowFeature, np.ndarray]:
+    """Embeddings of well separated speakers, one per chunk, with segmentations and truth."""
+    rng = np.random.default_rng(seed)
+    truth = rng.permutation(np.repeat(np.arange(len(sizes)), sizes))
+    centres = np.eye(len(sizes), 16)
+    embeddings = np.full((len(truth), 3, 16), np.nan)
+    embeddings[:, 0] = centres[truth] + 0.05 * rng.standard_normal((len(truth), 16))
+    segmentations = np.zeros((len(truth), 50, 3), dtype=np.float32)
+    segmentations[:, :, 0] = 1.0
+    window = SlidingWindow(start=0.0, duration=10.0, step=1.0)
+    return embeddings, SlidingWindowFeature(segmentations, window), truth
+
+
+def clustering(**more) -> AgglomerativeClustering:
+    return AgglomerativeClustering().instantiate(
+        {"method": "average", "threshold": 0.43, "min_cluster_size": 3, **more}
+    )
+
+
+def test_clustering_of_long_files_is_bounded(monkeypatch):
+    embeddings, segmentations, truth = clouds([3000, 1500, 40])
+    algorithm = clustering()
+    kept, _, _ = algorithm.filter_embeddings(embeddings, segmentations)
+    assert len(kept) == algorithm.MAX_EMBEDDINGS
+    hard, _, centroids = algorithm(embeddings, segmentations)
+    assert centroids.shape == (3, 16)
+    assert len(set(zip(hard[:, 0], truth, strict=True))) == 3, "one cluster per speaker"
+    assert (hard[:, 1:] == -2).all(), "those without an embedding belong to nobody"
+
+
+@pytest.mark.parametrize("wanted", [1, 2, 3, 4])
+def test_clustering_finds_as_many_as_asked_for(wanted, capsys):
+    embeddings, segmentations, _ = clouds([20, 2])
+    algorithm = clustering(min_cluster_size=5)
+    hard, _, centroids = algorithm(
+        embeddings,
+        segmentations,
+        num_clusters=wanted,
+        min_clusters=wanted,
+        max_clusters=wanted,
+    )
+    assert len(centroids) == wanted == len(np.unique(hard[:, 0]))
+    assert algorithm.min_cluster_size == 5
+    assert not capsys.readouterr().out
+
+
+def test_clustering_without_embeddings():
+    _, segmentations, _ = clouds([2])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        hard, _, centroids = clustering()(np.full((2, 3, 16), np.nan), segmentations)
+    assert (hard == 0).all()
+    assert np.isnan(centroids).all()
+
+
+def test_load_model(pipeline, tmp_path):
+    assert load_model(pipeline.embedding) is pipeline.embedding
+    assert load_model(find("campplus")).dimension == 192
+    folder = tmp_path / "model" / "embedding"
+    pipeline.embedding.save(folder)
+    for reference in (folder, {"checkpoint": str(folder.parent), "subfolder": "embedding"}):
+        assert load_model(reference).dimension == 192
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        load_model("nowhere.bin")
+
+
+def test_plda_switches_to_vbx(pipeline, excerpt, tmp_path):
+    """With a made-up PLDA: what is checked is the way, not the figures."""
+    rng = np.random.default_rng(0)
+    np.savez(
+        tmp_path / "xvec_transform.npz",
+        mean1=np.zeros(192),
+        mean2=np.zeros(128),
+        lda=np.linalg.qr(rng.standard_normal((192, 128)))[0],
+    )
+    np.savez(
+        tmp_path / "plda.npz", mu=np.zeros(128), tr=np.eye(128), psi=np.linspace(5.0, 0.1, 128)
+    )
+    vbx = AudioDiarization(pipeline.segmentation_model, embedding=pipeline.embedding, plda=tmp_path)
+    vbx.instantiate(vbx.default_parameters())
+    check(vbx(sound(excerpt)), 14.0, voiceprints=False)
+    check(vbx(sound(excerpt[:, 16000 : 2 * 16000])), 1.0, voiceprints=False)

@@ -1,0 +1,121 @@
+"""Face identity: weights from a local file, a few good looks per track."""
+
+import numpy as np
+import pytest
+
+from pyannote_av.core import weights
+from pyannote_av.vision.identity import (
+    FaceEmbedder,
+    IdentityCollector,
+    InceptionResnet,
+    get_embedder,
+    good,
+)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """Untrained weights in the form of facenet-pytorch's, classifier included"""
+    import torch
+    from facenet_pytorch import InceptionResnetV1
+
+    torch.manual_seed(0)
+    net = InceptionResnetV1(classify=True, num_classes=10)
+    path = tmp_path_factory.mktemp("weights") / "20180402-114759-vggface2.pt"
+    torch.save(net.state_dict(), path)
+    return path
+
+
+def row(box=(0.3, 0.3, 0.5, 0.6), confidence=0.95) -> np.ndarray:
+    x1, y1, x2, y2 = box
+    points = np.array([[0.3, 0.4], [0.7, 0.4], [0.5, 0.6], [0.35, 0.8], [0.65, 0.8]])
+    points = (x1, y1) + points * (x2 - x1, y2 - y1)
+    return np.concatenate([box, points.ravel(), [confidence]])
+
+
+class Mean:
+    """Embeds a picture as its mean colour"""
+
+    name, size = "mean", 8
+
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, faces):
+        self.calls += len(faces)
+        vector = faces.reshape(len(faces), -1, 3).mean(axis=1).astype("f4")
+        return vector / np.linalg.norm(vector, axis=1, keepdims=True)
+
+
+def test_inception_resnet(checkpoint):
+    embedder = InceptionResnet(checkpoint)
+    assert isinstance(embedder, FaceEmbedder)
+    faces = np.random.default_rng(0).integers(0, 255, (2, 160, 160, 3), np.uint8)
+    vectors = embedder(faces)
+    assert vectors.shape == (2, 512)
+    assert vectors.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(embedder(faces[1:]), vectors[1:], atol=1e-5)
+
+
+def test_other_weights_are_refused(tmp_path):
+    import torch
+
+    torch.save({"conv.weight": torch.zeros(3)}, tmp_path / "other.pt")
+    with pytest.raises(ValueError, match=r"other\.pt does not hold InceptionResnetV1"):
+        InceptionResnet(tmp_path / "other.pt")
+
+
+def test_get_embedder(monkeypatch, tmp_path, checkpoint):
+    monkeypatch.setenv("PYANNOTE_AV_CACHE", str(tmp_path))
+    monkeypatch.setenv("PYANNOTE_AV_WEIGHTS", "")
+    assert get_embedder("auto") is None
+    assert get_embedder(None) is None
+    with pytest.raises(weights.MissingWeightsError):
+        get_embedder("facenet-vggface2")
+    with pytest.raises(ValueError, match="arcface"):
+        get_embedder("arcface")
+    mine = Mean()
+    assert get_embedder(mine) is mine
+    monkeypatch.setenv("PYANNOTE_AV_WEIGHTS", str(checkpoint.parent))
+    assert get_embedder("auto").name == "facenet-vggface2"
+
+
+def test_gate():
+    shape = (360, 640)
+    assert good(row(), shape)
+    assert not good(row(), (60, 100))  # 20 x 18 pixels
+    assert not good(row(confidence=0.6), shape)
+    assert not good(row((-0.1, 0.3, 0.2, 0.6)), shape)
+    profile = row()
+    profile[8] = profile[6] + 0.01  # nose beyond the right eye
+    assert not good(profile, shape)
+    unknown = row()
+    unknown[4:] = np.nan
+    assert good(unknown, shape)
+
+
+def test_one_look_every_two_seconds():
+    embedder = Mean()
+    collector = IdentityCollector(embedder)
+    image = np.zeros((360, 640, 3), np.uint8)
+    for index in range(0, 200, 5):
+        image[:] = (200, 0, 0) if index < 100 else (0, 200, 0)
+        collector.look(index, 3, image, row())
+        collector.look(index, 4, image, row(confidence=0.2))
+    assert embedder.calls == 4
+    assert list(collector.embeddings) == [3]
+    np.testing.assert_allclose(collector.embeddings[3], [0.5**0.5, 0.5**0.5, 0], atol=1e-6)
+
+
+def test_the_face_is_what_is_looked_at():
+    class Keep(Mean):
+        def __call__(self, faces):
+            self.faces = faces
+            return super().__call__(faces)
+
+    embedder, image = Keep(), np.zeros((360, 640, 3), np.uint8)
+    image[108:216, 192:320] = (0, 0, 255)  # 128 x 108 pixels: squared to 128
+    IdentityCollector(embedder).look(0, 0, image, row())
+    assert (embedder.faces[0, 2:-2, 1:-1, 2] == 255).all()
+    assert (embedder.faces[0, 0] == 0).all()

@@ -1,0 +1,272 @@
+"""LR-ASD: parity with the authors' network, and what they leave undefined."""
+
+import zlib
+
+import numpy as np
+import pytest
+import torch
+
+from pyannote_av.core.model import Model
+from pyannote_av.models.active_speaker.importers import convert_lrasd, import_lrasd
+from pyannote_av.models.active_speaker.lrasd import LRASD
+
+
+def numbers(text):
+    return [float(number) for number in text.split()]
+
+
+# Scores of the authors' code (commit 1b6dcd2, class ASD, evaluation mode, float32 CPU) with the
+# weights of `authors_weights` on `example`: the raw output for class 1 of every frame.
+RECORDED = {
+    20: numbers(
+        "-1.4744 -1.4432 -1.4249 -1.4268 -1.4292 -1.4322 -1.4359 -1.4384 -1.4397 -1.4441 "
+        "-1.4472 -1.4501 -1.4514 -1.4521 -1.4500 -1.4452 -1.4324 -1.4061 -1.3742 -1.3437"
+    )
+}
+
+
+def _conv_and_norm(name, norm, shape):
+    yield f"{name}.weight", shape
+    for tensor in ("weight", "bias", "running_mean", "running_var"):
+        yield f"{norm}.{tensor}", (shape[0],)
+    yield f"{norm}.num_batches_tracked", ()
+
+
+def authors_shapes():
+    """Names and shapes of the tensors in the authors' checkpoints."""
+    for encoder, axis in (("visual", "s"), ("audio", "m")):
+        for block, (width, out) in enumerate(((1, 32), (32, 64), (64, 128)), start=1):
+            for kind in (axis, "t"):
+                for stage, kernel in ((1, 5), (2, 3)):
+                    channels = {"1": (out // 2, width), "2": (out, out // 2)}[str(stage)]
+                    channels = channels if kind != "t" else (out, out)
+                    size = {
+                        "s": (1, kernel, kernel),
+                        "m": (kernel, 1),
+                        "t": (kernel, 1, 1) if encoder == "visual" else (1, kernel),
+                    }[kind]
+                    where = f"model.{encoder}Encoder.block{block}.{kind}"
+                    yield from _conv_and_norm(
+                        f"{where}_{stage}", f"{where}_norm_{stage}", (*channels, *size)
+                    )
+    for where, width in (("fusion", 256), ("detector.attention", 128)):
+        yield from _conv_and_norm(
+            f"model.{where}.attention", f"model.{where}.bn", (width, width, 1)
+        )
+    for direction in ("forward", "backward"):
+        gru = f"model.detector.gru_{direction}"
+        yield from ((f"{gru}.weight_ih_l0", (192, 256)), (f"{gru}.weight_hh_l0", (192, 64)))
+        yield from ((f"{gru}.bias_ih_l0", (192,)), (f"{gru}.bias_hh_l0", (192,)))
+    for head in ("lossAV", "lossV"):
+        yield from ((f"{head}.FC.weight", (2, 128)), (f"{head}.FC.bias", (2,)))
+
+
+def authors_weights():
+    """A checkpoint as the authors write them, with values that depend on the name only."""
+    state = {}
+    for name, shape in authors_shapes():
+        if name.endswith("num_batches_tracked"):
+            state[name] = torch.tensor(1)
+            continue
+        random = np.random.default_rng(zlib.crc32(name.encode()))
+        values = random.standard_normal(shape) / max(1.0, np.prod(shape[1:])) ** 0.5
+        if name.endswith("running_var"):
+            values = 0.5 + np.abs(values)
+        elif "norm" in name or ".bn." in name:
+            values = 0.1 * values + name.endswith("weight")
+        state[name] = torch.tensor(values, dtype=torch.float32)
+    return state
+
+
+def example(num_frames, slots=1, seed=0):
+    random = np.random.default_rng(seed)
+    waveform = 0.1 * random.standard_normal((1, 1, 640 * num_frames))
+    faces = random.integers(0, 256, (1, slots, num_frames, 112, 112), dtype=np.uint8)
+    return torch.tensor(waveform, dtype=torch.float32), torch.tensor(faces)
+
+
+@pytest.fixture(scope="module")
+def model():
+    model = LRASD()
+    model.load_state_dict(convert_lrasd(authors_weights()))
+    return model.eval()
+
+
+@pytest.fixture(autouse=True)
+def _no_grad():
+    with torch.inference_mode():
+        yield
+
+
+@pytest.mark.parametrize("num_frames", RECORDED)
+def test_scores_are_those_of_the_authors(model, num_frames):
+    waveform, faces = example(num_frames)
+    scores = model(waveform, faces)
+    assert scores.shape == (1, num_frames, 1)
+    np.testing.assert_allclose(scores[0, :, 0], RECORDED[num_frames], atol=1e-4)
+
+
+def test_import_of_a_file(model, tmp_path):
+    torch.save(authors_weights(), tmp_path / "some.model")
+    imported = LRASD.from_checkpoint(tmp_path / "some.model")
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, imported.state_dict()[name]), name
+    assert not imported.training
+
+
+def test_import_accepts_weights_of_parallel_training(model):
+    state = {f"module.{name}": tensor for name, tensor in authors_weights().items()}
+    assert convert_lrasd(state).keys() == model.state_dict().keys()
+
+
+def test_import_names_what_does_not_fit(tmp_path):
+    state = authors_weights()
+    del state["lossAV.FC.bias"]
+    state["something.else"] = torch.zeros(1)
+    state["lossV.FC.bias"] = torch.zeros(3)
+    torch.save(state, tmp_path / "wrong.model")
+    with pytest.raises(ValueError, match=r"wrong\.model") as error:
+        import_lrasd(tmp_path / "wrong.model")
+    for name in ("classifier.bias", "something.else", "lossV.FC.bias"):
+        assert name in str(error.value)
+
+
+def test_import_of_something_else(tmp_path):
+    torch.save([1, 2], tmp_path / "list.model")
+    with pytest.raises(ValueError, match=r"list\.model"):
+        import_lrasd(tmp_path / "list.model")
+
+
+def test_saved_and_read_again(model, tmp_path):
+    again = Model.from_pretrained(model.save(tmp_path))
+    waveform, faces = example(10)
+    torch.testing.assert_close(again(waveform, faces), model(waveform, faces))
+
+
+def test_without_slots_there_is_one_face(model):
+    waveform, faces = example(12)
+    torch.testing.assert_close(model(waveform, faces[:, 0]), model(waveform, faces))
+
+
+def test_faces_are_scored_independently(model):
+    waveform, faces = example(15, slots=3)
+    together = model(waveform, faces)
+    for slot in range(3):
+        alone = model(waveform, faces[:, slot : slot + 1])
+        torch.testing.assert_close(together[:, :, slot : slot + 1], alone, atol=1e-5, rtol=0)
+    swapped = model(waveform, faces.flip(1))
+    torch.testing.assert_close(swapped, together.flip(2), atol=1e-5, rtol=0)
+
+
+def test_batch_is_each_item_alone(model):
+    items = [example(14, slots=2, seed=seed) for seed in range(2)]
+    together = model(*(torch.cat(parts) for parts in zip(*items, strict=True)))
+    for i, item in enumerate(items):
+        torch.testing.assert_close(together[i : i + 1], model(*item), atol=1e-5, rtol=0)
+
+
+def test_padding_changes_nothing(model):
+    waveform, faces = example(20)
+    expected = model(waveform, faces)
+    before, after = 7, 11
+    padded = torch.zeros(1, 3, before + 20 + after, 112, 112, dtype=torch.uint8)
+    padded[:, :1, before : before + 20] = faces
+    mask = torch.zeros(padded.shape[:3], dtype=torch.bool)
+    mask[:, 0, before : before + 20] = True
+    padded[~mask] = 200
+    silence = torch.nn.functional.pad(waveform, (640 * before, 640 * after))
+    scores = model(silence, padded, mask)
+    found = scores[0, before : before + 20, 0]
+    torch.testing.assert_close(found, expected[0, :, 0], atol=1e-5, rtol=0)
+    scores[0, before : before + 20, 0] = 0
+    assert not scores.any()
+
+
+def test_absent_pixels_are_never_read(model):
+    waveform, faces = example(30, slots=2)
+    mask = torch.ones(1, 2, 30, dtype=torch.bool)
+    mask[0, 0, 10:18] = False
+    mask[0, 1, :5] = False
+    scores = model(waveform, faces, mask)
+    noise = torch.randint(0, 256, faces.shape, dtype=torch.uint8)
+    other = model(waveform, torch.where(mask[..., None, None], faces, noise), mask)
+    assert torch.equal(scores, other)
+    assert not torch.equal(scores[..., 0], model(waveform, faces)[..., 0])
+
+
+def test_face_that_is_never_there(model):
+    waveform, faces = example(10, slots=2)
+    mask = torch.ones(1, 2, 10, dtype=torch.bool)
+    mask[:, 1] = False
+    scores = model(waveform, faces, mask)
+    assert not scores[..., 1].any()
+    torch.testing.assert_close(scores[..., :1], model(waveform, faces[:, :1]))
+
+
+@pytest.mark.parametrize("num_frames", [1, 2, 3])
+def test_a_few_frames(model, num_frames):
+    scores = model(*example(num_frames))
+    assert scores.shape == (1, num_frames, 1)
+    assert torch.isfinite(scores).all()
+
+
+def test_sound_may_end_early(model):
+    waveform, faces = example(60)
+    short = waveform[..., : 640 * 35]
+    scores = model(short, faces)
+    silence = torch.nn.functional.pad(short, (0, 640 * 25))
+    assert torch.isfinite(scores).all()
+    torch.testing.assert_close(scores, model(silence, faces), atol=1e-5, rtol=0)
+
+
+def test_silence(model):
+    _, faces = example(10)
+    assert torch.isfinite(model(torch.zeros(1, 1, 6400), faces)).all()
+
+
+def test_faces_are_needed(model):
+    with pytest.raises(ValueError, match="faces"):
+        model(torch.zeros(1, 1, 6400))
+
+
+def test_trains():
+    with torch.inference_mode(False), torch.enable_grad():
+        model = LRASD().train()
+        waveform, faces = example(8, slots=2)
+        model(waveform.clone(), faces.clone()).square().mean().backward()
+    used = [name for name, p in model.named_parameters() if p.grad is not None and p.grad.any()]
+    for branch in ("acoustic", "visual", "fusion", "decoder", "classifier"):
+        assert any(name.startswith(branch) for name in used)
+
+
+# every tenth score of the authors' code on the first 4 s of crops/speaking/0.mp4
+@pytest.mark.parametrize(
+    ("weights", "recorded"),
+    [
+        (
+            "lr_asd_finetuning_TalkSet.model",
+            numbers("1.7976 2.9229 4.4594 4.7277 3.7633 3.6958 4.0488 4.7233 4.8107 4.7500"),
+        ),
+        (
+            "lr_asd_pretrain_AVA.model",
+            numbers("-1.6643 1.9374 3.6083 3.1726 1.4292 0.1708 1.1760 2.4746 1.9842 0.6715"),
+        ),
+    ],
+)
+def test_public_weights_on_a_real_face(shared_data, weights, recorded):
+    import cv2
+
+    from pyannote_av.core.io import Video
+
+    path = shared_data / "weights" / weights
+    if not path.is_file():
+        pytest.skip(f"no {weights} on this machine")
+    clip = shared_data / "clips" / "crops" / "speaking" / "0.mp4"
+    waveform = Video().waveform(clip)[None, :, : 640 * 100]
+    faces = [
+        cv2.resize(cv2.cvtColor(frame.image, cv2.COLOR_RGB2GRAY), (224, 224))[56:168, 56:168]
+        for frame in Video().frames(clip, end=4.0)
+    ]
+    model = LRASD.from_checkpoint(path)
+    scores = model(waveform, torch.from_numpy(np.stack(faces))[None])[0, ::10, 0]
+    np.testing.assert_allclose(scores, recorded, atol=1e-3)
