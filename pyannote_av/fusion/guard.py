@@ -71,7 +71,10 @@ def refuse_tracks(
 
 
 def without_faces(
-    speech: Timeline, presence: Iterable[Segment], any_face: Iterable[Segment], shortest: float = 1.0
+    speech: Timeline,
+    presence: Iterable[Segment],
+    any_face: Iterable[Segment],
+    shortest: float = 1.0,
 ) -> list[dict]:
     """Stretches of speech during which no trusted face is on screen.
 

@@ -1,0 +1,1 @@
+"""Pipelines: one file per way of working, loadable and tunable as any of pyannote.audio."""

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from pyannote.audio import Pipeline as _Pipeline
 from pyannote.core import Annotation, Segment
 from pyannote.metrics.diarization import DiarizationErrorRate
@@ -244,3 +243,179 @@ class LateFusion(MediaMixin, _Pipeline):
         if self.training:
             file["training_cache/face_tracks"] = (offset if confident else 0.0, tracks)
         return offset if confident else 0.0, tracks
+
+    def _offset(self, listener, report) -> tuple[float, bool]:
+        """Audio-visual offset in seconds, and whether it is to be believed."""
+        offset, confidence = listener.offset()
+        report.numbers["audio-visual offset (s)"] = offset
+        report.numbers["confidence of the offset"] = confidence
+        return offset, confidence > 0.5
+
+    # ------------------------------------------------------------------ fusion
+
+    def _persons(self, tracks: FaceTracks, offset: float, report: Report):
+        """Usable tracks, joined to persons, on the clock of the sound."""
+        height = tracks.frame_size[1] if tracks.frame_size else float("nan")
+        sizes, durations = {}, {}
+        for track in tracks.tracks:
+            one = tracks.of(track)
+            sizes[track] = float(np.median(one.box[:, 3] - one.box[:, 1])) * height
+            durations[track] = len(one) / FRAME_RATE
+        refused = guard.refuse_tracks(sizes, durations, self.min_face)
+        for reason in sorted(set(refused.values())):
+            ids = [str(t) for t, why in refused.items() if why == reason]
+            report.reasons.append(f"face track {', '.join(ids)} not used: {reason}")
+
+        shift = round(offset * FRAME_RATE)
+        usable = [t for t in tracks.tracks if t not in refused]
+        rows = []
+        for track in usable:
+            one = tracks.of(track)
+            rows.append((track, np.round(one.time * FRAME_RATE).astype(int) + shift, one.speaking))
+        conflict = association.simultaneous([[(i[0], i[-1])] for _, i, _ in rows])
+        embeddings = [tracks.embeddings.get(track) for track in usable]
+        groups = association.group_tracks(conflict, embeddings, self.identity_threshold)
+        persons = [association.make_person([rows[i] for i in group]) for group in groups]
+        conflict = association.simultaneous([person.spans for person in persons])
+        # faces with an identity each are different people when they were not joined
+        known = np.array([any(embeddings[i] is not None for i in group) for group in groups])
+        distinct = conflict | np.logical_and.outer(known, known)
+        np.fill_diagonal(distinct, False)
+        return persons, conflict, distinct
+
+    def _fuse(
+        self, audio, tracks, offset, report, num_speakers, min_speakers, max_speakers
+    ) -> AVDiarizeOutput:
+        """Voices and faces become speakers."""
+        voices = audio.speaker_diarization
+        exclusive = audio.exclusive_speaker_diarization
+        labels = list(voices.labels())
+        stats = tracks.stats
+        refusal = guard.refuse_file(
+            frame_rate=stats.frame_rate if stats and stats.frames else float("nan"),
+            brightness=stats.brightness if stats else float("nan"),
+            num_tracks=len(tracks.tracks),
+            offset=offset,
+            max_offset=self.max_offset,
+        )
+        if stats is not None:
+            report.numbers["share of frames with a face"] = stats.face_share
+        if refusal or not labels:
+            report.reasons.append(refusal or "no speech was heard: there is nothing to attribute")
+            return self._output(audio, voices, exclusive, labels, {}, [], tracks, report)
+
+        with report.stage("fusion"):
+            persons, conflict, distinct = self._persons(tracks, offset, report)
+            num_frames = int(np.ceil(report.duration * FRAME_RATE)) + 1
+            activity = turns.activity_of(voices, labels, num_frames)
+            evidence, specificity = association.voice_evidence(persons, activity, _CLIP)
+            evidence[specificity < self.specificity] = 0.0
+            voice_of = association.associate(evidence, conflict, self.minimum_evidence)
+
+            voiceprints = audio.speaker_embeddings
+            fewest = num_speakers or min_speakers or 1
+            most = num_speakers or max_speakers or np.inf
+            into = {}
+            if len(labels) > fewest:
+                into = turns.merges(
+                    persons,
+                    voice_of,
+                    activity,
+                    voiceprints,
+                    share=self.merge_share,
+                    similarity=self.merge_similarity,
+                    seconds=self.min_split,
+                )
+                into = dict(list(into.items())[: len(labels) - fewest])
+            source = turns.splits(
+                persons,
+                voice_of,
+                distinct,
+                activity,
+                margin=self.margin,
+                seconds=self.min_split,
+            )
+            for person in source:
+                if len(labels) - len(into) < most:
+                    voice_of[person] = len(labels)
+                    labels.append(_next_label(labels))
+            activity = np.pad(activity, ((0, 0), (0, len(labels) - activity.shape[1])))
+            options = {"margin": self.margin, "seconds": self.min_change}
+            changes = turns.moves(voices, labels, persons, voice_of, activity, **options)
+            fused = turns.rewrite(voices, labels, changes, into)
+            exclusive = turns.rewrite(exclusive, labels, changes, into)
+
+        for voice, other in into.items():
+            report.changes.append(f"{labels[voice]} merged into {labels[other]}: one face")
+        for person, voice in source.items():
+            if person in voice_of:
+                report.changes.append(f"{labels[voice_of[person]]} split off {labels[voice]}")
+        if changes:
+            moved = sum(move.segment.duration for move in changes)
+            report.changes.append(f"{moved:.2f} s of turns moved to the face seen speaking")
+        faces = {p: labels[into.get(v, v)] for p, v in voice_of.items()}
+        speaker = {t: label for p, label in faces.items() for t in persons[p].tracks}
+        report.video_used = bool(faces)
+        report.reasons.append(
+            f"{len(set(faces.values()))} of {len(fused.labels())} speakers have a face"
+            if faces
+            else "no face goes with any voice"
+        )
+        speech = fused.get_timeline().support()
+        shown = tracks.to_annotation()
+        trusted = {t for person in persons for t in person.tracks}
+        trusted_time = [s for s, _, t in shown.itertracks(yield_label=True) if t in trusted]
+        report.ignored_regions = guard.without_faces(speech, trusted_time, shown.itersegments())
+        owners: dict[str, list] = {}
+        for person, label in faces.items():
+            owners.setdefault(label, []).append(persons[person])
+        return self._output(
+            audio, fused, exclusive, labels, speaker, changes, tracks, report, owners
+        )
+
+    def _output(
+        self, audio, fused, exclusive, labels, speaker, changes, tracks, report, owners=None
+    ) -> AVDiarizeOutput:
+        """The answer, with the evidence for every turn."""
+        voices = audio.speaker_diarization
+        voiceprints = audio.speaker_embeddings
+        if voiceprints is not None:
+            known = dict(zip(voices.labels(), voiceprints, strict=True))
+            missing = np.full(voiceprints.shape[1], np.nan)
+            rows = [known.get(label, missing) for label in fused.labels()]
+            voiceprints = np.stack(rows) if rows else voiceprints[:0]
+        provenance = {}
+        for segment, track, label in fused.itertracks(yield_label=True):
+            provenance[segment, track] = _evidence(segment, label, (owners or {}).get(label, ()))
+            for move in changes:
+                if labels[move.target] == label and (move.segment & segment):
+                    provenance[segment, track]["modality"] = "video"
+        return AVDiarizeOutput(
+            speaker_diarization=fused,
+            exclusive_speaker_diarization=exclusive,
+            speaker_embeddings=voiceprints,
+            face_tracks=tracks.with_speakers(speaker),
+            report=report,
+            audio_only=voices,
+            provenance=provenance,
+        )
+
+
+def _evidence(segment: Segment, label: str, owners) -> dict[str, Any]:
+    """Confidence and modality of one turn: the mean speaking probability of its speaker's face."""
+    first, last = np.round(np.array([segment.start, segment.end]) * FRAME_RATE).astype(int)
+    frames = np.arange(first, max(last, first + 1))
+    scores = np.concatenate([owner.at(frames) for owner in owners]) if owners else np.empty(0)
+    scores = scores[np.isfinite(scores)]
+    if len(scores) < 0.3 * len(frames):
+        return {"confidence": None, "modality": "audio"}
+    probability = float(np.mean(1 / (1 + np.exp(-np.clip(scores, -_CLIP, _CLIP)))))
+    return {"confidence": round(probability, 3), "modality": "audio+video"}
+
+
+def _next_label(labels: list[str]) -> str:
+    """First unused ``SPEAKER_NN``."""
+    number = 0
+    while f"SPEAKER_{number:02d}" in labels:
+        number += 1
+    return f"SPEAKER_{number:02d}"
