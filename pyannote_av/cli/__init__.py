@@ -1,0 +1,23 @@
+"""``pyannote-av``: each command a thin shell over one Python function."""
+
+from __future__ import annotations
+
+import typer
+
+app = typer.Typer(
+    help="Who spoke when, and where they are in the picture.",
+    no_args_is_help=True,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main() -> None:
+    """Entry point of the ``pyannote-av`` command."""
+    from pyannote_av.cli import apply, demo, doctor, download, info, sample
+
+    for module in (apply, info, doctor, download, sample, demo):
+        name = module.__name__.rsplit(".", 1)[-1]
+        app.command(name)(module.command)
+    app.registered_commands = list({c.name: c for c in app.registered_commands}.values())
+    app()

@@ -102,7 +102,7 @@ class AVDiarizeOutput(DiarizeOutput):
     speaker_diarization, exclusive_speaker_diarization : Annotation
         With and without overlapping turns.
     speaker_embeddings : (num_speakers, dimension) array or None
-        In the order of ``speaker_diarization.labels()``; NaN rows for speakers without a voiceprint.
+        In the order of ``speaker_diarization.labels()``; NaN where a speaker has no voiceprint.
     face_tracks : FaceTracks or None
         Who is where in the picture, labelled with the same speakers.
     report : Report or None

@@ -1,0 +1,1 @@
+"""Outputs as files. A file appears whole or not at all."""

@@ -1,0 +1,59 @@
+"""``pyannote-av demo``: the main job on the sample, scored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def run(folder: Path) -> list[str]:
+    """Make the sample in `folder`, diarize it, write the outputs; returns what to print."""
+    from pyannote.database.util import load_rttm
+    from pyannote.metrics.diarization import DiarizationErrorRate
+
+    from pyannote_av import FaceTracks, Pipeline
+    from pyannote_av.formats.json import write_json
+    from pyannote_av.formats.rttm import write_rttm
+    from pyannote_av.sample import make_sample
+
+    made = make_sample(folder)
+    output = Pipeline.from_pretrained()(made["video"])
+    into = folder / "output"
+    files = [
+        write_rttm(output.speaker_diarization, into / "sample.rttm"),
+        write_json(output, into / "sample.json"),
+        into / "sample.tracks.npz",
+    ]
+    output.face_tracks.write(files[-1])
+
+    reference = load_rttm(made["rttm"])["sample"]
+    score = DiarizationErrorRate(collar=0.0, skip_overlap=False)
+    name = score.optimal_mapping(reference, output.speaker_diarization)
+    lines = [
+        f"DER {100 * score(reference, output.speaker_diarization):.1f} %, from sound alone "
+        f"{100 * score(reference, output.audio_only):.1f} % "
+        "(automatic VAD, no collar, overlap scored, tracks found)"
+    ]
+    truth = FaceTracks.read(made["tracks"])
+    faces = output.face_tracks
+    for track in faces.tracks:
+        centre = faces.of(track).box[:, [0, 2]].mean()
+        nearest = min(truth.tracks, key=lambda t: abs(truth.of(t).box[:, [0, 2]].mean() - centre))
+        found = name.get(faces.speaker.get(track))
+        verdict = "right" if found == truth.speaker.get(nearest) else "WRONG"
+        side = "left" if centre < 0.5 else "right"
+        lines.append(f"face on the {side}: {faces.speaker.get(track)} ({verdict} speaker)")
+    return [*lines, str(output.report), "written: " + ", ".join(map(str, files))]
+
+
+def command(
+    folder: Annotated[Path, typer.Argument(help="Where to write everything.")] = Path("sample"),
+) -> None:
+    """Make the sample, diarize it, and print the error against its reference.
+
+    Example: pyannote-av demo sample
+    """
+    for line in run(folder):
+        typer.echo(line)

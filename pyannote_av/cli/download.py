@@ -1,0 +1,29 @@
+"""``pyannote-av download``: fetch optional weights."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def command(
+    name: Annotated[
+        str | None, typer.Argument(help="Name of weights; all that are served, when left out.")
+    ] = None,
+) -> None:
+    """Fetch optional weights, checked by sha256, into the cache.
+
+    Example: pyannote-av download lr-asd
+    """
+    from pyannote_av.core.weights import REGISTRY, download
+
+    failed = False
+    for each in [name] if name else [n for n, entry in REGISTRY.items() if entry.url]:
+        try:
+            typer.echo(f"{each}: {download(each)}")
+        except (OSError, ValueError) as error:
+            failed = True
+            typer.echo(f"{each}: {error}", err=True)
+    if failed:
+        raise typer.Exit(1)

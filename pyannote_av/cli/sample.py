@@ -1,0 +1,19 @@
+"""``pyannote-av sample``: write the two-person sample file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(folder: Annotated[Path, typer.Argument(help="Where to write it.")]) -> None:
+    """Write sample.mp4, sample.rttm and its face tracks: synthetic, to see that things work.
+
+    Example: pyannote-av sample sample
+    """
+    from pyannote_av.sample import make_sample
+
+    for path in make_sample(folder).values():
+        typer.echo(path)

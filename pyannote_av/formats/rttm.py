@@ -1,0 +1,31 @@
+"""RTTM: one line a turn (https://catalog.ldc.upenn.edu/docs/LDC2004T12/RTTM-format-v13.pdf)."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pyannote_av.formats.atomic import write_text
+
+if TYPE_CHECKING:
+    from pyannote.core import Annotation
+
+
+def to_rttm(annotation: Annotation) -> str:
+    """Turns as RTTM lines; white space in names, which RTTM cannot hold, becomes ``_``."""
+
+    def field(name: object) -> str:
+        return re.sub(r"\s+", "_", str(name)) or "<NA>"
+
+    uri = field(annotation.uri or "<NA>")
+    return "".join(
+        f"SPEAKER {uri} 1 {segment.start:.3f} {segment.duration:.3f} <NA> <NA> "
+        f"{field(label)} <NA> <NA>\n"
+        for segment, _, label in annotation.itertracks(yield_label=True)
+    )
+
+
+def write_rttm(annotation: Annotation, path: str | Path) -> Path:
+    """Write turns to an RTTM file; returns its path."""
+    return write_text(path, to_rttm(annotation))
