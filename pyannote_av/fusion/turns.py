@@ -164,8 +164,10 @@ def _silent(
 
 def smooth(score: np.ndarray, width: int = 15) -> np.ndarray:
     """Moving average over `width` frames of the finite values; NaN stays NaN."""
+    if not len(score):
+        return score
     finite = np.isfinite(score)
-    kernel = np.ones(min(width, max(len(score), 1)))
+    kernel = np.ones(min(width, len(score)))
     total = np.convolve(np.where(finite, score, 0.0), kernel, "same")
     count = np.convolve(finite.astype(float), kernel, "same")
     with np.errstate(invalid="ignore", divide="ignore"):
