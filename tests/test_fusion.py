@@ -1,0 +1,160 @@
+"""Voices and faces become speakers: hand-computed cases and invariances."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyannote.core import Annotation, Segment, Timeline
+
+from pyannote_av.fusion import guard
+from pyannote_av.fusion.association import (
+    Person,
+    associate,
+    group_tracks,
+    make_person,
+    simultaneous,
+    voice_evidence,
+)
+from pyannote_av.fusion.turns import Move, activity_of, merges, moves, rewrite, smooth, splits
+
+
+def person(track, scores, start=0):
+    index = np.arange(start, start + len(scores))
+    return make_person([(track, index, np.asarray(scores, float))])
+
+
+def turns(*triples):
+    annotation = Annotation(uri="x")
+    for i, (start, end, label) in enumerate(triples):
+        annotation[Segment(start, end), i] = label
+    return annotation
+
+
+@pytest.fixture
+def dialogue():
+    """A speaks 0-4 s, B 4-8 s; both faces visible; the audio branch knows."""
+    voices = turns((0, 4, "A"), (4, 8, "B"))
+    face_a = person(0, np.r_[np.full(100, 2.0), np.full(100, -2.0)])
+    face_b = person(1, np.r_[np.full(100, -2.0), np.full(100, 2.0)])
+    return voices, [face_a, face_b], activity_of(voices, ["A", "B"], 200)
+
+
+def test_evidence_is_log_odds_times_seconds(dialogue):
+    _, persons, activity = dialogue
+    evidence, specificity = voice_evidence(persons, activity, clip=3.0)
+    np.testing.assert_allclose(evidence, [[8, -8], [-8, 8]])
+    assert specificity[0, 0] == pytest.approx(np.tanh(1.0))  # sigmoid(2) - sigmoid(-2)
+
+
+def test_simultaneous_faces_never_share_a_voice():
+    conflict = np.array([[False, True], [True, False]])
+    assert associate(np.array([[9.0], [5.0]]), conflict, 1.0) == {0: 0}
+    assert associate(np.array([[9.0], [5.0]]), ~np.eye(2, dtype=bool) & False, 1.0) == {0: 0, 1: 0}
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 5), st.integers(0, 4), st.integers(0, 1000))
+def test_association_respects_conflicts_and_order_does_not_matter(num_faces, num_voices, seed):
+    random = np.random.default_rng(seed)
+    evidence = random.normal(0, 5, (num_faces, num_voices))
+    conflict = np.triu(random.random((num_faces, num_faces)) < 0.5, 1)
+    conflict |= conflict.T
+    found = associate(evidence, conflict, 1.0)
+    for p, v in found.items():
+        assert evidence[p, v] >= 1.0
+        assert not any(conflict[p, q] and v == w for q, w in found.items())
+    order = random.permutation(num_faces)
+    again = associate(evidence[order], conflict[np.ix_(order, order)], 1.0)
+    assert {int(order[p]): v for p, v in again.items()} == found
+
+
+def test_identity_never_joins_simultaneous_tracks():
+    conflict = simultaneous([[(0, 50)], [(20, 80)], [(100, 150)]])
+    assert conflict.tolist() == [[False, True, False], [True, False, False], [False] * 3]
+    same = np.array([1.0, 0.0])
+    groups = group_tracks(conflict, [same, same, same], 0.4)
+    assert not any({0, 1} <= set(group) for group in groups)
+    assert sorted(i for group in groups for i in group) == [0, 1, 2]
+    assert group_tracks(conflict, [same, None, same], 0.4) == [[0, 2], [1]]
+
+
+def test_turn_goes_to_the_face_that_is_seen_speaking():
+    # the audio branch gave 2 s of B's speech to A
+    voices = turns((0, 6, "A"), (6, 10, "B"))
+    scores = np.r_[np.full(100, 2.0), np.full(150, -2.0)]
+    persons = [person(0, scores), person(1, -scores)]
+    activity = activity_of(voices, ["A", "B"], 250)
+    found = moves(voices, "AB", persons, {0: 0, 1: 1}, activity, margin=1.0, seconds=0.6)
+    assert len(found) == 1
+    assert found[0].segment.end == 6.0
+    assert found[0].segment.start == pytest.approx(4.0, abs=0.4)
+    fused = rewrite(voices, "AB", found, {})
+    assert fused.label_duration("B") == pytest.approx(6.0, abs=0.4)
+
+
+def test_nothing_moves_without_the_owner_in_sight(dialogue):
+    _, persons, _ = dialogue
+    hidden = [Person((0,), np.empty(0, int), np.empty(0)), persons[1]]
+    wrong = turns((0, 8, "A"), (8, 9, "B"))
+    activity = activity_of(wrong, ["A", "B"], 225)
+    options = {"margin": 1.0, "seconds": 0.6}
+    assert moves(wrong, "AB", hidden, {0: 0, 1: 1}, activity, **options) == []
+
+
+def test_split_needs_a_distinct_face(dialogue):
+    _, persons, _ = dialogue
+    voices = turns((0, 8, "A"))
+    activity = activity_of(voices, ["A"], 200)
+    distinct = ~np.eye(2, dtype=bool)
+    options = {"margin": 1.0, "seconds": 1.5}
+    assert splits(persons, {0: 0}, distinct, activity, **options) == {1: 0}
+    assert splits(persons, {0: 0}, ~distinct & False, activity, **options) == {}
+
+
+def test_one_face_merges_two_voices_unless_voiceprints_object():
+    voices = turns((0, 4, "A"), (4, 8, "B"))
+    activity = activity_of(voices, ["A", "B"], 200)
+    persons = [person(0, np.full(200, 2.0))]
+    options = {"share": 0.7, "similarity": 0.3, "seconds": 1.5}
+    alike = np.array([[1.0, 0.0], [1.0, 0.1]])
+    unlike = np.array([[1.0, 0.0], [0.0, 1.0]])
+    assert merges(persons, {0: 0}, activity, alike, **options) == {1: 0}
+    assert merges(persons, {0: 0}, activity, None, **options) == {1: 0}
+    assert merges(persons, {0: 0}, activity, unlike, **options) == {}
+
+
+def test_rewrite_keeps_overlap_and_total_time():
+    voices = turns((0, 4, "A"), (3, 6, "B"))
+    fused = rewrite(voices, "ABC", [Move(Segment(1, 2), 0, 2)], {})
+    assert fused.label_duration("A") == pytest.approx(3.0)
+    assert fused.label_duration("C") == pytest.approx(1.0)
+    assert fused.get_overlap().duration() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("length", [0, 1, 5, 40])
+def test_smoothing_keeps_length_and_absence(length):
+    score = np.full(length, 2.0)
+    score[::3] = np.nan
+    smoothed = smooth(score)
+    assert len(smoothed) == length
+    np.testing.assert_array_equal(np.isnan(smoothed), np.isnan(score))
+    np.testing.assert_allclose(smoothed[np.isfinite(smoothed)], 2.0)
+
+
+def test_guard_says_why():
+    fine = {"frame_rate": 25, "brightness": 90, "num_tracks": 2, "offset": 0.0, "max_offset": 1.0}
+    assert guard.refuse_file(**fine) is None
+    for change, word in [
+        ({"num_tracks": 0}, "no face"),
+        ({"frame_rate": 5}, "pictures per second"),
+        ({"brightness": 3}, "dark"),
+        ({"offset": 2.0}, "apart"),
+    ]:
+        assert word in guard.refuse_file(**{**fine, **change})
+    assert set(guard.refuse_tracks({0: 10, 1: 80, 2: 80}, {0: 9, 1: 9, 2: 0.1}, 24)) == {0, 2}
+
+
+def test_regions_without_faces():
+    speech = Timeline([Segment(0, 10)])
+    regions = guard.without_faces(speech, [Segment(0, 4)], [Segment(0, 7)])
+    assert [(r["start"], r["end"]) for r in regions] == [(4, 10)]

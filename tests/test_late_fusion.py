@@ -1,0 +1,92 @@
+"""The main job, end to end, on the sample; and by pyannote's own entry points."""
+
+import json
+import warnings
+from importlib.resources import files
+
+import numpy as np
+import pytest
+from pyannote.core import Annotation, Segment
+from pyannote.database.util import load_rttm
+from pyannote.metrics.diarization import DiarizationErrorRate
+
+pytest.importorskip("skimage", reason="the sample needs scikit-image: pip install '.[sample]'")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    from pyannote_av.sample import make_sample
+
+    return make_sample(tmp_path_factory.mktemp("sample"))
+
+
+@pytest.fixture(scope="module")
+def pipeline():
+    # stock pyannote.audio, on the shipped folder
+    from pyannote.audio import Pipeline
+
+    return Pipeline.from_pretrained(str(files("pyannote_av") / "pretrained" / "late_fusion"))
+
+
+@pytest.fixture(scope="module")
+def output(made, pipeline):
+    return pipeline(made["video"])
+
+
+def der(made, hypothesis):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        reference = load_rttm(made["rttm"])["sample"]
+        return DiarizationErrorRate()(reference, hypothesis), reference
+
+
+def test_golden_error_on_the_sample(made, output):
+    error, _ = der(made, output.speaker_diarization)
+    alone, _ = der(made, output.audio_only)
+    assert error < 0.07
+    assert error <= alone + 0.005
+
+
+def test_every_face_has_its_own_speaker(made, output):
+    from pyannote_av import FaceTracks
+
+    truth = FaceTracks.read(made["tracks"])
+    _, reference = der(made, output.speaker_diarization)
+    name = DiarizationErrorRate().optimal_mapping(reference, output.speaker_diarization)
+    assert len(output.face_tracks.tracks) == 2
+    for track in output.face_tracks.tracks:
+        x = output.face_tracks.of(track).box[:, 0].mean()
+        nearest = min(truth.tracks, key=lambda t: abs(truth.of(t).box[:, 0].mean() - x))
+        assert name[output.face_tracks.speaker[track]] == truth.speaker[nearest]
+
+
+def test_output_serializes_and_accounts_for_itself(output):
+    content = json.loads(json.dumps(output.serialize(), allow_nan=False))
+    assert content["speakers"] == output.speaker_diarization.labels()
+    assert {turn["modality"] for turn in content["diarization"]} <= {
+        "audio",
+        "video",
+        "audio+video",
+    }
+    assert output.report.video_used
+    assert output.report.real_time_factor > 0
+    assert len(output.speaker_embeddings) == len(content["speakers"])
+
+
+def test_given_diarization_and_given_tracks_are_used(made, pipeline, output):
+    given = Annotation(uri="sample")
+    given[Segment(7, 12)] = "anna"
+    again = pipeline(
+        {"video": str(made["video"]), "diarization": given, "face_tracks": output.face_tracks}
+    )
+    assert again.speaker_diarization.labels() in (["anna"], ["SPEAKER_00", "anna"])
+    assert again.report.components["detector"] == "given tracks"
+    np.testing.assert_allclose(again.face_tracks.box, output.face_tracks.box, atol=1e-5)
+
+
+def test_sound_without_picture_is_the_audio_result(made, pipeline, output):
+    again = pipeline({"audio": str(made["video"])})
+    assert again.speaker_diarization == again.audio_only
+    assert not again.report.video_used
+    assert "no face" in " ".join(again.report.reasons)
+    assert again.audio_only == output.audio_only
