@@ -46,6 +46,13 @@ def test_evidence_is_log_odds_times_seconds(dialogue):
     assert specificity[0, 0] == pytest.approx(np.tanh(1.0))  # sigmoid(2) - sigmoid(-2)
 
 
+def test_silence_in_overlap_is_no_evidence_against():
+    activity = np.ones((50, 2), dtype=bool)
+    silent, speaking = person(0, np.full(50, -2.0)), person(1, np.full(50, 2.0))
+    evidence, _ = voice_evidence([silent, speaking], activity, clip=3.0)
+    np.testing.assert_allclose(evidence, [[0, 0], [2, 2]])
+
+
 def test_simultaneous_faces_never_share_a_voice():
     conflict = np.array([[False, True], [True, False]])
     assert associate(np.array([[9.0], [5.0]]), conflict, 1.0) == {0: 0}

@@ -142,7 +142,8 @@ def voice_evidence(
     Returns
     -------
     evidence : (num_persons, num_voices) array
-        Log-odds times seconds; frames with several voices count for each by equal parts.
+        Log-odds times seconds; where several voices are heard, a speaking face counts for each
+        by equal parts and a silent face against none.
     specificity : (num_persons, num_voices) array
         Mean speaking probability while the voice is heard minus that while only others are, in
         [-1, 1]; NaN where either never happens in sight.
@@ -155,7 +156,9 @@ def voice_evidence(
         inside = person.index < len(activity)
         index, score = person.index[inside], person.score[inside]
         clipped = np.clip(score, -clip, clip)
-        evidence[p] = clipped @ share[index] / FRAME_RATE
+        # a silent face says nothing against a voice that only joins another one
+        weight = np.where(clipped[:, None] > 0, share[index], share[index] == 1.0)
+        evidence[p] = np.einsum("t,tv->v", clipped, weight) / FRAME_RATE
         probability = 1.0 / (1.0 + np.exp(-clipped))
         heard = activity[index]
         others = heard.any(axis=1, keepdims=True) & ~heard
