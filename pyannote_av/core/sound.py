@@ -12,11 +12,45 @@ GAP = 0.015
 """Timestamps that stray from the count of samples by more than this are a gap (s). Shorter than any
 codec's frame (20 ms and more), longer than the rounding of any container (1 ms)."""
 
+LONGEST = 4 * 3600.0
+"""Seconds that are reserved at once at most: declared durations can be wrong"""
+
+
+class _Waveform:
+    """One buffer that grows as samples are laid on it: at no time are there two copies
+
+    Parameters
+    ----------
+    capacity : int
+        Expected number of samples.
+    """
+
+    def __init__(self, capacity: int):
+        self._buffer = np.zeros(capacity, np.float32)
+        self.filled = 0
+
+    def lay(self, first: int, samples: np.ndarray) -> None:
+        """Put samples (n,) at index `first`; what was there before is kept"""
+        skip = max(self.filled - first, 0)
+        if skip >= len(samples):
+            return
+        end = first + len(samples)
+        if end > len(self._buffer):
+            # in place: realloc moves pages instead of copying them
+            self._buffer.resize(end + len(self._buffer) // 8, refcheck=False)
+        self._buffer[first + skip : end] = samples[skip:]
+        self.filled = end
+
+    def finish(self) -> np.ndarray:
+        """The samples (n,)"""
+        self._buffer.resize(self.filled, refcheck=False)
+        return self._buffer
+
 
 class _Run:
     """Decoded frames without a gap between them, downmixed and resampled as they come"""
 
-    def __init__(self, time: float, frame, sample_rate: int):
+    def __init__(self, time: float, frame, sample_rate: int, waveform: _Waveform):
         import av
 
         self.time = time
@@ -27,7 +61,9 @@ class _Run:
         # Channels are averaged below, as pyannote.audio does: left to itself the resampler would
         # add them up (+3 dB for stereo). Interleaved, because PyAV crashes on more than 8 planes.
         self._resampler = av.AudioResampler(format="flt", rate=sample_rate)
-        self._chunks: list[np.ndarray] = []
+        self._waveform = waveform
+        self._first = round(time * sample_rate)
+        self._laid = 0  # samples at the target rate
 
     @staticmethod
     def kind_of(frame) -> tuple:
@@ -44,14 +80,15 @@ class _Run:
 
     def _collect(self, frame) -> None:
         for part in self._resampler.resample(frame):
-            samples = part.to_ndarray().reshape(part.samples, -1)
-            self._chunks.append(samples.mean(axis=1, dtype=np.float32))
+            samples = part.to_ndarray().reshape(part.samples, -1).mean(axis=1, dtype=np.float32)
+            # resamplers give some samples more than there are
+            samples = samples[: round(self.count * self._sample_rate / self.rate) - self._laid]
+            self._waveform.lay(self._first + self._laid, samples)
+            self._laid += len(samples)
 
-    def samples(self) -> np.ndarray:
-        """Samples (n,) at the target rate"""
+    def finish(self) -> None:
+        """Lay what the resampler still holds"""
         self._collect(None)
-        samples = np.concatenate([np.zeros(0, np.float32), *self._chunks])
-        return samples[: round(self.count * self._sample_rate / self.rate)]
 
 
 def decode_sound(info: MediaInfo, stream: AudioStream, sample_rate: int) -> tuple[np.ndarray, list]:
@@ -78,7 +115,7 @@ def decode_sound(info: MediaInfo, stream: AudioStream, sample_rate: int) -> tupl
         If nothing decodes at all.
     """
     damage = Damage()
-    pieces: list[tuple[float, np.ndarray]] = []
+    waveform = _Waveform(round(min(info.duration, LONGEST) * sample_rate))
     run: _Run | None = None
     with open_media(info.path) as container:
         source = container.streams[stream.index]
@@ -96,9 +133,9 @@ def decode_sound(info: MediaInfo, stream: AudioStream, sample_rate: int) -> tupl
                 damage.misplace()
                 continue
             if run and (abs(time - run.end) > GAP or run.kind != _Run.kind_of(frame)):
-                pieces.append((run.time, run.samples()))
+                run.finish()
                 run = None
-            run = run or _Run(time, frame, sample_rate)
+            run = run or _Run(time, frame, sample_rate, waveform)
             run.add(frame)
             damage.advance(time, run.end, GAP)
     if run is None:
@@ -106,22 +143,5 @@ def decode_sound(info: MediaInfo, stream: AudioStream, sample_rate: int) -> tupl
             f"audio stream of {info.path}: nothing of it could be decoded ({stream.codec}, "
             f"{damage.errors} errors): the file is damaged"
         )
-    pieces.append((run.time, run.samples()))
-    return _place(pieces, sample_rate), damage.describe("audio", info, stream)
-
-
-def _place(pieces: list[tuple[float, np.ndarray]], sample_rate: int) -> np.ndarray:
-    """Lay pieces (time in seconds, samples (n,)) on one time line that starts at 0
-
-    Where pieces overlap the earlier one is kept.
-    """
-    size = max(round(time * sample_rate) + len(samples) for time, samples in pieces)
-    waveform = np.zeros(max(size, 0), np.float32)
-    filled = 0
-    for time, samples in pieces:
-        first = round(time * sample_rate)
-        skip = max(filled - first, 0)
-        if skip < len(samples):
-            filled = first + len(samples)
-            waveform[first + skip : filled] = samples[skip:]
-    return waveform
+    run.finish()
+    return waveform.finish(), damage.describe("audio", info, stream)
