@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pyannote_av.core.model import Model
-from pyannote_av.models.active_speaker.importers import convert_lrasd, import_lrasd
+from pyannote_av.models.active_speaker.importers import convert, import_checkpoint
 from pyannote_av.models.active_speaker.lrasd import LRASD
 
 
@@ -87,9 +87,7 @@ def example(num_frames, slots=1, seed=0):
 
 @pytest.fixture(scope="module")
 def model():
-    model = LRASD()
-    model.load_state_dict(convert_lrasd(authors_weights()))
-    return model.eval()
+    return convert(authors_weights(), LRASD)
 
 
 @pytest.fixture(autouse=True)
@@ -101,9 +99,16 @@ def _no_grad():
 @pytest.mark.parametrize("num_frames", RECORDED)
 def test_scores_are_those_of_the_authors(model, num_frames):
     waveform, faces = example(num_frames)
-    scores = model(waveform, faces)
-    assert scores.shape == (1, num_frames, 1)
-    np.testing.assert_allclose(scores[0, :, 0], RECORDED[num_frames], atol=1e-4)
+    fused = model.predict(waveform, faces).fused
+    assert fused.shape == (1, 1, num_frames, 2)
+    np.testing.assert_allclose(fused[0, 0, :, 1], RECORDED[num_frames], atol=1e-4)
+
+
+def test_scores_are_log_odds(model):
+    waveform, faces = example(10, slots=2)
+    fused = model.predict(waveform, faces).fused
+    probability = fused.softmax(dim=-1)[..., 1].transpose(1, 2)
+    torch.testing.assert_close(model(waveform, faces).sigmoid(), probability)
 
 
 def test_import_of_a_file(model, tmp_path):
@@ -116,7 +121,9 @@ def test_import_of_a_file(model, tmp_path):
 
 def test_import_accepts_weights_of_parallel_training(model):
     state = {f"module.{name}": tensor for name, tensor in authors_weights().items()}
-    assert convert_lrasd(state).keys() == model.state_dict().keys()
+    converted = convert(state, LRASD).state_dict()
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, converted[name]), name
 
 
 def test_import_names_what_does_not_fit(tmp_path):
@@ -126,7 +133,7 @@ def test_import_names_what_does_not_fit(tmp_path):
     state["lossV.FC.bias"] = torch.zeros(3)
     torch.save(state, tmp_path / "wrong.model")
     with pytest.raises(ValueError, match=r"wrong\.model") as error:
-        import_lrasd(tmp_path / "wrong.model")
+        import_checkpoint(tmp_path / "wrong.model", "lr-asd")
     for name in ("classifier.bias", "something.else", "lossV.FC.bias"):
         assert name in str(error.value)
 
@@ -134,7 +141,7 @@ def test_import_names_what_does_not_fit(tmp_path):
 def test_import_of_something_else(tmp_path):
     torch.save([1, 2], tmp_path / "list.model")
     with pytest.raises(ValueError, match=r"list\.model"):
-        import_lrasd(tmp_path / "list.model")
+        import_checkpoint(tmp_path / "list.model")
 
 
 def test_saved_and_read_again(model, tmp_path):
@@ -268,5 +275,5 @@ def test_public_weights_on_a_real_face(shared_data, weights, recorded):
         for frame in Video().frames(clip, end=4.0)
     ]
     model = LRASD.from_checkpoint(path)
-    scores = model(waveform, torch.from_numpy(np.stack(faces))[None])[0, ::10, 0]
+    scores = model.predict(waveform, torch.from_numpy(np.stack(faces))[None]).fused[0, 0, ::10, 1]
     np.testing.assert_allclose(scores, recorded, atol=1e-3)

@@ -1,70 +1,73 @@
-"""Checkpoints of other people's active speaker detectors, read safely and mapped to our names."""
+"""Checkpoints of the authors of active speaker detectors, read safely and mapped to our names."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 
 import torch
 
 from pyannote_av.core.model import load_checkpoint
-from pyannote_av.models.active_speaker.lrasd import LRASD
+from pyannote_av.models.active_speaker.base import ActiveSpeakerModel
 
-# first and second convolution along each axis
-_STAGE = {"1": "0", "2": "1"}
-_LAYER = {"": "0", "norm_": "1"}
-_DIRECTION = {"forward": "", "backward": "_reverse"}
+#: networks whose published checkpoints can be read
+NETWORKS = {
+    "lr-asd": "pyannote_av.models.active_speaker.lrasd.LRASD",
+}
 
-
-def _lrasd_name(name: str) -> str | None:
-    """Our name of one of LR-ASD's tensors; None when it is not one."""
-    name = name.removeprefix("module.")
-    if match := re.fullmatch(
-        r"model\.(visual|audio)Encoder\.block(\d)\.([smt])_(norm_)?(\d)\.(\w+)", name
-    ):
-        encoder, block, axis, norm, stage, tensor = match.groups()
-        encoder = {"visual": "visual", "audio": "acoustic"}[encoder]
-        axis = {"s": "spatial", "m": "spectral", "t": "temporal"}[axis]
-        return f"{encoder}.block{block}.{axis}.{_STAGE[stage]}.{_LAYER[norm or '']}.{tensor}"
-    if match := re.fullmatch(r"model\.detector\.gru_(forward|backward)\.(\w+)", name):
-        return f"decoder.gru.{match[2]}{_DIRECTION[match[1]]}"
-    if match := re.fullmatch(r"model\.(fusion|detector\.attention)\.(attention|bn)\.(\w+)", name):
-        where = {"fusion": "fusion", "detector.attention": "decoder.attention"}[match[1]]
-        return f"{where}.gate.{ {'attention': 0, 'bn': 1}[match[2]] }.{match[3]}"
-    if match := re.fullmatch(r"loss(AV|V)\.FC\.(\w+)", name):
-        return f"{ {'AV': 'classifier', 'V': 'visual_classifier'}[match[1]] }.{match[2]}"
-    return None
+# what wrappers for training on several machines put before the names of tensors
+_WRAPPERS = ("module.", "model.module.")
 
 
-def convert_lrasd(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Rename LR-ASD's tensors to those of :class:`LRASD`.
+def get_network(name: str) -> type[ActiveSpeakerModel]:
+    """Class of a network by its name in ``NETWORKS``."""
+    if name not in NETWORKS:
+        raise ValueError(f"no network called {name!r}: choose from {', '.join(NETWORKS)}")
+    module, cls = NETWORKS[name].rsplit(".", 1)
+    return getattr(import_module(module), cls)
+
+
+def _unwrap(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    for prefix in sorted(_WRAPPERS, key=len, reverse=True):
+        if all(name.startswith(prefix) for name in tensors):
+            return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    return dict(tensors)
+
+
+def convert(
+    tensors: Mapping[str, torch.Tensor], network: type[ActiveSpeakerModel]
+) -> ActiveSpeakerModel:
+    """Build a network from the authors' weights.
 
     Parameters
     ----------
     tensors : mapping of str to tensor
-        State dict of the authors' ``ASD`` class.
+        State dict as the authors write it.
+    network : class
+        The network it belongs to.
 
     Returns
     -------
-    state : dict of str to tensor
-        State dict of :class:`LRASD`, complete and with nothing left over.
+    model : ActiveSpeakerModel
+        In evaluation mode.
 
     Raises
     ------
     ValueError
-        Naming the tensors that are missing, not known, or of another shape.
+        Naming every tensor that is missing, not known, or of another shape.
     """
-    expected = LRASD().state_dict()
+    model = network()
+    expected = model.state_dict()
     state, unknown, misfits = {}, [], []
-    for theirs, tensor in tensors.items():
-        ours = _lrasd_name(theirs)
+    for theirs, tensor in _unwrap(tensors).items():
+        ours = network.rename(theirs)
         if ours not in expected:
             unknown.append(theirs)
             continue
         shape = expected[ours].shape
-        # kernels of three dimensions, one of which at least is 1 long, are two-dimensional here
-        if tensor.ndim == 5 and tensor.squeeze().shape == expected[ours].squeeze().shape:
+        # kernels with axes of length 1 that ours do without
+        if tensor.squeeze().shape == expected[ours].squeeze().shape:
             tensor = tensor.reshape(shape)
         if tensor.shape != shape:
             misfits.append(f"{theirs} is {tuple(tensor.shape)}, not {tuple(shape)}")
@@ -72,39 +75,54 @@ def convert_lrasd(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor
     missing = sorted(expected.keys() - state.keys())
     if missing or unknown or misfits:
         raise ValueError(
-            "these are not the weights of LR-ASD: "
+            f"these are not the weights of {network.__name__}: "
             f"missing {missing or 'nothing'}, unexpected {unknown or 'nothing'}, "
             f"of another shape {misfits or 'nothing'}"
         )
-    return state
+    model.load_state_dict(state, strict=True)
+    return model.eval()
 
 
-def import_lrasd(path: str | Path) -> LRASD:
-    """Read a checkpoint of the LR-ASD authors.
+def import_checkpoint(
+    path: str | Path, network: str | type[ActiveSpeakerModel] | None = None
+) -> ActiveSpeakerModel:
+    """Read a checkpoint of the authors of a network.
 
     Parameters
     ----------
     path : str or Path
-        A ``.model`` file from the folder ``weight`` of https://github.com/Junhua-Liao/LR-ASD;
-        read without executing anything in it.
+        A ``.model`` or ``.pt`` file; read without executing anything in it.
+    network : str or class, optional
+        One of ``NETWORKS``. Found out from the names of the tensors when not given.
 
     Returns
     -------
-    model : LRASD
+    model : ActiveSpeakerModel
         In evaluation mode.
 
     Raises
     ------
     ValueError
-        When the file does not hold exactly the weights of LR-ASD.
+        When the file does not hold exactly the weights of the network.
     """
     tensors = load_checkpoint(path)
     if not isinstance(tensors, Mapping) or not all(map(torch.is_tensor, tensors.values())):
-        raise ValueError(f"{path} does not hold a flat set of weights, as LR-ASD's files do")
+        raise ValueError(f"{path} does not hold a flat set of weights, as the authors' files do")
+    if network is None:
+        network = _recognise(tensors)
+    if isinstance(network, str):
+        network = get_network(network)
     try:
-        state = convert_lrasd(tensors)
+        return convert(tensors, network)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    model = LRASD()
-    model.load_state_dict(state, strict=True)
-    return model.eval()
+
+
+def _recognise(tensors: Mapping[str, torch.Tensor]) -> type[ActiveSpeakerModel]:
+    """The network that knows most of the names."""
+    names = list(_unwrap(tensors))
+
+    def known(network: type[ActiveSpeakerModel]) -> int:
+        return sum(network.rename(name) is not None for name in names)
+
+    return max(map(get_network, NETWORKS), key=known)

@@ -8,23 +8,15 @@ Detection. IJCV 2025. https://github.com/Junhua-Liao/LR-ASD (MIT)
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+import re
+from typing import ClassVar
 
 import torch
 from torch import nn
 
-from pyannote_av.core.model import AVModel
+from pyannote_av.models.active_speaker.base import ActiveSpeakerModel, Heads
 from pyannote_av.models.blocks.mfcc import MFCC
 from pyannote_av.models.blocks.separable import ChannelAttention, SpectrumBlock, VideoBlock
-
-#: video frames per second, and samples of 16 kHz audio per video frame
-FRAME_RATE = 25
-SAMPLES_PER_FRAME = 640
-
-#: what the network sees where there is no face: mid grey, the value of crops that reach
-#: over the border of the picture
-ABSENT = 110
 
 _DIMENSION = 128
 
@@ -84,49 +76,59 @@ class Decoder(nn.Module):
         return self.attention(self.gru(self.dropout(x))[0])
 
 
-class LRASD(AVModel):
-    """Does this face speak the speech that is heard? One score per face and video frame.
+class LRASD(ActiveSpeakerModel):
+    """LR-ASD; see :class:`~pyannote_av.models.active_speaker.base.ActiveSpeakerModel`.
 
-    The score is the published one, the raw output for class "speaking"; it is not a calibrated
-    probability and 0 is not its best threshold (see ``LRASDScorer``).
+    Its published score, for which thresholds are given, is the raw logit of "speaking".
 
     Parameters
     ----------
     sample_rate, num_channels, task : optional
         As in ``pyannote.audio.Model``; the network is defined for 16 kHz mono.
-
-    Notes
-    -----
-    Faces lie on a grid of 25 pictures per second that starts with the audio. Audio that ends
-    before the pictures do is continued by digital silence: nobody speaks there. (The published
-    code repeats the beginning instead, which moves speech to where there is none.)
-
-    A face is scored from the first to the last frame it is present in, as if nothing else
-    existed, so padding in time or in the number of faces changes nothing.
     """
+
+    loss_weights: ClassVar = {"fused": 1.0, "visual": 0.5}
+    weight_decay: ClassVar = 0.01
 
     def __init__(self, sample_rate: int = 16000, num_channels: int = 1, task=None):
         super().__init__(sample_rate=sample_rate, num_channels=num_channels, task=task)
-        if sample_rate != FRAME_RATE * SAMPLES_PER_FRAME:
-            raise ValueError(f"LR-ASD is defined for 16 kHz audio, not {sample_rate} Hz")
-        self.mfcc = MFCC(sample_rate)
+        self.spectrum = MFCC(sample_rate)
         self.acoustic = AcousticEncoder()
         self.visual = VisualEncoder()
         self.fusion = ChannelAttention(2 * _DIMENSION)
         self.decoder = Decoder(2 * _DIMENSION)
         self.classifier = nn.Linear(_DIMENSION, 2)
-        # only read in training, where it keeps the visual branch informative by itself
         self.visual_classifier = nn.Linear(_DIMENSION, 2)
 
-    @classmethod
-    def from_checkpoint(cls, path: str | Path) -> LRASD:
-        """Read a ``.model`` file of the authors (see ``importers.import_lrasd``)."""
-        from pyannote_av.models.active_speaker.importers import import_lrasd
+    @staticmethod
+    def rename(name: str) -> str | None:
+        """See :meth:`ActiveSpeakerModel.rename`."""
+        if match := re.fullmatch(
+            r"model\.(visual|audio)Encoder\.block(\d)\.([smt])_(norm_)?(\d)\.(\w+)", name
+        ):
+            encoder, block, axis, norm, stage, tensor = match.groups()
+            encoder = {"visual": "visual", "audio": "acoustic"}[encoder]
+            axis = {"s": "spatial", "m": "spectral", "t": "temporal"}[axis]
+            layer = 1 if norm else 0
+            return f"{encoder}.block{block}.{axis}.{int(stage) - 1}.{layer}.{tensor}"
+        if match := re.fullmatch(r"model\.detector\.gru_(forward|backward)\.(\w+)", name):
+            return f"decoder.gru.{match[2]}{ {'forward': '', 'backward': '_reverse'}[match[1]] }"
+        if match := re.fullmatch(
+            r"model\.(fusion|detector\.attention)\.(attention|bn)\.(\w+)", name
+        ):
+            where = {"fusion": "fusion", "detector.attention": "decoder.attention"}[match[1]]
+            return f"{where}.gate.{ {'attention': 0, 'bn': 1}[match[2]] }.{match[3]}"
+        if match := re.fullmatch(r"loss(AV|V)\.FC\.(\w+)", name):
+            return f"{ {'AV': 'classifier', 'V': 'visual_classifier'}[match[1]] }.{match[2]}"
+        return None
 
-        return import_lrasd(path)
+    @staticmethod
+    def temperature(epoch: int) -> float:
+        """Annealed from 1.3 by 0.02 an epoch, as published."""
+        return 1.3 - 0.02 * epoch
 
     def acoustic_features(self, mfcc: torch.Tensor) -> torch.Tensor:
-        """MFCC (batch, 4 x frames, 13) to features (batch, frames, 128)."""
+        """MFCC (n, 4 x frames, 13) to features (n, frames, 128)."""
         return self.acoustic(mfcc)
 
     def visual_features(self, faces: torch.Tensor) -> torch.Tensor:
@@ -135,83 +137,12 @@ class LRASD(AVModel):
         features = self.visual(faces.reshape(-1, num_frames, height, width))
         return features.reshape(*leading, num_frames, _DIMENSION)
 
-    def scores_from_features(self, acoustic: torch.Tensor, visual: torch.Tensor) -> torch.Tensor:
-        """Features of both branches, (batch, frames, 128) each, to scores (batch, frames)."""
-        x = self.decoder(self.fusion(torch.cat([acoustic, visual], dim=-1)))
-        return self.classifier(x)[..., 1]
+    def fuse(self, acoustic: torch.Tensor, visual: torch.Tensor) -> torch.Tensor:
+        """Features of both branches, (n, frames, 128) each, to logits (n, frames, 2)."""
+        return self.classifier(self.decoder(self.fusion(torch.cat([acoustic, visual], dim=-1))))
 
-    def forward(
-        self,
-        waveforms: torch.Tensor,
-        faces: torch.Tensor | None = None,
-        face_mask: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """Score faces.
-
-        Parameters
-        ----------
-        waveforms : (batch, 1, samples) tensor
-            16 kHz, in [-1, 1]; the first sample is heard when the first picture is shown.
-        faces : (batch, slots, frames, 112, 112) or (batch, frames, 112, 112) tensor
-            Grey pictures in [0, 255], typically uint8; without slots, one face each.
-        face_mask : (batch, slots, frames) or (batch, frames) tensor, optional
-            Where faces are present. Pixels elsewhere are never read.
-
-        Returns
-        -------
-        scores : (batch, frames, slots) tensor
-            Raw scores, 0 outside of the time a face is present from first to last.
-
-        Raises
-        ------
-        ValueError
-            Without faces: the network has no audio-only path.
-        """
-        if faces is None:
-            raise ValueError("LR-ASD scores faces: there is no score without them")
-        if faces.ndim == 4:
-            faces = faces.unsqueeze(1)
-            face_mask = face_mask.unsqueeze(1) if face_mask is not None else None
-        batch, num_slots, num_frames = faces.shape[:3]
-        if face_mask is None:
-            face_mask = torch.ones(faces.shape[:3], dtype=torch.bool, device=faces.device)
-        present = face_mask.bool()
-        mfcc = self.mfcc(waveforms[:, 0], num_frames=4 * num_frames)
-
-        scores = mfcc.new_zeros(batch, num_slots, num_frames)
-        for (first, last), item, slot in _spans(present):
-            seen = present[item, slot, first:last, None, None]
-            visual = self.visual_features(torch.where(seen, faces[item, slot, first:last], ABSENT))
-            heard, which = item.unique(return_inverse=True)
-            acoustic = self.acoustic_features(mfcc[heard, 4 * first : 4 * last])[which]
-            found = self.scores_from_features(acoustic, visual)
-            frames = torch.arange(first, last, device=faces.device)[None]
-            scores = scores.index_put((item[:, None], slot[:, None], frames), found)
-        return scores.transpose(1, 2)
-
-
-def _spans(
-    present: torch.Tensor,
-) -> Iterator[tuple[tuple[int, int], torch.Tensor, torch.Tensor]]:
-    """Group faces by the stretch of time they are present in.
-
-    Parameters
-    ----------
-    present : (batch, slots, frames) bool tensor
-
-    Yields
-    ------
-    span : (int, int)
-        First frame and one past the last.
-    item, slot : (n,) int tensors
-        The faces present from the first to the last frame of that span, perhaps with gaps.
-    """
-    groups: dict[tuple[int, int], list[tuple[int, int]]] = {}
-    for b, faces in enumerate(present.cpu().numpy()):
-        for s, seen in enumerate(faces):
-            frames = seen.nonzero()[0]
-            if len(frames):
-                groups.setdefault((int(frames[0]), int(frames[-1]) + 1), []).append((b, s))
-    for span, members in groups.items():
-        item, slot = torch.tensor(members, device=present.device).unbind(1)
-        yield span, item, slot
+    def heads(self, spectra: torch.Tensor, faces: torch.Tensor) -> Heads:
+        """See :meth:`ActiveSpeakerModel.heads`; spectra are MFCC with 13 coefficients."""
+        visual = self.visual_features(faces)
+        fused = self.fuse(self.acoustic_features(spectra), visual)
+        return Heads(fused, visual=self.visual_classifier(visual))

@@ -12,7 +12,8 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from pyannote_av.core import weights
-from pyannote_av.models.active_speaker.lrasd import ABSENT, FRAME_RATE, LRASD
+from pyannote_av.models.active_speaker.base import ABSENT, FRAME_RATE
+from pyannote_av.models.active_speaker.lrasd import LRASD
 from pyannote_av.models.active_speaker.synchrony import SynchronyScorer
 
 
@@ -111,7 +112,7 @@ class LRASDScorer:
         span = slice(int(seen[0]), int(seen[-1]) + 1)
         faces = np.where(present[span, None, None], crops[span], np.uint8(ABSENT))
         device = self.model.device
-        mfcc = self.model.mfcc(waveform.to(device), num_frames=4 * len(crops))
+        mfcc = self.model.spectrum(waveform.to(device), num_frames=4 * len(crops))
         acoustic = self.model.acoustic_features(mfcc[:, 4 * span.start : 4 * span.stop])
         visual = self._visual(torch.from_numpy(faces).to(device))
 
@@ -122,7 +123,7 @@ class LRASDScorer:
             passes.append(
                 torch.cat(
                     [
-                        self.model.scores_from_features(a, v)
+                        self.model.fuse(a, v)[..., 1]
                         for a, v in zip(
                             acoustic.tensor_split(parts, dim=1),
                             visual.tensor_split(parts, dim=1),
