@@ -359,3 +359,15 @@ def test_plda_switches_to_vbx(pipeline, excerpt, tmp_path):
     vbx.instantiate(vbx.default_parameters())
     check(vbx(sound(excerpt)), 14.0, voiceprints=False)
     check(vbx(sound(excerpt[:, 16000 : 2 * 16000])), 1.0, voiceprints=False)
+
+
+def test_voiceprints_are_there_while_hyper_parameters_are_tuned(pipeline, excerpt):
+    prepared = pipeline.prepare_one({"waveform": excerpt, "sample_rate": 16000, "uri": "x"})
+    expected = pipeline.diarize(prepared)
+    pipeline.training = True
+    try:
+        found = pipeline.diarize(prepared)
+        assert pipeline.apply(prepared) == expected.speaker_diarization
+    finally:
+        pipeline.training = False
+    np.testing.assert_allclose(found.speaker_embeddings, expected.speaker_embeddings)

@@ -7,14 +7,8 @@ from hypothesis import strategies as st
 from pyannote.core import Annotation, Segment, Timeline
 
 from pyannote_av.fusion import guard
-from pyannote_av.fusion.association import (
-    Person,
-    associate,
-    group_tracks,
-    make_person,
-    simultaneous,
-    voice_evidence,
-)
+from pyannote_av.fusion.association import associate, voice_evidence
+from pyannote_av.fusion.persons import Person, group_tracks, make_person, simultaneous
 from pyannote_av.fusion.turns import Move, activity_of, merges, moves, rewrite, smooth, splits
 
 
@@ -149,7 +143,8 @@ def test_smoothing_keeps_length_and_absence(length):
 
 
 def test_guard_says_why():
-    fine = {"frame_rate": 25, "brightness": 90, "num_tracks": 2, "offset": 0.0, "max_offset": 1.0}
+    fine = {"has_sound": True, "num_voices": 2, "frame_rate": 25, "brightness": 90}
+    fine |= {"num_tracks": 2, "offset": 0.0, "max_offset": 1.0}
     assert guard.refuse_file(**fine) is None
     for change, word in [
         ({"num_tracks": 0}, "no face"),

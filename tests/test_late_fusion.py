@@ -90,3 +90,52 @@ def test_sound_without_picture_is_the_audio_result(made, pipeline, output):
     assert not again.report.video_used
     assert "no face" in " ".join(again.report.reasons)
     assert again.audio_only == output.audio_only
+
+
+def test_time_is_accounted_for_by_stage(output):
+    seconds = output.report.seconds
+    assert set(seconds) == {
+        "decoding of the sound",
+        "audio",
+        "faces",
+        "speaking scores",
+        "fusion",
+    }
+    assert all(value > 0 for value in seconds.values())
+
+
+def test_optimization_looks_again_only_when_it_has_to(made, output):
+    from pyannote_av import Pipeline
+
+    pipeline = Pipeline.from_pretrained("late_fusion")
+    parameters = pipeline.default_parameters()
+    pipeline.instantiate(parameters)
+    given = output.audio_only.rename_labels(generator="string")
+    file = {"video": str(made["video"]), "diarization": given, "face_tracks": output.face_tracks}
+    pipeline.training = True
+    assert isinstance(pipeline(file), Annotation)
+    first = file["training_cache/look"]["value"]
+    parameters["margin"] = 2.0
+    pipeline.instantiate(parameters)(file)
+    assert file["training_cache/look"]["value"] is first
+    parameters["active_speaker"]["threshold"] = 0.5
+    pipeline.instantiate(parameters)(file)
+    again = file["training_cache/look"]["value"]
+    np.testing.assert_allclose(again[1].speaking, first[1].speaking - 0.5, atol=1e-5)
+
+
+def test_files_of_a_list_are_decoded_when_their_turn_comes(made, pipeline, tmp_path):
+    from pyannote_av.core.io import MediaError
+
+    # there when the list is checked, gone when its turn comes
+    missing = tmp_path / "missing.mp4"
+    missing.write_bytes(made["video"].read_bytes())
+    todo = pipeline([{"audio": str(made["video"]), "uri": "one"}, str(missing)])
+    missing.unlink()
+    file, result = next(todo)
+    assert file["uri"] == "one"
+    assert result.speaker_diarization
+    with pytest.raises(MediaError, match=r"missing\.mp4"):
+        next(todo)
+    with pytest.raises(ValueError, match="sample"):
+        pipeline([str(made["video"]), str(made["video"])])

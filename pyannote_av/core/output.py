@@ -66,6 +66,11 @@ class Report:
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + perf_counter() - start
 
+    def move_seconds(self, stage: str, part: str, seconds: float) -> None:
+        """Account for `seconds` of a stage by the name of the `part` that took them."""
+        self.seconds[stage] -= seconds
+        self.seconds[part] = self.seconds.get(part, 0.0) + seconds
+
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON-serialisable containers."""
         content = asdict(self)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -162,8 +163,8 @@ class MediaMixin:
         Returns
         -------
         file : mapping
-            With ``waveform`` (1, num_samples), ``sample_rate`` and ``problems`` (list of str)
-            added. A file without audio gets silence and ``has_audio=False``.
+            With ``waveform`` (1, num_samples), ``sample_rate``, ``problems`` (list of str) and
+            ``decoding_seconds`` added. A file without audio gets silence and ``has_audio=False``.
         """
         from pyannote_av.core.io import SAMPLE_RATE, Video
 
@@ -174,6 +175,7 @@ class MediaMixin:
         elif "uri" not in file:
             file["uri"] = known["uri"]
         if "problems" not in file:
+            start = perf_counter()
             problems: list[str] = []
             if "waveform" in known or "audio" in known or video.probe(file).audio:
                 file["waveform"] = video.waveform(file, problems)
@@ -183,12 +185,31 @@ class MediaMixin:
                 file["has_audio"] = False
             file["sample_rate"] = SAMPLE_RATE
             file["problems"] = problems
+            file["decoding_seconds"] = perf_counter() - start
         return super().prepare_one(file, preload=False)
 
     def __call__(self, file: Any, preload: bool = False, **kwargs: Any) -> Any:
-        """Process one file, or a list of files; see ``apply`` for keyword arguments."""
+        """Process one file, or a list of files; see ``apply`` for keyword arguments.
+
+        Returns
+        -------
+        output : Any
+            What ``apply`` returns; for a list, an iterator of (file, output), which decodes each
+            file when its turn comes.
+        """
+        if isinstance(file, list):
+            return self._one_by_one(file, **kwargs)
         if isinstance(file, Mapping):
             # pyannote passes these twice when it optimizes: once from the file, once by keyword
             given = file.get("pipeline_kwargs", {}) if "pipeline_kwargs" in file else {}
             kwargs = {name: value for name, value in kwargs.items() if name not in given}
         return super().__call__(file, preload=preload, **kwargs)
+
+    def _one_by_one(self, files: list, **kwargs: Any) -> Iterator[tuple[Any, Any]]:
+        from pyannote_av.core.io import Video
+
+        uris = [Video().validate_file(file)["uri"] for file in files]
+        twice = sorted({uri for uri in uris if uris.count(uri) > 1})
+        if twice:
+            raise ValueError(f"several files are called {', '.join(twice)}: uris must be distinct")
+        return ((file, self(file, **kwargs)) for file in files)

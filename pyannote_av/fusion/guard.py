@@ -16,17 +16,26 @@ from pyannote.core import Segment, Timeline
 MIN_FRAME_RATE = 10.0
 #: mean luma of the pictures, of 255, below which faces cannot be judged
 MIN_BRIGHTNESS = 16.0
-#: share of speech during which some trusted face must be visible
-MIN_COVERAGE = 0.02
 
 
 def refuse_file(
-    *, frame_rate: float, brightness: float, num_tracks: int, offset: float, max_offset: float
+    *,
+    has_sound: bool,
+    num_voices: int,
+    frame_rate: float,
+    brightness: float,
+    num_tracks: int,
+    offset: float,
+    max_offset: float,
 ) -> str | None:
-    """Reason not to use the picture of a whole file, or None.
+    """Reason not to fuse the picture of a whole file with its sound, or None.
 
     Parameters
     ----------
+    has_sound : bool
+        Whether there is an audio stream.
+    num_voices : int
+        Voices heard in it.
     frame_rate : float
         Different pictures per second.
     brightness : float
@@ -38,6 +47,8 @@ def refuse_file(
     max_offset : float
         Largest offset that is corrected, in seconds.
     """
+    if not has_sound:
+        return "the file has no sound: faces were followed, nobody is heard"
     if num_tracks == 0:
         return "no face was found in the picture"
     if np.isfinite(frame_rate) and frame_rate < MIN_FRAME_RATE:
@@ -46,6 +57,8 @@ def refuse_file(
         return f"the picture is too dark (mean luma {brightness:.0f} of 255)"
     if abs(offset) > max_offset:
         return f"sound and picture are {abs(offset):.2f} s apart, too far to be corrected"
+    if num_voices == 0:
+        return "no speech was heard: there is nothing to attribute"
     return None
 
 

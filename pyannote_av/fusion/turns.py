@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from pyannote.core import Annotation, Segment
 
-from pyannote_av.fusion.association import FRAME_RATE, Person, cosine, holders
+from pyannote_av.fusion.association import cosine, holders
+from pyannote_av.fusion.persons import FRAME_RATE, Person
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -74,9 +76,16 @@ class ActiveSpeakerPass:
         self._scores: dict[int, list[tuple[int, np.ndarray]]] = {}
         self._curves: list[np.ndarray] = []
         self._weights: list[float] = []
+        #: time spent, which is also part of the tracking that this hangs on
+        self.seconds = 0.0
 
     def __call__(self, segment: TrackSegment) -> None:
         """Score one stretch of a face, where there is speech."""
+        start = perf_counter()
+        self._score(segment)
+        self.seconds += perf_counter() - start
+
+    def _score(self, segment: TrackSegment) -> None:
         wanted = self._is_speech(segment.times) & segment.present
         if not wanted.any():
             return
@@ -224,6 +233,15 @@ class ActiveSpeakerDetection(MediaMixin, Pipeline):
             self._scorer.to(device)
         return self
 
+    @cached_property
+    def _faces(self):
+        """Finds faces when the pipeline is used alone; its hyper-parameters are not tuned here."""
+        from pyannote_av.pipelines.face_tracking import FaceTracking
+
+        faces = FaceTracking(embedder=None)
+        faces.instantiate(faces.default_parameters())
+        return faces.to(getattr(self, "device", torch.device("cpu")))
+
     def listen(
         self, waveform: torch.Tensor, speech: Timeline | None = None, offset: float = 0.0
     ) -> ActiveSpeakerPass:
@@ -266,14 +284,8 @@ class ActiveSpeakerDetection(MediaMixin, Pipeline):
             With ``speaking``, which is NaN throughout when the file has no sound; while training,
             the turns of each track instead.
         """
-        from pyannote_av.pipelines.face_tracking import FaceTracking
-
-        faces = FaceTracking(embedder=None)
-        faces.instantiate(faces.default_parameters())
-        if getattr(self, "device", None) is not None:
-            faces.to(self.device)
         speech = file.get("speech") if file.get("has_audio", True) else Timeline()
         listener = self.listen(file["waveform"], speech)
-        tracks = faces.apply(file, consumers=[listener], hook=hook, problems=file["problems"])
+        tracks = self._faces.apply(file, consumers=[listener], hook=hook, problems=file["problems"])
         tracks = listener.scores(tracks)
         return tracks.speaking_annotation() if self.training else tracks

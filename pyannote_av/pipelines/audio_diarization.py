@@ -220,6 +220,17 @@ class AudioDiarization(MediaMixin, SpeakerDiarization):
         whole = SlidingWindow(start=frames.start, duration=(len(count) - 1) * frames.step)
         return self.to_diarization(SlidingWindowFeature(votes[np.newaxis], whole), count)
 
+    def diarize(self, file: Mapping, **kwargs) -> AVDiarizeOutput:
+        """Diarize a file that was prepared by :meth:`prepare_one`; arguments as in :meth:`apply`.
+
+        Returns
+        -------
+        output : AVDiarizeOutput
+            With voiceprints, also while hyper-parameters are being optimized.
+        """
+        output = super().apply(file, **kwargs)
+        return tidy(output, file["waveform"].shape[1] / file["sample_rate"])
+
     def apply(
         self,
         file: Mapping,
@@ -227,7 +238,6 @@ class AudioDiarization(MediaMixin, SpeakerDiarization):
         min_speakers: int | None = None,
         max_speakers: int | None = None,
         hook: Callable | None = None,
-        **kwargs,
     ) -> AVDiarizeOutput | Annotation:
         """Diarize a file that was prepared by :meth:`prepare_one`; see :meth:`__call__`.
 
@@ -236,16 +246,13 @@ class AudioDiarization(MediaMixin, SpeakerDiarization):
         output : AVDiarizeOutput
             Or its ``speaker_diarization`` while hyper-parameters are being optimized.
         """
-        output = super().apply(
+        output = self.diarize(
             file,
             num_speakers=num_speakers,
             min_speakers=min_speakers,
             max_speakers=max_speakers,
             hook=hook,
-            **kwargs,
         )
-        duration = file["waveform"].shape[1] / file["sample_rate"]
-        output = tidy(output, duration)
         return output.speaker_diarization if self.training else output
 
 

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pyannote.audio import Pipeline as _Pipeline
-from pyannote.core import Annotation, Segment
+from pyannote.core import Annotation
 from pyannote.metrics.diarization import DiarizationErrorRate
 from pyannote.pipeline.parameter import Uniform
 
-from pyannote_av.core.io import FRAME_RATE, SAMPLE_RATE
+from pyannote_av.core.io import SAMPLE_RATE
 from pyannote_av.core.output import AVDiarizeOutput, Report
 from pyannote_av.core.pipeline import MediaMixin, Pipeline
 from pyannote_av.core.tracks import FaceTracks
-from pyannote_av.fusion import association, guard, turns
+from pyannote_av.fusion import guard
+from pyannote_av.fusion.persons import find_persons
+from pyannote_av.fusion.speakers import Rules, Speakers, decide
 from pyannote_av.pipelines.active_speaker_detection import ActiveSpeakerDetection
 from pyannote_av.pipelines.face_tracking import FaceTracking
 
-# bound on the speaking score of one frame, log-odds
-_CLIP = 3.0
 # offsets below two grid frames are within what networks and people tolerate
 _MIN_OFFSET = 0.08
 
@@ -165,19 +166,27 @@ class LateFusion(MediaMixin, _Pipeline):
             Or an ``Annotation`` while ``self.training``.
         """
         hook = self.setup_hook(file, hook)
-        waveform = file["waveform"]
-        report = Report(duration=waveform.shape[-1] / SAMPLE_RATE)
+        report = Report(duration=file["waveform"].shape[-1] / SAMPLE_RATE)
         report.problems += file.get("problems", [])
+        if "decoding_seconds" in file:
+            report.seconds["decoding of the sound"] = file["decoding_seconds"]
 
         with report.stage("audio"):
             audio = self._listen(file, num_speakers, min_speakers, max_speakers, hook)
-        voices = audio.speaker_diarization
         report.components["audio"] = (
             "given diarization" if "diarization" in file else type(self.audio).__name__
         )
-
-        offset, tracks = self._look(file, voices, hook, report)
-        output = self._fuse(audio, tracks, offset, report, num_speakers, min_speakers, max_speakers)
+        offset, tracks = self._look(file, audio.speaker_diarization, hook, report)
+        with report.stage("fusion"):
+            output = self._fuse(
+                audio,
+                tracks,
+                offset,
+                report,
+                has_sound=file.get("has_audio", True),
+                fewest=num_speakers or min_speakers or 1,
+                most=num_speakers or max_speakers or np.inf,
+            )
         hook("fusion", output.speaker_diarization)
         return output.speaker_diarization if self.training else output
 
@@ -211,26 +220,33 @@ class LateFusion(MediaMixin, _Pipeline):
 
     def _look(self, file, voices, hook, report) -> tuple[float, FaceTracks]:
         """Track faces and score them, in one decoding pass; again when sound and picture part."""
-        speech = voices.get_timeline().support() if file.get("has_audio", True) else None
-        waveform = file["waveform"]
-        given = file.get("face_tracks")
-        cached = file.get("training_cache/face_tracks") if self.training else None
-        if cached is not None:
-            return cached
+        speech = voices.get_timeline().support()
+        # hyper-parameter optimization comes back with the same file; what it changed is in the key
+        key = (
+            repr(self.faces.parameters(instantiated=True)),
+            repr(self.active_speaker.parameters(instantiated=True)),
+            tuple(speech),
+        )
+        cached = file.get("training_cache/look", {}) if self.training else {}
+        if cached.get("key") == key:
+            return cached["value"]
 
+        waveform, given = file["waveform"], file.get("face_tracks")
+        listener = self.active_speaker.listen(waveform, speech)
         with report.stage("faces"):
-            listener = self.active_speaker.listen(waveform, speech)
             tracks = self.faces.apply(
                 file, tracks=given, consumers=[listener], hook=hook, problems=report.problems
             )
             tracks = listener.scores(tracks)
-        offset, confident = self._offset(listener, report)
-        if confident and _MIN_OFFSET <= abs(offset) <= self.max_offset:
+        report.move_seconds("faces", "speaking scores", listener.seconds)
+        offset = self._offset(listener, report)
+        if 0 < abs(offset) <= self.max_offset:
             # picture and sound are shifted: score once more, with the sound moved
-            with report.stage("faces, in sync"):
-                listener = self.active_speaker.listen(waveform, speech, offset=offset)
+            listener = self.active_speaker.listen(waveform, speech, offset=offset)
+            with report.stage("faces"):
                 self.faces.apply(file, tracks=tracks, consumers=[listener], hook=hook)
                 tracks = listener.scores(tracks)
+            report.move_seconds("faces", "speaking scores", listener.seconds)
             report.reasons.append(
                 f"sound and picture were {abs(offset):.2f} s apart "
                 f"(sound {'late' if offset > 0 else 'early'}) and have been aligned"
@@ -241,57 +257,23 @@ class LateFusion(MediaMixin, _Pipeline):
             identity=self.faces.embedder_name,
         )
         if self.training:
-            file["training_cache/face_tracks"] = (offset if confident else 0.0, tracks)
-        return offset if confident else 0.0, tracks
+            file["training_cache/look"] = {"key": key, "value": (offset, tracks)}
+        return offset, tracks
 
-    def _offset(self, listener, report) -> tuple[float, bool]:
-        """Audio-visual offset in seconds, and whether it is to be believed."""
+    def _offset(self, listener, report) -> float:
+        """Audio-visual offset in seconds, 0 when it is small or uncertain."""
         offset, confidence = listener.offset()
         report.numbers["audio-visual offset (s)"] = offset
         report.numbers["confidence of the offset"] = confidence
-        return offset, confidence > 0.5
+        return offset if confidence > 0.5 and abs(offset) >= _MIN_OFFSET else 0.0
 
-    # ------------------------------------------------------------------ fusion
-
-    def _persons(self, tracks: FaceTracks, offset: float, report: Report):
-        """Usable tracks, joined to persons, on the clock of the sound."""
-        height = tracks.frame_size[1] if tracks.frame_size else float("nan")
-        sizes, durations = {}, {}
-        for track in tracks.tracks:
-            one = tracks.of(track)
-            sizes[track] = float(np.median(one.box[:, 3] - one.box[:, 1])) * height
-            durations[track] = len(one) / FRAME_RATE
-        refused = guard.refuse_tracks(sizes, durations, self.min_face)
-        for reason in sorted(set(refused.values())):
-            ids = [str(t) for t, why in refused.items() if why == reason]
-            report.reasons.append(f"face track {', '.join(ids)} not used: {reason}")
-
-        shift = round(offset * FRAME_RATE)
-        usable = [t for t in tracks.tracks if t not in refused]
-        rows = []
-        for track in usable:
-            one = tracks.of(track)
-            rows.append((track, np.round(one.time * FRAME_RATE).astype(int) + shift, one.speaking))
-        conflict = association.simultaneous([[(i[0], i[-1])] for _, i, _ in rows])
-        embeddings = [tracks.embeddings.get(track) for track in usable]
-        groups = association.group_tracks(conflict, embeddings, self.identity_threshold)
-        persons = [association.make_person([rows[i] for i in group]) for group in groups]
-        conflict = association.simultaneous([person.spans for person in persons])
-        # faces with an identity each are different people when they were not joined
-        known = np.array([any(embeddings[i] is not None for i in group) for group in groups])
-        distinct = conflict | np.logical_and.outer(known, known)
-        np.fill_diagonal(distinct, False)
-        return persons, conflict, distinct
-
-    def _fuse(
-        self, audio, tracks, offset, report, num_speakers, min_speakers, max_speakers
-    ) -> AVDiarizeOutput:
-        """Voices and faces become speakers."""
+    def _fuse(self, audio, tracks, offset, report, has_sound, fewest, most) -> AVDiarizeOutput:
+        """Voices and faces become speakers, where the picture can be trusted."""
         voices = audio.speaker_diarization
-        exclusive = audio.exclusive_speaker_diarization
-        labels = list(voices.labels())
         stats = tracks.stats
         refusal = guard.refuse_file(
+            has_sound=has_sound,
+            num_voices=len(voices.labels()),
             frame_rate=stats.frame_rate if stats and stats.frames else float("nan"),
             brightness=stats.brightness if stats else float("nan"),
             num_tracks=len(tracks.tracks),
@@ -300,122 +282,35 @@ class LateFusion(MediaMixin, _Pipeline):
         )
         if stats is not None:
             report.numbers["share of frames with a face"] = stats.face_share
-        if refusal or not labels:
-            report.reasons.append(refusal or "no speech was heard: there is nothing to attribute")
-            return self._output(audio, voices, exclusive, labels, {}, [], tracks, report)
-
-        with report.stage("fusion"):
-            persons, conflict, distinct = self._persons(tracks, offset, report)
-            num_frames = int(np.ceil(report.duration * FRAME_RATE)) + 1
-            activity = turns.activity_of(voices, labels, num_frames)
-            evidence, specificity = association.voice_evidence(persons, activity, _CLIP)
-            evidence[specificity < self.specificity] = 0.0
-            voice_of = association.associate(evidence, conflict, self.minimum_evidence)
-
-            voiceprints = audio.speaker_embeddings
-            fewest = num_speakers or min_speakers or 1
-            most = num_speakers or max_speakers or np.inf
-            into = {}
-            if len(labels) > fewest:
-                into = turns.merges(
-                    persons,
-                    voice_of,
-                    activity,
-                    voiceprints,
-                    share=self.merge_share,
-                    similarity=self.merge_similarity,
-                    seconds=self.min_split,
-                )
-                into = dict(list(into.items())[: len(labels) - fewest])
-            source = turns.splits(
-                persons,
-                voice_of,
-                distinct,
-                activity,
-                margin=self.margin,
-                seconds=self.min_split,
+        if refusal:
+            report.reasons.append(refusal)
+            return Speakers(voices, audio.exclusive_speaker_diarization).output(
+                audio, tracks, report
             )
-            for person in source:
-                if len(labels) - len(into) < most:
-                    voice_of[person] = len(labels)
-                    labels.append(_next_label(labels))
-            activity = np.pad(activity, ((0, 0), (0, len(labels) - activity.shape[1])))
-            options = {"margin": self.margin, "seconds": self.min_change}
-            changes = turns.moves(voices, labels, persons, voice_of, activity, **options)
-            fused = turns.rewrite(voices, labels, changes, into)
-            exclusive = turns.rewrite(exclusive, labels, changes, into)
 
-        for voice, other in into.items():
-            report.changes.append(f"{labels[voice]} merged into {labels[other]}: one face")
-        for person, voice in source.items():
-            if person in voice_of:
-                report.changes.append(f"{labels[voice_of[person]]} split off {labels[voice]}")
-        if changes:
-            moved = sum(move.segment.duration for move in changes)
-            report.changes.append(f"{moved:.2f} s of turns moved to the face seen speaking")
-        faces = {p: labels[into.get(v, v)] for p, v in voice_of.items()}
-        speaker = {t: label for p, label in faces.items() for t in persons[p].tracks}
-        report.video_used = bool(faces)
+        cast = find_persons(
+            tracks,
+            offset=offset,
+            min_face=self.min_face,
+            identity_threshold=self.identity_threshold,
+        )
+        for reason in sorted(set(cast.refused.values())):
+            ids = [str(track) for track, why in cast.refused.items() if why == reason]
+            report.reasons.append(f"face track {', '.join(ids)} not used: {reason}")
+        rules = Rules(**{field.name: getattr(self, field.name) for field in fields(Rules)})
+        speakers = decide(audio, cast, rules, duration=report.duration, fewest=fewest, most=most)
+        report.video_used = bool(speakers.faces)
+        report.changes += speakers.changes
         report.reasons.append(
-            f"{len(set(faces.values()))} of {len(fused.labels())} speakers have a face"
-            if faces
+            f"{len(speakers.faces)} of {len(speakers.annotation.labels())} speakers have a face"
+            if speakers.faces
             else "no face goes with any voice"
         )
-        speech = fused.get_timeline().support()
+        trusted = {track for person in cast.persons for track in person.tracks}
         shown = tracks.to_annotation()
-        trusted = {t for person in persons for t in person.tracks}
-        trusted_time = [s for s, _, t in shown.itertracks(yield_label=True) if t in trusted]
-        report.ignored_regions = guard.without_faces(speech, trusted_time, shown.itersegments())
-        owners: dict[str, list] = {}
-        for person, label in faces.items():
-            owners.setdefault(label, []).append(persons[person])
-        return self._output(
-            audio, fused, exclusive, labels, speaker, changes, tracks, report, owners
+        report.ignored_regions = guard.without_faces(
+            speakers.annotation.get_timeline().support(),
+            [segment for segment, _, t in shown.itertracks(yield_label=True) if t in trusted],
+            shown.itersegments(),
         )
-
-    def _output(
-        self, audio, fused, exclusive, labels, speaker, changes, tracks, report, owners=None
-    ) -> AVDiarizeOutput:
-        """The answer, with the evidence for every turn."""
-        voices = audio.speaker_diarization
-        voiceprints = audio.speaker_embeddings
-        if voiceprints is not None:
-            known = dict(zip(voices.labels(), voiceprints, strict=True))
-            missing = np.full(voiceprints.shape[1], np.nan)
-            rows = [known.get(label, missing) for label in fused.labels()]
-            voiceprints = np.stack(rows) if rows else voiceprints[:0]
-        provenance = {}
-        for segment, track, label in fused.itertracks(yield_label=True):
-            provenance[segment, track] = _evidence(segment, label, (owners or {}).get(label, ()))
-            for move in changes:
-                if labels[move.target] == label and (move.segment & segment):
-                    provenance[segment, track]["modality"] = "video"
-        return AVDiarizeOutput(
-            speaker_diarization=fused,
-            exclusive_speaker_diarization=exclusive,
-            speaker_embeddings=voiceprints,
-            face_tracks=tracks.with_speakers(speaker),
-            report=report,
-            audio_only=voices,
-            provenance=provenance,
-        )
-
-
-def _evidence(segment: Segment, label: str, owners) -> dict[str, Any]:
-    """Confidence and modality of one turn: the mean speaking probability of its speaker's face."""
-    first, last = np.round(np.array([segment.start, segment.end]) * FRAME_RATE).astype(int)
-    frames = np.arange(first, max(last, first + 1))
-    scores = np.concatenate([owner.at(frames) for owner in owners]) if owners else np.empty(0)
-    scores = scores[np.isfinite(scores)]
-    if len(scores) < 0.3 * len(frames):
-        return {"confidence": None, "modality": "audio"}
-    probability = float(np.mean(1 / (1 + np.exp(-np.clip(scores, -_CLIP, _CLIP)))))
-    return {"confidence": round(probability, 3), "modality": "audio+video"}
-
-
-def _next_label(labels: list[str]) -> str:
-    """First unused ``SPEAKER_NN``."""
-    number = 0
-    while f"SPEAKER_{number:02d}" in labels:
-        number += 1
-    return f"SPEAKER_{number:02d}"
+        return speakers.output(audio, tracks, report)

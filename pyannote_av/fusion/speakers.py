@@ -1,0 +1,192 @@
+"""The decision: voices of an audio pipeline and persons in the picture become speakers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pyannote.core import Annotation, Segment
+
+from pyannote_av.core.output import AVDiarizeOutput, Report
+from pyannote_av.fusion import turns
+from pyannote_av.fusion.association import associate, voice_evidence
+from pyannote_av.fusion.persons import FRAME_RATE, Cast, Person
+
+if TYPE_CHECKING:
+    from pyannote_av.core.tracks import FaceTracks
+
+# bound on the speaking score of one frame, log-odds
+_CLIP = 3.0
+# share of a turn during which its speaker's face must be scored to say anything about it
+_SEEN = 0.3
+
+
+@dataclass(frozen=True)
+class Rules:
+    """When faces are believed; see ``LateFusion`` for what each number means."""
+
+    minimum_evidence: float
+    specificity: float
+    margin: float
+    min_change: float
+    min_split: float
+    merge_share: float
+    merge_similarity: float
+
+
+@dataclass(frozen=True)
+class Speakers:
+    """What was decided.
+
+    Parameters
+    ----------
+    annotation, exclusive : Annotation
+        Turns, with and without overlap.
+    faces : dict of label to list of Person
+        The faces of every speaker who has any.
+    moves : list of (label, Segment)
+        Stretches of turns that were given to another speaker, because his face spoke.
+    changes : list of str
+        All changes, in sentences.
+    """
+
+    annotation: Annotation
+    exclusive: Annotation
+    faces: dict[str, list[Person]] = field(default_factory=dict)
+    moves: list[tuple[str, Segment]] = field(default_factory=list)
+    changes: list[str] = field(default_factory=list)
+
+    def output(self, audio: AVDiarizeOutput, tracks: FaceTracks, report: Report) -> AVDiarizeOutput:
+        """The answer, with the evidence for every turn.
+
+        Parameters
+        ----------
+        audio : AVDiarizeOutput
+            What the decision started from.
+        tracks : FaceTracks
+        report : Report
+        """
+        voiceprints = audio.speaker_embeddings
+        if voiceprints is not None:
+            known = dict(zip(audio.speaker_diarization.labels(), voiceprints, strict=True))
+            missing = np.full(voiceprints.shape[1], np.nan)
+            rows = [known.get(label, missing) for label in self.annotation.labels()]
+            voiceprints = np.stack(rows) if rows else voiceprints[:0]
+        owner = {
+            track: label
+            for label, persons in self.faces.items()
+            for person in persons
+            for track in person.tracks
+        }
+        return AVDiarizeOutput(
+            speaker_diarization=self.annotation,
+            exclusive_speaker_diarization=self.exclusive,
+            speaker_embeddings=voiceprints,
+            face_tracks=tracks.with_speakers(owner),
+            report=report,
+            audio_only=audio.speaker_diarization,
+            provenance=self._provenance(),
+        )
+
+    def _provenance(self) -> dict[tuple, dict[str, Any]]:
+        """Confidence and deciding modality of every turn, see ``AVDiarizeOutput``."""
+        found = {}
+        for segment, track, label in self.annotation.itertracks(yield_label=True):
+            evidence = _evidence(segment, self.faces.get(label, ()))
+            if any(to == label and moved & segment for to, moved in self.moves):
+                evidence["modality"] = "video"
+            found[segment, track] = evidence
+        return found
+
+
+def decide(
+    audio: AVDiarizeOutput,
+    cast: Cast,
+    rules: Rules,
+    *,
+    duration: float,
+    fewest: int = 1,
+    most: float = np.inf,
+) -> Speakers:
+    """Give voices their faces, and correct the voices by what the faces show.
+
+    Parameters
+    ----------
+    audio : AVDiarizeOutput
+        Turns and, where there are any, voiceprints.
+    cast : Cast
+        Persons in the picture.
+    rules : Rules
+    duration : float
+        Of the file, in seconds.
+    fewest, most : int, optional
+        Bounds on the number of speakers: voices are merged, and split, within them only.
+    """
+    voices, persons = audio.speaker_diarization, cast.persons
+    labels = list(voices.labels())
+    activity = turns.activity_of(voices, labels, int(np.ceil(duration * FRAME_RATE)) + 1)
+    evidence, specificity = voice_evidence(persons, activity, _CLIP)
+    evidence[specificity < rules.specificity] = 0.0
+    voice_of = associate(evidence, cast.conflict, rules.minimum_evidence)
+
+    into = {}
+    if len(labels) > fewest:
+        into = turns.merges(
+            persons,
+            voice_of,
+            activity,
+            audio.speaker_embeddings,
+            share=rules.merge_share,
+            similarity=rules.merge_similarity,
+            seconds=rules.min_split,
+        )
+        into = dict(list(into.items())[: len(labels) - fewest])
+    changes = [f"{labels[voice]} merged into {labels[to]}: one face" for voice, to in into.items()]
+
+    options = {"margin": rules.margin, "seconds": rules.min_split}
+    for person, voice in turns.splits(
+        persons, voice_of, cast.distinct, activity, **options
+    ).items():
+        if len(labels) - len(into) < most:
+            voice_of[person] = len(labels)
+            labels.append(_next_label(labels))
+            changes.append(f"{labels[-1]} split off {labels[voice]}")
+    activity = np.pad(activity, ((0, 0), (0, len(labels) - activity.shape[1])))
+
+    options = {"margin": rules.margin, "seconds": rules.min_change}
+    moves = turns.moves(voices, labels, persons, voice_of, activity, **options)
+    if moves:
+        seconds = sum(move.segment.duration for move in moves)
+        changes.append(f"{seconds:.2f} s of turns moved to the face seen speaking")
+    faces: dict[str, list[Person]] = {}
+    for person, voice in voice_of.items():
+        faces.setdefault(labels[into.get(voice, voice)], []).append(persons[person])
+    return Speakers(
+        annotation=turns.rewrite(voices, labels, moves, into),
+        exclusive=turns.rewrite(audio.exclusive_speaker_diarization, labels, moves, into),
+        faces=faces,
+        moves=[(labels[into.get(m.target, m.target)], m.segment) for m in moves],
+        changes=changes,
+    )
+
+
+def _evidence(segment: Segment, faces: Sequence[Person]) -> dict[str, Any]:
+    """Confidence and modality of one turn: the mean speaking probability of its speaker's faces."""
+    first, last = np.round(np.array([segment.start, segment.end]) * FRAME_RATE).astype(int)
+    frames = np.arange(first, max(last, first + 1))
+    scores = np.concatenate([face.at(frames) for face in faces]) if faces else np.empty(0)
+    scores = scores[np.isfinite(scores)]
+    if len(scores) < _SEEN * len(frames):
+        return {"confidence": None, "modality": "audio"}
+    probability = float(np.mean(1 / (1 + np.exp(-np.clip(scores, -_CLIP, _CLIP)))))
+    return {"confidence": round(probability, 3), "modality": "audio+video"}
+
+
+def _next_label(labels: list[str]) -> str:
+    """First unused ``SPEAKER_NN``."""
+    number = 0
+    while f"SPEAKER_{number:02d}" in labels:
+        number += 1
+    return f"SPEAKER_{number:02d}"
