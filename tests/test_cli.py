@@ -34,7 +34,18 @@ def clips(tmp_path):
 
 def test_names_never_collide(tmp_path):
     files = [tmp_path / name for name in ("a/x.mp4", "b/x.mp4", "b/x.mkv", "c/x.mp4")]
-    assert len(set(unique_names(files).values())) == 4
+    names = unique_names(files)
+    assert len(set(names.values())) == 4
+    assert unique_names(files[::-1], {name: str(path) for path, name in names.items()}) == names
+
+
+def test_another_run_never_takes_a_name_that_is_taken(clips, tmp_path):
+    into = tmp_path / "out"
+    into.mkdir()
+    for folder in (clips, clips / "other"):
+        assert not apply_all([folder / "silent.mp4"], into, "audio", formats=["rttm"])
+    assert (into / "silent.rttm").is_file()
+    assert (into / "silent.mp4.rttm").is_file()
 
 
 def test_one_bad_file_never_stops_the_others(clips, tmp_path, monkeypatch, capsys):
@@ -43,6 +54,7 @@ def test_one_bad_file_never_stops_the_others(clips, tmp_path, monkeypatch, capsy
     assert code == 1
     assert sorted(p.name for p in into.iterdir()) == [
         "failures.json",
+        "files.json",
         "silent.json",
         "silent.mp4.json",
         "silent.mp4.rttm",

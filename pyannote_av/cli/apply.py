@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,15 +32,23 @@ def expand(inputs: Iterable[Path]) -> list[Path]:
     return list(dict.fromkeys(files))
 
 
-def unique_names(files: Sequence[Path]) -> dict[Path, str]:
-    """Output name of every file: its stem, or its name and folder where stems collide."""
+def unique_names(files: Sequence[Path], known: Mapping[str, str] | None = None) -> dict[Path, str]:
+    """Output name of every file: its stem, or its name and folder where stems collide.
+
+    Parameters
+    ----------
+    files : sequence of Path
+    known : dict of name to absolute path, optional
+        Names given before: they stay, and are given to no other file.
+    """
+    taken = dict(known or {})
     names: dict[Path, str] = {}
-    taken: set[str] = set()
     for path in files:
+        whole = str(path.resolve())
         candidates = [path.stem, path.name, f"{path.resolve().parent.name}_{path.name}"]
-        candidates += [f"{candidates[-1]}_{i}" for i in range(2, len(files) + 2)]
-        names[path] = next(name for name in candidates if name not in taken)
-        taken.add(names[path])
+        candidates += [f"{candidates[-1]}_{i}" for i in range(2, len(files) + len(taken) + 3)]
+        candidates = [name.replace("..", "_") for name in candidates]
+        names[path] = next(name for name in candidates if taken.setdefault(name, whole) == whole)
     return names
 
 
@@ -51,6 +60,7 @@ def apply_all(
     overwrite: bool = False,
     device: str = "cpu",
     tell: Callable[[str], Any] = logger.info,
+    progress: bool = False,
     **bounds: int | None,
 ) -> dict[Path, str]:
     """Diarize many files; one that fails never stops the others.
@@ -68,6 +78,8 @@ def apply_all(
     device : str, optional
     tell : callable, optional
         Called with one line per file.
+    progress : bool, optional
+        Show bars for what is being done with the current file.
     **bounds
         ``num_speakers``, ``min_speakers``, ``max_speakers``.
 
@@ -75,13 +87,23 @@ def apply_all(
     -------
     failures : dict of path to message
     """
+    from pyannote.audio.pipelines.utils.hook import ProgressHook
+
+    from pyannote_av.formats.atomic import write_text
     from pyannote_av.formats.json import write_json
     from pyannote_av.formats.rttm import write_rttm
+
+    # which file each name stands for: another run may bring others of the same name
+    index = into / "files.json"
+    known = json.loads(index.read_text(encoding="utf-8")) if index.is_file() else {}
+    names = unique_names(files, known)
+    known |= {name: str(path.resolve()) for path, name in names.items()}
+    write_text(index, json.dumps(known, indent=1) + "\n")
 
     failures: dict[Path, str] = {}
     loaded = None
     bounds = {name: value for name, value in bounds.items() if value is not None}
-    for i, (path, name) in enumerate(unique_names(files).items(), start=1):
+    for i, (path, name) in enumerate(names.items(), start=1):
         head = f"[{i}/{len(files)}] {path}"
         targets = {kind: into / f"{name}.{kind}" for kind in formats}
         if not overwrite and all(target.is_file() for target in targets.values()):
@@ -95,7 +117,9 @@ def apply_all(
 
                 loaded = Pipeline.from_pretrained(pipeline)
                 loaded.to(torch.device(device))
-            output = loaded({"video": str(path), "uri": name}, **bounds)
+            with ProgressHook(transient=True, hidden=not progress) as hook:
+                shown = {"hook": hook} if progress else {}
+                output = loaded({"video": str(path), "uri": name}, **bounds, **shown)
             turns = getattr(output, "speaker_diarization", output)
             if "rttm" in targets:
                 write_rttm(turns, targets["rttm"])
@@ -133,6 +157,8 @@ def command(
 
     Example: pyannote-av apply interview.mp4 talks/ --into output --num-speakers 2
     """
+    from pyannote_av.formats.atomic import write_text
+
     formats = [name.strip() for name in format.split(",")]
     if unknown := set(formats) - {"rttm", "json"}:
         raise typer.BadParameter(f"unknown format: {', '.join(sorted(unknown))}")
@@ -147,14 +173,17 @@ def command(
     }
     try:
         failures = apply_all(
-            files, into, pipeline, formats, overwrite, device, tell=typer.echo, **bounds
+            *(files, into, pipeline, formats, overwrite, device),
+            tell=typer.echo,
+            progress=sys.stderr.isatty(),
+            **bounds,
         )
     except (OSError, ValueError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error
+    (into / "failures.json").unlink(missing_ok=True)
     if failures:
-        (into / "failures.json").write_text(
-            json.dumps({str(path): why for path, why in failures.items()}, indent=1)
-        )
+        why = {str(path): message for path, message in failures.items()}
+        write_text(into / "failures.json", json.dumps(why, indent=1) + "\n")
         typer.echo(f"{len(failures)} of {len(files)} files failed, see {into}/failures.json")
         raise typer.Exit(1)
