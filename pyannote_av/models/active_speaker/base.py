@@ -63,6 +63,8 @@ class ActiveSpeakerModel(AVModel):
     learning_rate: ClassVar[float] = 1e-3
     learning_rate_decay: ClassVar[float] = 0.95
     weight_decay: ClassVar[float] = 0.0
+    #: Faces that are looked at together in training.
+    num_slots: ClassVar[int] = 1
 
     def __init__(self, sample_rate: int = 16000, num_channels: int = 1, task=None):
         super().__init__(sample_rate=sample_rate, num_channels=num_channels, task=task)

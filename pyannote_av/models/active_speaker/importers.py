@@ -13,7 +13,10 @@ from pyannote_av.models.active_speaker.base import ActiveSpeakerModel
 
 #: networks whose published checkpoints can be read
 NETWORKS = {
+    "light-asd": "pyannote_av.models.active_speaker.lightasd.LightASD",
+    "loconet": "pyannote_av.models.active_speaker.loconet.LoCoNet",
     "lr-asd": "pyannote_av.models.active_speaker.lrasd.LRASD",
+    "talknet": "pyannote_av.models.active_speaker.talknet.TalkNet",
 }
 
 # what wrappers for training on several machines put before the names of tensors

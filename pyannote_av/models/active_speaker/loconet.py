@@ -1,0 +1,270 @@
+"""LoCoNet: active speaker detection that compares the faces in a scene.
+
+References
+----------
+Wang, Cheng, Bertasius. LoCoNet: long-short context network for active speaker detection. CVPR 2024.
+https://github.com/SJTUwxz/LoCoNet_ASD
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from pyannote_av.models.active_speaker.base import ActiveSpeakerModel, Heads
+from pyannote_av.models.active_speaker.scene import NUM_FACES, Scenes, find_scenes
+from pyannote_av.models.active_speaker.talknet import rename_attention, rename_common
+from pyannote_av.models.blocks.attention import AttentionLayer, CrossAttention
+from pyannote_av.models.blocks.logmel import LogMel
+from pyannote_av.models.blocks.vggish import VGGish
+from pyannote_av.models.blocks.visual_frontend import REACH, VisualEncoder, normalise
+
+_DIMENSION = 128
+_NUM_LAYERS = 3
+
+# windows of five pictures that are encoded at once when there is no gradient to keep them for
+_CHUNK = 128
+
+
+class InterSpeaker(nn.Module):
+    """Short-term context between the faces of a scene; its weights tell slots apart."""
+
+    def __init__(self, dimension: int):
+        super().__init__()
+        self.mix = nn.Conv2d(dimension, NUM_FACES * dimension, (NUM_FACES, 7), padding=(0, 3))
+        self.project = nn.Sequential(
+            nn.LayerNorm(dimension),
+            nn.Linear(dimension, 2 * dimension),
+            nn.GELU(),
+            nn.Linear(2 * dimension, dimension),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(scenes, 3, frames, dimension) to the same."""
+        mixed = self.mix(x.permute(0, 3, 1, 2)).squeeze(2)
+        # channels lie outside of slots
+        mixed = mixed.unflatten(1, (x.shape[3], NUM_FACES)).permute(0, 2, 3, 1)
+        return x + self.project(mixed)
+
+
+class ContextLayer(nn.Module):
+    """Context between faces over 0.3 s, then within each face over the whole of time."""
+
+    def __init__(self, dimension: int):
+        super().__init__()
+        self.between = InterSpeaker(dimension)
+        self.within = AttentionLayer(dimension)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(scenes, 3, frames, dimension) to the same."""
+        x = self.between(x)
+        return self.within(x.flatten(0, 1)).unflatten(0, (-1, NUM_FACES))
+
+
+class LoCoNet(ActiveSpeakerModel):
+    """LoCoNet; see :class:`~pyannote_av.models.active_speaker.base.ActiveSpeakerModel`.
+
+    The network looks at scenes of three faces. To score a face, it is put into the first of three
+    slots, and the two other faces that are there with it for the longest time (see
+    :func:`~pyannote_av.models.active_speaker.scene.find_scenes`) into the others: one of them twice
+    when there is no second, the face itself when it is alone. So any number of faces will do, their
+    order means nothing, and faces that are never present change nothing. (The published evaluation
+    draws the other two at random, from those present in the middle of the face's time.)
+
+    In training, three slots are taken as one scene: a single pass gives the scores of all of them,
+    and their order matters, as published. Tasks put the face to learn from into the first slot.
+
+    Where a face is absent it is a black picture, also before and after its time as far as the
+    scene lasts, as published. The time of a scene is that of the face to score; in training, that
+    in which any of the three is present.
+
+    Parameters
+    ----------
+    sample_rate, num_channels, task : optional
+        As in ``pyannote.audio.Model``; the network is defined for 16 kHz mono.
+    per_clip_conv3d : bool, optional
+        Each face is a clip of its own. The published code joins all faces of all scenes of a batch
+        in time before its first convolution, so that two pictures at either end see another face:
+        ``False`` does the same: scores depend on the other faces of the scene for that reason too,
+        and in training on the rest of the batch. (Otherwise scenes are taken one by one, as in the
+        published evaluation.)
+    per_clip_audio : bool, optional
+        Each scene hears its own sound. In the published code, faces of a batch are ordered by
+        scene but the sounds repeated for them are not, which mixes up batches of several scenes:
+        ``False`` does the same.
+    """
+
+    loss_weights: ClassVar = {"fused": 1.0, "acoustic": 0.4, "visual": 0.4}
+    learning_rate: ClassVar[float] = 5e-5
+    num_slots: ClassVar[int] = NUM_FACES
+
+    def __init__(
+        self,
+        sample_rate: int = 16000,
+        num_channels: int = 1,
+        task=None,
+        per_clip_conv3d: bool = True,
+        per_clip_audio: bool = True,
+    ):
+        super().__init__(sample_rate=sample_rate, num_channels=num_channels, task=task)
+        self.save_hyperparameters("per_clip_conv3d", "per_clip_audio")
+        self.per_clip_audio = per_clip_audio
+        self.spectrum = LogMel(sample_rate)
+        self.acoustic = VGGish()
+        self.visual = VisualEncoder(per_clip_conv3d)
+        self.fusion = CrossAttention(_DIMENSION)
+        self.decoder = nn.Sequential(*(ContextLayer(2 * _DIMENSION) for _ in range(_NUM_LAYERS)))
+        self.classifier = nn.Linear(2 * _DIMENSION, 2)
+        self.acoustic_classifier = nn.Linear(_DIMENSION, 2)
+        self.visual_classifier = nn.Linear(_DIMENSION, 2)
+
+    @staticmethod
+    def rename(name: str) -> str | None:
+        """See :meth:`ActiveSpeakerModel.rename`."""
+        if match := re.fullmatch(r"model\.audioEncoder\.features\.(\d+)\.(\w+)", name):
+            # convolutions of VGGish by their place among poolings and activations
+            places = {0: "1.0", 3: "2.0", 6: "3.0", 8: "3.2", 11: "4.0", 13: "4.2"}
+            place = places.get(int(match[1]))
+            return place and f"acoustic.block{place}.{match[2]}"
+        if match := re.fullmatch(r"model\.audioEncoder\.(deconv|conv1|conv2)\.(\w+)", name):
+            part = {"deconv": "upsample", "conv1": "reduce.0", "conv2": "reduce.1"}[match[1]]
+            return f"acoustic.{part}.{match[2]}"
+        if match := re.fullmatch(r"model\.convAV\.(\d)\.(.+)", name):
+            layer, is_within = divmod(int(match[1]), 2)
+            if is_within:
+                part = rename_attention(match[2])
+                return part and f"decoder.{layer}.within.{part}"
+            part, _, tensor = match[2].partition(".")
+            parts = {
+                "conv2d": "mix",
+                "ln": "project.0",
+                "conv2d_1x1": "project.1",
+                "conv2d_1x1_2": "project.3",
+            }
+            return f"decoder.{layer}.between.{parts[part]}.{tensor}" if part in parts else None
+        return rename_common(name)
+
+    def heads(self, spectra: torch.Tensor, faces: torch.Tensor) -> Heads:
+        """Scenes of three faces, all present throughout.
+
+        Parameters
+        ----------
+        spectra : (n, 4 x frames, 64) tensor
+            Log-mel spectra of the sound.
+        faces : (n, 3, frames, 112, 112) tensor
+            Grey pictures in [0, 255], of any type.
+
+        Returns
+        -------
+        heads : Heads of (n, 3, frames, 2) tensors
+        """
+        acoustic = self.acoustic(spectra)
+        if self.per_clip_audio:
+            acoustic = acoustic.repeat_interleave(NUM_FACES, dim=0)
+        else:
+            acoustic = acoustic.repeat(NUM_FACES, 1, 1)
+        fused, acoustic, visual = self._listen(acoustic, self.visual(faces.flatten(0, 1)))
+        fused, acoustic, visual = (
+            x.unflatten(0, (-1, NUM_FACES)) for x in (fused, acoustic, visual)
+        )
+        return Heads(self.classifier(self.decoder(fused)), acoustic=acoustic, visual=visual)
+
+    def _listen(self, acoustic, visual) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Features of each face (n, frames, 128) joined (256), and the heads of its branches."""
+        acoustic, visual = self.fusion(acoustic, visual)
+        fused = torch.cat([acoustic, visual], dim=-1)
+        return fused, self.acoustic_classifier(acoustic), self.visual_classifier(visual)
+
+    def _predict(self, spectra, faces, present) -> Heads:
+        """Scores of all faces, each in the scene it belongs to."""
+        as_one = self.training and present.shape[1] == NUM_FACES
+        scenes = find_scenes(present, faces, as_one)
+        is_mended = self.visual.per_clip_conv3d and self.per_clip_audio
+        score = self._score_shared if is_mended else self._score_as_published
+        found: dict[str, torch.Tensor] = {}
+        for group, heads in zip(scenes, score(spectra, faces, present, scenes), strict=True):
+            first, last = group.span
+            frames = torch.arange(first, last, device=faces.device)
+            scene, place = group.scored.nonzero(as_tuple=True)
+            item, slot = group.item[scene], group.slots[scene, place]
+            # a scene may be longer than the time one of its faces is there
+            there = present[item, slot, first:last].int()
+            has_come = there.cummax(dim=1).values
+            will_be = there.flip(1).cummax(dim=1).values.flip(1)
+            within = (has_come & will_be).bool()[..., None]
+            for name, logits in heads._asdict().items():
+                if name not in found:
+                    found[name] = logits.new_zeros(*present.shape, 2)
+                logits = torch.where(within, logits[scene, place], 0.0)
+                where = (item[:, None], slot[:, None], frames[None])
+                found[name] = found[name].index_put(where, logits)
+        return Heads(**found) if found else Heads(spectra.new_zeros(*present.shape, 2))
+
+    def _score_as_published(self, spectra, faces, present, scenes: list[Scenes]) -> Iterator[Heads]:
+        """Encode three faces for each scene."""
+        for (first, last), item, slots, _ in scenes:
+            size = len(item) if self.training else 1
+            heads = []
+            for i, s in zip(item.split(size), slots.split(size), strict=True):
+                seen = present[i[:, None], s, first:last, None, None]
+                pictures = torch.where(seen, faces[i[:, None], s, first:last], 0)
+                heads.append(self.heads(spectra[i, 4 * first : 4 * last], pictures))
+            yield Heads(*(torch.cat(parts) for parts in zip(*heads, strict=True)))
+
+    def _score_shared(self, spectra, faces, present, scenes: list[Scenes]) -> Iterator[Heads]:
+        """The same with every face on its own, computing once what scenes have in common."""
+        casts = [group.cast() for group in scenes]
+        spans = [group.span for group in scenes]
+        pictures = self._encode_pictures(faces, present, spans, [who for who, _ in casts])
+        for (first, last), (who, role), features in zip(spans, casts, pictures, strict=True):
+            items, item = who[:, 0].unique(return_inverse=True)
+            acoustic = self.acoustic(spectra[items, 4 * first : 4 * last])[item]
+            fused, acoustic, visual = self._listen(acoustic, self.visual.temporal(features))
+            yield Heads(self.classifier(self.decoder(fused[role])), acoustic[role], visual[role])
+
+    def _encode_pictures(self, faces, present, spans, casts) -> list[torch.Tensor]:
+        """Features of single pictures; those that see the same five pictures are computed once.
+
+        Parameters
+        ----------
+        faces, present
+            As in :meth:`predict`.
+        spans : list of (int, int)
+            Stretches of time.
+        casts : list of (n, 2) int tensors
+            The faces (item, slot) to encode in each of them.
+
+        Returns
+        -------
+        features : list of (n, frames, 512) tensors
+        """
+        wanted = []
+        for (first, last), who in zip(spans, casts, strict=True):
+            frame = torch.arange(first, last, device=faces.device)
+            bounds = [frame, (frame - REACH).clamp_min(first), (frame + REACH).clamp_max(last - 1)]
+            window = torch.stack(bounds, dim=-1).expand(len(who), -1, -1)
+            wanted.append(torch.cat([who[:, None].expand(-1, last - first, -1), window], dim=-1))
+        if not wanted:
+            return []
+        windows, which = torch.unique(
+            torch.cat([window.flatten(0, 1) for window in wanted]), dim=0, return_inverse=True
+        )
+        around = torch.arange(-REACH, REACH + 1, device=faces.device)
+        features = []
+        # while training, normalisation has to see all of them together
+        for chunk in windows.split(len(windows) if self.training else _CHUNK):
+            item, slot, frame, first, last = (column[:, None] for column in chunk.unbind(1))
+            frames = frame + around
+            exists = ((frames >= first) & (frames <= last))[..., None, None]
+            frames = torch.minimum(torch.maximum(frames, first), last)
+            seen = present[item, slot, frames][..., None, None]
+            pictures = normalise(torch.where(seen, faces[item, slot, frames], 0))
+            features.append(self.visual.pictures(torch.where(exists, pictures, 0.0)))
+        features = torch.cat(features)[which]
+        counts = [window.shape[:2] for window in wanted]
+        parts = features.split([count.numel() for count in counts])
+        return [part.unflatten(0, count) for part, count in zip(parts, counts, strict=True)]

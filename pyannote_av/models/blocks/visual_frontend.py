@@ -1,0 +1,166 @@
+"""Faces to one feature per picture: the visual branch of TalkNet, which LoCoNet took over.
+
+References
+----------
+Tao, Pan, Das, Qian, Shou, Li. Is someone speaking? Exploring long-term temporal features for
+audio-visual active speaker detection. ACM MM 2021. https://github.com/TaoRuijie/TalkNet-ASD (MIT)
+
+Afouras, Chung, Senior, Vinyals, Zisserman. Deep audio-visual speech recognition. TPAMI 2018.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+#: the first convolution sees that many pictures before and after
+REACH = 2
+
+_PICTURE_FEATURES = 512
+_FEATURES = 128
+
+
+def normalise(faces: torch.Tensor) -> torch.Tensor:
+    """Grey pictures in [0, 255] to what the networks were trained with."""
+    return (faces / 255 - 0.4161) / 0.1688
+
+
+def _norm(channels: int) -> nn.BatchNorm2d:
+    return nn.BatchNorm2d(channels, momentum=0.01, eps=0.001)
+
+
+class _Unit(nn.Module):
+    """Two convolutions and a shortcut around them."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int = 1):
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, padding=1, bias=False)
+        self.norm1 = _norm(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm2 = _norm(channels)
+
+    def forward(self, x: torch.Tensor, shortcut: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The sum, and what comes of it after normalisation and ReLU."""
+        x = self.conv2(self.norm1(self.conv1(x)).relu()) + shortcut
+        return x, self.norm2(x).relu()
+
+
+class _Stage(nn.Module):
+    """Two units; the second one adds the first one's sum, not its normalised output."""
+
+    def __init__(
+        self, in_channels: int, channels: int, stride: int = 1, unused_shortcut: bool = False
+    ):
+        super().__init__()
+        self.first = _Unit(in_channels, channels, stride)
+        self.second = _Unit(channels, channels)
+        self.is_resized = stride != 1
+        if self.is_resized or unused_shortcut:
+            self.shortcut = nn.Conv2d(in_channels, channels, 1, stride, bias=False)
+            # what no gradient reaches must not ask for one: training on several devices waits
+            self.shortcut.requires_grad_(self.is_resized)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        summed, x = self.first(x, self.shortcut(x) if self.is_resized else x)
+        return self.second(x, summed)[1]
+
+
+class PictureEncoder(nn.Module):
+    """One 512-d feature per picture, from the picture and two to either side.
+
+    The first convolution extends over five pictures (a "Conv3d" in the published code). Pictures
+    have one channel, so it is done as a two-dimensional one over windows of five pictures.
+
+    Parameters
+    ----------
+    unused_shortcut : bool, optional
+        Keep a convolution that TalkNet's checkpoints hold weights for but that nothing uses.
+    """
+
+    def __init__(self, unused_shortcut: bool = False):
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(2 * REACH + 1, 64, 7, stride=2, padding=3, bias=False),
+            _norm(64),
+            nn.ReLU(),
+            nn.MaxPool2d(3, stride=2, padding=1),
+        )
+        self.trunk = nn.Sequential(
+            _Stage(64, 64, unused_shortcut=unused_shortcut),
+            _Stage(64, 128, stride=2),
+            _Stage(128, 256, stride=2),
+            _Stage(256, _PICTURE_FEATURES, stride=2),
+        )
+
+    def forward(self, windows: torch.Tensor) -> torch.Tensor:
+        """Normalised windows (n, 5, 112, 112) to features (n, 512) of the pictures amid."""
+        windows = windows.contiguous(memory_format=torch.channels_last)
+        return self.trunk(self.stem(windows)).mean(dim=(2, 3))
+
+
+class _TemporalUnit(nn.Module):
+    """Depthwise separable convolution over time with a shortcut (V-TCN)."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.ReLU(),
+            nn.BatchNorm1d(channels),
+            nn.Conv1d(channels, channels, 3, padding=1, groups=channels, bias=False),
+            nn.PReLU(),
+            # over channels and the whole of time
+            nn.GroupNorm(1, channels, eps=1e-8),
+            nn.Conv1d(channels, channels, 1, bias=False),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.layers(x)
+
+
+class TemporalEncoder(nn.Module):
+    """Features of pictures to features that know the whole of time (V-TCN and V-Conv1D)."""
+
+    def __init__(self):
+        super().__init__()
+        self.units = nn.Sequential(*(_TemporalUnit(_PICTURE_FEATURES) for _ in range(5)))
+        self.reduce = nn.Sequential(
+            nn.Conv1d(_PICTURE_FEATURES, 256, 5, padding=2),
+            nn.BatchNorm1d(256),
+            nn.ReLU(),
+            nn.Conv1d(256, _FEATURES, 1),
+        )
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """(batch, frames, 512) to (batch, frames, 128)."""
+        return self.reduce(self.units(features.transpose(1, 2))).transpose(1, 2)
+
+
+class VisualEncoder(nn.Module):
+    """Grey pictures of faces to one 128-d feature per picture.
+
+    Parameters
+    ----------
+    per_clip_conv3d : bool, optional
+        Whether each item of a batch is a clip of its own. The published code joins them in time:
+        the first and last two pictures of an item then see its neighbours in the batch.
+    unused_shortcut : bool, optional
+        See :class:`PictureEncoder`.
+    """
+
+    def __init__(self, per_clip_conv3d: bool = True, unused_shortcut: bool = False):
+        super().__init__()
+        self.per_clip_conv3d = per_clip_conv3d
+        self.pictures = PictureEncoder(unused_shortcut)
+        self.temporal = TemporalEncoder()
+
+    def forward(self, faces: torch.Tensor) -> torch.Tensor:
+        """(batch, frames, 112, 112) in [0, 255] to (batch, frames, 128)."""
+        batch, num_frames, height, width = faces.shape
+        clips = normalise(faces)
+        if not self.per_clip_conv3d:
+            clips = clips.reshape(1, batch * num_frames, height, width)
+        count = clips.shape[1]
+        padded = nn.functional.pad(clips, (0, 0, 0, 0, REACH, REACH))
+        windows = torch.stack([padded[:, i : i + count] for i in range(2 * REACH + 1)], dim=2)
+        features = self.pictures(windows.reshape(batch * num_frames, -1, height, width))
+        return self.temporal(features.reshape(batch, num_frames, _PICTURE_FEATURES))

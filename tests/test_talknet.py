@@ -1,0 +1,183 @@
+"""TalkNet: parity with the authors' network, and what they leave undefined."""
+
+import authors
+import numpy as np
+import pytest
+import torch
+from authors import example, numbers, real_example
+
+from pyannote_av.core.model import Model
+from pyannote_av.models.active_speaker.importers import convert, import_checkpoint
+from pyannote_av.models.active_speaker.talknet import TalkNet
+
+# Logits of the authors' code (commit 6d68214, evaluation mode, float32 CPU) with made-up weights.
+# All heads on ten frames of noise: class 0 of every frame, then class 1.
+RECORDED = {
+    "fused": numbers(
+        "1.37310 1.50107 1.64836 1.67716 1.64009 1.65378 1.68327 1.76155 1.49831 1.64055 "
+        "-0.30620 -0.48186 -0.28043 -0.15745 -0.15626 -0.20713 -0.23231 -0.24277 -0.19107 -0.50818"
+    ),
+    "acoustic": numbers(
+        "-0.41475 -0.24956 0.06040 -0.03433 -0.01455 -0.09417 -0.09358 -0.06376 -0.06378 -0.20783 "
+        "0.43810 0.49144 0.65810 0.48605 0.46532 0.48638 0.53106 0.51923 0.51284 0.42463"
+    ),
+    "visual": numbers(
+        "1.72012 1.40120 1.32050 1.49243 1.55232 1.53840 1.49743 1.48453 1.70521 1.17083 "
+        "-0.30804 -0.30014 -0.60795 -0.75787 -0.76881 -0.76247 -0.69085 -0.46253 -0.05744 0.31951"
+    ),
+}
+# Class 1 of a batch of two clips of six frames, which leak into each other.
+RECORDED_BATCH = numbers(
+    "-0.32417 -0.42949 -0.15450 -0.18571 -0.17872 -0.53174 -0.35001 -0.39471 -0.16956 -0.09233 "
+    "-0.24752 -0.45469"
+)
+# Class 1 of every fifth frame of the first 2 s of a real face.
+RECORDED_REAL = numbers(
+    "-0.22986 -0.10110 0.06825 -0.16406 -0.10172 -0.11830 -0.26637 -0.14626 -0.21066 -0.14927"
+)
+
+
+@pytest.fixture(scope="module")
+def weights():
+    return authors.made_up(authors.talknet())
+
+
+@pytest.fixture(scope="module")
+def model(weights):
+    return convert(weights, TalkNet)
+
+
+@pytest.fixture(autouse=True)
+def _no_grad():
+    with torch.inference_mode():
+        yield
+
+
+def batch(num_frames, slots=1):
+    items = (example(num_frames, slots, seed) for seed in range(2))
+    return [torch.cat(parts) for parts in zip(*items, strict=True)]
+
+
+def test_scores_are_those_of_the_authors(model):
+    heads = model.predict(*example(10))
+    for name, recorded in RECORDED.items():
+        logits = getattr(heads, name)
+        assert logits.shape == (1, 1, 10, 2)
+        np.testing.assert_allclose(logits[0, 0].T.flatten(), recorded, atol=1e-4, err_msg=name)
+
+
+def test_scores_of_a_batch_as_published(model):
+    published = TalkNet(per_clip_conv3d=False).eval()
+    published.load_state_dict(model.state_dict())
+    logits = published.predict(*batch(6)).fused
+    np.testing.assert_allclose(logits[..., 1].flatten(), RECORDED_BATCH, atol=1e-4)
+    mended = model.predict(*batch(6)).fused
+    assert (mended - logits).abs().max() > 1e-2
+
+
+def test_scores_on_a_real_face(model, shared_data):
+    logits = model.predict(*real_example(shared_data, 50)).fused
+    np.testing.assert_allclose(logits[0, 0, ::5, 1], RECORDED_REAL, atol=1e-4)
+
+
+def test_number_of_parameters(model):
+    classifiers = 514 + 258 + 258
+    assert sum(p.numel() for p in model.parameters()) == 15_743_451 + classifiers
+
+
+def test_import_of_a_file(model, weights, tmp_path):
+    torch.save({f"module.{name}": tensor for name, tensor in weights.items()}, tmp_path / "a.model")
+    imported = import_checkpoint(tmp_path / "a.model")
+    assert isinstance(imported, TalkNet)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, imported.state_dict()[name]), name
+
+
+def test_import_names_what_does_not_fit(weights):
+    wrong = dict(weights)
+    del wrong["lossA.FC.bias"]
+    wrong["model.audioEncoder.pproc.pca_means"] = torch.zeros(1)
+    with pytest.raises(ValueError, match=r"acoustic_classifier\.bias.*pca_means"):
+        convert(wrong, TalkNet)
+
+
+def test_saved_and_read_again(model, tmp_path):
+    with torch.inference_mode(False):  # weights made within take other ways through torch
+        again = Model.from_pretrained(model.save(tmp_path))
+    assert torch.equal(again(*example(5)), model(*example(5)))
+
+
+def test_switch_is_saved(tmp_path):
+    path = TalkNet(per_clip_conv3d=False).save(tmp_path)
+    assert not Model.from_pretrained(path).visual.per_clip_conv3d
+
+
+def test_faces_and_items_are_scored_independently(model):
+    waveform, faces = batch(6, slots=2)
+    together = model(waveform, faces)
+    for item in range(2):
+        for slot in range(2):
+            alone = model(waveform[item : item + 1], faces[item : item + 1, slot : slot + 1])
+            found = together[item : item + 1, :, slot : slot + 1]
+            torch.testing.assert_close(found, alone, atol=1e-5, rtol=0)
+
+
+def test_padding_changes_nothing(model):
+    waveform, faces = example(8)
+    before, after = 3, 4
+    padded = torch.full((1, 3, before + 8 + after, 112, 112), 200, dtype=torch.uint8)
+    padded[:, :1, before : before + 8] = faces
+    mask = torch.zeros(padded.shape[:3], dtype=torch.bool)
+    mask[:, 0, before : before + 8] = True
+    silence = torch.nn.functional.pad(waveform, (640 * before, 640 * after))
+    scores = model(silence, padded, mask)
+    spectra = model.spectrum(silence[:, 0], num_frames=60)[:, 4 * before : 4 * (before + 8)]
+    expected = model.heads(spectra, faces[:, 0]).fused[0]
+    found = scores[0, before : before + 8, 0]
+    torch.testing.assert_close(found, expected[:, 1] - expected[:, 0], atol=1e-5, rtol=0)
+    scores[0, before : before + 8, 0] = 0
+    assert not scores.any()
+
+
+def test_absent_pixels_are_never_read(model):
+    waveform, faces = example(10, slots=2)
+    mask = torch.ones(1, 2, 10, dtype=torch.bool)
+    mask[0, 0, 4:7] = False
+    mask[0, 1, :3] = False
+    scores = model(waveform, faces, mask)
+    other = model(waveform, torch.where(mask[..., None, None], faces, 255 - faces), mask)
+    assert torch.equal(scores, other)
+    assert not scores[0, :3, 1].any()
+
+
+@pytest.mark.parametrize("num_frames", [1, 2, 3])
+def test_a_few_frames(model, num_frames):
+    scores = model(*example(num_frames))
+    assert scores.shape == (1, num_frames, 1)
+    assert torch.isfinite(scores).all()
+
+
+def test_no_faces(model):
+    waveform, faces = example(5)
+    assert model(waveform, faces[:, :0]).shape == (1, 5, 0)
+
+
+def test_sound_may_end_early(model):
+    waveform, faces = example(27)
+    short = waveform[..., : 640 * 2]
+    scores = model(short, faces)
+    silence = torch.nn.functional.pad(short, (0, 640 * 25))
+    assert torch.isfinite(scores).all()
+    torch.testing.assert_close(scores, model(silence, faces), atol=1e-5, rtol=0)
+
+
+def test_trains():
+    with torch.inference_mode(False), torch.enable_grad():
+        model = TalkNet().train()
+        heads = model.predict(*(x.clone() for x in example(6, slots=2)))
+        sum(logits.square().mean() for logits in heads).backward()
+    without = [name for name, p in model.named_parameters() if p.grad is None]
+    assert without == ["visual.pictures.trunk.0.shortcut.weight"]
+    used = {name for name, p in model.named_parameters() if name not in without and p.grad.any()}
+    for branch in ("acoustic", "visual", "fusion", "decoder", "classifier"):
+        assert any(name.startswith(f"{branch}.") for name in used)
