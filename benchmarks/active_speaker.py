@@ -1,11 +1,16 @@
 """Active speaker scores on real faces: how well, at what threshold, at what cost.
 
-    python benchmarks/active_speaker.py DATA_FOLDER [--json FILE]
+    python benchmarks/active_speaker.py DATA_FOLDER [--json FILE] [--scorers NAME ...]
 
-DATA_FOLDER holds ``clips/crops/{speaking,silent}/*.mp4`` (224 x 224 face crops with the sound of
-their scene), ``clips/several/meeting_table.{mp4,rttm}`` (speaker 1 sits on the left, speaker 0 on
-the right), ``clips/talkers/hdtf_*`` (one person each) and, for LR-ASD, ``weights``. Scores are
-those of the pipeline: smoothed over 5 frames, 0 is the threshold.
+DATA_FOLDER holds ``clips`` and, for LR-ASD and Light-ASD, ``weights``:
+
+- ``clips/crops/{speaking,silent}/*.mp4``: 224 x 224 face crops with the sound of their scene;
+- ``clips/several/meeting_table.{mp4,rttm}``: speaker 1 sits on the left, speaker 0 on the right;
+- ``clips/several/*``: several faces, of which it is not known who speaks;
+- ``clips/talkers/*``, ``clips/single/*``: one person each, who does all the talking.
+
+Scores are those of the pipeline: smoothed over 5 frames, 0 is the threshold. Faces are found once
+and scored by everyone.
 """
 
 from __future__ import annotations
@@ -13,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
@@ -20,6 +26,7 @@ import cv2
 import numpy as np
 import torch
 from pyannote.database.util import load_rttm
+from scipy.ndimage import uniform_filter1d
 from sklearn.metrics import roc_auc_score
 
 from pyannote_av.core import weights
@@ -29,6 +36,8 @@ from pyannote_av.pipelines.active_speaker_detection import ActiveSpeakerDetectio
 from pyannote_av.pipelines.face_tracking import FaceTracking
 
 OFFSETS = (0.0, 0.4, -0.4)
+SCORERS = ("lr-asd", "light-asd", "lr-asd-ava", "light-asd-ava", "synchrony", "lr-asd+synchrony")
+UNITS = ("frames", "tracks")
 
 
 def published_crop(image: np.ndarray) -> np.ndarray:
@@ -37,18 +46,48 @@ def published_crop(image: np.ndarray) -> np.ndarray:
     return grey[56:168, 56:168]
 
 
-def score(
-    pipeline: ActiveSpeakerDetection, waveform: torch.Tensor, crops: np.ndarray
-) -> np.ndarray:
-    """Scores of one face from beginning to end, in pieces of 12 s."""
-    listener = pipeline.listen(waveform)
-    present = np.ones(len(crops), bool)
-    for start in range(0, len(crops), 300):
-        piece = slice(start, start + 300)
-        listener(TrackSegment(0, start, crops[piece], present[piece]))
-    boxes = np.tile([0.0, 0.0, 1.0, 1.0], (len(crops), 1))
-    tracks = FaceTracks(np.arange(len(crops)) / FRAME_RATE, np.zeros(len(crops)), boxes)
-    return listener.scores(tracks).speaking
+@dataclass
+class Clip:
+    """A clip whose faces have been found."""
+
+    waveform: torch.Tensor
+    tracks: FaceTracks
+    segments: list[TrackSegment]
+
+    @classmethod
+    def read(cls, path: Path) -> Clip:
+        """Track the faces of a file."""
+        tracks = FaceTracking(embedder=None)(str(path))
+        return cls(Video().waveform(path), tracks, list(tracks.crops(str(path))))
+
+    @classmethod
+    def of_crops(cls, path: Path) -> Clip:
+        """One face throughout, cut as published."""
+        crops = np.stack([published_crop(frame.image) for frame in Video().frames(path)])
+        present = np.ones(len(crops), bool)
+        pieces = [slice(start, start + 300) for start in range(0, len(crops), 300)]
+        boxes = np.tile([0.0, 0.0, 1.0, 1.0], (len(crops), 1))
+        return cls(
+            Video().waveform(path),
+            FaceTracks(np.arange(len(crops)) / FRAME_RATE, np.zeros(len(crops)), boxes),
+            [TrackSegment(0, piece.start, crops[piece], present[piece]) for piece in pieces],
+        )
+
+    def score(self, pipeline: ActiveSpeakerDetection) -> FaceTracks:
+        """Tracks with their scores."""
+        listener = pipeline.listen(self.waveform)
+        for segment in self.segments:
+            listener(segment)
+        return listener.scores(self.tracks)
+
+    def voiced(self) -> np.ndarray:
+        """Whether each row of the tracks is within 25 dB of the loud parts of the sound."""
+        samples = self.waveform[0].numpy()
+        frames = samples[: len(samples) // 640 * 640].reshape(-1, 640)
+        level = 10 * np.log10(np.square(frames).mean(axis=1) + 1e-10)
+        is_loud = uniform_filter1d((level > np.percentile(level, 95) - 25).astype(float), 5) > 0.5
+        index = np.round(self.tracks.time * FRAME_RATE).astype(int)
+        return is_loud[np.clip(index, 0, len(is_loud) - 1)]
 
 
 def summary(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
@@ -60,17 +99,15 @@ def summary(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     }
 
 
-def crops_of_one_scene(pipeline: ActiveSpeakerDetection, folder: Path) -> dict:
+def crops_of_one_scene(pipeline: ActiveSpeakerDetection, clips: dict[Path, Clip]) -> dict:
     """Every frame of a clip counts as its folder says."""
     scores, means, seconds = [], {}, 0.0
-    for clip in sorted(folder.glob("*/*.mp4")):
-        waveform = Video().waveform(clip)
-        crops = np.stack([published_crop(frame.image) for frame in Video().frames(clip)])
+    for path, clip in clips.items():
         begin = perf_counter()
-        found = score(pipeline, waveform, crops)
+        found = clip.score(pipeline).speaking
         seconds += perf_counter() - begin
-        scores.append((found, np.full(len(found), clip.parent.name == "speaking")))
-        means[f"{clip.parent.name}/{clip.stem}"] = round(float(found.mean()), 2)
+        scores.append((found, np.full(len(found), path.parent.name == "speaking")))
+        means[f"{path.parent.name}/{path.stem}"] = round(float(found.mean()), 2)
     pooled, labels = (np.concatenate(parts) for parts in zip(*scores, strict=True))
     tracks = np.array(list(means.values())), np.array([k.startswith("sp") for k in means])
     return {
@@ -81,10 +118,10 @@ def crops_of_one_scene(pipeline: ActiveSpeakerDetection, folder: Path) -> dict:
     }
 
 
-def two_people_at_a_table(pipeline: ActiveSpeakerDetection, folder: Path) -> dict:
+def two_people_at_a_table(pipeline: ActiveSpeakerDetection, clip: Clip, rttm: Path) -> dict:
     """Faces found in the picture; whom they belong to is told by where they sit."""
-    reference = next(iter(load_rttm(folder / "meeting_table.rttm").values()))
-    tracks = pipeline(str(folder / "meeting_table.mp4"))
+    reference = next(iter(load_rttm(rttm).values()))
+    tracks = clip.score(pipeline)
     left = tracks.box[:, [0, 2]].mean(axis=1) < 0.5
     labels = np.zeros(len(tracks), bool)
     for side, speaker in ((left, "1"), (~left, "0")):
@@ -97,46 +134,119 @@ def two_people_at_a_table(pipeline: ActiveSpeakerDetection, folder: Path) -> dic
     }
 
 
-def talkers_out_of_sync(folder: Path) -> dict[str, list]:
+def one_person_each(pipeline: ActiveSpeakerDetection, clips: dict[Path, Clip]) -> dict:
+    """Share of the voiced frames at which the only person there is said to speak."""
+    found = {}
+    for path, clip in clips.items():
+        tracks, voiced = clip.score(pipeline), clip.voiced()
+        scores = tracks.speaking[voiced & np.isfinite(tracks.speaking)]
+        found[path.stem] = {
+            "voiced above 0": round(float((scores > 0).mean()), 3) if len(scores) else None,
+            "median": round(float(np.median(scores)), 2) if len(scores) else None,
+        }
+    shares = [each["voiced above 0"] or 0.0 for each in found.values()]
+    return {"mean": round(float(np.mean(shares)), 3), "worst": min(shares), "clips": found}
+
+
+def several_without_labels(pipeline: ActiveSpeakerDetection, clip: Clip) -> dict:
+    """What is said of each track of at least a second, in order of how often it speaks."""
+    tracks, voiced = clip.score(pipeline), clip.voiced()
+    found = {}
+    for track in tracks.tracks:
+        rows = tracks.track_slice(track)
+        scores = tracks.speaking[rows][voiced[rows] & np.isfinite(tracks.speaking[rows])]
+        if len(scores) >= FRAME_RATE:
+            x, y = (tracks.box[rows][:, [i, i + 2]].mean() for i in (0, 1))
+            found[f"{track} at {x:.2f}, {y:.2f}"] = {
+                "voiced above 0": round(float((scores > 0).mean()), 3),
+                "mean": round(float(scores.mean()), 2),
+                "frames": len(scores),
+            }
+    return dict(sorted(found.items(), key=lambda each: -each[1]["voiced above 0"]))
+
+
+def talkers_out_of_sync(clips: dict[Path, Clip]) -> dict[str, list]:
     """Offset and confidence found when the sound is moved by 0, +0.4 and -0.4 s.
 
     Some clips are out of sync by themselves: what counts is how the answer moves.
     """
     pipeline = ActiveSpeakerDetection(scorer="synchrony")
     results = {}
-    for clip in sorted(folder.glob("hdtf_*")):
-        waveform = Video().waveform(clip)
-        tracks = FaceTracking(embedder=None)(str(clip))
-        segments = list(tracks.crops(str(clip)))
-        results[clip.stem] = []
+    for path, clip in clips.items():
+        results[path.stem] = []
         for offset in OFFSETS:
-            listener = pipeline.listen(torch.roll(waveform, round(16000 * offset), dims=1))
-            for segment in segments:
+            moved = torch.roll(clip.waveform, round(16000 * offset), dims=1)
+            listener = pipeline.listen(moved)
+            for segment in clip.segments:
                 listener(segment)
-            results[clip.stem].append([round(value, 2) for value in listener.offset()])
+            results[path.stem].append([round(value, 2) for value in listener.offset()])
     return results
+
+
+def judge(scorer: str, clips: dict[Path, Clip], folder: Path) -> dict:
+    """All figures of one scorer."""
+    pipeline = ActiveSpeakerDetection(scorer=scorer)
+
+    def under(*names: str) -> dict[Path, Clip]:
+        return {path: clip for path, clip in clips.items() if path.parent.name in names}
+
+    table = folder / "several" / "meeting_table.mp4"
+    return {
+        "crops": crops_of_one_scene(pipeline, under("speaking", "silent")),
+        "meeting_table": two_people_at_a_table(pipeline, clips[table], table.with_suffix(".rttm")),
+        "talkers": one_person_each(pipeline, under("talkers")),
+        "single": one_person_each(pipeline, under("single")),
+        "several": {
+            path.stem: several_without_labels(pipeline, clip)
+            for path, clip in under("several").items()
+        },
+    }
+
+
+def row(scorer: str, found: dict) -> str:
+    """The figures that matter, as a row of a Markdown table."""
+    crops, table = found["crops"], found["meeting_table"]["both"]
+    cells = [scorer]
+    cells += [f"{crops[of]['auc']:.3f} / {crops[of]['accuracy at 0']:.3f}" for of in UNITS]
+    cells += [f"{table['auc']:.3f} / {table['accuracy at 0']:.3f}"]
+    cells += [f"{found[of]['mean']:.3f} ({found[of]['worst']:.2f})" for of in ("talkers", "single")]
+    cells += [f"{crops['ms per face and frame']:.2f}"]
+    return f"| {' | '.join(cells)} |"
+
+
+HEADER = """\
+| scorer | crops, frames: AUC / accuracy | crops, tracks | table, frames | talkers: voiced above 0 \
+(worst) | single | ms per frame |
+|---|---|---|---|---|---|---|"""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--scorers", nargs="+", default=list(SCORERS))
     arguments = parser.parse_args()
     os.environ.setdefault("PYANNOTE_AV_WEIGHTS", str(arguments.data / "weights"))
-    clips = arguments.data / "clips"
+    folder = arguments.data / "clips"
 
-    results = {}
-    for scorer in ("lr-asd", "synchrony", "lr-asd+synchrony"):
-        if "lr-asd" in scorer and weights.find("lr-asd") is None:
-            print(f"{scorer}: no weights on this machine")
+    clips = {path: Clip.of_crops(path) for path in sorted(folder.glob("crops/*/*.mp4"))}
+    for kind in ("talkers", "single", "several"):
+        for path in sorted(folder.glob(f"{kind}/*")):
+            if path.suffix in {".mp4", ".mpg", ".avi"}:
+                clips[path] = Clip.read(path)
+
+    results, rows = {}, []
+    for scorer in arguments.scorers:
+        try:
+            results[scorer] = judge(scorer, clips, folder)
+        except weights.MissingWeightsError as error:
+            print(f"{scorer}: {error}")
             continue
-        pipeline = ActiveSpeakerDetection(scorer=scorer)
-        results[scorer] = {
-            "crops": crops_of_one_scene(pipeline, clips / "crops"),
-            "meeting_table": two_people_at_a_table(pipeline, clips / "several"),
-        }
+        rows.append(row(scorer, results[scorer]))
         print(scorer, json.dumps(results[scorer], indent=2))
-    results["offsets"] = talkers_out_of_sync(clips / "talkers")
+    print(HEADER, *rows, sep="\n")
+    talkers = {path: clip for path, clip in clips.items() if path.stem.startswith("hdtf_")}
+    results["offsets"] = talkers_out_of_sync(talkers)
     print("offset found, confidence, at", OFFSETS)
     for clip, found in results["offsets"].items():
         print(f"  {clip:26}", *found)

@@ -12,7 +12,7 @@ from pyannote_av.models.active_speaker.lrasd import LRASD
 from pyannote_av.models.active_speaker.scorers import (
     ActiveSpeakerScorer,
     AverageScorer,
-    LRASDScorer,
+    NetworkScorer,
     get_scorer,
 )
 from pyannote_av.models.active_speaker.synchrony import SynchronyScorer
@@ -174,7 +174,7 @@ def test_short_tracks_are_smoothed_too(num_frames):
 @pytest.fixture(scope="module")
 def lrasd():
     torch.manual_seed(0)
-    return LRASDScorer(LRASD())
+    return NetworkScorer(LRASD())
 
 
 SCORERS = ["lr-asd", "synchrony", "both"]
@@ -232,7 +232,7 @@ def test_folded_network_scores_the_same():
             module.running_var.uniform_(0.5, 2.0)
     crops, sound = torch.from_numpy(segment(0, 30).crops)[None], noise(30)[None]
     with torch.inference_mode():
-        folded = LRASDScorer(model).model(sound, crops)
+        folded = NetworkScorer(model).model(sound, crops)
         torch.testing.assert_close(folded, model(sound, crops), atol=1e-5, rtol=1e-5)
 
 

@@ -94,7 +94,9 @@ def test_info_and_doctor(clips, monkeypatch, capsys):
     assert "segmentation-3.0" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", ["apply", "info", "doctor", "download", "sample", "demo"])
+@pytest.mark.parametrize(
+    "command", ["apply", "info", "doctor", "download", "import-checkpoint", "sample", "demo"]
+)
 def test_help(command, monkeypatch, capsys):
     assert run(monkeypatch, command, "--help") == 0
     assert "Usage" in capsys.readouterr().out

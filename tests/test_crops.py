@@ -193,6 +193,18 @@ def test_gaps_are_not_filled():
     assert on_grid(single).time.tolist() == [1.0]
 
 
+def test_labels_of_the_nearest_rows_come_along():
+    tracks = FaceTracks(
+        time=np.arange(3) / 30 + 2,
+        track=np.zeros(3),
+        box=[[0, 0, 1, 1]] * 3,
+        label=[0, 1, 2],
+    )
+    grid = on_grid(tracks)
+    assert grid.time.tolist() == [2, 2.04, 2.08]
+    assert grid.label.tolist() == [0, 1, 2]
+
+
 def test_rows():
     tracks = FaceTracks(
         time=np.array([5, 6, 6, 7]) / 25, track=[0, 0, 1, 1], box=[[0, 0, 1, 1]] * 4

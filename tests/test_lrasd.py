@@ -16,12 +16,24 @@ def numbers(text):
 
 
 # Scores of the authors' code (commit 1b6dcd2, class ASD, evaluation mode, float32 CPU) with the
-# weights of `authors_weights` on `example`: the raw output for class 1 of every frame.
+# weights of `authors_weights` on `example`: the raw output of a head for a class, by frame.
 RECORDED = {
-    20: numbers(
+    ("fused", 1): numbers(
         "-1.4744 -1.4432 -1.4249 -1.4268 -1.4292 -1.4322 -1.4359 -1.4384 -1.4397 -1.4441 "
         "-1.4472 -1.4501 -1.4514 -1.4521 -1.4500 -1.4452 -1.4324 -1.4061 -1.3742 -1.3437"
-    )
+    ),
+    ("fused", 0): numbers(
+        "-0.0440 -0.0572 -0.0682 -0.0640 -0.0513 -0.0314 -0.0103 0.0091 0.0250 0.0407 "
+        "0.0551 0.0690 0.0798 0.0899 0.0997 0.1070 0.1074 0.0947 0.0725 0.0846"
+    ),
+    ("visual", 1): numbers(
+        "0.3656 0.4077 0.4255 0.4417 0.4660 0.4513 0.4576 0.4523 0.4549 0.4519 "
+        "0.4565 0.4522 0.4510 0.4628 0.4518 0.4667 0.4622 0.4383 0.4400 0.3683"
+    ),
+    ("visual", 0): numbers(
+        "1.2657 1.1672 1.1068 1.0894 1.0886 1.0751 1.0852 1.0864 1.0846 1.0895 "
+        "1.0822 1.0902 1.0899 1.0815 1.0857 1.1030 1.1063 1.1121 1.1795 1.2502"
+    ),
 }
 
 
@@ -96,12 +108,11 @@ def _no_grad():
         yield
 
 
-@pytest.mark.parametrize("num_frames", RECORDED)
-def test_scores_are_those_of_the_authors(model, num_frames):
-    waveform, faces = example(num_frames)
-    fused = model.predict(waveform, faces).fused
-    assert fused.shape == (1, 1, num_frames, 2)
-    np.testing.assert_allclose(fused[0, 0, :, 1], RECORDED[num_frames], atol=1e-4)
+def test_scores_are_those_of_the_authors(model):
+    heads = model.predict(*example(20))
+    assert heads.fused.shape == (1, 1, 20, 2)
+    for (head, of), recorded in RECORDED.items():
+        np.testing.assert_allclose(getattr(heads, head)[0, 0, :, of], recorded, atol=1e-4)
 
 
 def test_scores_are_log_odds(model):

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
 from pyannote.core import Segment, Timeline
 
+from pyannote_av.core.track_parts import COLUMNS, Label
 from pyannote_av.core.tracks import FaceTracks, TrackSegment
 
 
@@ -40,6 +42,7 @@ def any_tracks(draw):
     return FaceTracks(
         *(getattr(tracks, name) for name in ("time", "track", "box")),
         speaking=tracks.speaking,
+        label=draw(st.none() | npst.arrays(np.int8, len(tracks), elements=st.integers(-1, 2))),
         speaker=labels,
         uri=draw(st.none() | names),
         frame_size=size,
@@ -47,14 +50,9 @@ def any_tracks(draw):
 
 
 def test_rows_are_sorted_whatever_the_order():
-    tracks = make()
+    tracks = make(label=[0, 1, 2, -1, 1, 0, 1, 2])
     order = np.random.default_rng(0).permutation(len(tracks))
-    shuffled = FaceTracks(
-        **{
-            name: getattr(tracks, name)[order]
-            for name in ("time", "track", "box", "landmarks", "confidence", "speaking")
-        }
-    )
+    shuffled = FaceTracks(**{name: getattr(tracks, name)[order] for name in COLUMNS})
     assert shuffled == tracks
     assert (np.diff(shuffled.track) >= 0).all()
     assert tracks != make(seed=1)
@@ -70,6 +68,10 @@ def test_rows_are_sorted_whatever_the_order():
         ({"box": [[0.1, 0.2, 0.3]]}, "box must be"),
         ({"confidence": [1.0, 1.0]}, "confidence must be"),
         ({"speaker": {7: "A"}}, r"do not exist: \[7\]"),
+        ({"label": [3]}, r"row 0 .*label 3 is none of -1 \(UNKNOWN\), 0 \(NOT_SPEAKING\)"),
+        ({"label": [0.5]}, "label must be whole numbers"),
+        ({"label": np.array([257])}, "label must be whole numbers"),
+        ({"label": [1, 1]}, "label must be"),
     ],
 )
 def test_wrong_content_is_refused(change, message):
@@ -176,6 +178,7 @@ def test_json_round_trip(tmp_path_factory, suffix, tracks):
     np.testing.assert_allclose(back.time, tracks.time, atol=1e-9)
     np.testing.assert_allclose(back.box, tracks.box, atol=1e-5)
     np.testing.assert_allclose(back.speaking, tracks.speaking, atol=1e-3)
+    assert (back.label == tracks.label).all()
     # reading and writing once more changes nothing
     back.write(path)
     assert FaceTracks.read(path) == back
@@ -211,8 +214,8 @@ def test_csv_round_trip(tmp_path_factory, suffix, tracks):
     assert (back.track == tracks.track).all()
     np.testing.assert_allclose(back.time, tracks.time, atol=1e-9)
     np.testing.assert_allclose(back.box, tracks.box, rtol=1e-5)
-    assert (np.isnan(back.speaking) == np.isnan(tracks.speaking)).all()
-    assert ((back.speaking > 0) == (tracks.speaking > 0)).all()
+    np.testing.assert_array_equal(back.speaking, tracks.speaking)
+    assert (back.label == tracks.label).all()
     named = {t: s for t, s in tracks.speaker.items() if not s.endswith("NA")}
     assert back.speaker == named
 
@@ -230,8 +233,53 @@ def test_ava_csv(tmp_path):
     tracks = FaceTracks.read(tmp_path / "movie.csv.gz")
     assert tracks.uri == "movie"
     assert tracks.track.tolist() == [0, 0, 1]
-    assert tracks.speaking.tolist() == [-1, 1, -1]
+    assert tracks.label.tolist() == [0, 1, 2]
+    assert np.isnan(tracks.speaking).all()
     assert tracks.speaker == {0: "02spk01"}
+
+
+def test_columns_of_a_csv_are_found_by_their_names(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text(
+        "score,entity_id,label,video_id,frame_timestamp,"
+        "entity_box_x1,entity_box_y1,entity_box_x2,entity_box_y2,mood\n"
+        "0.25,a:7,,a,1.5,0.1,0.2,0.3,0.4,calm\n"
+        ",a:7,SPEAKING_AUDIBLE,a,1.54,0.1,0.2,0.3,0.4,calm\n"
+    )
+    expected = FaceTracks(
+        time=[1.5, 1.54],
+        track=[7, 7],
+        box=[[0.1, 0.2, 0.3, 0.4]] * 2,
+        speaking=[0.25, np.nan],
+        label=[Label.UNKNOWN, Label.SPEAKING_AUDIBLE],
+        uri="a",
+    )
+    assert FaceTracks.read(path) == expected
+    expected.write(path)
+    assert path.read_text().splitlines()[0] == (
+        "video_id,frame_timestamp,entity_box_x1,entity_box_y1,entity_box_x2,entity_box_y2,"
+        "label,entity_id,score"
+    )
+    assert FaceTracks.read(path) == expected
+
+
+def test_files_without_labels_can_still_be_read(tmp_path):
+    tracks = make(label=[1] * 8)
+    tracks.write(tmp_path / "t.npz")
+    with np.load(tmp_path / "t.npz") as content:
+        older = {name: value for name, value in content.items() if name != "label"}
+    np.savez(tmp_path / "t.npz", **older)
+    assert (FaceTracks.read(tmp_path / "t.npz").label == Label.UNKNOWN).all()
+    del (content := tracks.to_dict())["tracks"][1]["label"]
+    (tmp_path / "t.json").write_text(json.dumps(content))
+    assert FaceTracks.read(tmp_path / "t.json").label.tolist() == [1] * 5 + [-1] * 3
+
+
+def test_labels_follow_their_rows():
+    tracks = make(label=[0, 1, 2, -1, 1, 0, 1, 2])
+    assert tracks.of(1).label.tolist() == [0, 1, 2]
+    assert tracks.crop(Segment(0, 0.08)).label.tolist() == [0, 1, 0, 1]
+    assert tracks != make(label=[0] * 8)
 
 
 def test_csv_of_several_videos(tmp_path):
@@ -249,6 +297,8 @@ def test_csv_of_several_videos(tmp_path):
         ("t.csv", AVA.replace("900.21,0.06", "soon,0.06"), "t.csv, line 3: .*soon"),
         ("t.csv", AVA.replace("NOT_SPEAKING", "MUMBLING"), "t.csv, line 1: unknown label"),
         ("t.csv", AVA.replace("0.83,0.68", "0.03,0.68"), "t.csv: row 0"),
+        ("t.csv", "video_id,label,entity_id\n", "t.csv, line 1: no column frame_timestamp"),
+        ("t.csv", AVA[: AVA.index("\n")] + ",1,2\n", "t.csv, line 1: 11 fields where 8 or 9"),
         ("t.json", '{"uri": "a",\n "tracks": [', "t.json, line 2"),
         ("t.json", '{"turns": []}', "t.json: not a file of face tracks, no 'tracks'"),
         ("t.json", '{"tracks": [{"id": 1, "times": [0, 1], "boxes": [[0, 0, 1, 1]]}]}', "2 times"),
@@ -321,5 +371,6 @@ def test_public_annotations_can_be_read(shared_data):
     path = min((shared_data / "annotations/ava_avd/tracks").glob("*.csv.gz"))
     tracks = FaceTracks.read(path)
     assert len(tracks.tracks) > 10
-    assert np.isin(tracks.speaking, [-1, 1]).all()
+    assert set(tracks.label.tolist()) == {0, 1, 2}
+    assert np.isnan(tracks.speaking).all()
     assert tracks.frame_rate == pytest.approx(30, abs=0.3)

@@ -12,11 +12,14 @@ from typing import IO, Any
 
 import numpy as np
 
+from pyannote_av.core.track_parts import COLUMNS, Label
 from pyannote_av.core.tracks import FaceTracks
 
-_AUDIBLE = "SPEAKING_AUDIBLE"
-#: labels of AVA-ActiveSpeaker (https://research.google.com/ava) as scores; empty: not annotated
-_LABELS = {_AUDIBLE: 1.0, "SPEAKING_NOT_AUDIBLE": -1.0, "NOT_SPEAKING": -1.0, "": float("nan")}
+#: columns of AVA-ActiveSpeaker, named as its evaluation script does; AVA-AVD adds spkid
+AVA_COLUMNS = ("video_id", "frame_timestamp", "entity_box_x1", "entity_box_y1", "entity_box_x2")
+AVA_COLUMNS += ("entity_box_y2", "label", "entity_id")
+_AVA_LABELS = {label.name: label for label in Label if label != Label.UNKNOWN}
+_AVA_LABELS[""] = Label.UNKNOWN
 
 
 def _suffix(path: Path) -> str:
@@ -61,9 +64,9 @@ def write(tracks: FaceTracks, path: str | Path) -> None:
 def _read_npz(path: Path) -> FaceTracks:
     try:
         with np.load(path, allow_pickle=False) as content:
+            # files written before there were labels have none
             columns = {
-                name: content[name]
-                for name in ("time", "track", "box", "landmarks", "confidence", "speaking")
+                name: content[name] for name in COLUMNS if name in content or name != "label"
             }
             names = zip(content["speaker_track"], content["speaker_label"], strict=True)
             speaker = {int(track): str(label) for track, label in names}
@@ -80,12 +83,7 @@ def _read_npz(path: Path) -> FaceTracks:
 def _write_npz(tracks: FaceTracks, file: IO[bytes]) -> None:
     np.savez_compressed(
         file,
-        time=tracks.time,
-        track=tracks.track,
-        box=tracks.box,
-        landmarks=tracks.landmarks,
-        confidence=tracks.confidence,
-        speaking=tracks.speaking,
+        **{name: getattr(tracks, name) for name in COLUMNS},
         speaker_track=np.array(list(tracks.speaker), np.int64),
         speaker_label=np.array(list(tracks.speaker.values()), np.str_),
         uri=np.array(tracks.uri or "", np.str_),
@@ -126,6 +124,8 @@ def to_dict(tracks: FaceTracks) -> dict[str, Any]:
         for name, digits in (("confidence", 3), ("speaking", 3), ("landmarks", 5)):
             if not np.isnan(getattr(one, name)).all():
                 entry[name] = _numbers(getattr(one, name), digits)
+        if (one.label != Label.UNKNOWN).any():
+            entry["label"] = one.label.tolist()
         content["tracks"].append(entry)
     return content
 
@@ -162,6 +162,7 @@ def _read_json(path: Path, file: IO[str]) -> FaceTracks:
                 ("box", "boxes", None),
                 ("confidence", "confidence", np.nan),
                 ("speaking", "speaking", np.nan),
+                ("label", "label", Label.UNKNOWN),
                 ("landmarks", "landmarks", [[np.nan] * 2] * 5),
             ):
                 values = entry[key] if blank is None else entry.get(key, [blank] * count)
@@ -184,50 +185,73 @@ def _read_json(path: Path, file: IO[str]) -> FaceTracks:
         raise ValueError(f"{path}: {error}") from error
 
 
-def _read_csv(path: Path, file: IO[str], uri: str | None) -> FaceTracks:
-    """video_id, timestamp, x1, y1, x2, y2, label, entity_id[, spkid]; a header line is optional.
+def _csv_columns(row: list[str]) -> dict[str, int] | None:
+    """Where which column is according to a header line; None where `row` is not one"""
+    if "entity_id" not in row and row[0] != "video_id":
+        return None
+    names = {"timestamp": "frame_timestamp"} | {
+        n.removeprefix("entity_box_"): n for n in AVA_COLUMNS
+    }
+    columns = {names.get(name, name): position for position, name in enumerate(row)}
+    if missing := [name for name in AVA_COLUMNS if name not in columns]:
+        raise ValueError(f"no column {', '.join(missing)}")
+    return columns
 
+
+def _read_csv(path: Path, file: IO[str], uri: str | None) -> FaceTracks:
+    """video_id, timestamp, x1, y1, x2, y2, label, entity_id[, spkid]
+
+    A header line is optional; with it, columns come in any order, and there may be a score.
     Tracks are numbered in the order their entity_id first appears, or as they were where it reads
     ``video_id:number``. An spkid ending in ``NA`` (AVA-AVD) names nobody; of several, a track gets
     the one it has most often.
     """
-    rows, entities = [], []
+    numbers: list[list[float]] = []
+    labels: list[int] = []
+    entities: list[str] = []
     named: dict[str, Counter] = defaultdict(Counter)
-    video = uri
+    video, columns, widths = uri, {n: i for i, n in enumerate((*AVA_COLUMNS, "spkid"))}, {8, 9}
     for line, row in enumerate(csv.reader(file), 1):
-        if not row or (line == 1 and row[0].lower() == "video_id"):
-            continue
-        if len(row) not in (8, 9):
-            raise ValueError(f"{path}, line {line}: {len(row)} fields where 8 or 9 are expected")
-        if row[0] != video:
-            if uri is not None:
-                continue
-            if video is not None:
-                raise ValueError(
-                    f"{path}, line {line}: a second video, {row[0]!r} after {video!r}; "
-                    "name the one to read with uri="
-                )
-            video = row[0]
         try:
-            values = [float(value) for value in row[1:6]]
+            if not row:
+                continue
+            if line == 1 and (header := _csv_columns(row)):
+                columns, widths = header, {len(row)}
+                continue
+            if len(row) not in widths:
+                expected = " or ".join(map(str, sorted(widths)))
+                raise ValueError(f"{len(row)} fields where {expected} are expected")
+            one = {name: row[i] for name, i in columns.items() if i < len(row)}
+            if one["video_id"] != video:
+                if uri is not None:
+                    continue
+                if video is not None:
+                    raise ValueError(
+                        f"a second video, {one['video_id']!r} after {video!r}; "
+                        "name the one to read with uri="
+                    )
+                video = one["video_id"]
+            score = one.get("score") or "nan"
+            numbers.append([*(float(one[name]) for name in AVA_COLUMNS[1:6]), float(score)])
+            if one["label"] not in _AVA_LABELS:
+                raise ValueError(f"unknown label {one['label']!r}")
         except ValueError as error:
             raise ValueError(f"{path}, line {line}: {error}") from error
-        if row[6] not in _LABELS:
-            raise ValueError(f"{path}, line {line}: unknown label {row[6]!r}")
-        rows.append([*values, _LABELS[row[6]]])
-        entities.append(row[7])
-        if len(row) == 9 and row[8] and not row[8].endswith("NA"):
-            named[row[7]][row[8]] += 1
-    if not rows:
+        labels.append(_AVA_LABELS[one["label"]])
+        entities.append(one["entity_id"])
+        if (name := one.get("spkid")) and not name.endswith("NA"):
+            named[one["entity_id"]][name] += 1
+    if not numbers:
         return FaceTracks.empty(uri=video)
     number = _number_entities(video, list(dict.fromkeys(entities)))
-    table = np.array(rows)
+    table = np.array(numbers)
     return _build(
         path,
         time=table[:, 0],
         track=np.array([number[entity] for entity in entities]),
         box=table[:, 1:5],
         speaking=table[:, 5],
+        label=np.array(labels),
         speaker={number[e]: counts.most_common(1)[0][0] for e, counts in named.items()},
         uri=video,
     )
@@ -241,12 +265,15 @@ def _number_entities(video: str, entities: list[str]) -> dict[str, int]:
 
 
 def _write_csv(tracks: FaceTracks, file: IO[str]) -> None:
-    """Scores become labels: speaking above 0 is audible; where not scored the label is empty"""
-    uri = tracks.uri or ""
+    """With a header, a score where there are scores, an spkid where there are speakers"""
+    uri, scored = tracks.uri or "", not np.isnan(tracks.speaking).all()
     writer = csv.writer(file, lineterminator="\n")
+    extra = ["score"] * scored + ["spkid"] * bool(tracks.speaker)
+    writer.writerow([*AVA_COLUMNS, *extra])
     for i in range(len(tracks)):
-        score, track = tracks.speaking[i], int(tracks.track[i])
-        label = "" if np.isnan(score) else _AUDIBLE if score > 0 else "NOT_SPEAKING"
+        score, label, track = tracks.speaking[i], Label(tracks.label[i]), int(tracks.track[i])
         row = [uri, repr(round(float(tracks.time[i]), 3)), *(f"{v:.6g}" for v in tracks.box[i])]
-        row += [label, f"{uri}:{track}"]
+        row += ["" if label == Label.UNKNOWN else label.name, f"{uri}:{track}"]
+        if scored:
+            row.append("" if np.isnan(score) else str(score))
         writer.writerow([*row, tracks.speaker.get(track, "NA")] if tracks.speaker else row)

@@ -10,15 +10,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pyannote.core import Annotation, Segment, Timeline
 
-from pyannote_av.core.track_parts import FRAME_RATE, PictureStats, TrackSegment
+from pyannote_av.core.track_parts import (
+    COLUMNS,
+    FRAME_RATE,
+    Label,
+    PictureStats,
+    TrackSegment,
+    check_rows,
+    runs,
+)
 
 if TYPE_CHECKING:
     from pyannote_av.core.io import Video
 
-__all__ = ["FRAME_RATE", "FaceTracks", "PictureStats", "TrackSegment"]
-
-_COLUMNS = {"time": (), "track": (), "box": (4,), "landmarks": (5, 2)}
-_COLUMNS |= {"confidence": (), "speaking": ()}
+__all__ = ["FRAME_RATE", "FaceTracks", "Label", "PictureStats", "TrackSegment"]
 
 
 @dataclass(eq=False, repr=False)
@@ -43,6 +48,9 @@ class FaceTracks:
     speaking : (N,) float, optional
         Calibrated log-odds that the face is heard speaking (0 is the decision threshold), NaN
         where not scored.
+    label : (N,) int, optional
+        What an annotator says, see :class:`~pyannote_av.core.track_parts.Label`: 1 heard
+        speaking, 0 not speaking, 2 speaking but not heard, -1 not annotated.
     speaker : dict of int to str, optional
         Label of tracks whose speaker is known.
     uri : str, optional
@@ -56,8 +64,8 @@ class FaceTracks:
     Raises
     ------
     ValueError
-        When arrays disagree in length, boxes are empty or not normalised, a track is seen twice
-        at one time, or `speaker` names unknown tracks.
+        When arrays disagree in length, boxes are empty or not normalised, labels unheard of, a
+        track is seen twice at one time, or `speaker` names unknown tracks.
     """
 
     time: np.ndarray
@@ -66,6 +74,7 @@ class FaceTracks:
     landmarks: np.ndarray | None = None
     confidence: np.ndarray | None = None
     speaking: np.ndarray | None = None
+    label: np.ndarray | None = None
     speaker: dict[int, str] = field(default_factory=dict)
     uri: str | None = None
     frame_size: tuple[int, int] | None = None
@@ -74,21 +83,12 @@ class FaceTracks:
 
     def __post_init__(self):
         count = len(self.time)
-        for name, shape in _COLUMNS.items():
-            value = getattr(self, name)
-            dtype = {"time": np.float64, "track": np.int64}.get(name, np.float32)
-            if value is None:
-                value = np.full((count, *shape), np.nan, dtype)
-            value = np.asarray(value, dtype)
-            if count == 0 and value.size == 0:
-                value = value.reshape(0, *shape)
-            if value.shape != (count, *shape):
-                raise ValueError(f"{name} must be {(count, *shape)}, not {value.shape}")
-            setattr(self, name, value)
-        self._check_rows()
+        for name, column in COLUMNS.items():
+            setattr(self, name, column.array(name, getattr(self, name), count))
+        check_rows(self.time, self.track, self.box, self.label)
         order = np.lexsort((self.time, self.track))
         if (order != np.arange(count)).any():
-            for name in _COLUMNS:
+            for name in COLUMNS:
                 setattr(self, name, getattr(self, name)[order])
         same = (np.diff(self.track) == 0) & (np.diff(self.time) <= 0)
         if same.any():
@@ -100,18 +100,6 @@ class FaceTracks:
         if self.frame_size is not None:
             width, height = self.frame_size
             self.frame_size = (int(width), int(height))
-
-    def _check_rows(self):
-        box, time = self.box, self.time
-        wrong = ~np.isfinite(time) | ~np.isfinite(box).all(axis=1)
-        wrong |= (box[:, 2] <= box[:, 0]) | (box[:, 3] <= box[:, 1])
-        wrong |= (np.abs(box - 0.5) > 1.5).any(axis=1)
-        if wrong.any():
-            i = int(wrong.argmax())
-            raise ValueError(
-                f"row {i} (track {self.track[i]}, {time[i]:.3f} s): box {box[i].tolist()} must be "
-                "x1 < x2, y1 < y2 as fractions of the frame (divide pixels by its width and height)"
-            )
 
     @classmethod
     def empty(cls, **kwargs: Any) -> FaceTracks:
@@ -145,7 +133,7 @@ class FaceTracks:
         rest = ("speaker", "uri", "frame_size")
         return all(getattr(self, name) == getattr(other, name) for name in rest) and all(
             np.array_equal(getattr(self, name), getattr(other, name), equal_nan=True)
-            for name in _COLUMNS
+            for name in COLUMNS
         )
 
     __hash__ = None  # type: ignore[assignment]
@@ -171,7 +159,7 @@ class FaceTracks:
 
     def take(self, rows: slice | np.ndarray) -> FaceTracks:
         """The rows selected by a slice, a mask or indices; slices share memory."""
-        columns = {name: getattr(self, name)[rows] for name in _COLUMNS}
+        columns = {name: getattr(self, name)[rows] for name in COLUMNS}
         kept = set(columns["track"].tolist())
         named = {
             name: {track: value for track, value in getattr(self, name).items() if track in kept}
@@ -198,24 +186,11 @@ class FaceTracks:
         """Same tracks with speakers renamed; labels that `mapping` leaves out stay."""
         return self.with_speakers({t: mapping.get(s, s) for t, s in self.speaker.items()})
 
-    def _runs(self, rows: np.ndarray, max_gap: float) -> Iterator[tuple[int, Segment]]:
-        """(track, segment) of the stretches where `rows` follow each other without larger gaps."""
-        rows, step = np.flatnonzero(rows), 1 / self.frame_rate
-        broken = (np.diff(self.track[rows]) != 0) | (
-            # rounded times of odd frame rates (AVA) jitter by some milliseconds
-            np.diff(self.time[rows]) > 1.5 * step + max_gap
-        )
-        for run in np.split(rows, np.flatnonzero(broken) + 1) if len(rows) else []:
-            first, last = self.time[run[0]], self.time[run[-1]]
-            # rounded: adjoining segments meet exactly
-            segment = Segment(round(float(first), 6), round(float(last + step), 6))
-            yield int(self.track[run[0]]), segment
-
     def _annotation(self, rows: np.ndarray, by: str, max_gap: float) -> Annotation:
         if by not in ("track", "speaker"):
             raise ValueError(f'by must be "track" or "speaker", not {by!r}')
-        annotation = Annotation(uri=self.uri, modality="face")
-        for track, segment in self._runs(rows, max_gap):
+        annotation, step = Annotation(uri=self.uri, modality="face"), 1 / self.frame_rate
+        for track, segment in runs(self.time[rows], self.track[rows], step, max_gap):
             if by == "track":
                 annotation[segment, track] = track
             elif track in self.speaker:

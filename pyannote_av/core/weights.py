@@ -81,6 +81,20 @@ REGISTRY: dict[str, Weights] = {
         purpose="active speaker scores on the boxes of AVA-ActiveSpeaker (LR-ASD)",
         url=f"{_GITHUB}/Junhua-Liao/LR-ASD/raw/1b6dcd2d8fc2895683de6508ec6294ec47d388ca/weight/pretrain_AVA.model",
     ),
+    "light-asd": Weights(
+        filenames=("light_asd_finetuning_TalkSet.model",),
+        sha256="efc375833887eefa9d209dc92810e18519b04c3c73ea35a549f2a7f40b7d94d5",
+        licence="MIT",
+        purpose="active speaker scores on faces found by a detector (Light-ASD, TalkSet)",
+        url=f"{_GITHUB}/Junhua-Liao/Light-ASD/raw/ed38c232de5efe0261dbd68627c0ade7cdfe14eb/weight/finetuning_TalkSet.model",
+    ),
+    "light-asd-ava": Weights(
+        filenames=("light_asd_pretrain_AVA_CVPR.model",),
+        sha256="d44bc3ea7baa8e0946fa3921311714a630ed8b90a1928fab0dbe30d918909317",
+        licence="MIT",
+        purpose="active speaker scores on the boxes of AVA-ActiveSpeaker (Light-ASD)",
+        url=f"{_GITHUB}/Junhua-Liao/Light-ASD/raw/ed38c232de5efe0261dbd68627c0ade7cdfe14eb/weight/pretrain_AVA_CVPR.model",
+    ),
     "yunet": Weights(
         filenames=("yunet_n_dynamic.onnx",),
         sha256="104ee26c71d5c270ce79a6b3dced91c91013260d29a6bf18f9296c5b8c4c2b12",

@@ -17,6 +17,7 @@ from pyannote.pipeline.parameter import Integer, Uniform
 
 from pyannote_av.core.pipeline import MediaMixin
 from pyannote_av.core.tracks import FRAME_RATE, FaceTracks, TrackSegment
+from pyannote_av.models.active_speaker.base import ActiveSpeakerModel
 from pyannote_av.models.active_speaker.motion import mouth_motion, speech_envelope
 from pyannote_av.models.active_speaker.offset import MIN_SECONDS, curve_of, offset_from_curves
 from pyannote_av.models.active_speaker.scorers import ActiveSpeakerScorer, get_scorer
@@ -186,9 +187,14 @@ class ActiveSpeakerDetection(MediaMixin, Pipeline):
 
     Parameters
     ----------
-    scorer : {"auto", "lr-asd", "synchrony", "lr-asd+synchrony"} or ActiveSpeakerScorer
-        "auto" is the mean of LR-ASD and synchrony of lips and sound where the weights of LR-ASD
-        are on this machine, and synchrony alone, which needs none, otherwise.
+    scorer : str, Path, ActiveSpeakerModel or ActiveSpeakerScorer, optional
+        See :func:`~pyannote_av.models.active_speaker.scorers.get_scorer`. "auto" is the mean of
+        LR-ASD and synchrony of lips and sound where the weights of LR-ASD are on this machine, and
+        synchrony alone, which needs none, otherwise.
+    precision : {"fp32", "bf16"}, optional
+    engine : {"torch", "onnxruntime"}, optional
+        How networks run, see
+        :class:`~pyannote_av.models.active_speaker.network_scorer.NetworkScorer`.
     token, cache_dir : optional
         As in other pipelines; unused.
 
@@ -208,12 +214,14 @@ class ActiveSpeakerDetection(MediaMixin, Pipeline):
 
     def __init__(
         self,
-        scorer: str | ActiveSpeakerScorer = "auto",
+        scorer: str | Path | ActiveSpeakerModel | ActiveSpeakerScorer = "auto",
+        precision: str = "fp32",
+        engine: str = "torch",
         token: str | bool | None = None,
         cache_dir: Path | str | None = None,
     ):
         super().__init__()
-        self._scorer = get_scorer(scorer)
+        self._scorer = get_scorer(scorer, precision=precision, engine=engine)
         self.threshold = Uniform(-5.0, 5.0)
         self.smoothing = Integer(1, 25)
 

@@ -233,4 +233,5 @@ def _resample(one: FaceTracks, max_gap: float) -> dict[str, np.ndarray]:
         mixed = (1 - blend) * value[left] + blend * value[right]
         known = np.where(blend < 0.5, value[left], value[right])
         columns[name] = np.where(np.isnan(mixed), known, mixed)
+    columns["label"] = one.label[np.where(weight < 0.5, left, right)]
     return {name: value[keep] for name, value in columns.items()}

@@ -16,7 +16,12 @@ from torch import nn
 
 from pyannote_av.models.active_speaker.base import ActiveSpeakerModel, Heads
 from pyannote_av.models.blocks.mfcc import MFCC
-from pyannote_av.models.blocks.separable import ChannelAttention, SpectrumBlock, VideoBlock
+from pyannote_av.models.blocks.separable import (
+    ChannelAttention,
+    SpectrumBlock,
+    VideoBlock,
+    initialise,
+)
 
 _DIMENSION = 128
 
@@ -99,6 +104,7 @@ class LRASD(ActiveSpeakerModel):
         self.decoder = Decoder(2 * _DIMENSION)
         self.classifier = nn.Linear(_DIMENSION, 2)
         self.visual_classifier = nn.Linear(_DIMENSION, 2)
+        initialise(self)
 
     @staticmethod
     def rename(name: str) -> str | None:

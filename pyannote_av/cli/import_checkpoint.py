@@ -1,0 +1,39 @@
+"""``pyannote-av import-checkpoint``: weights of the authors of a network, as one of our files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    checkpoint: Annotated[Path, typer.Argument(help="The authors' file (.model, .pt).")],
+    into: Annotated[Path, typer.Option("--into", help="The .safetensors file to write.")],
+    network: Annotated[
+        str | None,
+        typer.Option(help="Name of the network; found out from the tensors when left out."),
+    ] = None,
+) -> None:
+    """Turn a checkpoint of an active speaker network into a file that from_pretrained reads.
+
+    Nothing in the checkpoint is executed. Weights that do not fit are named one by one, and
+    nothing is written.
+
+    Example: pyannote-av import-checkpoint finetuning_TalkSet.model --into lr_asd.safetensors
+    """
+    from pyannote_av.models.active_speaker.importers import import_checkpoint
+
+    if into.suffix != ".safetensors":
+        typer.echo(f"error: --into takes a .safetensors file, not {into}", err=True)
+        raise typer.Exit(1)
+    try:
+        model = import_checkpoint(checkpoint, network)
+        path = model.save(into)
+    except (OSError, ValueError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error
+    tensors = len(model.state_dict())
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    typer.echo(f"{path}: {type(model).__name__}, {tensors} tensors, {parameters:,} parameters")

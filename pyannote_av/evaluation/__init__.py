@@ -1,0 +1,1 @@
+"""How well it works, measured as the papers do."""

@@ -1,0 +1,80 @@
+"""``pyannote-av import-checkpoint``: what it writes, and what it says when it writes nothing."""
+
+import pytest
+import torch
+from test_lightasd import authors_weights
+from typer.testing import CliRunner
+
+from pyannote_av.core.model import Model
+from pyannote_av.models.active_speaker.importers import import_checkpoint
+from pyannote_av.models.active_speaker.lightasd import LightASD
+
+
+def run(*arguments):
+    import typer
+
+    from pyannote_av.cli.import_checkpoint import command
+
+    app = typer.Typer()
+    app.command()(command)
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_file_of_ours(tmp_path):
+    state = authors_weights()
+    torch.save(state, tmp_path / "some.model")
+    result = run(tmp_path / "some.model", "--into", tmp_path / "new" / "light.safetensors")
+    assert result.exit_code == 0, result.output
+    for word in ("LightASD", "192 tensors", "1,021,636 parameters"):
+        assert word in result.output
+    model = Model.from_pretrained(tmp_path / "new" / "light.safetensors")
+    expected = import_checkpoint(tmp_path / "some.model", LightASD).state_dict()
+    assert len(expected) == len(state)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, expected[name]), name
+
+
+@pytest.mark.parametrize("options", [[], ["--network", "light-asd"]])
+def test_every_misfit_is_named(tmp_path, options):
+    state = authors_weights()
+    del state["lossAV.FC.bias"], state["model.GRU.gru_forward.bias_ih_l0"]
+    state["something.else"] = state["another.one"] = torch.zeros(1)
+    state["lossV.FC.bias"] = torch.zeros(3)
+    torch.save(state, tmp_path / "wrong.model")
+    result = run(tmp_path / "wrong.model", "--into", tmp_path / "light.safetensors", *options)
+    assert result.exit_code == 1
+    missing, unexpected = ("classifier.bias", "decoder.past.bias_ih_l0"), ("something", "another")
+    for name in (*missing, *unexpected, "lossV.FC.bias", "wrong.model"):
+        assert name in result.output
+    assert [path.name for path in tmp_path.iterdir()] == ["wrong.model"]
+
+
+@pytest.mark.parametrize(
+    ("content", "options"),
+    [
+        (None, []),
+        (b"no checkpoint", []),
+        ([1, 2], []),
+        ({}, ["--network", "nobody"]),
+        ({"weight": torch.zeros(2)}, ["--network", "lr-asd"]),
+    ],
+)
+def test_what_is_no_checkpoint(tmp_path, content, options):
+    path = tmp_path / "some.model"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        torch.save(content, path)
+    before = list(tmp_path.iterdir())
+    result = run(path, "--into", tmp_path / "light.safetensors", *options)
+    assert result.exit_code == 1
+    assert result.output.startswith("error: ")
+    assert list(tmp_path.iterdir()) == before
+
+
+def test_nothing_but_safetensors_is_written(tmp_path):
+    torch.save(authors_weights(), tmp_path / "some.model")
+    result = run(tmp_path / "some.model", "--into", tmp_path / "light.pt")
+    assert result.exit_code == 1
+    assert "safetensors" in result.output
+    assert len(list(tmp_path.iterdir())) == 1
