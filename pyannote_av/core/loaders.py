@@ -1,6 +1,7 @@
-"""Loaders that make media paths a column of a ``database.yml`` protocol.
+"""Loaders that make paths of media and of face tracks columns of a ``database.yml`` protocol.
 
-Registered as entry points, so that ``video: clips/{uri}.mp4`` is all a protocol needs.
+Registered as entry points, so that ``video: clips/{uri}.mp4`` and ``face_tracks: tracks/{uri}.npz``
+are all a protocol needs.
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ from pathlib import Path
 
 
 class MediaPath:
-    """Value of a media column: the path itself, as ``str`` (what pyannote tasks can cache).
+    """Value of such a column: the path itself, as ``str`` (what pyannote tasks can cache).
 
     Parameters
     ----------
     path : str or Path
-        Path to the media file, as filled in by pyannote.database.
+        Path to the file, as filled in by pyannote.database.
     """
 
     def __init__(self, path: str | Path):
@@ -23,5 +24,5 @@ class MediaPath:
 
     def __call__(self, file: Mapping) -> str:
         if not self.path.is_file():
-            raise FileNotFoundError(f"file {file['uri']!r}: no such media file: {self.path}")
+            raise FileNotFoundError(f"file {file['uri']!r}: no such file: {self.path}")
         return str(self.path)

@@ -16,6 +16,7 @@ from pyannote.audio import Model as _Model
 from pyannote.audio.core.task import Problem, Resolution, Specifications
 
 from pyannote_av import __version__
+from pyannote_av.core.task import AVInput
 
 #: classes named by a checkpoint or a configuration file must live below one of these packages
 TRUSTED_PACKAGES = ("pyannote.audio.", "pyannote.pipeline.", "pyannote_av.")
@@ -75,7 +76,25 @@ class AVModel(_Model):
     Subclasses implement ``forward(waveforms, faces=None, face_mask=None)``, where ``faces=None``
     is the audio-only path. Branches are top-level attributes so that ``freeze_by_name`` works;
     hyper-parameters are what ``save_hyperparameters`` recorded and must be JSON-serialisable.
+
+    ``model(AVInput(waveforms, faces, face_mask))`` is ``model(waveforms, faces, face_mask)``.
     """
+
+    def __call__(self, waveforms: torch.Tensor | AVInput, *args: Any, **kwargs: Any) -> Any:
+        """Forward pass, also of what tasks call a batch's ``X``."""
+        if isinstance(waveforms, AVInput):
+            packed = (waveforms.waveforms, waveforms.faces, waveforms.face_mask)
+            return super().__call__(*packed, *args, **kwargs)
+        return super().__call__(waveforms, *args, **kwargs)
+
+    @property
+    def example_input_array(self) -> dict[str, torch.Tensor]:
+        """Ten frames of noise: what Lightning measures shapes with for its summary of the model."""
+        samples = round(0.4 * self.hparams.sample_rate)
+        return {
+            "waveforms": torch.randn(1, 1, samples, device=self.device),
+            "faces": torch.randint(256, (1, 1, 10, 112, 112), device=self.device).byte(),
+        }
 
     def save(self, path: str | Path) -> Path:
         """Write weights and hyper-parameters to one safetensors file.

@@ -163,9 +163,13 @@ def decide(
     faces: dict[str, list[Person]] = {}
     for person, voice in voice_of.items():
         faces.setdefault(labels[into.get(voice, voice)], []).append(persons[person])
+    exclusive = audio.exclusive_speaker_diarization
+    if moves or into:
+        voices = turns.rewrite(voices, labels, moves, into)
+        exclusive = turns.rewrite(exclusive, labels, moves, into)
     return Speakers(
-        annotation=turns.rewrite(voices, labels, moves, into),
-        exclusive=turns.rewrite(audio.exclusive_speaker_diarization, labels, moves, into),
+        annotation=voices,
+        exclusive=exclusive,
         faces=faces,
         moves=[(labels[into.get(m.target, m.target)], m.segment) for m in moves],
         changes=changes,

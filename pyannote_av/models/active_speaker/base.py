@@ -20,7 +20,7 @@ ABSENT = 110
 
 
 class Heads(NamedTuple):
-    """Logits of the classes "silent" and "speaking", (..., frames, 2) each.
+    """What a network says: logits of the classes "silent" and "speaking", (..., frames, 2) each.
 
     Attributes
     ----------
@@ -28,11 +28,15 @@ class Heads(NamedTuple):
         From sound and picture: the answer.
     acoustic, visual : tensor or None
         Heads that only training reads, where they keep each branch informative by itself.
+    acoustic_features, visual_features : (..., frames, 128) tensor or None
+        What the two encoders give, before either has seen the other.
     """
 
     fused: torch.Tensor
     acoustic: torch.Tensor | None = None
     visual: torch.Tensor | None = None
+    acoustic_features: torch.Tensor | None = None
+    visual_features: torch.Tensor | None = None
 
 
 class ActiveSpeakerModel(AVModel):
@@ -110,7 +114,7 @@ class ActiveSpeakerModel(AVModel):
 
         Returns
         -------
-        heads : Heads of (n, frames, 2) tensors
+        heads : Heads of (n, frames, ...) tensors
         """
         raise NotImplementedError
 
@@ -124,7 +128,7 @@ class ActiveSpeakerModel(AVModel):
 
         Returns
         -------
-        heads : Heads of (batch, slots, frames, 2) tensors
+        heads : Heads of (batch, slots, frames, ...) tensors
             0 outside of the time a face is present from first to last.
         """
         if faces is None:
@@ -147,11 +151,11 @@ class ActiveSpeakerModel(AVModel):
             heads = self.heads(spectra[item, 4 * first : 4 * last], pictures)
             frames = torch.arange(first, last, device=faces.device)[None]
             where = (item[:, None], slot[:, None], frames)
-            for name, logits in heads._asdict().items():
-                if logits is not None:
+            for name, values in heads._asdict().items():
+                if values is not None:
                     whole = found.get(name)
-                    whole = logits.new_zeros(*shape, 2) if whole is None else whole
-                    found[name] = whole.index_put(where, logits)
+                    whole = values.new_zeros(*shape, values.shape[-1]) if whole is None else whole
+                    found[name] = whole.index_put(where, values)
         return Heads(**found) if found else Heads(spectra.new_zeros(*shape, 2))
 
     def forward(

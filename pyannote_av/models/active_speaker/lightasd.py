@@ -123,8 +123,8 @@ class LightASD(ActiveSpeakerModel):
 
     @staticmethod
     def temperature(epoch: int) -> float:
-        """Annealed from 1.3 by 0.02 an epoch, as published."""
-        return 1.3 - 0.02 * epoch
+        """Annealed from 1.3 by 0.02 an epoch, as published, down to 0.5."""
+        return max(0.5, 1.3 - 0.02 * epoch)
 
     def acoustic_features(self, mfcc: torch.Tensor) -> torch.Tensor:
         """MFCC (n, 4 x frames, 13) to features (n, frames, 128)."""
@@ -142,6 +142,10 @@ class LightASD(ActiveSpeakerModel):
 
     def heads(self, spectra: torch.Tensor, faces: torch.Tensor) -> Heads:
         """See :meth:`ActiveSpeakerModel.heads`; spectra are MFCC with 13 coefficients."""
-        visual = self.visual_features(faces)
-        fused = self.fuse(self.acoustic_features(spectra), visual)
-        return Heads(fused, visual=self.visual_classifier(visual))
+        acoustic, visual = self.acoustic_features(spectra), self.visual_features(faces)
+        return Heads(
+            self.fuse(acoustic, visual),
+            visual=self.visual_classifier(visual),
+            acoustic_features=acoustic,
+            visual_features=visual,
+        )

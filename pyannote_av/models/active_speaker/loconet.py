@@ -160,24 +160,29 @@ class LoCoNet(ActiveSpeakerModel):
 
         Returns
         -------
-        heads : Heads of (n, 3, frames, 2) tensors
+        heads : Heads of (n, 3, frames, ...) tensors
         """
         acoustic = self.acoustic(spectra)
         if self.per_clip_audio:
             acoustic = acoustic.repeat_interleave(NUM_FACES, dim=0)
         else:
             acoustic = acoustic.repeat(NUM_FACES, 1, 1)
-        fused, acoustic, visual = self._listen(acoustic, self.visual(faces.flatten(0, 1)))
-        fused, acoustic, visual = (
-            x.unflatten(0, (-1, NUM_FACES)) for x in (fused, acoustic, visual)
+        fused, *others = (
+            x.unflatten(0, (-1, NUM_FACES))
+            for x in self._listen(acoustic, self.visual(faces.flatten(0, 1)))
         )
-        return Heads(self.classifier(self.decoder(fused)), acoustic=acoustic, visual=visual)
+        return Heads(self.classifier(self.decoder(fused)), *others)
 
-    def _listen(self, acoustic, visual) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Features of each face (n, frames, 128) joined (256), and the heads of its branches."""
-        acoustic, visual = self.fusion(acoustic, visual)
+    def _listen(self, *features: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Features of each face (n, frames, 128) joined (256), and the rest of ``Heads``."""
+        acoustic, visual = self.fusion(*features)
         fused = torch.cat([acoustic, visual], dim=-1)
-        return fused, self.acoustic_classifier(acoustic), self.visual_classifier(visual)
+        return (
+            fused,
+            self.acoustic_classifier(acoustic),
+            self.visual_classifier(visual),
+            *features,
+        )
 
     def _predict(self, spectra, faces, present) -> Heads:
         """Scores of all faces, each in the scene it belongs to."""
@@ -196,12 +201,12 @@ class LoCoNet(ActiveSpeakerModel):
             has_come = there.cummax(dim=1).values
             will_be = there.flip(1).cummax(dim=1).values.flip(1)
             within = (has_come & will_be).bool()[..., None]
-            for name, logits in heads._asdict().items():
+            for name, values in heads._asdict().items():
                 if name not in found:
-                    found[name] = logits.new_zeros(*present.shape, 2)
-                logits = torch.where(within, logits[scene, place], 0.0)
+                    found[name] = values.new_zeros(*present.shape, values.shape[-1])
+                values = torch.where(within, values[scene, place], 0.0)
                 where = (item[:, None], slot[:, None], frames[None])
-                found[name] = found[name].index_put(where, logits)
+                found[name] = found[name].index_put(where, values)
         return Heads(**found) if found else Heads(spectra.new_zeros(*present.shape, 2))
 
     def _score_as_published(self, spectra, faces, present, scenes: list[Scenes]) -> Iterator[Heads]:
@@ -223,8 +228,9 @@ class LoCoNet(ActiveSpeakerModel):
         for (first, last), (who, role), features in zip(spans, casts, pictures, strict=True):
             items, item = who[:, 0].unique(return_inverse=True)
             acoustic = self.acoustic(spectra[items, 4 * first : 4 * last])[item]
-            fused, acoustic, visual = self._listen(acoustic, self.visual.temporal(features))
-            yield Heads(self.classifier(self.decoder(fused[role])), acoustic[role], visual[role])
+            fused, *others = self._listen(acoustic, self.visual.temporal(features))
+            logits = self.classifier(self.decoder(fused[role]))
+            yield Heads(logits, *(values[role] for values in others))
 
     def _encode_pictures(self, faces, present, spans, casts) -> list[torch.Tensor]:
         """Features of single pictures; those that see the same five pictures are computed once.

@@ -141,10 +141,12 @@ class TalkNet(ActiveSpeakerModel):
 
     def heads(self, spectra: torch.Tensor, faces: torch.Tensor) -> Heads:
         """See :meth:`ActiveSpeakerModel.heads`; spectra are MFCC with 13 coefficients."""
-        acoustic, visual = self.fusion(self.acoustic(spectra), self.visual(faces))
+        features = self.acoustic(spectra), self.visual(faces)
+        acoustic, visual = self.fusion(*features)
         fused = self.decoder(torch.cat([acoustic, visual], dim=-1))
         return Heads(
             self.classifier(fused),
-            acoustic=self.acoustic_classifier(acoustic),
-            visual=self.visual_classifier(visual),
+            self.acoustic_classifier(acoustic),
+            self.visual_classifier(visual),
+            *features,
         )

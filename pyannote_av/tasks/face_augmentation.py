@@ -1,0 +1,99 @@
+"""Variations of training examples: other voices, other views, faces that are lost for a while."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pyannote_av.vision.crops import OUTSIDE
+
+#: dB, of a voice over the one mixed into it; degrees; side left by cropping (TalkNet, Light-ASD)
+SNR = (-5.0, 5.0)
+ANGLE = 15.0
+CROP = (0.7, 1.0)
+#: frames that a face is lost for at most
+MAX_LOSS = 25
+
+
+def mix(sound: np.ndarray, other: np.ndarray, snr: float) -> np.ndarray:
+    """Add another sound, repeated as often as it takes, `snr` dB below.
+
+    Parameters
+    ----------
+    sound, other : (n,), (m,) float32
+    snr : float
+
+    Returns
+    -------
+    mixed : (n,) float32
+        The same sound where either is silent: there is no ratio to silence.
+    """
+    if not len(sound) or not len(other):
+        return sound
+    other = np.resize(other, len(sound))
+    power, noise = np.mean(sound**2), np.mean(other**2)
+    if min(power, noise) < 1e-9:
+        return sound
+    return sound + other * np.float32(np.sqrt(power / noise * 10 ** (-snr / 10)))
+
+
+def vary_view(faces: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """One of: as it is, mirrored, cropped to 70-100 % and scaled up, rotated by up to 15 degrees.
+
+    Parameters
+    ----------
+    faces : (T, size, size) uint8
+        The same is done to all of them.
+
+    Returns
+    -------
+    faces : (T, size, size) uint8
+    """
+    import cv2
+
+    kind, size = rng.integers(4), faces.shape[1]
+    if kind == 0:
+        return faces
+    if kind == 1:
+        return faces[:, :, ::-1]
+    if kind == 2:
+        side = size * rng.uniform(*CROP)
+        left, top = rng.uniform(0, size - side, 2)
+        scale = side / size
+        shift = scale / 2 - 0.5  # pixel centres are at integers for warpAffine
+        matrix = np.array([[scale, 0, left + shift], [0, scale, top + shift]])
+    else:
+        middle = (size - 1) / 2
+        matrix = cv2.getRotationMatrix2D((middle, middle), rng.uniform(-ANGLE, ANGLE), 1)
+    varied = np.empty_like(faces)
+    for i, face in enumerate(faces):
+        cv2.warpAffine(
+            face,
+            matrix,
+            (size, size),
+            dst=varied[i],
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_CONSTANT,
+            borderValue=OUTSIDE,
+        )
+    return varied
+
+
+def lose(present: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Let a face be lost for up to 1 s, and half of the time; its first and last frame remain.
+
+    Parameters
+    ----------
+    present : (T,) bool
+
+    Returns
+    -------
+    present : (T,) bool
+    """
+    longest = min(MAX_LOSS, len(present) // 2, len(present) - 2)
+    if longest < 1:
+        return present
+    length = rng.integers(1, longest + 1)
+    start = rng.integers(1, len(present) - length)
+    present = present.copy()
+    present[start : start + length] = False
+    return present

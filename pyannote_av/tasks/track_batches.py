@@ -1,0 +1,218 @@
+"""Batches of face tracks, read from a store of crops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, DistributedSampler
+
+from pyannote_av.core.crop_shard import SAMPLES_PER_FRAME, SIDE
+from pyannote_av.core.crop_store import CropStore
+from pyannote_av.core.task import AVInput
+from pyannote_av.tasks.face_augmentation import SNR, lose, mix, vary_view
+from pyannote_av.tasks.track_labels import UNKNOWN, Runs
+
+
+def buckets(
+    lengths: np.ndarray, frames_per_batch: int, batch_size: int | None = None
+) -> list[np.ndarray]:
+    """Batches of items of similar length, the longest first, as TalkNet and its successors do.
+
+    Parameters
+    ----------
+    lengths : (P,) int
+        Frames of the items.
+    frames_per_batch : int
+        The longest item of a batch times their number is at most that, unless it is one item.
+    batch_size : int, optional
+        Items of a batch at most.
+
+    Returns
+    -------
+    batches : list of (n,) int arrays
+        Every item is in exactly one.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    batches = []
+    while len(order):
+        count = max(1, frames_per_batch // int(lengths[order[0]]))
+        count = min(count, batch_size or count)
+        batches.append(order[:count])
+        order = order[count:]
+    return batches
+
+
+class BatchOrder(DistributedSampler):
+    """Which batch comes when, in which process.
+
+    Yields (epoch, index of the batch, whether it counts). Where batches do not divide evenly among
+    processes, some are repeated without counting: every batch counts once per epoch, and
+    every process makes the same number of steps.
+
+    Parameters
+    ----------
+    num_batches : int
+    num_replicas, rank : int
+        Processes, and which one this is.
+    shuffle : bool
+        Anew every epoch, the same way in all processes.
+    seed : int
+    """
+
+    def __init__(
+        self, num_batches: int, num_replicas: int, rank: int, shuffle: bool, seed: int = 0
+    ):
+        super().__init__(range(num_batches), num_replicas, rank, shuffle=shuffle, seed=seed)
+
+    def __iter__(self) -> Iterator[tuple[int, int, bool]]:
+        count = len(self.dataset)
+        order = np.arange(count)
+        if self.shuffle:
+            order = np.random.default_rng([self.seed, self.epoch]).permutation(count)
+        for position in range(self.rank, self.total_size, self.num_replicas):
+            yield self.epoch, int(order[position % count]), position < count
+
+
+@dataclass
+class TrackBatches(Dataset):
+    """Whole batches by (epoch, index, whether it counts); the same ones, whoever reads them.
+
+    Parameters
+    ----------
+    store : CropStore
+    runs : Runs
+        Where labels come from, and the other faces that are seen meanwhile.
+    pieces : (P,) array of RUN
+        The items.
+    batches : list of int arrays
+        Indices of `pieces`.
+    num_slots : int
+        Faces of an item: the first is its own, the others were seen for at least half of the same
+        time. Where there are fewer, they are repeated (LoCoNet).
+    training : bool
+        Cut items to the shortest of their batch, at random, and label all slots. Otherwise items
+        are whole and padded, and only their own face is labelled.
+    mixing, views, losses : float
+        Probability of a second voice, of a varied view, and of a lost face.
+    transform : callable, optional
+        Changes the (batch, 1, samples) tensor of waveforms.
+    seed : int
+    """
+
+    store: CropStore
+    runs: Runs
+    pieces: np.ndarray
+    batches: list[np.ndarray]
+    num_slots: int = 1
+    training: bool = True
+    mixing: float = 0.0
+    views: float = 0.0
+    losses: float = 0.0
+    transform: Callable[[torch.Tensor], torch.Tensor] | None = None
+    seed: int = 0
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, key: int | tuple[int, int, bool]) -> dict[str, Any]:
+        """One batch.
+
+        Returns
+        -------
+        batch : dict
+            ``X`` AVInput, and ``y`` (batch, slots, frames) int64: 1 speaking, 0 not, -1 not scored.
+        """
+        epoch, index, counts = key if isinstance(key, tuple) else (0, key, True)
+        rng = np.random.default_rng([self.seed, epoch, index])
+        pieces = self.pieces[self.batches[index]]
+        if self.training:
+            pieces = self._truncate(pieces, rng)
+        num_frames = int(pieces["length"].max())
+        shape = (len(pieces), self.num_slots, num_frames)
+        faces = np.zeros((*shape, SIDE, SIDE), np.uint8)
+        present = np.zeros(shape, bool)
+        labels = np.full(shape, UNKNOWN, np.int64)
+        sound = np.zeros((len(pieces), 1, SAMPLES_PER_FRAME * num_frames), np.float32)
+        for b, piece in enumerate(pieces):
+            for s, track in enumerate(self._slots(piece, rng)):
+                self._fill(piece, track, rng, faces[b, s], present[b, s], labels[b, s])
+            heard = self._sound(piece)
+            if rng.random() < self.mixing:
+                heard = mix(heard, self._other_sound(piece, pieces, rng), rng.uniform(*SNR))
+            sound[b, 0, : len(heard)] = heard
+        if not self.training:
+            labels[:, 1:] = UNKNOWN
+        if not counts:
+            labels[:] = UNKNOWN
+        waveforms = torch.from_numpy(sound)
+        if self.transform is not None:
+            waveforms = self.transform(waveforms)
+        X = AVInput(waveforms, torch.from_numpy(faces), torch.from_numpy(present))
+        return {"X": X, "y": torch.from_numpy(labels)}
+
+    def _truncate(self, pieces: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        pieces, shortest = pieces.copy(), pieces["length"].min()
+        shift = rng.integers(0, pieces["length"] - shortest, endpoint=True)
+        pieces["start"] += shift
+        pieces["offset"] += shift
+        pieces["length"] = shortest
+        return pieces
+
+    def _sound(self, piece: np.void) -> np.ndarray:
+        start = int(piece["start"])
+        uri = self.runs.uris[piece["file"]]
+        return self.store.waveform(uri, start, start + int(piece["length"]))
+
+    def _other_sound(
+        self, piece: np.void, pieces: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Of a track of the batch, or else of any; of another recording in any case"""
+        for candidates in (pieces, self.pieces):
+            others = candidates[candidates["file"] != piece["file"]]
+            if len(others):
+                return self._sound(rng.choice(others))
+        return np.zeros(0, np.float32)
+
+    def _slots(self, piece: np.void, rng: np.random.Generator) -> list[int]:
+        """The track of an item, and those that give it context"""
+        own = int(piece["track"])
+        if self.num_slots == 1:
+            return [own]
+        rows = self.runs.in_file(int(piece["file"]))
+        first, last = piece["start"], piece["start"] + piece["length"]
+        shared = np.minimum(rows["start"] + rows["length"], last) - np.maximum(rows["start"], first)
+        overlap: dict[int, int] = {}
+        for track, frames in zip(rows["track"].tolist(), shared.tolist(), strict=True):
+            if track != own and frames > 0:
+                overlap[track] = overlap.get(track, 0) + frames
+        others = [track for track, frames in overlap.items() if 2 * frames >= piece["length"]]
+        if self.training:
+            others = rng.permutation(others).astype(int).tolist()
+        else:
+            others.sort(key=lambda track: -overlap[track])
+        others = (others or [own])[: self.num_slots - 1]
+        return [own, *(others[i % len(others)] for i in range(self.num_slots - 1))]
+
+    def _fill(self, piece, track, rng, faces, present, labels) -> None:
+        """Write one face: (T, 112, 112) pictures, (T,) presence, (T,) labels"""
+        length, start = int(piece["length"]), int(piece["start"])
+        uri = self.runs.uris[piece["file"]]
+        crops, seen = self.store.crops(uri, track, start, start + length)
+        rows = self.runs.in_file(int(piece["file"]))
+        for row in rows[rows["track"] == track]:
+            low = max(start, int(row["start"]))
+            high = min(start + length, int(row["start"] + row["length"]))
+            if low < high:
+                known = self.runs.of(row, low - int(row["start"]), high - int(row["start"]))
+                labels[low - start : high - start] = known
+        if rng.random() < self.views:
+            crops = vary_view(crops, rng)
+        if rng.random() < self.losses:
+            seen = lose(seen, rng)
+        faces[:length] = crops
+        present[:length] = seen
+        labels[:length][~seen] = UNKNOWN

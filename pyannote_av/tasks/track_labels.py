@@ -1,0 +1,259 @@
+"""When the faces of a protocol's files are heard speaking, on the 25 Hz grid."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from pyannote.core import Annotation, Segment, Timeline
+from pyannote.database import Protocol
+
+from pyannote_av.core.track_parts import Label
+from pyannote_av.core.tracks import FRAME_RATE, FaceTracks
+from pyannote_av.vision.crops import on_grid
+
+logger = logging.getLogger(__name__)
+
+SPEAKING, SILENT, UNKNOWN = 1, 0, -1
+
+#: frames of absence that divide a track in two (1 s, as in crops)
+_ABSENCE = 25
+
+RUN = np.dtype(
+    [("file", "i4"), ("track", "i8"), ("start", "i8"), ("length", "i8"), ("offset", "i8")]
+)
+
+
+class Runs(NamedTuple):
+    """Tracks of several files, cut where a face is absent for a second or more.
+
+    Attributes
+    ----------
+    uris : list of str
+    table : (R,) array of RUN
+        Index of the file, track, first frame on the grid, number of frames, and where in `labels`
+        they start. Sorted by file.
+    labels : (n,) int8 array
+        1 speaking, 0 not, -1 unknown.
+    """
+
+    uris: list[str]
+    table: np.ndarray
+    labels: np.ndarray
+
+    def of(self, row: np.void, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Labels of a run, or of some of its frames."""
+        stop = int(row["length"]) if stop is None else stop
+        return self.labels[row["offset"] + start : row["offset"] + stop]
+
+    def in_file(self, file: int) -> np.ndarray:
+        """Rows of the table that belong to one file."""
+        first, last = np.searchsorted(self.table["file"], [file, file + 1])
+        return self.table[first:last]
+
+
+def _audio(file: Mapping[str, Any]) -> str:
+    return file["video"]
+
+
+def _scope(file: Mapping[str, Any]) -> str:
+    return "file"
+
+
+def _annotated(file: Mapping[str, Any]) -> Timeline:
+    return Timeline([Segment(0.0, float("inf"))], uri=file["uri"])
+
+
+def complete(protocol: Protocol) -> None:
+    """Add what pyannote wants to know of all files, where a protocol does not say it.
+
+    The sound is that of the video. Labels of speakers are the file's own. All of it is annotated:
+    finding out how long it is would take decoding it.
+    """
+    known = set(next(protocol.train()))
+    for key, value in {"audio": _audio, "scope": _scope, "annotated": _annotated}.items():
+        if key not in known:
+            protocol.preprocessors[key] = value
+
+
+def save_runs(path: Path, protocol: str, subsets: Mapping[str, Runs]) -> None:
+    """Write runs of the subsets of a protocol; the file appears whole or not at all."""
+    content = {"protocol": np.array(protocol)}
+    for subset, (uris, table, labels) in subsets.items():
+        content[f"{subset}-uris"] = np.array(uris, np.str_)
+        content[f"{subset}-table"], content[f"{subset}-labels"] = table, labels
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with open(partial, "wb") as file:
+            np.savez_compressed(file, **content)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load_runs(path: Path) -> tuple[str, dict[str, Runs]]:
+    """Name of the protocol, and runs by subset.
+
+    Raises
+    ------
+    ValueError
+        When the file is something else.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            content = dict(file)
+        subsets = {
+            name.removesuffix("-uris"): Runs(
+                content[name].tolist(),
+                content[name.replace("-uris", "-table")].astype(RUN),
+                content[name.replace("-uris", "-labels")],
+            )
+            for name in content
+            if name.endswith("-uris")
+        }
+        return str(content["protocol"]), subsets
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # whatever damaged archives raise
+        raise ValueError(f"{path} holds no labels of tracks ({error}): delete it") from error
+
+
+def face_tracks(file: Mapping[str, Any]) -> FaceTracks:
+    """Tracks of a file of a protocol, whose ``face_tracks`` are such or the path of such.
+
+    Raises
+    ------
+    ValueError
+        When it has none.
+    """
+    tracks = file.get("face_tracks")
+    if isinstance(tracks, (str, Path)):
+        tracks = FaceTracks.read(tracks, uri=file["uri"])
+    if not isinstance(tracks, FaceTracks):
+        raise ValueError(
+            f"file {file['uri']!r} has no face_tracks: give the protocol a column or a "
+            "preprocessor of that name (FaceTracks, or the path of a file of them)"
+        )
+    return tracks
+
+
+def speaking_labels(
+    tracks: FaceTracks,
+    annotation: Annotation | None = None,
+    annotated: Timeline | None = None,
+) -> np.ndarray:
+    """Is it this face that is heard speaking?
+
+    Where `tracks` are labelled (AVA-ActiveSpeaker), these labels count; SPEAKING_NOT_AUDIBLE is not
+    speaking, as published. Otherwise a face speaks when its track's speaker does in `annotation`.
+
+    Parameters
+    ----------
+    tracks : FaceTracks
+    annotation : Annotation, optional
+        Who speaks when, with the labels of ``tracks.speaker``.
+    annotated : Timeline, optional
+        Where `annotation` is complete; all over the file unless told.
+
+    Returns
+    -------
+    labels : (N,) int8 array
+        By row of `tracks`: 1 speaking, 0 not, -1 unknown.
+    """
+    labels = np.full(len(tracks), UNKNOWN, np.int8)
+    known = tracks.label != Label.UNKNOWN
+    if known.any() or annotation is None:
+        labels[known] = np.where(tracks.label[known] == Label.SPEAKING_AUDIBLE, SPEAKING, SILENT)
+        return labels
+    names = set(annotation.labels())
+    if tracks.speaker and not names & set(tracks.speaker.values()):
+        logger.warning(
+            "file %r: no face track is called as one of the speakers of its annotation (%s against "
+            "%s)",
+            tracks.uri,
+            sorted(set(tracks.speaker.values()))[:3],
+            sorted(names)[:3],
+        )
+    # a picture is shown from its time until the next one
+    middle = tracks.time + 0.5 / FRAME_RATE
+    for track, name in tracks.speaker.items():
+        rows = tracks.track_slice(track)
+        speech = annotation.label_timeline(name) if name in names else ()
+        labels[rows] = np.where(_inside(middle[rows], speech), SPEAKING, SILENT)
+    if annotated is not None:
+        labels[~_inside(middle, annotated)] = UNKNOWN
+    return labels
+
+
+def _inside(times: np.ndarray, segments: Iterable) -> np.ndarray:
+    inside = np.zeros(len(times), bool)
+    for segment in segments:
+        inside |= (times >= segment.start) & (times < segment.end)
+    return inside
+
+
+def labelled_runs(files: Iterable[Mapping[str, Any]]) -> Runs:
+    """Tracks and labels of files; see :class:`Runs`. Runs without any label are left out."""
+    uris: list[str] = []
+    rows: list[tuple[int, ...]] = []
+    parts: list[np.ndarray] = []
+    offset = 0
+    for number, file in enumerate(files):
+        uris.append(str(file["uri"]))
+        tracks = face_tracks(file)
+        annotation = annotated = None
+        if (tracks.label == Label.UNKNOWN).all():
+            # columns of a protocol are evaluated when they are asked for
+            annotation = file.get("annotation")
+            annotated = file.get("annotated")
+            if annotation is None and tracks:
+                raise ValueError(
+                    f"file {uris[-1]!r}: its face_tracks are not labelled, and it has no annotation"
+                )
+        tracks = on_grid(tracks)
+        labels = speaking_labels(tracks, annotation, annotated)
+        index = np.round(tracks.time * FRAME_RATE).astype(np.int64)
+        ends = (np.diff(tracks.track) != 0) | (np.diff(index) > _ABSENCE)
+        for run in np.split(np.arange(len(tracks)), np.flatnonzero(ends) + 1):
+            if not len(run) or (labels[run] == UNKNOWN).all():
+                continue
+            start, length = int(index[run[0]]), int(index[run[-1]] - index[run[0]]) + 1
+            whole = np.full(length, UNKNOWN, np.int8)
+            whole[index[run] - start] = labels[run]
+            rows.append((number, int(tracks.track[run[0]]), start, length, offset))
+            parts.append(whole)
+            offset += length
+    return Runs(uris, np.array(rows, RUN), np.concatenate([np.zeros(0, np.int8), *parts]))
+
+
+def cut(runs: Runs, longest: int, shortest: int = 1) -> np.ndarray:
+    """Pieces of runs: as few and as equal as can be, of at most `longest` frames.
+
+    Parameters
+    ----------
+    runs : Runs
+    longest, shortest : int
+        Frames. Runs shorter than `shortest` are left out.
+
+    Returns
+    -------
+    pieces : (P,) array of RUN
+    """
+    pieces = []
+    for row in runs.table[runs.table["length"] >= shortest]:
+        count = -(-int(row["length"]) // longest)
+        edges = np.linspace(0, row["length"], count + 1).round().astype(int)
+        for first, last in pairwise(edges):
+            piece = row.copy()
+            piece["start"] += first
+            piece["offset"] += first
+            piece["length"] = last - first
+            if (runs.of(piece) != UNKNOWN).any():
+                pieces.append(piece)
+    return np.array(pieces, RUN)
