@@ -19,7 +19,7 @@ MIN_SECONDS = 2.0
 
 # frames to either side of the peak that belong to it
 _PEAK_WIDTH = 4
-# frames by which the two halves of the evidence may disagree
+# frames that the peak may move when one of the curves is left out
 _TOLERANCE = 3
 
 
@@ -41,20 +41,22 @@ def offset_from_curves(
         Seconds by which the sound is late relative to the picture, and by which it has to be
         moved earlier. 0 when there is nothing to tell it from.
     confidence : float
-        In [0, 1]: how far the peak stands out of the other lags, and 0 when the two halves of
-        the evidence, or a peak at the border, speak against it.
+        In [0, 1]: how far the peak stands out of the other lags, and 0 when it hangs on a single
+        curve or lies at the border.
     """
     if not len(curves):
         return 0.0, 0.0
     curves = np.asarray(curves, np.float64)
     weights = np.asarray(durations, np.float64)
     offset, prominence = _peak(curves, weights)
-    halves = [_peak(curves[i::2], weights[i::2])[0] for i in (0, 1)] if len(curves) > 1 else []
-    agree = len(halves) == 2 and all(abs(half - offset) <= _TOLERANCE for half in halves)
+    others = [np.arange(len(curves)) != i for i in range(len(curves))]
+    stable = len(curves) > 1 and all(
+        abs(_peak(curves[rest], weights[rest])[0] - offset) <= _TOLERANCE for rest in others
+    )
     border = abs(offset) > curves.shape[1] // 2 - _PEAK_WIDTH
-    # of 72 talkers given the sound of another one for 10 s, 2 stand out further
+    # of talkers given the sound of another one, 4 % stand out further in 10 s, 1 % in 20 s
     confidence = 1.0 / (1.0 + np.exp(-2.0 * (prominence - 4.0)))
-    return float(offset / FRAME_RATE), float(confidence) if agree and not border else 0.0
+    return float(offset / FRAME_RATE), float(confidence) if stable and not border else 0.0
 
 
 def _peak(curves: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
