@@ -26,7 +26,7 @@ SIZE = (640, 360)
 
 _FILES = {"video": f"{URI}.mp4", "rttm": f"{URI}.rttm", "tracks": f"{URI}.tracks.npz"}
 # part of the cache's folder name: to be raised when the sample changes
-_VERSION = 1
+_VERSION = 2
 _FACE_HEIGHT = 142
 
 
@@ -56,8 +56,7 @@ def make_sample(folder: str | Path) -> dict[str, Path]:
     paths : dict
         ``video`` (MP4, H.264 and AAC, 30 s, 640x360 at 25 frames per second), ``rttm`` (who
         speaks when) and ``tracks`` (:class:`~pyannote_av.core.tracks.FaceTracks` of both faces,
-        labelled; ``speaking`` is +1 where the reference says that this person speaks, -1
-        elsewhere).
+        named and labelled: heard speaking where the reference says so, not speaking elsewhere).
 
     Raises
     ------
@@ -137,7 +136,7 @@ def _render(pcm, sample_rate, reference, portraits, video: Path, tracks: Path) -
     time = np.arange(num_frames) / FRAME_RATE
     # there are two chairs: should there be more speakers, the others are heard from off-screen
     seated = [label for label, _ in reference.chart()[: len(portraits)]]
-    actors, columns = [], {"time": [], "track": [], "box": [], "landmarks": [], "speaking": []}
+    actors, columns = [], {"time": [], "track": [], "box": [], "landmarks": [], "label": []}
     for seat, (label, portrait) in enumerate(zip(sorted(seated), portraits, strict=True)):
         turns = reference.label_timeline(label)
         own = np.where(_inside(turns, np.arange(len(pcm)) / sample_rate), pcm / 32768.0, 0.0)
@@ -152,7 +151,7 @@ def _render(pcm, sample_rate, reference, portraits, video: Path, tracks: Path) -
         columns["track"].append(np.full(num_frames, seat))
         columns["box"].append((box + np.tile(offset, 2)) / np.tile(SIZE, 2))
         columns["landmarks"].append((landmarks + offset) / SIZE)
-        columns["speaking"].append(np.where(_inside(turns, time), 1.0, -1.0))
+        columns["label"].append(_inside(turns, time).astype(np.int8))
 
     FaceTracks(
         **{name: np.concatenate(parts) for name, parts in columns.items()},

@@ -89,10 +89,10 @@ def test_reference_tracks_agree_with_the_rttm(made, tracks):
         one = tracks.of(track)
         turns = reference.label_timeline(speaker)
         # away from the very edges of turns
-        for time, speaking in zip(one.time, one.speaking, strict=True):
+        for time, label in zip(one.time, one.label, strict=True):
             inside = any(turn.start <= time < turn.end for turn in turns)
             edge = any(min(abs(time - t.start), abs(time - t.end)) < 1e-3 for t in turns)
-            assert edge or (speaking > 0) == inside
+            assert edge or (label == 1) == inside
 
 
 def test_a_detector_finds_both_faces_where_the_reference_says(frames, tracks):
@@ -122,7 +122,7 @@ def _iou(a, b) -> float:
 
 def test_silent_lips_keep_still(lip_motion, tracks):
     for track in tracks.tracks:
-        speaking = tracks.of(track).speaking > 0
+        speaking = tracks.of(track).label == 1
         # frames whose neighbours agree: no turn begins or ends there
         steady = np.convolve(speaking, np.ones(9), "same")[1:]
         talks, rests = lip_motion[track][steady == 9], lip_motion[track][steady == 0]
