@@ -16,10 +16,8 @@ from pyannote_av.models.active_speaker.scorers import (
     get_scorer,
 )
 from pyannote_av.models.active_speaker.synchrony import SynchronyScorer
-from pyannote_av.pipelines.active_speaker_detection import (
-    ActiveSpeakerDetection,
-    ActiveSpeakerPass,
-)
+from pyannote_av.pipelines.active_speaker_detection import ActiveSpeakerDetection
+from pyannote_av.pipelines.active_speaker_pass import ActiveSpeakerPass
 
 
 class Loudness:
@@ -207,10 +205,26 @@ def test_conformance(scorer):
 
 
 def test_lrasd_in_chunks_is_lrasd_in_one_piece(lrasd):
-    crops = torch.from_numpy(segment(0, 230).crops)
+    face, sound = segment(0, 230), noise(230)
+    one_window = NetworkScorer(lrasd.model, window_seconds=(10,))
     with torch.inference_mode():
-        whole = lrasd.model.visual_features(crops[None])
-        torch.testing.assert_close(lrasd._visual(crops), whole, atol=1e-5, rtol=0)
+        whole = lrasd.model(sound[None], torch.from_numpy(face.crops)[None])[0, :, 0]
+    found = one_window(sound, face.crops, face.present)
+    np.testing.assert_allclose(found, whole, atol=1e-4)
+
+
+def test_faces_scored_together_are_scored_as_alone(lrasd):
+    faces = []
+    for n, absent in ((230, []), (60, [5, 6]), (120, range(120)), (230, [0, 1]), (3, [])):
+        face = segment(0, n, absent=absent, seed=n)
+        faces.append((noise(n, seed=n), face.crops, face.present))
+    alone = [lrasd(*face) for face in faces]
+    for scorer in (lrasd, NetworkScorer(lrasd.model, batch_size=4)):
+        for found, expected in zip(scorer.many(faces), alone, strict=True):
+            np.testing.assert_allclose(found, expected, atol=1e-5)
+    both = AverageScorer({lrasd: 0.7, SynchronyScorer(): 0.3})
+    for found, face in zip(both.many(faces), faces, strict=True):
+        np.testing.assert_allclose(found, both(*face), atol=1e-5)
 
 
 def test_mean_of_scorers(lrasd):

@@ -95,7 +95,8 @@ def test_info_and_doctor(clips, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    "command", ["apply", "info", "doctor", "download", "import-checkpoint", "sample", "demo"]
+    "command",
+    ["apply", "evaluate", "info", "doctor", "download", "import-checkpoint", "sample", "demo"],
 )
 def test_help(command, monkeypatch, capsys):
     assert run(monkeypatch, command, "--help") == 0

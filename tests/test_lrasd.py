@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pyannote_av.core.model import Model
-from pyannote_av.models.active_speaker.importers import convert, import_checkpoint
+from pyannote_av.models.active_speaker.importers import convert, get_network, import_checkpoint
 from pyannote_av.models.active_speaker.lrasd import LRASD
 
 
@@ -288,3 +288,12 @@ def test_public_weights_on_a_real_face(shared_data, weights, recorded):
     model = LRASD.from_checkpoint(path)
     scores = model.predict(waveform, torch.from_numpy(np.stack(faces))[None]).fused[0, 0, ::10, 1]
     np.testing.assert_allclose(scores, recorded, atol=1e-3)
+
+
+@pytest.mark.parametrize("network", ["lr-asd", "light-asd"])
+def test_nobody_in_the_picture(network):
+    waveform, _ = example(12)
+    model = get_network(network)().eval()
+    nobody = torch.zeros(1, 0, 12, 112, 112, dtype=torch.uint8)
+    assert model(waveform, nobody).shape == (1, 12, 0)
+    assert model.predict(waveform, nobody).fused.shape == (1, 0, 12, 2)

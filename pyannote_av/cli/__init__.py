@@ -14,9 +14,19 @@ app = typer.Typer(
 
 def main() -> None:
     """Entry point of the ``pyannote-av`` command."""
-    from pyannote_av.cli import apply, demo, doctor, download, import_checkpoint, info, sample
+    from pyannote_av.cli import (
+        apply,
+        demo,
+        doctor,
+        download,
+        evaluate,
+        import_checkpoint,
+        info,
+        sample,
+    )
 
-    for module in (apply, info, doctor, download, import_checkpoint, sample, demo):
+    commands = (apply, evaluate, info, doctor, download, import_checkpoint, sample, demo)
+    for module in commands:
         name = module.__name__.rsplit(".", 1)[-1].replace("_", "-")
         app.command(name)(module.command)
     app.registered_commands = list({c.name: c for c in app.registered_commands}.values())

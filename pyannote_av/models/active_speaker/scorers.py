@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -15,6 +15,9 @@ from pyannote_av.models.active_speaker.base import ActiveSpeakerModel
 from pyannote_av.models.active_speaker.importers import import_checkpoint
 from pyannote_av.models.active_speaker.network_scorer import CALIBRATIONS, NetworkScorer
 from pyannote_av.models.active_speaker.synchrony import SynchronyScorer
+
+#: waveform (1, n), crops (T, 112, 112), present (T,): see :class:`ActiveSpeakerScorer`
+Face = tuple[torch.Tensor, np.ndarray, np.ndarray]
 
 
 @runtime_checkable
@@ -81,8 +84,32 @@ class AverageScorer:
         self, waveform: torch.Tensor, crops: np.ndarray, present: np.ndarray
     ) -> np.ndarray:
         """See :class:`ActiveSpeakerScorer`."""
-        found = [w * scorer(waveform, crops, present) for scorer, w in self.scorers.items()]
-        return np.sum(found, axis=0, dtype=np.float32)
+        return self.many([(waveform, crops, present)])[0]
+
+    def many(self, faces: Sequence[Face]) -> list[np.ndarray]:
+        """See :func:`score_many`."""
+        found = [
+            [weight * scores for scores in score_many(scorer, faces)]
+            for scorer, weight in self.scorers.items()
+        ]
+        return [np.sum(scores, axis=0, dtype=np.float32) for scores in zip(*found, strict=True)]
+
+
+def score_many(scorer: ActiveSpeakerScorer, faces: Sequence[Face]) -> list[np.ndarray]:
+    """Score several faces, together where the scorer has a method ``many`` that does it.
+
+    Parameters
+    ----------
+    scorer : ActiveSpeakerScorer
+    faces : sequence of (waveform, crops, present)
+        What the scorer is called with.
+
+    Returns
+    -------
+    scores : list of (T,) float32 arrays
+    """
+    many = getattr(scorer, "many", None)
+    return many(faces) if many else [scorer(*face) for face in faces]
 
 
 def get_scorer(

@@ -1,0 +1,181 @@
+"""Whether systems differ by more than the choice of files: paired tests over files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pyannote_av.evaluation.report import DiarizationResult, aligned
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+SEED = 20240229
+SAMPLES = 10_000
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One system against another under one condition.
+
+    Attributes
+    ----------
+    first, second : str
+    vad, rule : str
+    files : int
+    difference : float
+        DER of `first` minus DER of `second`, in points: negative where the first is better.
+    lowest, highest : float
+        95 % of resampled sets of files give a difference in between.
+    p_bootstrap, p_permutation : float
+        Two-sided.
+    p_holm : float
+        `p_permutation`, corrected for the number of comparisons.
+    """
+
+    first: str
+    second: str
+    vad: str
+    rule: str
+    files: int
+    difference: float
+    lowest: float
+    highest: float
+    p_bootstrap: float
+    p_permutation: float
+    p_holm: float = float("nan")
+
+
+def bootstrap(
+    difference: ArrayLike, total: ArrayLike, samples: int = SAMPLES, seed: int = SEED
+) -> tuple[float, float, float]:
+    """Draw sets of as many files, with replacement, and see how the difference of DER varies.
+
+    Parameters
+    ----------
+    difference : (N,) float
+        Seconds of error of one system minus those of the other, per file.
+    total : (N,) float
+        Seconds of reference speech per file.
+
+    Returns
+    -------
+    lowest, highest, p : float
+        Bounds of the 95 % percentile interval, as share of the reference; two-sided p-value:
+        twice the share of draws that fall on the other side of zero.
+
+    References
+    ----------
+    Bisani and Ney, "Bootstrap estimates for confidence intervals in ASR performance evaluation",
+    ICASSP 2004.
+    """
+    difference, total = np.asarray(difference, float), np.asarray(total, float)
+    drawn = np.random.default_rng(seed).integers(len(total), size=(samples, len(total)))
+    weight = total[drawn].sum(axis=1)
+    # draws without any speech say nothing
+    values = difference[drawn].sum(axis=1)[weight > 0] / weight[weight > 0]
+    if not len(values):
+        return float("nan"), float("nan"), 1.0
+    tail = min((values <= 0).sum(), (values >= 0).sum())
+    lowest, highest = np.percentile(values, [2.5, 97.5])
+    return float(lowest), float(highest), float(min(1.0, 2 * (tail + 1) / (len(values) + 1)))
+
+
+def permutation(difference: ArrayLike, samples: int = SAMPLES, seed: int = SEED) -> float:
+    """Swap the two systems file by file, and see how often they differ as much.
+
+    All ways of swapping are gone through where there are no more than `samples`.
+
+    Parameters
+    ----------
+    difference : (N,) float
+        Seconds of error of one system minus those of the other, per file.
+
+    Returns
+    -------
+    p : float
+        Two-sided.
+    """
+    difference = np.asarray(difference, float)
+    count = len(difference)
+    exact = count < 63 and 2**count <= samples
+    if exact:
+        bits = (np.arange(2**count)[:, None] >> np.arange(count)) & 1
+    else:
+        bits = np.random.default_rng(seed).integers(2, size=(samples, count))
+    sums = np.abs((1 - 2 * bits) @ difference)
+    # sums in another order differ in the last bits
+    as_much = (sums >= abs(difference.sum()) - 1e-9).sum()
+    return float(as_much / len(sums) if exact else (as_much + 1) / (len(sums) + 1))
+
+
+def holm(p: ArrayLike) -> np.ndarray:
+    """(N,) p-values corrected for being N (Holm, 1979); NaN stays.
+
+    The smallest is multiplied by N, the next by N - 1, and so on; none gets below a smaller one.
+    """
+    p = np.asarray(p, float)
+    order = np.argsort(p)
+    steps = p[order] * (len(p) - np.arange(len(p)))
+    corrected = np.empty_like(p)
+    corrected[order] = np.minimum(1.0, np.maximum.accumulate(steps))
+    return corrected
+
+
+def compare(
+    results: Sequence[DiarizationResult],
+    vad: str = "automatic",
+    rule: str = "Full",
+    samples: int = SAMPLES,
+    seed: int = SEED,
+) -> list[Comparison]:
+    """Every system against every other.
+
+    Parameters
+    ----------
+    results : sequence of DiarizationResult
+        Of the same files.
+    vad, rule : str, optional
+        Which condition.
+
+    Raises
+    ------
+    ValueError
+        When systems were not scored on the same speech.
+    """
+    found = []
+    for first, second in combinations(results, 2):
+        a, b = first.per_file(vad, rule), second.per_file(vad, rule)
+        if a.keys() != b.keys() or any(abs(a[u].total - b[u].total) > 1e-6 for u in a):
+            raise ValueError(f"{first.system} and {second.system} were not scored on the same")
+        total = np.array([score.total for score in a.values()])
+        difference = np.array([a[uri].errors - b[uri].errors for uri in a])
+        lowest, highest, p_bootstrap = bootstrap(difference, total, samples, seed)
+        found.append(
+            Comparison(
+                *(first.system, second.system, vad, rule, len(a)),
+                100 * (first[vad, rule].der - second[vad, rule].der),
+                *(100 * lowest, 100 * highest, p_bootstrap),
+                permutation(difference, samples, seed),
+            )
+        )
+    corrected = holm([one.p_permutation for one in found])
+    return [
+        Comparison(**{**vars(one), "p_holm": float(p)})
+        for one, p in zip(found, corrected, strict=True)
+    ]
+
+
+def describe(comparisons: Sequence[Comparison]) -> str:
+    """As a table."""
+    rows = [("system", "against", "DER difference", "95 %", "p bootstrap", "p permutation", "Holm")]
+    for one in comparisons:
+        span = f"{one.lowest:+.2f} to {one.highest:+.2f}"
+        values = (f"{p:.4f}" for p in (one.p_bootstrap, one.p_permutation, one.p_holm))
+        rows.append((one.first, one.second, f"{one.difference:+.2f}", span, *values))
+    head = f"{comparisons[0].vad} VAD, {comparisons[0].rule}, {comparisons[0].files} files, paired"
+    return f"{head}:\n{aligned(rows, left=2)}"

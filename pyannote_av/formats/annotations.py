@@ -1,0 +1,218 @@
+"""Reading RTTM, UEM and LAB strictly: what is wrong is said with file and line.
+
+The reader of pyannote.database gives no line numbers, lets NaN and negative times through, and
+takes what is absent for silence.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from pyannote.core import Annotation, Segment, Timeline
+
+logger = logging.getLogger(__name__)
+
+#: types of RTTM lines that are not turns (RTTM format, version 1.3, table 1)
+_OTHER_TYPES = {"SEGMENT", "NOSCORE", "NO_RT_METADATA", "LEXEME", "NON-LEX", "NON-SPEECH", "FILLER"}
+_OTHER_TYPES |= {"EDIT", "IP", "SU", "CB", "A/P", "SPKR-INFO"}
+_SPEECH = {"speech", "sp", "1"}
+_NO_SPEECH = {"nonspeech", "non-speech", "nsp", "sil", "silence", "0"}
+#: seconds by which times may disagree for being rounded
+TOLERANCE = 0.01
+
+
+class Turn(NamedTuple):
+    """One line of an RTTM file; `where` is "FILE, line N"."""
+
+    uri: str
+    segment: Segment
+    speaker: str
+    where: str
+
+
+def _files(path: str | Path, suffix: str) -> list[Path]:
+    path = Path(path)
+    if not path.is_dir():
+        return [path]
+    if not (files := sorted(path.glob(f"*{suffix}"))):
+        raise FileNotFoundError(f"no {suffix} file in folder {path}")
+    return files
+
+
+def _lines(file: Path, fewest: int) -> Iterator[tuple[str, list[str]]]:
+    """("FILE, line N", fields) of the lines that are neither blank nor comments."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file}: not a text file ({error})") from error
+    for number, line in enumerate(text.splitlines(), start=1):
+        fields = line.split()
+        if not fields or fields[0].startswith((";", "#")):
+            continue
+        where = f"{file}, line {number}"
+        if len(fields) < fewest:
+            raise ValueError(
+                f"{where}: {len(fields)} fields where at least {fewest} are expected: {line!r}"
+            )
+        yield where, fields
+
+
+def _segment(where: str, start: str, end: str, lasts: bool = False) -> Segment:
+    """From `start` to `end`, or of duration `end` where `lasts`."""
+    try:
+        first, last = float(start), float(end)
+    except ValueError as error:
+        raise ValueError(f"{where}: {start!r}, {end!r}: times must be numbers") from error
+    if not (math.isfinite(first) and math.isfinite(last)):
+        raise ValueError(f"{where}: {start}, {end}: times must be finite")
+    if first < 0:
+        raise ValueError(f"{where}: negative start {start}")
+    # decimals stay decimals: 0.1 + 0.2 is 0.3, so that turns that meet, meet
+    last = round(first + last, 9) if lasts else last
+    if last < first:
+        raise ValueError(f"{where}: {'negative duration' if lasts else 'end before start'} {end}")
+    return Segment(first, last)
+
+
+def read_turns(path: str | Path) -> dict[str, list[Turn]]:
+    """Turns of an RTTM file, or of the ``.rttm`` files of a folder, by uri.
+
+    Raises
+    ------
+    ValueError
+        Names file and line: too few fields, times that are negative, NaN or no numbers, unknown
+        line types, a uri that another file of the folder has already.
+    """
+    turns: dict[str, list[Turn]] = {}
+    owner: dict[str, Path] = {}
+    for file in _files(path, ".rttm"):
+        empty = True
+        for where, fields in _lines(file, 5):
+            empty = False
+            if fields[0].upper() in _OTHER_TYPES:
+                continue
+            if fields[0].upper() != "SPEAKER":
+                raise ValueError(f"{where}: {fields[0]!r} is no RTTM type")
+            if len(fields) < 8:
+                raise ValueError(f"{where}: {len(fields)} fields, the 8th names the speaker")
+            uri, speaker = fields[1], fields[7]
+            if owner.setdefault(uri, file) != file:
+                raise ValueError(f"{where}: {uri!r} is in {owner[uri]} already")
+            segment = _segment(where, fields[3], fields[4], lasts=True)
+            if segment:
+                turns.setdefault(uri, []).append(Turn(uri, segment, speaker, where))
+            else:
+                turns.setdefault(uri, [])
+                logger.warning("%s: a turn of no length, left out", where)
+        if empty:
+            if owner.setdefault(file.stem, file) != file:
+                raise ValueError(f"{file}: {file.stem!r} is in {owner[file.stem]} already")
+            turns[file.stem] = []
+    return turns
+
+
+def read_rttm(path: str | Path) -> dict[str, Annotation]:
+    """Annotations of an RTTM file, or of the ``.rttm`` files of a folder, by uri.
+
+    A file without any line stands for an empty annotation of the uri it is named after.
+    """
+    return {uri: _annotation(uri, turns) for uri, turns in read_turns(path).items()}
+
+
+def _annotation(uri: str, turns: list[Turn]) -> Annotation:
+    annotation = Annotation(uri=uri)
+    for track, turn in enumerate(turns):
+        annotation[turn.segment, track] = turn.speaker
+    return annotation
+
+
+def read_uem(path: str | Path) -> dict[str, Timeline]:
+    """Evaluation maps of a UEM file, or of the ``.uem`` files of a folder, by uri.
+
+    Raises
+    ------
+    ValueError
+        Names file and line, for overlapping stretches too.
+    """
+    maps: dict[str, Timeline] = {}
+    owner: dict[str, Path] = {}
+    for file in _files(path, ".uem"):
+        for where, fields in _lines(file, 4):
+            uri = fields[0]
+            if owner.setdefault(uri, file) != file:
+                raise ValueError(f"{where}: {uri!r} is in {owner[uri]} already")
+            segment = _segment(where, fields[2], fields[3])
+            if not segment:
+                raise ValueError(f"{where}: a stretch of no length")
+            timeline = maps.setdefault(uri, Timeline(uri=uri))
+            if any(segment.intersects(other) for other in timeline):
+                raise ValueError(f"{where}: {uri!r} has this stretch, or part of it, already")
+            timeline.add(segment)
+    return maps
+
+
+def read_lab(path: str | Path) -> dict[str, Timeline]:
+    """Speech regions of a LAB file, or of the ``.lab`` files of a folder, by the files' names.
+
+    Lines read ``START END [speech]``, in seconds; lines that say non-speech are skipped.
+    """
+    regions = {}
+    for file in _files(path, ".lab"):
+        timeline = Timeline(uri=file.stem)
+        for where, fields in _lines(file, 2):
+            segment = _segment(where, *fields[:2])
+            label = fields[2].lower() if len(fields) > 2 else "speech"
+            if label in _SPEECH:
+                timeline.add(segment)
+            elif label not in _NO_SPEECH:
+                raise ValueError(f"{where}: {fields[2]!r} is neither speech nor non-speech")
+        regions[file.stem] = timeline.support()
+    return regions
+
+
+def read_reference(
+    rttm: str | Path, uem: str | Path | None = None
+) -> tuple[dict[str, Annotation], dict[str, Timeline] | None]:
+    """Reference turns with the evaluation maps they are to be scored within.
+
+    Gaps inside a map are what it is for; turns beyond its first or last moment would be lost
+    unnoticed.
+
+    Returns
+    -------
+    references : dict of uri to Annotation
+        Files that only the map names are left out, with a warning.
+    maps : dict of uri to Timeline, or None without `uem`
+
+    Raises
+    ------
+    ValueError
+        Names file and line of the first turn that the map does not reach.
+    """
+    turns = read_turns(rttm)
+    if uem is None:
+        return {uri: _annotation(uri, some) for uri, some in turns.items()}, None
+    maps = read_uem(uem)
+    for uri, some in turns.items():
+        if uri not in maps:
+            where = some[0].where if some else rttm
+            raise ValueError(f"{where}: {uem} says nothing of {uri!r}")
+        for turn in some:
+            whole = maps[uri].extent()
+            if (
+                turn.segment.start < whole.start - TOLERANCE
+                or turn.segment.end > whole.end + TOLERANCE
+            ):
+                raise ValueError(
+                    f"{turn.where}: {turn.speaker} speaks from {turn.segment.start:.3f} to "
+                    f"{turn.segment.end:.3f} s, but {uem} has {uri!r} scored from "
+                    f"{whole.start:.3f} to {whole.end:.3f} s only; "
+                    "extend it, or cut the reference to what is to be scored"
+                )
+    if others := sorted(maps.keys() - turns.keys()):
+        logger.warning("%s names %d files that %s lacks, not scored", uem, len(others), rttm)
+    return {uri: _annotation(uri, some) for uri, some in turns.items()}, maps
