@@ -10,6 +10,7 @@ import typer
 
 def run(folder: Path) -> list[str]:
     """Make the sample in `folder`, diarize it, write the outputs; returns what to print."""
+    from pyannote.core import Segment, Timeline
     from pyannote.database.util import load_rttm
     from pyannote.metrics.diarization import DiarizationErrorRate
 
@@ -30,10 +31,14 @@ def run(folder: Path) -> list[str]:
 
     reference = load_rttm(made["rttm"])["sample"]
     score = DiarizationErrorRate(collar=0.0, skip_overlap=False)
-    name = score.optimal_mapping(reference, output.speaker_diarization)
+    uem = Timeline([Segment(0.0, output.report.duration)])
+    name = score.optimal_mapping(reference, output.speaker_diarization, uem=uem)
+    fused, alone = (
+        100 * score(reference, turns, uem=uem)
+        for turns in (output.speaker_diarization, output.audio_only)
+    )
     lines = [
-        f"DER {100 * score(reference, output.speaker_diarization):.1f} %, from sound alone "
-        f"{100 * score(reference, output.audio_only):.1f} % "
+        f"DER {fused:.1f} %, from sound alone {alone:.1f} % "
         "(automatic VAD, no collar, overlap scored, tracks found)"
     ]
     truth = FaceTracks.read(made["tracks"])
