@@ -96,7 +96,10 @@ def test_info_and_doctor(clips, monkeypatch, capsys):
 
 @pytest.mark.parametrize(
     "command",
-    ["apply", "evaluate", "info", "doctor", "download", "import-checkpoint", "sample", "demo"],
+    [
+        *("apply", "evaluate", "prepare", "simulate", "fit-statistics", "info", "doctor"),
+        *("download", "import-checkpoint", "sample", "demo"),
+    ],
 )
 def test_help(command, monkeypatch, capsys):
     assert run(monkeypatch, command, "--help") == 0

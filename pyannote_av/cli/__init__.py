@@ -20,12 +20,16 @@ def main() -> None:
         doctor,
         download,
         evaluate,
+        fit_statistics,
         import_checkpoint,
         info,
+        prepare,
         sample,
+        simulate,
     )
 
-    commands = (apply, evaluate, info, doctor, download, import_checkpoint, sample, demo)
+    commands = (apply, evaluate, prepare, simulate, fit_statistics, info, doctor, download)
+    commands += (import_checkpoint, sample, demo)
     for module in commands:
         name = module.__name__.rsplit(".", 1)[-1].replace("_", "-")
         app.command(name)(module.command)

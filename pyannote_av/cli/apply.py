@@ -89,7 +89,7 @@ def apply_all(
     """
     from pyannote.audio.pipelines.utils.hook import ProgressHook
 
-    from pyannote_av.formats.atomic import write_text
+    from pyannote_av.core.atomic import write_text
     from pyannote_av.formats.json import write_json
     from pyannote_av.formats.rttm import write_rttm
 
@@ -157,7 +157,7 @@ def command(
 
     Example: pyannote-av apply interview.mp4 talks/ --into output --num-speakers 2
     """
-    from pyannote_av.formats.atomic import write_text
+    from pyannote_av.core.atomic import write_text
 
     formats = [name.strip() for name in format.split(",")]
     if unknown := set(formats) - {"rttm", "json"}:

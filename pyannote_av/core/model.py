@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -16,6 +14,7 @@ from pyannote.audio import Model as _Model
 from pyannote.audio.core.task import Problem, Resolution, Specifications
 
 from pyannote_av import __version__
+from pyannote_av.core.atomic import replacing
 from pyannote_av.core.task import AVInput
 
 #: classes named by a checkpoint or a configuration file must live below one of these packages
@@ -114,7 +113,6 @@ class AVModel(_Model):
         path = Path(path)
         if path.suffix != ".safetensors":
             path = path / _FILENAME
-        path.parent.mkdir(parents=True, exist_ok=True)
         cls = type(self)
         metadata = {
             "architecture": f"{cls.__module__}.{cls.__qualname__}",
@@ -122,13 +120,8 @@ class AVModel(_Model):
             "pyannote_av": __version__,
         }
         state = {key: value.contiguous() for key, value in self.state_dict().items()}
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-        try:
+        with replacing(path) as temporary:
             save_file(state, temporary, metadata=metadata)
-            os.replace(temporary, path)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
         return path
 
 

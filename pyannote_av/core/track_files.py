@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import gzip
 import json
-import os
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
+from pyannote_av.core.atomic import replacing
 from pyannote_av.core.track_parts import COLUMNS, Label
 from pyannote_av.core.tracks import FaceTracks
 
@@ -45,8 +45,7 @@ def write(tracks: FaceTracks, path: str | Path) -> None:
     """See ``FaceTracks.write``."""
     path = Path(path)
     suffix = _suffix(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with replacing(path) as temporary:
         if suffix == ".npz":
             with open(temporary, "wb") as file:
                 _write_npz(tracks, file)
@@ -56,9 +55,6 @@ def write(tracks: FaceTracks, path: str | Path) -> None:
                 temporary, "wt", encoding="utf-8", newline=""
             ) as file:
                 (_write_json if suffix == ".json" else _write_csv)(tracks, file)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _read_npz(path: Path) -> FaceTracks:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+
+from pyannote_av.core.atomic import replacing
 
 
 class MissingWeightsError(FileNotFoundError):
@@ -219,10 +220,8 @@ def download(
     if entry.url is None:
         raise ValueError(f"weights {name!r} are not served for download: {how_to_get(name)}")
     target = cache_folder() / "weights" / entry.filenames[0]
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
+    with replacing(target) as temporary:
+        with open(temporary, "wb") as file:
             try:
                 with urllib.request.urlopen(entry.url, timeout=timeout) as answer:
                     total = int(answer.headers.get("Content-Length") or 0) or None
@@ -237,11 +236,8 @@ def download(
                     f"could not fetch {entry.url} ({error}). On a machine with a network, save "
                     f"that file as {entry.filenames[0]} in a folder and set PYANNOTE_AV_WEIGHTS."
                 ) from error
-        if (found := sha256_of(Path(temporary))) != entry.sha256:
+        if (found := sha256_of(temporary)) != entry.sha256:
             raise ValueError(
                 f"{entry.url} has sha256 {found}, not the expected {entry.sha256}: not kept"
             )
-        os.replace(temporary, target)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
     return target

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pyannote_av.core.atomic import write_text
 from pyannote_av.evaluation.score import DiarizationScore
-from pyannote_av.formats.atomic import write_text
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pyannote_av.formats.atomic import write_text
+from pyannote_av.core.atomic import write_text
 
 if TYPE_CHECKING:
     from pyannote.audio.pipelines.speaker_diarization import DiarizeOutput

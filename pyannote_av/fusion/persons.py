@@ -126,7 +126,7 @@ def group_tracks(
 
 
 @dataclass(frozen=True)
-class Cast:
+class People:
     """The persons of a file.
 
     Parameters
@@ -148,7 +148,7 @@ class Cast:
 
 def find_persons(
     tracks: FaceTracks, *, offset: float, min_face: float, identity_threshold: float
-) -> Cast:
+) -> People:
     """Join the usable tracks to persons, on the clock of the sound.
 
     Parameters
@@ -186,4 +186,4 @@ def find_persons(
     known = np.array([any(embeddings[i] is not None for i in group) for group in groups], bool)
     distinct = conflict | np.logical_and.outer(known, known)
     np.fill_diagonal(distinct, False)
-    return Cast(persons, conflict, distinct, refused)
+    return People(persons, conflict, distinct, refused)

@@ -12,7 +12,7 @@ from pyannote.core import Annotation, Segment
 from pyannote_av.core.output import AVDiarizeOutput, Report
 from pyannote_av.fusion import turns
 from pyannote_av.fusion.association import associate, voice_evidence
-from pyannote_av.fusion.persons import FRAME_RATE, Cast, Person
+from pyannote_av.fusion.persons import FRAME_RATE, People, Person
 
 if TYPE_CHECKING:
     from pyannote_av.core.tracks import FaceTracks
@@ -103,7 +103,7 @@ class Speakers:
 
 def decide(
     audio: AVDiarizeOutput,
-    cast: Cast,
+    people: People,
     rules: Rules,
     *,
     duration: float,
@@ -116,7 +116,7 @@ def decide(
     ----------
     audio : AVDiarizeOutput
         Turns and, where there are any, voiceprints.
-    cast : Cast
+    people : People
         Persons in the picture.
     rules : Rules
     duration : float
@@ -124,12 +124,12 @@ def decide(
     fewest, most : int, optional
         Bounds on the number of speakers: voices are merged, and split, within them only.
     """
-    voices, persons = audio.speaker_diarization, cast.persons
+    voices, persons = audio.speaker_diarization, people.persons
     labels = list(voices.labels())
     activity = turns.activity_of(voices, labels, int(np.ceil(duration * FRAME_RATE)) + 1)
     evidence, specificity = voice_evidence(persons, activity, _CLIP)
     evidence[specificity < rules.specificity] = 0.0
-    voice_of = associate(evidence, cast.conflict, rules.minimum_evidence)
+    voice_of = associate(evidence, people.conflict, rules.minimum_evidence)
 
     into = {}
     if len(labels) > fewest:
@@ -147,7 +147,7 @@ def decide(
 
     options = {"margin": rules.margin, "seconds": rules.min_split}
     for person, voice in turns.splits(
-        persons, voice_of, cast.distinct, activity, **options
+        persons, voice_of, people.distinct, activity, **options
     ).items():
         if len(labels) - len(into) < most:
             voice_of[person] = len(labels)

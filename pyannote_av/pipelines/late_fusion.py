@@ -288,17 +288,17 @@ class LateFusion(MediaMixin, _Pipeline):
                 audio, tracks, report
             )
 
-        cast = find_persons(
+        people = find_persons(
             tracks,
             offset=offset,
             min_face=self.min_face,
             identity_threshold=self.identity_threshold,
         )
-        for reason in sorted(set(cast.refused.values())):
-            ids = [str(track) for track, why in cast.refused.items() if why == reason]
+        for reason in sorted(set(people.refused.values())):
+            ids = [str(track) for track, why in people.refused.items() if why == reason]
             report.reasons.append(f"face track {', '.join(ids)} not used: {reason}")
         rules = Rules(**{field.name: getattr(self, field.name) for field in fields(Rules)})
-        speakers = decide(audio, cast, rules, duration=report.duration, fewest=fewest, most=most)
+        speakers = decide(audio, people, rules, duration=report.duration, fewest=fewest, most=most)
         report.video_used = bool(speakers.faces)
         report.changes += speakers.changes
         report.reasons.append(
@@ -306,7 +306,7 @@ class LateFusion(MediaMixin, _Pipeline):
             if speakers.faces
             else "no face goes with any voice"
         )
-        trusted = {track for person in cast.persons for track in person.tracks}
+        trusted = {track for person in people.persons for track in person.tracks}
         shown = tracks.to_annotation()
         report.ignored_regions = guard.without_faces(
             speakers.annotation.get_timeline().support(),

@@ -1,0 +1,49 @@
+"""``pyannote-av fit-statistics``: how people take turns in a corpus."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    rttm: Annotated[list[Path], typer.Argument(help="RTTM files, or folders of them.")],
+    into: Annotated[Path, typer.Option("--into", help="The .json file to write.")],
+    tracks: Annotated[
+        Path | None,
+        typer.Option(help="Face tracks (URI.npz, ...): how much of speech is off-screen."),
+    ] = None,
+) -> None:
+    """Fit the statistics that conversations are simulated from.
+
+    Example: pyannote-av fit-statistics train.rttm --into my_meetings.json
+    """
+    from pyannote_av.cli.evaluate import read_tracks
+    from pyannote_av.formats.annotations import read_rttm
+    from pyannote_av.simulation.statistics import fit
+    from pyannote_av.simulation.turns import calibrated
+
+    if into.suffix != ".json":
+        typer.echo(f"error: --into takes a .json file, not {into}", err=True)
+        raise typer.Exit(1)
+    try:
+        turns = {}
+        for path in rttm:
+            for uri, annotation in read_rttm(path).items():
+                if uri in turns:
+                    raise ValueError(f"{path}: {uri!r} is in another file already")
+                turns[uri] = annotation
+        faces = read_tracks(tracks, sorted(turns)) if tracks is not None else None
+        statistics = calibrated(fit(turns, faces))
+        statistics.write(into)
+    except (OSError, ValueError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error
+    hidden = statistics.off_screen_share
+    typer.echo(
+        f"{into}: {statistics.files} files, {statistics.mean_speakers:.1f} speakers each, turns of "
+        f"{statistics.mean_turn:.2f} s, {100 * statistics.overlap_share:.1f} % overlap"
+        + (f", {100 * hidden:.0f} % off-screen" if hidden is not None else "")
+    )

@@ -1,0 +1,115 @@
+"""What faces do: talk, listen, and move their mouths without a word."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from pyannote_av.core.io import FRAME_RATE, SAMPLE_RATE
+from pyannote_av.simulation.portrait import Motion, act, loudness
+
+#: what a silent mouth may do, and the range of how many seconds it takes
+GESTURES = {"chew": (2.0, 6.0), "yawn": (1.5, 3.0), "laugh": (0.8, 2.0), "murmur": (1.0, 4.0)}
+#: pixels of a face for which :func:`~pyannote_av.simulation.portrait.act` makes heads sway
+SWAY_HEIGHT = 142.0
+_BLOCK = 40
+
+
+@dataclass(frozen=True)
+class Acting:
+    """How lively faces are.
+
+    Attributes
+    ----------
+    gestures : float
+        Mouth movements without speech per minute and face: hard negatives.
+    desync : float
+        Seconds by which the picture is late (early if negative).
+    """
+
+    gestures: float = 1.5
+    desync: float = 0.0
+
+
+def gesture(kind: str, count: int, rng: np.random.Generator) -> np.ndarray:
+    """How open a mouth is in `count` frames of a silent gesture: (count,) in [0, 1]."""
+    time = np.arange(count) / FRAME_RATE
+    fade = np.sin(np.pi * (np.arange(count) + 0.5) / count)
+    phase = rng.uniform(0, 2 * np.pi)
+    if kind == "chew":
+        wave = np.sin(2 * np.pi * rng.uniform(1.0, 1.8) * time + phase) ** 2
+        return rng.uniform(0.2, 0.45) * wave * np.minimum(1, 3 * fade)
+    if kind == "yawn":
+        return rng.uniform(0.8, 1.1) * fade**1.5
+    if kind == "laugh":
+        wave = 0.6 + 0.4 * np.sin(2 * np.pi * rng.uniform(4.0, 5.5) * time + phase)
+        return rng.uniform(0.3, 0.6) * wave * np.minimum(1, 3 * fade)
+    # as if speaking: syllables of random height at 3 to 6 a second
+    knots = rng.uniform(0, 1, max(2, int(count / FRAME_RATE * rng.uniform(6, 12))))
+    wave = np.interp(np.linspace(0, 1, count), np.linspace(0, 1, len(knots)), knots)
+    return rng.uniform(0.4, 0.9) * wave * np.minimum(1, 3 * fade)
+
+
+def gestures(speaking: np.ndarray, per_minute: float, rng: np.random.Generator) -> np.ndarray:
+    """How open a mouth is without speech: (T,), zero where `speaking` (T,) bool.
+
+    Gestures do not come within 0.2 s of speech.
+    """
+    count, opened = len(speaking), np.zeros(len(speaking))
+    margin = int(0.2 * FRAME_RATE)
+    for _ in range(rng.poisson(per_minute * count / FRAME_RATE / 60)):
+        kind = str(rng.choice(list(GESTURES)))
+        length = int(rng.uniform(*GESTURES[kind]) * FRAME_RATE)
+        first = int(rng.integers(max(1, count - length)))
+        moved = gesture(kind, length, rng)[: count - first]
+        if not speaking[max(0, first - margin) : first + length + margin].any():
+            opened[first : first + len(moved)] = np.maximum(
+                opened[first : first + len(moved)], moved
+            )
+    return opened
+
+
+def late(values: np.ndarray, frames: int) -> np.ndarray:
+    """`values` (T, ...) moved by `frames` (earlier if negative), zero where nothing comes."""
+    moved = np.zeros_like(values)
+    if frames >= 0:
+        moved[frames:] = values[: len(values) - frames]
+    else:
+        moved[:frames] = values[-frames:]
+    return moved
+
+
+def perform(
+    stem: np.ndarray | None,
+    num_frames: int,
+    rng: np.random.Generator,
+    acting: Acting | None = None,
+) -> Motion:
+    """Motion of one face throughout a conversation.
+
+    Parameters
+    ----------
+    stem : (N,) float or None
+        Its voice at 16 kHz, zero between turns; None for somebody who never speaks.
+    num_frames : int
+        At 25 per second.
+    rng : numpy.random.Generator
+    acting : Acting, optional
+
+    Returns
+    -------
+    motion : Motion
+        Its sway is that of a face :data:`SWAY_HEIGHT` pixels high.
+    """
+    acting = acting or Acting()
+    loud = np.zeros(num_frames)
+    if stem is not None and stem.any():
+        # blocks of 2.5 ms: the filter has 40 times less to do, and hears the same
+        blocks = np.abs(stem[: len(stem) // _BLOCK * _BLOCK]).reshape(-1, _BLOCK).mean(axis=1)
+        loud = loudness(blocks, SAMPLE_RATE // _BLOCK, num_frames, FRAME_RATE)
+        loud *= rng.uniform(0.65, 1.1)
+    motion = act(late(loud, round(acting.desync * FRAME_RATE)), rng, FRAME_RATE)
+    silent = gestures(loud > 0, acting.gestures, rng)
+    lively = np.array([*rng.uniform(0.7, 3.0, 2), rng.uniform(0.7, 2.5)])
+    return replace(motion, mouth=np.maximum(motion.mouth, silent), sway=motion.sway * lively)

@@ -1,0 +1,232 @@
+"""A conversation as a whole: turns, voices, faces and what they do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from pyannote.core import Annotation
+
+from pyannote_av.core.io import FRAME_RATE
+from pyannote_av.core.tracks import FaceTracks
+from pyannote_av.simulation.acting import Acting, perform
+from pyannote_av.simulation.faces import varied
+from pyannote_av.simulation.portrait import Portrait
+from pyannote_av.simulation.rendering import Actor, geometry
+from pyannote_av.simulation.scene import Scene, SceneOptions, plan
+from pyannote_av.simulation.sound import Sound, SoundOptions, compose
+from pyannote_av.simulation.speech import SpeechLibrary
+from pyannote_av.simulation.statistics import ConversationStatistics
+from pyannote_av.simulation.turns import SPEAKERS, number_of_speakers, sample_turns
+
+
+@dataclass(frozen=True)
+class Options:
+    """What conversations are like.
+
+    Attributes
+    ----------
+    speakers : (int, int), optional
+        Range of numbers of speakers, within 2 to 20; as often as in the corpus unless given.
+    sound : SoundOptions
+    scene : SceneOptions
+    acting : Acting
+    """
+
+    speakers: tuple[int, int] | None = None
+    sound: SoundOptions = field(default_factory=SoundOptions)
+    scene: SceneOptions = field(default_factory=SceneOptions)
+    acting: Acting = field(default_factory=Acting)
+
+    def __post_init__(self):
+        if self.speakers is not None:
+            low, high = self.speakers
+            if not SPEAKERS[0] <= low <= high <= SPEAKERS[1]:
+                raise ValueError(
+                    f"speakers must be a range within {SPEAKERS[0]}-{SPEAKERS[1]}, not {low}-{high}"
+                )
+
+
+@dataclass(frozen=True, eq=False)
+class Cast:
+    """What conversations are made of.
+
+    Attributes
+    ----------
+    statistics : ConversationStatistics
+    library : SpeechLibrary
+    portraits : sequence of Portrait
+        Where there are fewer than people, several people are variants of one.
+    """
+
+    statistics: ConversationStatistics
+    library: SpeechLibrary
+    portraits: Sequence[Portrait]
+
+    def __post_init__(self):
+        if not self.portraits:
+            raise ValueError("a conversation needs portraits")
+
+
+@dataclass(frozen=True, eq=False)
+class Conversation:
+    """Ready to be rendered.
+
+    Attributes
+    ----------
+    uri : str
+    sound : Sound
+    scene : Scene
+    people : dict of str to Actor
+        Those who speak are named as in ``sound.turns``.
+    voices : dict of str to str
+        Speaker of the library, by name.
+    options : Options
+    """
+
+    uri: str
+    sound: Sound
+    scene: Scene
+    people: dict[str, Actor]
+    voices: dict[str, str]
+    options: Options
+
+    @property
+    def turns(self) -> Annotation:
+        """Who is heard when."""
+        return self.sound.turns
+
+    @property
+    def speaking(self) -> dict[str, np.ndarray]:
+        """Who is heard in which frame: (T,) bool by name."""
+        return active(self.turns, self.scene.num_frames)
+
+    def tracks(self) -> FaceTracks:
+        """Where faces are, with the reference labels; one track per stretch on screen."""
+        columns: dict[str, list[np.ndarray]] = {}
+        speaker, size = {}, self.scene.options.size
+        silent, speaking = np.zeros(self.scene.num_frames, bool), self.speaking
+        for shot in self.scene.shots:
+            frames = slice(shot.first, shot.end)
+            count = shot.end - shot.first
+            for face in shot.faces:
+                box, landmarks = geometry(self.people[face.person], face, frames)
+                values = {
+                    "time": np.arange(shot.first, shot.end) / FRAME_RATE,
+                    "track": np.full(count, face.track),
+                    "box": box / np.tile(size, 2),
+                    "landmarks": landmarks / size,
+                    "confidence": np.ones(count),
+                    "label": speaking.get(face.person, silent)[frames].astype(np.int8),
+                }
+                for name, value in values.items():
+                    columns.setdefault(name, []).append(value)
+                speaker[face.track] = face.person
+        if not columns:
+            return FaceTracks.empty(uri=self.uri, frame_size=size)
+        joined = {name: np.concatenate(parts) for name, parts in columns.items()}
+        return FaceTracks(**joined, speaker=speaker, uri=self.uri, frame_size=size)
+
+    def off_screen(self) -> tuple[float, float]:
+        """Seconds of speech whose speaker is not in the picture, and seconds of speech."""
+        hidden = total = 0
+        for person, heard in self.speaking.items():
+            hidden += int((heard & ~self.scene.visible(person)).sum())
+            total += int(heard.sum())
+        return hidden / FRAME_RATE, total / FRAME_RATE
+
+    def summary(self) -> dict[str, Any]:
+        """What it was made with, as plain JSON-serialisable containers."""
+        return {
+            "uri": self.uri,
+            "options": asdict(self.options),
+            "voices": self.voices,
+            "snr": self.sound.snr,
+            "silent": sorted(self.people.keys() - self.voices.keys()),
+            "shots": [shot.first / FRAME_RATE for shot in self.scene.shots],
+        }
+
+
+def active(turns: Annotation, num_frames: int) -> dict[str, np.ndarray]:
+    """Who speaks at the times of frames (25 per second): (num_frames,) bool by label."""
+    time = np.arange(num_frames) / FRAME_RATE
+    speaking = {}
+    for label in sorted(turns.labels()):
+        inside = np.zeros(num_frames, bool)
+        for segment in turns.label_timeline(label):
+            # a turn that ends in the middle of a frame is still heard at its start
+            first, last = np.searchsorted(time, [segment.start - 1e-6, segment.end - 1e-6])
+            inside[first:last] = True
+        speaking[str(label)] = inside
+    return speaking
+
+
+def converse(
+    cast: Cast,
+    duration: float,
+    options: Options | None = None,
+    seed: Sequence[int] = (0,),
+    uri: str | None = None,
+) -> Conversation:
+    """Make up a conversation; nothing is rendered yet.
+
+    Parameters
+    ----------
+    cast : Cast
+    duration : float
+        Seconds.
+    options : Options, optional
+    seed : sequence of int
+        The same conversation for the same seed.
+    uri : str, optional
+        Its name; made of the seed unless given.
+
+    Raises
+    ------
+    ValueError
+        When the library has fewer speakers than asked for.
+    """
+    options = options or Options()
+    rng = np.random.default_rng([*seed, 0])
+    available = cast.library.speakers
+    if options.speakers is None:
+        number = min(number_of_speakers(cast.statistics, duration, rng), len(available))
+    else:
+        number = int(rng.integers(options.speakers[0], options.speakers[1] + 1))
+    if number > len(available):
+        raise ValueError(
+            f"{cast.library.folder}: speech of {len(available)} speakers, {number} are needed"
+        )
+    uri = uri or "-".join(f"{part:04d}" for part in seed)
+    turns = sample_turns(cast.statistics, duration, number, seed=[*seed, 1], uri=uri)
+    voices = dict(zip(sorted(turns.labels()), rng.permutation(available)[:number], strict=True))
+    voices = {str(label): str(voice) for label, voice in voices.items()}
+    sound = compose(turns, cast.library, voices, duration, options.sound, seed=[*seed, 2])
+    num_frames = int(duration * FRAME_RATE)
+    low, high = options.scene.distractors
+    silent = [f"silent{i}" for i in range(int(rng.integers(low, high + 1)))]
+    rng_scene = np.random.default_rng([*seed, 3])
+    scene = plan(active(sound.turns, num_frames), silent, cast.statistics, options.scene, rng_scene)
+    return Conversation(
+        uri, sound, scene, _people(cast, sound, silent, num_frames, options, seed), voices, options
+    )
+
+
+def _people(cast, sound, silent, num_frames, options, seed) -> dict[str, Actor]:
+    """Portraits, motion and clothes of everybody"""
+    rng = np.random.default_rng([*seed, 4])
+    names = [*sound.stems, *silent]
+    rounds = -(-len(names) // len(cast.portraits))
+    order = np.concatenate([rng.permutation(len(cast.portraits)) for _ in range(rounds)])
+    people = {}
+    for i, (name, chosen) in enumerate(zip(names, order, strict=False)):
+        own = np.random.default_rng([*seed, 5, i])
+        people[name] = Actor(
+            portrait=varied(cast.portraits[int(chosen)], own),
+            motion=perform(sound.stems.get(name), num_frames, own, options.acting),
+            opening=float(own.uniform(0.2, 0.4)),
+            clothes=own.uniform(15, 220, 3),
+        )
+    return people

@@ -1,0 +1,206 @@
+"""Pictures of a scene: whole frames, or just the crops of its faces."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from pyannote_av.simulation.acting import SWAY_HEIGHT
+from pyannote_av.simulation.faces import BOTTOM, LEFT, RIGHT, TOP, window
+from pyannote_av.simulation.portrait import Motion, Portrait, TalkingPortrait
+from pyannote_av.simulation.scene import Appearance, Scene, Shot
+
+#: side of the crops
+SIDE = 112
+#: crops are drawn from faces of at most this many pixels: their square is 0.7 of that
+_CROP_HEIGHT = 150.0
+#: around the centre of a face, in heights of its box: the square crops are cut from, with the eyes
+_CROP_REACH = (0.47, 0.42, 0.47, 0.65)
+
+
+@dataclass(frozen=True, eq=False)
+class Actor:
+    """Somebody to be drawn.
+
+    Attributes
+    ----------
+    portrait : Portrait
+    motion : Motion
+        Of all frames, for a face of :data:`~pyannote_av.simulation.acting.SWAY_HEIGHT` pixels.
+    opening : float
+        Of the mouth, see :class:`TalkingPortrait`.
+    clothes : (3,) float
+        RGB.
+    """
+
+    portrait: Portrait
+    motion: Motion
+    opening: float
+    clothes: np.ndarray
+
+
+class _Face:
+    """One appearance, ready to be drawn in any of its frames"""
+
+    def __init__(self, person: Actor, height: float, reach: tuple[float, ...]):
+        self.panel = window(person.portrait, height, *reach)
+        self.actor = TalkingPortrait(self.panel, person.opening)
+        self.motion = person.motion
+        self.scale = np.array([height / SWAY_HEIGHT] * 2 + [1.0])
+
+    def sway(self, frames: slice | int) -> np.ndarray:
+        return self.motion.sway[frames] * self.scale
+
+    def draw(self, k: int) -> np.ndarray:
+        motion = self.motion
+        return self.actor.draw(motion.mouth[k], motion.blink[k], self.sway(k), motion.light[k])
+
+
+def _feather(height: int, width: int) -> np.ndarray:
+    """(height, width, 1) float32: opaque around the head, fading towards the edges"""
+    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
+    radius = (np.abs(x) ** 3 + np.abs(y) ** 3) ** (1 / 3)
+    fade = np.clip((1 - radius) / 0.16, 0, 1)
+    return (fade * fade * (3 - 2 * fade)).astype(np.float32)[..., None]
+
+
+def backdrop(scene: Scene, shot: Shot) -> np.ndarray:
+    """(H, W, 3) uint8: coarse shapes out of focus, a different wall for each tile."""
+    import cv2
+
+    rng = np.random.default_rng(shot.backdrop)
+    width, height = scene.options.size
+    image = np.zeros((height, width, 3), np.uint8)
+    for x1, y1, x2, y2 in scene.tiles or ((0, 0, width, height),):
+        cells = rng.integers(2, 7, 2)
+        wall = rng.uniform(30, 190, 3) + rng.normal(0, 28, (*cells, 3))
+        wall = cv2.resize(wall, (x2 - x1, y2 - y1), interpolation=cv2.INTER_CUBIC)
+        image[y1:y2, x1:x2] = np.clip(wall, 0, 255)
+    for x1, y1, x2, y2 in scene.tiles:
+        cv2.rectangle(image, (x1, y1), (x2 - 1, y2 - 1), (12, 12, 12), 2)
+    return image
+
+
+def _corner(face: Appearance) -> tuple[int, int]:
+    return round(face.x - LEFT * face.height), round(face.y - TOP * face.height)
+
+
+def _place(scene: Scene, face: Appearance) -> tuple[slice, slice]:
+    """Rows and columns of the picture a face cannot leave: its tile where there are tiles"""
+    x1, y1, x2, y2 = next(
+        (t for t in scene.tiles if t[0] <= face.x < t[2] and t[1] <= face.y < t[3]),
+        (0, 0, *scene.options.size),
+    )
+    return slice(y1, y2), slice(x1, x2)
+
+
+def _torso(image: np.ndarray, face: Appearance, person: Actor, scene: Scene) -> None:
+    """Shoulders, drawn into a picture"""
+    import cv2
+
+    rows, columns = _place(scene, face)
+    inside, h, colour = image[rows, columns], face.height, person.clothes.tolist()
+    x, y = round(face.x - columns.start), round(face.y - rows.start + 1.75 * h)
+    half = round(0.95 * h)
+    cv2.ellipse(inside, (x, y), (half, round(1.1 * h)), 0, 0, 360, colour, -1)
+    cv2.rectangle(inside, (x - half, y), (x + half, inside.shape[0]), colour, -1)
+
+
+def _paste(image: np.ndarray, patch: np.ndarray, alpha: np.ndarray, corner: tuple[int, int]):
+    """`patch` over `image`, in place, as far as it is inside"""
+    x, y = corner
+    height, width = image.shape[:2]
+    left, top = max(0, -x), max(0, -y)
+    right, bottom = min(patch.shape[1], width - x), min(patch.shape[0], height - y)
+    if right <= left or bottom <= top:
+        return
+    place = image[y + top : y + bottom, x + left : x + right]
+    share = alpha[top:bottom, left:right]
+    over = patch[top:bottom, left:right]
+    place[:] = (place + (over - place.astype(np.float32)) * share).round()
+
+
+def _lit(image: np.ndarray, shot: Shot) -> np.ndarray:
+    """As a camera saw it"""
+    import cv2
+
+    if shot.blur > 0.25:
+        image = cv2.GaussianBlur(image, (0, 0), shot.blur)
+    return cv2.convertScaleAbs(image, alpha=shot.light)
+
+
+def render(scene: Scene, people: Mapping[str, Actor]) -> Iterator[tuple[int, np.ndarray]]:
+    """Pictures that are not lost, with the indices of their frames: (H, W, 3) uint8 RGB."""
+    reach = (LEFT, TOP, RIGHT, BOTTOM)
+    for shot in scene.shots:
+        behind = backdrop(scene, shot)
+        faces = []
+        for face in shot.faces:
+            _torso(behind, face, people[face.person], scene)
+            drawn = _Face(people[face.person], face.height, reach)
+            place, (x, y) = _place(scene, face), _corner(face)
+            corner = (x - place[1].start, y - place[0].start)
+            faces.append((drawn, _feather(*drawn.panel.image.shape[:2]), place, corner))
+        for k in shot.first + np.flatnonzero(scene.kept[shot.first : shot.end]):
+            image = behind.copy()
+            for drawn, alpha, place, corner in faces:
+                _paste(image[place], drawn.draw(k), alpha, corner)
+            yield int(k), _lit(image, shot)
+
+
+def geometry(person: Actor, face: Appearance, frames: slice) -> tuple[np.ndarray, np.ndarray]:
+    """Where a face is in frames of its shot, in pixels of the picture.
+
+    Returns
+    -------
+    box : (T, 4)
+    landmarks : (T, 5, 2)
+    """
+    drawn = _Face(person, face.height, (LEFT, TOP, RIGHT, BOTTOM))
+    box, landmarks = drawn.actor.geometry(drawn.sway(frames))
+    corner = np.float64(_corner(face))
+    return box + np.tile(corner, 2), landmarks + corner
+
+
+def face_crops(
+    person: Actor, face: Appearance, shot: Shot, frames: range, rng: np.random.Generator
+) -> np.ndarray:
+    """Crops of one face without the picture around it, as networks are given them.
+
+    Parameters
+    ----------
+    person : Actor
+    face : Appearance
+    shot : Shot
+        It appears in.
+    frames : range
+        Within the shot.
+    rng : numpy.random.Generator
+        Of how a detector's box differs from ours.
+
+    Returns
+    -------
+    crops : (T, 112, 112) uint8
+    """
+    import cv2
+
+    from pyannote_av.vision.crops import cut, face_square
+
+    height = min(face.height, _CROP_HEIGHT)
+    drawn = _Face(person, height, _CROP_REACH)
+    shape = drawn.panel.image.shape
+    size = np.tile([shape[1], shape[0]], 2)
+    box, _ = drawn.actor.geometry(drawn.sway(slice(frames.start, frames.stop)))
+    # boxes of detectors are smaller or larger, off by a little, and tremble
+    shift, grown = rng.uniform(-0.04, 0.04, 2), rng.uniform(-0.06, 0.06)
+    box = box + np.r_[shift - grown, shift + grown] * height
+    box = box + 0.004 * height * rng.standard_normal(box.shape)
+    blurred = shot._replace(blur=shot.blur * height / face.height)
+    crops = np.empty((len(frames), SIDE, SIDE), np.uint8)
+    for i, k in enumerate(frames):
+        grey = cv2.cvtColor(drawn.draw(k), cv2.COLOR_RGB2GRAY)
+        square = face_square(box[i] / size, shape)
+        crops[i] = cut(_lit(grey, blurred), square, SIDE)
+    return crops

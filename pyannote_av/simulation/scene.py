@@ -1,0 +1,242 @@
+"""Who is in the picture when, and where: shots of a film, seats of a meeting, tiles of a call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+from pyannote_av.core.io import FRAME_RATE
+from pyannote_av.simulation.statistics import ConversationStatistics
+
+LAYOUTS = ("film", "meeting", "gallery")
+#: faces in one shot of a film at most, and their height as a share of that of the picture
+_FILM_HEIGHT = {1: (0.35, 0.72), 2: (0.26, 0.48), 3: (0.2, 0.36), 4: (0.18, 0.28)}
+#: width of what is shown of a person, in heights of the face
+_WIDTH = 0.95
+
+
+@dataclass(frozen=True)
+class SceneOptions:
+    """What a conversation looks like.
+
+    Attributes
+    ----------
+    layout : {"film", "meeting", "gallery"}
+        Shots with cuts, in which whoever speaks may be off-screen; everybody at a fixed seat; a
+        split screen with a tile for each.
+    size : (int, int)
+        Width and height of the picture in pixels.
+    shot : float
+        Median length of shots in seconds (film).
+    visible : float
+        Share of speech whose speaker is visible where the statistics do not say (film).
+    camera_off : float
+        Probability that a participant is never seen (gallery).
+    distractors : (int, int)
+        Range of how many people there are who never speak.
+    light : (float, float)
+        Range of brightness factors, one a shot.
+    blur : (float, float)
+        Range of blur, as deviation in pixels, one a shot.
+    dropped : float
+        Share of pictures that are lost; the one before stays on screen in their place.
+    compression : (int, int)
+        Range of the constant rate factor of H.264, one a file.
+    """
+
+    layout: str = "film"
+    size: tuple[int, int] = (640, 360)
+    shot: float = 3.0
+    visible: float = 0.6
+    camera_off: float = 0.1
+    distractors: tuple[int, int] = (0, 2)
+    light: tuple[float, float] = (0.55, 1.2)
+    blur: tuple[float, float] = (0.0, 1.2)
+    dropped: float = 0.0
+    compression: tuple[int, int] = (20, 32)
+
+    def __post_init__(self):
+        if self.layout not in LAYOUTS:
+            raise ValueError(f"layout must be one of {', '.join(LAYOUTS)}, not {self.layout!r}")
+        if any(side % 2 or side < 64 for side in self.size):
+            raise ValueError(f"size must be two even numbers of at least 64, not {self.size}")
+        if not 0 <= self.dropped < 1:
+            raise ValueError(f"dropped must be a share below 1, not {self.dropped}")
+
+
+class Appearance(NamedTuple):
+    """A face in the picture: the centre and the height of its box in pixels."""
+
+    track: int
+    person: str
+    x: float
+    y: float
+    height: float
+
+
+class Shot(NamedTuple):
+    """Frames `first` to before `end`; `backdrop` is the seed of what is behind people."""
+
+    first: int
+    end: int
+    faces: tuple[Appearance, ...]
+    light: float
+    blur: float
+    backdrop: int
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """The whole picture.
+
+    Attributes
+    ----------
+    options : SceneOptions
+    num_frames : int
+        At 25 per second.
+    shots : tuple of Shot
+        One after the other, without gaps.
+    kept : (num_frames,) bool
+        Which pictures are not lost; the first is always there.
+    compression : int
+        Constant rate factor of H.264.
+    tiles : tuple of (x1, y1, x2, y2)
+        In pixels, of a gallery.
+    """
+
+    options: SceneOptions
+    num_frames: int
+    shots: tuple[Shot, ...]
+    kept: np.ndarray
+    compression: int
+    tiles: tuple[tuple[int, int, int, int], ...] = ()
+
+    def visible(self, person: str) -> np.ndarray:
+        """(num_frames,) bool: when somebody is in the picture."""
+        seen = np.zeros(self.num_frames, bool)
+        for shot in self.shots:
+            seen[shot.first : shot.end] |= any(face.person == person for face in shot.faces)
+        return seen
+
+
+def plan(
+    speaking: Mapping[str, np.ndarray],
+    distractors: Sequence[str],
+    statistics: ConversationStatistics,
+    options: SceneOptions,
+    rng: np.random.Generator,
+) -> Scene:
+    """Decide what is seen.
+
+    Parameters
+    ----------
+    speaking : mapping of person to (T,) bool
+        Who speaks in which frame (25 per second).
+    distractors : sequence of str
+        People who never speak.
+    statistics : ConversationStatistics
+        Says how much of speech comes from off-screen in a film.
+    options : SceneOptions
+    rng : numpy.random.Generator
+    """
+    num_frames = len(next(iter(speaking.values())))
+    kept = rng.random(num_frames) >= options.dropped
+    kept[0] = True
+    low, high = options.compression
+    common = (kept, int(rng.integers(low, high + 1)))
+    if options.layout == "film":
+        shots = _film(speaking, distractors, statistics, options, rng)
+        return Scene(options, num_frames, tuple(shots), *common)
+    people = list(rng.permutation([*speaking, *distractors]))
+    gallery = options.layout == "gallery"
+    tiles = _grid(len(people), options.size)
+    off = rng.random(len(people)) < options.camera_off * gallery
+    faces = []
+    for track, (person, tile) in enumerate(zip(people, tiles, strict=True)):
+        width, height = tile[2] - tile[0], tile[3] - tile[1]
+        size = rng.uniform(0.75, 1.0) * min(0.6 * height, 0.95 * width / _WIDTH)
+        x = (tile[0] + tile[2]) / 2 + rng.uniform(-0.5, 0.5) * max(0, width - _WIDTH * size)
+        y = tile[1] + 0.5 * height + rng.uniform(-0.1, 0.02) * height
+        if not off[track]:
+            faces.append(Appearance(track, str(person), x, y, size))
+    shot = _shot(0, num_frames, faces, options, rng)
+    return Scene(options, num_frames, (shot,), *common, tuple(tiles) if gallery else ())
+
+
+def _grid(count: int, size: tuple[int, int]) -> list[tuple[int, int, int, int]]:
+    """Boxes of `count` places in the rows in which they are largest"""
+    width, height = size
+    rows = max(range(1, count + 1), key=lambda r: min(height / r, width / -(-count // r)))
+    columns = -(-count // rows)
+    rows = -(-count // columns)
+    xs, ys = (
+        np.linspace(0, side, n + 1).astype(int) for side, n in ((width, columns), (height, rows))
+    )
+    cells = [(xs[i], ys[j], xs[i + 1], ys[j + 1]) for j in range(rows) for i in range(columns)]
+    return [tuple(map(int, cell)) for cell in cells[:count]]
+
+
+def _shot(first, end, faces, options, rng) -> Shot:
+    return Shot(
+        int(first),
+        int(end),
+        tuple(faces),
+        float(rng.uniform(*options.light)),
+        float(rng.uniform(*options.blur)),
+        int(rng.integers(2**31)),
+    )
+
+
+def _cuts(num_frames: int, median: float, rng: np.random.Generator) -> np.ndarray:
+    """Edges of shots, 0 and `num_frames` included; lengths are log-normal, as in films"""
+    lengths = median * np.exp(rng.normal(0, 0.6, size=4 + int(4 * num_frames / 25 / median)))
+    ends = np.cumsum(np.clip(lengths, 0.8, 15.0) * FRAME_RATE).astype(int)
+    inside = ends[ends < num_frames - int(0.8 * FRAME_RATE)]
+    return np.r_[0, inside, num_frames]
+
+
+def _film(speaking, distractors, statistics, options, rng):
+    """Shots, in each of which a speaker is seen with the probability that is this speaker's"""
+    people = list(speaking)
+    curve = statistics.visible or (options.visible,) * 2
+    # spread over the curve, so that speakers of one file do not happen to be all alike
+    at = (rng.permutation(len(people)) + rng.random(len(people))) / len(people)
+    chance = np.interp(at, np.linspace(0, 1, len(curve)), curve)
+    chances = dict(zip(people, chance, strict=True))
+    active = np.stack([speaking[person] for person in people])
+    track = 0
+    edges = _cuts(active.shape[1], options.shot, rng)
+    for first, end in pairwise(edges):
+        heard = active[:, first:end].any(axis=1)
+        shown = [p for p, h in zip(people, heard, strict=True) if h and rng.random() < chances[p]]
+        rng.shuffle(shown)
+        # listeners are those who are seen anyway
+        silent = [p for p, h in zip(people, heard, strict=True) if not h and chances[p] > 0.02]
+        silent += distractors
+        extra = min(int(rng.choice(3, p=[0.45, 0.4, 0.15])), len(silent))
+        if silent and extra:
+            weights = np.array([chances.get(p, 0.5) for p in silent])
+            picked = rng.choice(silent, extra, replace=False, p=weights / weights.sum())
+            shown += [str(person) for person in picked]
+        shown = shown[: max(_FILM_HEIGHT)]
+        faces = _placed(shown, track, options.size, rng)
+        track += len(faces)
+        yield _shot(first, end, faces, options, rng)
+
+
+def _placed(shown, track, size, rng) -> list[Appearance]:
+    """People side by side, in any order"""
+    width, height = size
+    faces, cell = [], width / max(len(shown), 1)
+    for place, person in enumerate(rng.permutation(shown) if shown else []):
+        low, high = _FILM_HEIGHT[len(shown)]
+        face = min(rng.uniform(low, high) * height, 0.98 * cell / _WIDTH)
+        slack = max(0.0, cell - _WIDTH * face)
+        x = (place + 0.5) * cell + rng.uniform(-0.4, 0.4) * slack
+        y = rng.uniform(max(0.35 * height, 0.62 * face), max(0.55 * height, 0.66 * face))
+        faces.append(Appearance(track + place, str(person), float(x), float(y), float(face)))
+    return faces

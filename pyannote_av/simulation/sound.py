@@ -1,0 +1,214 @@
+"""Sound of a conversation: voices placed in their turns, a room around them, noise behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from pyannote.core import Annotation, Segment, Timeline
+
+from pyannote_av.core.io import SAMPLE_RATE
+from pyannote_av.simulation.speech import STEP, SUFFIXES, SpeechLibrary, sounding, stretches
+
+_PEAK = 0.9
+#: samples of synthetic noise before it repeats (a minute)
+_NOISE = 60 * SAMPLE_RATE
+
+
+@dataclass(frozen=True)
+class SoundOptions:
+    """What a recording is like; ranges are drawn from uniformly, once per conversation.
+
+    Attributes
+    ----------
+    speaker_level : float
+        Deviation, in dB, of how loud people are.
+    turn_level : float
+        Deviation, in dB, of how loud the turns of one person are.
+    reverberation : (float, float) or None
+        Seconds in which a synthetic room response decays by 60 dB; None for none.
+    responses : str or None
+        Folder of room responses, used instead of synthetic ones.
+    snr : (float, float) or None
+        dB of speech above noise; None for no noise.
+    noises : str or None
+        Folder of noises, used instead of synthetic noise.
+    """
+
+    speaker_level: float = 3.0
+    turn_level: float = 1.5
+    reverberation: tuple[float, float] | None = (0.1, 0.6)
+    responses: str | None = None
+    snr: tuple[float, float] | None = (8.0, 30.0)
+    noises: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Sound:
+    """A conversation to be heard, at 16 kHz.
+
+    Attributes
+    ----------
+    turns : Annotation
+        Who is heard when, exactly: turns end where speech ends.
+    mixture : (N,) float32
+    stems : dict of str to (N,) float32
+        Each voice as if recorded close up, at its level in the mixture; zero between turns.
+    snr : float or None
+        dB.
+    """
+
+    turns: Annotation
+    mixture: np.ndarray
+    stems: dict[str, np.ndarray]
+    snr: float | None
+
+
+@lru_cache(maxsize=8)
+def _recordings(folder: str) -> tuple[np.ndarray, ...]:
+    """All sound files of a folder, at 16 kHz"""
+    from pyannote_av.core.io import Video
+
+    paths = [p for p in sorted(Path(folder).rglob("*")) if p.suffix.lower() in SUFFIXES]
+    if not paths:
+        raise ValueError(f"{folder}: no sound file ({', '.join(SUFFIXES)})")
+    return tuple(Video().waveform(path)[0].numpy() for path in paths)
+
+
+def synthetic_response(seconds: float, rng: np.random.Generator) -> np.ndarray:
+    """Room response (N,): the direct sound at 0, then noise that decays by 60 dB in `seconds`."""
+    count = max(1, int(seconds * SAMPLE_RATE))
+    time = np.arange(count) / SAMPLE_RATE
+    tail = rng.standard_normal(count) * 10 ** (-3 * time / seconds)
+    tail[: int(rng.uniform(0.002, 0.01) * SAMPLE_RATE)] = 0
+    # the direct sound is 0 to 12 dB above the rest
+    tail *= 10 ** (-rng.uniform(0, 12) / 20) / max(np.sqrt((tail**2).sum()), 1e-9)
+    tail[0] = 1.0
+    return tail.astype(np.float32)
+
+
+def given_response(response: np.ndarray) -> np.ndarray:
+    """A recorded room response (N,) from its direct sound on, which becomes 1."""
+    direct = int(np.argmax(np.abs(response)))
+    if not response[direct]:
+        raise ValueError("a room response is all zero")
+    return (response[direct:] / response[direct]).astype(np.float32)
+
+
+def synthetic_noise(count: int, rng: np.random.Generator) -> np.ndarray:
+    """Noise (count,) with a falling spectrum, as of a room or a street, slowly swelling."""
+    from scipy.fft import irfft, rfft
+
+    slope, length = rng.uniform(0.5, 1.5), min(count, _NOISE)
+    spectrum = rfft(rng.standard_normal(length, np.float32))
+    # flat below 50 Hz
+    falling = np.maximum(np.arange(len(spectrum)), length * 50 / SAMPLE_RATE) ** (-slope / 2)
+    noise = np.resize(irfft(spectrum * falling.astype(np.float32), length), count)
+    knots = rng.uniform(-3, 3, max(2, count // SAMPLE_RATE // 3))
+    swell = np.interp(np.linspace(0, 1, count), np.linspace(0, 1, len(knots)), knots)
+    return noise * 10 ** (swell / 20)
+
+
+def given_noise(recordings: tuple[np.ndarray, ...], count: int, rng) -> np.ndarray:
+    """A stretch (count,) of one of the recordings, repeated if need be."""
+    noise = recordings[int(rng.integers(len(recordings)))]
+    first = int(rng.integers(len(noise)))
+    return np.resize(np.roll(noise, -first), count)
+
+
+def compose(
+    turns: Annotation,
+    library: SpeechLibrary,
+    voices: Mapping[str, str],
+    duration: float,
+    options: SoundOptions | None = None,
+    seed: int | list[int] = 0,
+) -> Sound:
+    """Let people speak their turns.
+
+    Parameters
+    ----------
+    turns : Annotation
+        Planned turns.
+    library : SpeechLibrary
+    voices : mapping of label to speaker of the library
+    duration : float
+        Seconds.
+    options : SoundOptions, optional
+    seed : int or list of int
+
+    Returns
+    -------
+    sound : Sound
+        Its turns are up to 0.2 s shorter than planned, so that they end with speech.
+    """
+    options, rng = options or SoundOptions(), np.random.default_rng(seed)
+    count = round(duration * SAMPLE_RATE)
+    spoken = Annotation(uri=turns.uri)
+    stems = {str(label): np.zeros(count, np.float32) for label in sorted(turns.labels())}
+    loud = {label: 10 ** (rng.normal(0, options.speaker_level) / 20) for label in stems}
+    for segment, track, label in turns.itertracks(yield_label=True):
+        gain = loud[label] * 10 ** (rng.normal(0, options.turn_level) / 20)
+        first = round(segment.start * SAMPLE_RATE)
+        piece = library.piece(voices[label], segment.duration, rng)[: count - first]
+        stems[label][first : first + len(piece)] += np.float32(gain) * piece
+        end = round((first + len(piece)) / SAMPLE_RATE, 6)
+        spoken[Segment(segment.start, end), track] = label
+    mixture = _in_a_room(stems, options, rng)
+    snr = None
+    if options.snr is not None:
+        snr = float(rng.uniform(*options.snr))
+        mixture += _noise(mixture, stems, snr, options, rng)
+    peak = max(float(np.abs(mixture).max(initial=0)), *(np.abs(s).max() for s in stems.values()))
+    scale = np.float32(min(1.0, _PEAK / max(peak, 1e-9)))
+    stems = {label: stem * scale for label, stem in stems.items()}
+    return Sound(spoken, (mixture * scale).astype(np.float32), stems, snr)
+
+
+def _in_a_room(stems, options: SoundOptions, rng) -> np.ndarray:
+    """Sum of the stems as heard in one room, from different places"""
+    from scipy.signal import oaconvolve
+
+    mixture = np.zeros(len(next(iter(stems.values()))))
+    seconds = rng.uniform(*options.reverberation) if options.reverberation else 0.0
+    for stem in stems.values():
+        if options.responses is not None:
+            given = _recordings(options.responses)
+            response = given_response(given[int(rng.integers(len(given)))])
+        elif seconds > 0:
+            response = synthetic_response(seconds, rng)
+        else:
+            response = np.ones(1, np.float32)
+        mixture += oaconvolve(stem, response)[: len(mixture)]
+    return mixture
+
+
+def _noise(mixture, stems, snr: float, options: SoundOptions, rng) -> np.ndarray:
+    """Noise `snr` dB below the mixture where somebody speaks"""
+    if options.noises is not None:
+        noise = given_noise(_recordings(options.noises), len(mixture), rng).astype(float)
+    else:
+        noise = synthetic_noise(len(mixture), rng)
+    speech = np.any([stem != 0 for stem in stems.values()], axis=0)
+    power = (mixture[speech] ** 2).mean() if speech.any() else 0.0
+    return noise * np.sqrt(power / max((noise**2).mean(), 1e-20)) * 10 ** (-snr / 20)
+
+
+def energy_turns(stem: np.ndarray, bridge: float = 0.3, silence: float = 45.0) -> Timeline:
+    """Where a clean stem (N,) at 16 kHz has energy: what its reference is checked against.
+
+    Parameters
+    ----------
+    bridge : float
+        Seconds of silence that do not end a turn.
+    silence : float
+        dB below loud speech.
+    """
+    timeline = Timeline(
+        Segment(first * STEP / SAMPLE_RATE, end * STEP / SAMPLE_RATE)
+        for first, end in stretches(sounding(stem, silence))
+    )
+    return timeline.support(collar=bridge)

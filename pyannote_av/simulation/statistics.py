@@ -1,0 +1,294 @@
+"""Statistics of how people take turns, fitted on reference annotations.
+
+A conversation is described as a sequence of *floor turns*, each of which lasts beyond all turns
+before it, and of *back-channels*: turns that begin and end while somebody else has the floor. What
+counts at a change of floor is the gap, in seconds, from the end of everything said before; negative
+gaps are overlaps.
+
+References
+----------
+Fujita et al., "End-to-End Neural Speaker Diarization with Self-attention", ASRU 2019 (simulated
+mixtures); Landini et al., "From Simulated Mixtures to Simulated Conversations as Training Data for
+End-to-End Neural Diarization", Interspeech 2022, https://arxiv.org/abs/2204.00890 (pauses and
+overlaps sampled from histograms of real conversations).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from pyannote.core import Annotation
+
+if TYPE_CHECKING:
+    from pyannote_av.core.tracks import FaceTracks
+
+#: statistics that come with the package
+SHIPPED = ("ami", "ava_avd")
+_QUANTILES = np.linspace(0, 1, 101)
+_RANKS = np.linspace(0, 1, 21)
+
+
+class Turn(NamedTuple):
+    """One turn; `nested` if it is a back-channel, else `gap` counts from what was said before."""
+
+    start: float
+    end: float
+    speaker: str
+    nested: bool
+    gap: float
+    same: bool
+
+
+@dataclass(frozen=True)
+class ConversationStatistics:
+    """How people talk in a corpus.
+
+    Distributions are tuples of 101 quantiles, 0 % to 100 %, evenly spaced. Times are in seconds.
+
+    Attributes
+    ----------
+    files : int
+        Number of files this was fitted on.
+    speakers : dict of str to int
+        How many files have how many speakers (keys are numbers: JSON has no others).
+    turn : tuple of float
+        Length of floor turns.
+    pause : tuple of float
+        Gap where the same speaker goes on.
+    gap : tuple of float
+        Gap, or overlap where negative, where the speaker changes.
+    back_channel : tuple of float
+        Length of back-channels; empty without any.
+    back_channel_rate : float
+        Back-channels per second of floor turns.
+    overlap_factor : float
+        Correction found by :func:`pyannote_av.simulation.turns.calibrated`: what the rate of
+        back-channels and the share of overlapping changes are multiplied with in sampling.
+    same : float
+        Share of floor turns taken by the speaker of the floor turn before.
+    returns : float
+        Share of changes of speaker that go back to the last but one.
+    dominance : tuple of float
+        Share of turns that the most active 0 %, 5 %, ..., 100 % of speakers have.
+    visible : tuple of float
+        Share of a speaker's speech during which the speaker's face is visible, over speech time;
+        empty without face tracks.
+    mean_turn, overlap_share, speech_share : float
+        Mean length of all turns; overlapping speech beyond the first speaker over all speech, each
+        speaker counted; share of time in which anybody speaks.
+    off_screen_share : float or None
+        Share of speech whose speaker is not visible; None without face tracks.
+    """
+
+    files: int
+    speakers: dict[str, int]
+    turn: tuple[float, ...]
+    pause: tuple[float, ...]
+    gap: tuple[float, ...]
+    back_channel: tuple[float, ...]
+    back_channel_rate: float
+    same: float
+    returns: float
+    dominance: tuple[float, ...]
+    mean_turn: float
+    overlap_share: float
+    speech_share: float
+    visible: tuple[float, ...] = ()
+    off_screen_share: float | None = None
+    overlap_factor: float = 1.0
+
+    @property
+    def mean_speakers(self) -> float:
+        """Speakers per file."""
+        return sum(int(k) * v for k, v in self.speakers.items()) / sum(self.speakers.values())
+
+    def write(self, path: str | Path) -> Path:
+        """Write as JSON; returns the path."""
+        from pyannote_av.core.atomic import write_text
+
+        lines = (f" {json.dumps(k)}: {json.dumps(v)}" for k, v in asdict(self).items())
+        return write_text(path, "{\n" + ",\n".join(lines) + "\n}\n")
+
+    @classmethod
+    def read(cls, name: str | Path) -> ConversationStatistics:
+        """Read a JSON file, or one of those shipped ("ava_avd", "ami").
+
+        Raises
+        ------
+        ValueError
+            When the file holds something else.
+        """
+        path = Path(name)
+        if str(name) in SHIPPED:
+            path = Path(__file__).parent / "statistics" / f"{name}.json"
+        elif not path.is_file():
+            raise FileNotFoundError(
+                f"{name}: neither a file nor shipped statistics ({', '.join(SHIPPED)})"
+            )
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            known = {field.name for field in fields(cls)}
+            values = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
+            if unknown := sorted(values.keys() - known):
+                raise ValueError(f"unknown entries {unknown}")
+            return cls(**values)
+        except (AttributeError, TypeError, ValueError) as error:
+            raise ValueError(f"{path}: no conversation statistics ({error})") from error
+
+
+def merged(annotation: Annotation) -> list[tuple[float, float, str]]:
+    """(start, end, speaker) of turns by time, those of one speaker that touch made one."""
+    turns = [
+        (segment.start, segment.end, str(label))
+        for label in annotation.labels()
+        for segment in annotation.label_timeline(label).support()
+    ]
+    # of two that begin together the longer one has the floor
+    return sorted(turns, key=lambda turn: (turn[0], -turn[1], turn[2]))
+
+
+def take_apart(annotation: Annotation) -> list[Turn]:
+    """Turns of a conversation as :class:`ConversationStatistics` sees them, by time."""
+    turns, floor_end, holder = [], None, None
+    for start, end, speaker in merged(annotation):
+        nested = floor_end is not None and end <= floor_end
+        gap = 0.0 if floor_end is None or nested else start - floor_end
+        turns.append(Turn(start, end, speaker, nested, gap, speaker == holder))
+        if not nested:
+            floor_end, holder = end, speaker
+    return turns
+
+
+class Shares(NamedTuple):
+    """Seconds of somebody speaking, of speech with every speaker counted, and from first to last"""
+
+    anybody: float
+    speech: float
+    extent: float
+
+
+def shares(annotation: Annotation) -> Shares:
+    """How much is said; overlap share is ``1 - anybody / speech``."""
+    timeline = annotation.get_timeline()
+    speech = sum(end - start for start, end, _ in merged(annotation))
+    return Shares(timeline.support().duration(), speech, timeline.extent().duration)
+
+
+def _quantiles(values: Iterable[float]) -> tuple[float, ...]:
+    values = np.asarray(list(values), float)
+    return tuple(np.quantile(values, _QUANTILES).round(4).tolist()) if len(values) else ()
+
+
+def _dominance(conversations: list[list[Turn]]) -> tuple[float, ...]:
+    """Mean curve of the share of turns that the most active speakers have"""
+    curves = [np.minimum(_RANKS, 1.0)]
+    for turns in conversations:
+        counts = np.sort(np.unique([turn.speaker for turn in turns], return_counts=True)[1])[::-1]
+        if len(counts) > 1:
+            share = np.r_[0, counts.cumsum() / counts.sum()]
+            curves.append(np.interp(_RANKS, np.linspace(0, 1, len(share)), share))
+    # nobody has more than anybody else unless it is seen
+    return tuple(np.mean(curves[1:] or curves, axis=0).round(4).tolist())
+
+
+def _returns(conversations: list[list[Turn]]) -> float:
+    """Share of changes of speaker that go back to the last but one"""
+    back = changes = 0
+    for turns in conversations:
+        order = [turn.speaker for turn in turns if not turn.nested]
+        order = [a for a, b in zip(order, [None, *order], strict=False) if a != b]
+        changes += max(len(order) - 2, 0)
+        back += sum(a == b for a, b in zip(order, order[2:], strict=False))
+    return back / changes if changes else 0.0
+
+
+def visibility(
+    annotations: Mapping[str, Annotation], tracks: Mapping[str, FaceTracks]
+) -> dict[str, Any]:
+    """How much of speech comes from people in the picture.
+
+    Parameters
+    ----------
+    annotations : mapping of uri to Annotation
+    tracks : mapping of uri to FaceTracks
+        Their speakers are those of `annotations`.
+
+    Returns
+    -------
+    values : dict
+        ``visible`` and ``off_screen_share`` of :class:`ConversationStatistics`.
+
+    Raises
+    ------
+    ValueError
+        When no file has both speech and tracks.
+    """
+    share, seconds = [], []
+    for uri in sorted(tracks.keys() & annotations.keys()):
+        faces = tracks[uri].to_annotation(by="speaker")
+        for speaker in annotations[uri].labels():
+            spoken = annotations[uri].label_timeline(speaker).support()
+            seen = faces.label_timeline(speaker).support()
+            share.append(spoken.crop(seen).duration() / spoken.duration())
+            seconds.append(spoken.duration())
+    if not share:
+        raise ValueError("no file has both turns and face tracks: do their names agree?")
+    order = np.argsort(share)
+    visible, weight = np.array(share)[order], np.array(seconds)[order] / np.sum(seconds)
+    # each speaker stands for as much of the curve as there is speech
+    quantiles = np.interp(_QUANTILES, weight.cumsum() - weight / 2, visible)
+    return {
+        "visible": tuple(quantiles.round(4).tolist()),
+        "off_screen_share": round(float(1 - visible @ weight), 4),
+    }
+
+
+def fit(
+    annotations: Mapping[str, Annotation], tracks: Mapping[str, FaceTracks] | None = None
+) -> ConversationStatistics:
+    """Statistics of conversations.
+
+    Parameters
+    ----------
+    annotations : mapping of uri to Annotation
+        Those without speech are left aside.
+    tracks : mapping of uri to FaceTracks, optional
+        Of some of the files; their speakers are those of `annotations`.
+
+    Raises
+    ------
+    ValueError
+        When nothing is said, or nobody ever answers anybody.
+    """
+    spoken = {uri: one for uri, one in annotations.items() if one}
+    conversations = [take_apart(one) for one in spoken.values()]
+    turns = [turn for one in conversations for turn in one]
+    floor = [turn for turn in turns if not turn.nested]
+    # the first turn of a file follows nothing
+    after = [turn for one in conversations for turn in one[1:] if not turn.nested]
+    if not turns or all(turn.same for turn in after):
+        raise ValueError("statistics of conversations need files in which speakers change")
+    totals = np.sum([shares(one) for one in spoken.values()], axis=0)
+    nested = [turn.end - turn.start for turn in turns if turn.nested]
+    numbers = np.unique([len(one.labels()) for one in spoken.values()], return_counts=True)
+    return ConversationStatistics(
+        files=len(spoken),
+        speakers={str(int(n)): int(count) for n, count in zip(*numbers, strict=True)},
+        turn=_quantiles(turn.end - turn.start for turn in floor),
+        pause=_quantiles(turn.gap for turn in after if turn.same),
+        gap=_quantiles(turn.gap for turn in after if not turn.same),
+        back_channel=_quantiles(nested),
+        back_channel_rate=round(len(nested) / sum(t.end - t.start for t in floor), 5),
+        same=round(float(np.mean([turn.same for turn in after])), 4),
+        returns=round(_returns(conversations), 4),
+        dominance=_dominance(conversations),
+        mean_turn=round(float(np.mean([turn.end - turn.start for turn in turns])), 4),
+        overlap_share=round(float(1 - totals[0] / totals[1]), 5),
+        speech_share=round(float(totals[0] / totals[2]), 4),
+        **(visibility(spoken, tracks) if tracks else {}),
+    )

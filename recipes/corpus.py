@@ -1,0 +1,276 @@
+"""Files of a corpus, as its recipe reads them, and their prepared form on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pyannote.core import Annotation, Segment, Timeline
+
+from pyannote_av.core.atomic import write_text
+from pyannote_av.formats.annotations import TOLERANCE, Turn, read_lab, read_turns
+
+if TYPE_CHECKING:
+    from pyannote_av.core.tracks import FaceTracks
+    from recipes.media import Media
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Tracks:
+    """Face tracks that a corpus comes with.
+
+    Attributes
+    ----------
+    read : callable
+        Gives them; can be sent to another process.
+    sources : tuple of Path
+        Files they are read from.
+    key : str
+        What they are, apart from what is in these files.
+    """
+
+    read: Callable[[], FaceTracks]
+    sources: tuple[Path, ...]
+    key: str = ""
+
+
+@dataclass(frozen=True)
+class File:
+    """One file of a corpus.
+
+    Attributes
+    ----------
+    uri : str
+    list : str
+        Which list it is in.
+    annotation : Annotation
+        On the clock of its media, as everything here.
+    annotated : Timeline
+        What is scored.
+    lab : Timeline, optional
+        Where there is speech; where there are turns unless told.
+    media : mapping of str to Media
+        By folder of what is prepared: ``video``, perhaps ``audio``.
+    tracks : Tracks, optional
+    maps : mapping of str to Timeline
+        Other evaluation maps, by column.
+    texts : mapping of str to str
+        Content of other small files, by path.
+    problems : tuple of str
+        What is odd about it, in sentences.
+    """
+
+    uri: str
+    list: str
+    annotation: Annotation
+    annotated: Timeline
+    lab: Timeline | None = None
+    media: Mapping[str, Media] = field(default_factory=dict)
+    tracks: Tracks | None = None
+    maps: Mapping[str, Timeline] = field(default_factory=dict)
+    texts: Mapping[str, str] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+
+
+def read_list(path: Path) -> list[str]:
+    """Names, one a line; the last line may lack its end.
+
+    Raises
+    ------
+    ValueError
+        Names file and line of what is there twice.
+    """
+    first: dict[str, int] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        if not (name := line.strip()):
+            continue
+        if name in first:
+            raise ValueError(f"{path}, line {number}: {name!r} is in line {first[name]} already")
+        first[name] = number
+    return list(first)
+
+
+def turns_of(path: Path, uri: str) -> list[Turn]:
+    """Turns of one file, from an RTTM file of its own.
+
+    Raises
+    ------
+    ValueError
+        Names file and line of what is malformed, or of another file.
+    """
+    found = read_turns(path)
+    for other, turns in found.items():
+        if other != uri:
+            where = turns[0].where if turns else path
+            raise ValueError(f"{where}: {other!r} where {uri!r} is expected")
+    return found[uri]
+
+
+def speech_of(path: Path) -> Timeline:
+    """Speech regions of one LAB file."""
+    return next(iter(read_lab(path).values()))
+
+
+def box_tracks(
+    path: Path,
+    uri: str,
+    rows: Iterable[tuple[str, int, str, Sequence[float]]],
+    frame_rate: float,
+    frame_size: tuple[int, int],
+) -> FaceTracks:
+    """Face tracks from boxes in pixels, one track a person, named after the person.
+
+    Parameters
+    ----------
+    path : Path
+        For errors.
+    uri : str
+    rows : iterable of (where, frame, person, box)
+        `where` such as "line 3"; boxes are x1, y1, x2, y2. Empty boxes are left out.
+    frame_rate : float
+        Frame k is shown at k / frame_rate seconds.
+    frame_size : (int, int)
+        Width and height of the picture in pixels.
+
+    Raises
+    ------
+    ValueError
+        Names file and place of what is no number, negative, or there twice.
+    """
+    import numpy as np
+
+    from pyannote_av.core.tracks import FaceTracks
+
+    seen: dict[tuple[int, str], str] = {}
+    numbers: dict[str, int] = {}
+    time, track, boxes, empty = [], [], [], 0
+    for where, frame, person, box in rows:
+        if frame < 0 or not all(map(math.isfinite, box)):
+            raise ValueError(f"{path}, {where}: frame {frame}, box {list(box)}")
+        if (frame, person) in seen:
+            before = seen[frame, person]
+            raise ValueError(f"{path}, {where}: face {person!r} is in {before} already")
+        seen[frame, person] = where
+        if box[2] <= box[0] or box[3] <= box[1]:
+            empty += 1
+            continue
+        time.append(frame / frame_rate)
+        track.append(numbers.setdefault(person, len(numbers)))
+        boxes.append(box)
+    if empty:
+        logger.warning("%s: %d empty boxes left out", path, empty)
+    if not time:
+        return FaceTracks.empty(uri=uri, frame_size=frame_size)
+    speaker = {place: person for person, place in numbers.items()}
+    box = np.array(boxes, float) / np.tile(frame_size, 2)
+    try:
+        return FaceTracks(
+            np.array(time), np.array(track), box, speaker=speaker, uri=uri, frame_size=frame_size
+        )
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def whole(uri: str, turns: Iterable[Turn], *media: Path) -> tuple[Timeline, tuple[str, ...]]:
+    """From the start to the end of the first of `media` that is there, else to the last turn."""
+    from pyannote_av.core.io import Video
+
+    found = next((path for path in media if path.is_file()), None)
+    last = max((turn.segment.end for turn in turns), default=0.0)
+    if found is None:
+        if not last:
+            raise ValueError(f"file {uri!r} has neither media nor turns")
+        note = f"file {uri!r}: there are no media, so it is scored up to its last turn"
+        return Timeline([Segment(0, last)], uri=uri), (note,)
+    return Timeline([Segment(0, round(Video().get_duration(found), 3))], uri=uri), ()
+
+
+def place(
+    uri: str, turns: Iterable[Turn], within: Timeline, offset: float = 0.0, cut: bool = False
+) -> tuple[Annotation, tuple[str, ...]]:
+    """Turns on the clock of the media, all of them inside what is scored.
+
+    Parameters
+    ----------
+    uri : str
+    turns : iterable of Turn
+    within : Timeline
+        What is scored, on the clock of the media.
+    offset : float, optional
+        Time of the media's start on the clock of the turns.
+    cut : bool, optional
+        Cut what reaches over the ends, and say so; an error unless told.
+
+    Raises
+    ------
+    ValueError
+        Names file and line of the first turn that reaches over an end.
+    """
+    whole, annotation, problems = within.extent(), Annotation(uri=uri), []
+    for track, turn in enumerate(turns):
+        start, end = round(turn.segment.start - offset, 6), round(turn.segment.end - offset, 6)
+        beyond = max(whole.start - start, end - whole.end)
+        if beyond > TOLERANCE:
+            what = (
+                f"{turn.where}: {turn.speaker} speaks from {start + offset:.3f} to "
+                f"{end + offset:.3f} s, what is scored of {uri!r} is from "
+                f"{whole.start + offset:.3f} to {whole.end + offset:.3f} s"
+            )
+            if not cut:
+                raise ValueError(f"{what}: the evaluation map does not cover the reference")
+            problems.append(f"{what}: cut")
+        if inside := Segment(start, end) & whole:
+            annotation[inside, track] = turn.speaker
+    return annotation, tuple(problems)
+
+
+def shifted(timeline: Timeline, offset: float, within: Segment) -> Timeline:
+    """`timeline` on a clock that starts `offset` later, cut to `within`."""
+    moved = (Segment(round(s.start - offset, 6), round(s.end - offset, 6)) for s in timeline)
+    return Timeline([s & within for s in moved if s & within], uri=timeline.uri)
+
+
+def number(seconds: float) -> str:
+    """Seconds as text, to the microsecond: RTTM of three decimals would move turns."""
+    return f"{seconds:.6f}".rstrip("0").rstrip(".")
+
+
+def rttm(uri: str, annotation: Annotation) -> str:
+    """Lines of an RTTM file."""
+    for label in annotation.labels():
+        if not str(label) or any(c.isspace() for c in str(label)):
+            raise ValueError(f"file {uri!r}: speaker {label!r} does not fit into an RTTM file")
+    return "".join(
+        f"SPEAKER {uri} 1 {number(segment.start)} {number(segment.end - segment.start)} "
+        f"<NA> <NA> {label} <NA> <NA>\n"
+        for segment, _, label in annotation.itertracks(yield_label=True)
+    )
+
+
+def uem(uri: str, timeline: Timeline) -> str:
+    """Lines of a UEM file."""
+    return "".join(f"{uri} 1 {number(s.start)} {number(s.end)}\n" for s in timeline)
+
+
+def lab(timeline: Timeline) -> str:
+    """Lines of a LAB file."""
+    return "".join(f"{number(s.start)} {number(s.end)} speech\n" for s in timeline)
+
+
+def update(path: Path, text: str) -> None:
+    """Write a text file, unless it reads so already."""
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        write_text(path, text)
+
+
+def digest(*parts: object) -> str:
+    """Short name of some content."""
+    return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:16]

@@ -1,0 +1,206 @@
+"""Downloads that go on where they stopped, are checked, and are unpacked safely."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shutil
+import tarfile
+import time
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+_BLOCK = 1 << 18
+#: where checksums of files come to lie that nobody publishes checksums of
+LOCK = "SHA256SUMS"
+
+
+@dataclass(frozen=True)
+class Download:
+    """One file to download.
+
+    Attributes
+    ----------
+    url : str
+    path : str
+        Where it goes, relative to the folder of the corpus.
+    sha256 : str, optional
+        Where it is not known, that of the first download is written down, and any later one has to
+        agree with it.
+    unpack : bool
+        An archive, unpacked where it lies.
+    """
+
+    url: str
+    path: str
+    sha256: str | None = None
+    unpack: bool = False
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _transfer(url: str, partial: Path, timeout: float) -> None:
+    """Fetch what `partial` lacks"""
+    have = partial.stat().st_size if partial.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    try:
+        answer = urllib.request.urlopen(request, timeout=timeout)
+    except urllib.error.HTTPError as error:
+        if error.code == 416 and have:  # nothing is missing
+            return
+        raise
+    with answer:
+        if answer.status != 206:
+            have = 0  # the server starts over
+        length = answer.headers.get("Content-Length")
+        with open(partial, "ab" if have else "wb") as file:
+            shutil.copyfileobj(answer, file, _BLOCK)
+        if length is not None and partial.stat().st_size < have + int(length):
+            raise ConnectionError(f"{url}: the connection ended early")
+
+
+def fetch(
+    url: str,
+    path: Path,
+    sha256: str | None = None,
+    timeout: float = 60,
+    tries: int = 3,
+    pause: float = 1.0,
+) -> str:
+    """Download a file, unless it is there; returns its SHA-256.
+
+    What was downloaded before an interruption is kept beside it (``.part``) and gone on with.
+
+    Raises
+    ------
+    ConnectionError
+        When the server cannot be reached, or stops answering.
+    ValueError
+        When the file, downloaded or there already, is not the expected one.
+    """
+    if path.is_file():
+        found = sha256_of(path)
+        if sha256 is not None and found != sha256:
+            raise ValueError(
+                f"{path} has sha256 {found}, not the expected {sha256}: remove it to download it "
+                f"anew from {url}"
+            )
+        return found
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.part")
+    for attempt in range(1, tries + 1):
+        try:
+            _transfer(url, partial, timeout)
+            break
+        except OSError as error:
+            gone = isinstance(error, urllib.error.HTTPError) and error.code < 500
+            if attempt == tries or gone:
+                raise ConnectionError(f"could not download {url} to {path}: {error}") from error
+            logger.warning("%s: %s; trying again", url, error)
+            time.sleep(pause * attempt)
+    found = sha256_of(partial)
+    if sha256 is not None and found != sha256:
+        partial.unlink()
+        raise ValueError(f"{url} has sha256 {found}, not the expected {sha256}: not kept")
+    partial.replace(path)
+    return found
+
+
+def unpack(archive: Path, into: Path) -> None:
+    """Unpack a ``.zip`` or ``.tar`` (any compression); nothing may land outside `into`.
+
+    Raises
+    ------
+    ValueError
+        When the archive is corrupt; nothing of it is left then.
+    """
+    temporary = into / f".{archive.name}.unpacked"
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        if zipfile.is_zipfile(archive):
+            with zipfile.ZipFile(archive) as file:
+                file.extractall(temporary)  # leaves out "..", absolute names
+        else:
+            with tarfile.open(archive) as file:
+                file.extractall(temporary, filter="data")
+        for path in sorted(temporary.rglob("*")):
+            if path.is_file():
+                target = into / path.relative_to(temporary)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                path.replace(target)
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
+        raise ValueError(
+            f"{archive} is no intact archive ({error}): remove it and download it again"
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _read_lock(folder: Path) -> dict[str, str]:
+    if not (folder / LOCK).is_file():
+        return {}
+    lines = (folder / LOCK).read_text(encoding="utf-8").splitlines()
+    return {path: digest for digest, path in (line.split(maxsplit=1) for line in lines)}
+
+
+def get(
+    downloads: Iterable[Download], folder: Path, workers: int = 4
+) -> tuple[list[Path], dict[str, str]]:
+    """Download files in parallel; one that fails does not stop the others.
+
+    Returns
+    -------
+    paths : list of Path
+        What is there now.
+    failed : dict of url to reason
+    """
+    from pyannote_av.core.atomic import write_text
+
+    folder.mkdir(parents=True, exist_ok=True)
+    lock, paths, failed = _read_lock(folder), [], {}
+
+    def one(download: Download) -> str:
+        path = folder / download.path
+        expected = download.sha256 or lock.get(download.path)
+        found = fetch(download.url, path, expected)
+        done = path.with_name(f".{path.name}.done")
+        if download.unpack and not done.exists():
+            unpack(path, path.parent)
+            done.touch()
+        return found
+
+    with ThreadPoolExecutor(workers) as pool:
+        futures = {pool.submit(one, download): download for download in downloads}
+        for future in as_completed(futures):
+            download = futures[future]
+            try:
+                found = future.result()
+            except (OSError, ValueError) as error:
+                failed[download.url] = str(error)
+                continue
+            paths.append(folder / download.path)
+            if download.sha256 is None and lock.get(download.path) != found:
+                lock[download.path] = found
+                lines = [f"{digest}  {name}\n" for name, digest in sorted(lock.items())]
+                write_text(folder / LOCK, "".join(lines))
+    return sorted(paths), failed
+
+
+def checksums(path: Path) -> dict[str, str]:
+    """Content of a file of lines ``SHA256  PATH``, by path."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return {name: digest for digest, name in (line.split(maxsplit=1) for line in lines)}
