@@ -79,7 +79,7 @@ def fit_shipped(data: Path) -> None:
         "ami": fit(read_rttm(annotations / "ami" / "rttms" / "train.rttm")),
     }
     for name, one in found.items():
-        path = Path(statistics.__file__).parent / "statistics" / f"{name}.json"
+        path = Path(statistics.__file__).parent / "fitted" / f"{name}.json"
         print(calibrated(one).write(path), f"{path.stat().st_size} bytes")
 
 

@@ -125,7 +125,7 @@ class ConversationStatistics:
         """
         path = Path(name)
         if str(name) in SHIPPED:
-            path = Path(__file__).parent / "statistics" / f"{name}.json"
+            path = Path(__file__).parent / "fitted" / f"{name}.json"
         elif not path.is_file():
             raise FileNotFoundError(
                 f"{name}: neither a file nor shipped statistics ({', '.join(SHIPPED)})"
