@@ -130,6 +130,7 @@ def _portraits():
 def _render(pcm, sample_rate, reference, portraits, video: Path, tracks: Path) -> None:
     """Write picture, sound and face tracks of `reference` (an Annotation) spoken in `pcm` (N,)."""
     from pyannote_av.core.tracks import FaceTracks
+    from pyannote_av.simulation.encoding import encode
     from pyannote_av.simulation.portrait import TalkingPortrait, act, loudness
 
     num_frames = len(pcm) * FRAME_RATE // sample_rate
@@ -164,7 +165,7 @@ def _render(pcm, sample_rate, reference, portraits, video: Path, tracks: Path) -
         np.hstack([a.draw(m.mouth[k], m.blink[k], m.sway[k], m.light[k]) for a, m in actors])
         for k in range(num_frames)
     )
-    _encode(frames, pcm, sample_rate, video)
+    encode(video, enumerate(frames), pcm / 32767.0, SIZE, compression=20)
 
 
 def _inside(timeline, time: np.ndarray) -> np.ndarray:
@@ -174,28 +175,3 @@ def _inside(timeline, time: np.ndarray) -> np.ndarray:
         first, last = np.searchsorted(time, [segment.start - 1e-6, segment.end - 1e-6])
         inside[first:last] = True
     return inside
-
-
-def _encode(frames, pcm: np.ndarray, sample_rate: int, path: Path) -> None:
-    """Write RGB frames and int16 samples as MP4."""
-    import av
-
-    per_frame = sample_rate // FRAME_RATE
-    with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
-        video = container.add_stream("libx264", rate=FRAME_RATE)
-        video.width, video.height, video.pix_fmt = *SIZE, "yuv420p"
-        video.options = {"preset": "veryfast", "crf": "20", "g": "50"}
-        # what x264 writes depends on the number of threads
-        video.thread_count = 1
-        audio = container.add_stream("aac", rate=sample_rate, layout="mono")
-        audio.bit_rate = 64_000
-        for index, picture in enumerate(frames):
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-            frame.pts = index
-            container.mux(video.encode(frame))
-            samples = pcm[None, index * per_frame : (index + 1) * per_frame]
-            sound = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
-            sound.sample_rate, sound.pts = sample_rate, index * per_frame
-            container.mux(audio.encode(sound))
-        for stream in (video, audio):
-            container.mux(stream.encode(None))

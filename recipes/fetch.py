@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import shutil
 import tarfile
@@ -14,6 +13,8 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
+
+from pyannote_av.core.checksums import sha256_of
 
 logger = logging.getLogger(__name__)
 
@@ -42,15 +43,6 @@ class Download:
     path: str
     sha256: str | None = None
     unpack: bool = False
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _transfer(url: str, partial: Path, timeout: float) -> None:

@@ -10,6 +10,7 @@ import torch
 
 from pyannote_av import Model, Pipeline
 from pyannote_av.core import weights
+from pyannote_av.core.checksums import sha256_of
 from pyannote_av.core.model import UntrustedError
 from pyannote_av.core.pipeline import shipped
 
@@ -71,7 +72,7 @@ def test_download_keeps_nothing_that_fails_its_checksum(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="sha256"):
         weights.download("test")
     assert list((tmp_path / "cache" / "weights").iterdir()) == []
-    good = weights.Weights(("w.bin",), weights.sha256_of(served), "MIT", "test", served.as_uri())
+    good = weights.Weights(("w.bin",), sha256_of(served), "MIT", "test", served.as_uri())
     monkeypatch.setitem(weights.REGISTRY, "test", good)
     assert weights.download("test").read_bytes() == b"not the weights"
 

@@ -18,7 +18,7 @@ from talkers import make_talkers
 from typer.testing import CliRunner
 
 from pyannote_av.cli.prepare import command, files_of, prepare
-from pyannote_av.core.crop_shard import checksum
+from pyannote_av.core.checksums import sha256_of
 from pyannote_av.core.crop_store import CropStore
 from pyannote_av.core.loaders import StrictLAB, StrictRTTM, StrictUEM
 
@@ -96,7 +96,7 @@ def test_subset_and_workers_give_the_same(database, tmp_path):
 
 def content(store: Path) -> dict[str, str]:
     return {
-        str(path.relative_to(store)): checksum(path)
+        str(path.relative_to(store)): sha256_of(path)
         for path in sorted((store / "shards").rglob("*"))
         if path.is_file()
     }

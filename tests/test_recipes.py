@@ -27,6 +27,7 @@ from pyannote.core import Segment, Timeline
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from pyannote_av.core.checksums import sha256_of  # noqa: E402
 from pyannote_av.core.io import Video  # noqa: E402
 from pyannote_av.core.tracks import FaceTracks, Label  # noqa: E402
 from recipes import NAMES, Expected, load  # noqa: E402
@@ -34,7 +35,7 @@ from recipes.__main__ import main  # noqa: E402
 from recipes.corpus import read_list  # noqa: E402
 from recipes.database import database  # noqa: E402
 from recipes.evaluate import describe, open_protocol  # noqa: E402
-from recipes.fetch import Download, fetch, get, sha256_of, unpack  # noqa: E402
+from recipes.fetch import Download, fetch, get, unpack  # noqa: E402
 from recipes.media import Cut  # noqa: E402
 from recipes.prepare import prepare  # noqa: E402
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +10,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from pyannote_av.core.checksums import sha256_of
 from pyannote_av.core.io import FRAME_RATE, SAMPLE_RATE
 
 if TYPE_CHECKING:
@@ -24,20 +23,6 @@ ARRAYS = ("crops.npy", "present.npy", "waveform.npy", "tracks.npz")
 
 
 MEGABYTE = 2**20
-
-
-def checksum(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with open(path, "rb") as file:
-        return digest(iter(lambda: file.read(MEGABYTE), b""))
-
-
-def digest(blocks: Iterable[bytes]) -> str:
-    """SHA-256 of bytes that come in blocks, in hexadecimal."""
-    total = hashlib.sha256()
-    for block in blocks:
-        total.update(block)
-    return total.hexdigest()
 
 
 def shard_folder(store: Path, uri: str) -> Path:
@@ -154,6 +139,6 @@ class Shard:
             path = self.folder / name
             if not path.is_file():
                 return f"{path} is missing"
-            if checksum(path) != self.index["sha256"].get(name):
+            if sha256_of(path) != self.index["sha256"].get(name):
                 return f"{path} is not what was written (checksum)"
         return None

@@ -16,13 +16,12 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
+from pyannote_av.core.checksums import digest, sha256_of
 from pyannote_av.core.crop_shard import (
     ARRAYS,
     FORMAT,
     MEGABYTE,
     SIDE,
-    checksum,
-    digest,
     shard_folder,
 )
 from pyannote_av.core.crop_store import CropStore
@@ -203,7 +202,7 @@ def write_shard(store: Path, job: _Job) -> _Outcome:
             "samples": len(sound),
             "problems": problems,
             "pieces": sorted(crops.pieces),
-            "sha256": {name: checksum(partial / name) for name in ARRAYS},
+            "sha256": {name: sha256_of(partial / name) for name in ARRAYS},
         }
         (partial / "index.json").write_text(json.dumps(index), encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)

@@ -49,10 +49,12 @@ class Damage:
     start: float = 0.0
 
     def error(self) -> None:
+        """Count what could not be decoded."""
         self.errors += 1
         self._begin()
 
     def misplace(self) -> None:
+        """Count what carries a time that cannot be right."""
         self.misplaced += 1
         self._begin()
 

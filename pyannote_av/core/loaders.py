@@ -42,6 +42,7 @@ class MediaPath:
         self.path = Path(path)
 
     def __call__(self, file: Mapping) -> str:
+        """Path in the mapping's column, checked to be there."""
         if not self.path.is_file():
             raise FileNotFoundError(f"file {file['uri']!r}: no such file: {self.path}")
         return str(self.path)
@@ -82,6 +83,7 @@ class StrictRTTM(_Strict):
     """
 
     def __call__(self, file: Mapping) -> Annotation:
+        """Turns of `file`."""
         from pyannote_av.formats.annotations import read_rttm
 
         return self._read(read_rttm, file["uri"])
@@ -101,6 +103,7 @@ class StrictUEM(_Strict):
     """
 
     def __call__(self, file: Mapping) -> Timeline:
+        """What is scored of `file`."""
         from pyannote_av.formats.annotations import read_uem
 
         return self._read(read_uem, file["uri"])
@@ -120,6 +123,7 @@ class StrictLAB(_Strict):
     """
 
     def __call__(self, file: Mapping) -> Timeline:
+        """Where there is speech in `file`."""
         from pyannote_av.formats.annotations import read_lab
 
         return self._read(read_lab, file["uri"])

@@ -52,6 +52,7 @@ class PyAVSource:
         self.damage = Damage()
 
     def __call__(self, start: float = 0.0) -> Iterator[Picture]:
+        """See :class:`~pyannote_av.core.pictures.FrameSource`."""
         stream = self.info.video
         if self.info.format.split(",")[0] in self.SEEKABLE and start > stream.start + 1.0:
             # the index may point behind what is asked for: look further back then
@@ -161,6 +162,7 @@ class DecordSource:
         )
 
     def __call__(self, start: float = 0.0) -> Iterator[Picture]:
+        """See :class:`~pyannote_av.core.pictures.FrameSource`."""
         self.damage = Damage()
         step = 1 / self.info.video.frame_rate
         first = max(int(np.searchsorted(self._times, start + TOLERANCE, side="right")) - 1, 0)

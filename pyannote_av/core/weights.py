@@ -6,7 +6,6 @@ files that installed packages carry; :func:`download` is what ``pyannote-av down
 
 from __future__ import annotations
 
-import hashlib
 import os
 import urllib.request
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from pyannote_av.core.atomic import replacing
+from pyannote_av.core.checksums import sha256_of
 
 
 class MissingWeightsError(FileNotFoundError):
@@ -180,15 +180,6 @@ def how_to_get(name: str) -> str:
         ways.append(f"pyannote-av download {name}")
     ways.append(f"put {entry.filenames[0]} into a folder named by $PYANNOTE_AV_WEIGHTS")
     return ", or ".join(ways)
-
-
-def sha256_of(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file's content."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def download(

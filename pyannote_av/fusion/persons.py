@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pyannote_av.core.io import FRAME_RATE
 from pyannote_av.fusion import guard
 
 if TYPE_CHECKING:
     from pyannote_av.core.tracks import FaceTracks
-
-FRAME_RATE = 25.0
 
 # faces that share fewer grid frames than this are not simultaneous: trackers overlap at cuts
 _SIMULTANEOUS_FRAMES = 5

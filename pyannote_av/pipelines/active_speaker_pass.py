@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from pyannote.core import Timeline
 
+from pyannote_av.core.io import SAMPLE_RATE
 from pyannote_av.core.tracks import FRAME_RATE, FaceTracks, TrackSegment
 from pyannote_av.models.active_speaker.motion import mouth_motion, speech_envelope
 from pyannote_av.models.active_speaker.offset import MIN_SECONDS, curve_of, offset_from_curves
 from pyannote_av.models.active_speaker.scorers import ActiveSpeakerScorer, score_many
 
-_SAMPLE_RATE = 16000
-_SAMPLES_PER_FRAME = round(_SAMPLE_RATE / FRAME_RATE)
+_SAMPLES_PER_FRAME = round(SAMPLE_RATE / FRAME_RATE)
 
 # lips may move this long before and after what a speech detector calls speech
 _MARGIN = 0.5
@@ -70,7 +70,7 @@ class ActiveSpeakerPass:
     ):
         self._scorer = scorer
         self._waveform = waveform
-        self._first_sample = round(offset * _SAMPLE_RATE)
+        self._first_sample = round(offset * SAMPLE_RATE)
         self._threshold = threshold
         self._smoothing = smoothing
         self._speech = None

@@ -135,6 +135,7 @@ class LateFusion(MediaMixin, _Pipeline):
 
     @staticmethod
     def get_direction() -> str:
+        """Of the metric: the lower, the better."""
         return "minimize"
 
     # ------------------------------------------------------------------ the way of one file

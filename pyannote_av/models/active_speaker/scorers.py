@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from pyannote_av.core import weights
+from pyannote_av.core.checksums import sha256_of
 from pyannote_av.core.model import Model
 from pyannote_av.models.active_speaker.base import ActiveSpeakerModel
 from pyannote_av.models.active_speaker.importers import import_checkpoint
@@ -163,7 +164,7 @@ def _scorer_from_file(path: Path, options: dict) -> NetworkScorer:
     """A network saved by us, or by its authors; calibrated if it is one of the public ones."""
     if not path.is_file():
         raise FileNotFoundError(f"no active speaker network: {path} does not exist")
-    digest = weights.sha256_of(path)
+    digest = sha256_of(path)
     public = {entry.sha256: name for name, entry in weights.REGISTRY.items()}.get(digest)
     if public in CALIBRATIONS:
         options = {"calibration": CALIBRATIONS[public], "name": public, **options}

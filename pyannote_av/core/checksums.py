@@ -1,0 +1,23 @@
+"""SHA-256 of files."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+_MEGABYTE = 2**20
+
+
+def digest(blocks: Iterable[bytes]) -> str:
+    """SHA-256 of bytes that come in blocks, in hexadecimal."""
+    total = hashlib.sha256()
+    for block in blocks:
+        total.update(block)
+    return total.hexdigest()
+
+
+def sha256_of(path: str | Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal; raises OSError where it cannot be read."""
+    with open(path, "rb") as file:
+        return digest(iter(lambda: file.read(_MEGABYTE), b""))
