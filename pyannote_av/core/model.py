@@ -37,6 +37,11 @@ def check_trusted(dotted_name: str, where: str) -> None:
         )
 
 
+def allowed_in_checkpoints() -> list[type]:
+    """What checkpoints of pyannote.audio hold besides tensors and plain containers."""
+    return [Specifications, Problem, Resolution, torch.torch_version.TorchVersion]
+
+
 def load_checkpoint(path: str | Path | io.BytesIO) -> dict[str, Any]:
     """Read a torch checkpoint without executing anything in it.
 
@@ -55,9 +60,8 @@ def load_checkpoint(path: str | Path | io.BytesIO) -> dict[str, Any]:
         When the file holds objects other than tensors, plain containers and pyannote's own
         specifications.
     """
-    allowed = [Specifications, Problem, Resolution, torch.torch_version.TorchVersion]
     try:
-        with torch.serialization.safe_globals(allowed):
+        with torch.serialization.safe_globals(allowed_in_checkpoints()):
             return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise
@@ -76,14 +80,23 @@ class AVModel(_Model):
     is the audio-only path. Branches are top-level attributes so that ``freeze_by_name`` works;
     hyper-parameters are what ``save_hyperparameters`` recorded and must be JSON-serialisable.
 
-    ``model(AVInput(waveforms, faces, face_mask))`` is ``model(waveforms, faces, face_mask)``.
+    ``model(AVInput(waveforms, faces, face_mask))`` is ``model(waveforms, faces, face_mask)``,
+    and so on for whatever else there is.
+
+    Attributes
+    ----------
+    lineage : list of dict
+        Stages of training its weights went through, saved and loaded with them.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.lineage: list[dict[str, Any]] = []
 
     def __call__(self, waveforms: torch.Tensor | AVInput, *args: Any, **kwargs: Any) -> Any:
         """Forward pass, also of what tasks call a batch's ``X``."""
         if isinstance(waveforms, AVInput):
-            packed = (waveforms.waveforms, waveforms.faces, waveforms.face_mask)
-            return super().__call__(*packed, *args, **kwargs)
+            return super().__call__(*args, **waveforms.present(), **kwargs)
         return super().__call__(waveforms, *args, **kwargs)
 
     @property
@@ -118,6 +131,7 @@ class AVModel(_Model):
             "architecture": f"{cls.__module__}.{cls.__qualname__}",
             "hparams": json.dumps(dict(self.hparams)),
             "pyannote_av": __version__,
+            "lineage": json.dumps(self.lineage),
         }
         state = {key: value.contiguous() for key, value in self.state_dict().items()}
         with replacing(path) as temporary:
@@ -125,12 +139,17 @@ class AVModel(_Model):
         return path
 
 
-def _load_safetensors(path: Path, trust: bool, overrides: Mapping[str, Any]) -> _Model:
+def read_safetensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Tensors by name, and metadata, of a ``.safetensors`` file."""
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:
-        metadata = file.metadata() or {}
         state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        return state, file.metadata() or {}
+
+
+def _load_safetensors(path: Path, trust: bool, overrides: Mapping[str, Any]) -> _Model:
+    state, metadata = read_safetensors(path)
     if "architecture" not in metadata:
         raise ValueError(f"{path} does not say which model its weights belong to")
     if not trust:
@@ -140,6 +159,7 @@ def _load_safetensors(path: Path, trust: bool, overrides: Mapping[str, Any]) -> 
         **{**json.loads(metadata.get("hparams", "{}")), **overrides}
     )
     model.load_state_dict(state, strict=True)
+    model.lineage = json.loads(metadata.get("lineage", "[]"))
     return model.eval()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -14,15 +14,22 @@ class AVInput:
     """What ``batch["X"]`` holds: waveforms and the faces seen meanwhile.
 
     It can be indexed, counted, moved and pinned like the tensor that pyannote expects there, and
-    ``model(AVInput(...))`` is ``model(waveforms, faces, face_mask)``.
+    ``model(AVInput(waveforms, faces, face_mask))`` is ``model(waveforms, faces, face_mask)``.
 
     Parameters
     ----------
     waveforms : (batch, 1, samples) tensor
     faces : (batch, slots, frames, height, width) tensor, optional
-        Grey pictures in [0, 255].
+        Grey pictures in [0, 255]. Or (batch, slots, frames, dimension): what a visual encoder made
+        of them.
     face_mask : (batch, slots, frames) tensor, optional
         Where faces are present.
+    slot_mask : (batch, slots) tensor, optional
+        Which slots are somebody, and not there to make items of a batch alike.
+    voiceprints : (batch, slots, dimension) tensor, optional
+        Of the speakers that slots stand for; zero where unknown.
+    speaker_features : (batch, windows, dimension) tensor, optional
+        Voiceprints of short windows: which voice is heard when.
 
     Raises
     ------
@@ -33,18 +40,24 @@ class AVInput:
     waveforms: torch.Tensor
     faces: torch.Tensor | None = None
     face_mask: torch.Tensor | None = None
+    slot_mask: torch.Tensor | None = None
+    voiceprints: torch.Tensor | None = None
+    speaker_features: torch.Tensor | None = None
 
     def __post_init__(self):
-        for name in ("faces", "face_mask"):
-            value = getattr(self, name)
-            if value is not None and len(value) != len(self.waveforms):
+        for name, value in self.present().items():
+            if len(value) != len(self.waveforms):
                 raise ValueError(f"{len(value)} {name} for {len(self.waveforms)} waveforms")
         if self.face_mask is not None and self.faces is None:
             raise ValueError("face_mask without faces")
 
+    def present(self) -> dict[str, torch.Tensor]:
+        """All that there is, by name: keywords of the ``forward`` of models."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
     def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> AVInput:
-        values = (self.waveforms, self.faces, self.face_mask)
-        return AVInput(*(None if value is None else change(value) for value in values))
+        return AVInput(**{name: change(value) for name, value in self.present().items()})
 
     def __len__(self) -> int:
         return len(self.waveforms)

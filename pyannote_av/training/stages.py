@@ -1,0 +1,201 @@
+"""Stages of training, as data: what is trained, what stays as it is, by which losses, how long.
+
+References
+----------
+HMSA-Net's abstract names a multi-stage optimization without listing its stages. Those of
+:func:`multi_stage` follow the three of its authors' MISP2022 system (visual encoder; the rest on a
+frozen visual encoder; everything, https://github.com/mispchallenge/misp2022_baseline), whose second
+is split where HMSA-Net has two new modules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from pyannote_av.core.atomic import write_text
+
+#: `train` of a stage in which nothing is frozen
+EVERYTHING = ("*",)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of training.
+
+    Attributes
+    ----------
+    name : str
+        Names its folder too.
+    train : tuple of str
+        Modules that learn, dotted names with all that is below; ``("*",)`` for all. The others are
+        frozen, with their batch normalisation and dropout in evaluation mode.
+    losses : dict of str to float
+        Weights of the losses of the task; those it has unless given.
+    max_epochs : int
+        Epochs at most; how long one is, is for the task to say.
+    patience : int or None
+        Stop after that many epochs without a lower `monitor`.
+    monitor : str
+        What the best epoch is chosen by, the lower the better: its weights are those of the stage.
+        The last ones where nothing is monitored (no development files).
+    start : str
+        "previous" (stage), the name of an earlier one, or the path of a ``.safetensors`` file, of
+        which tensors of the same name and shape are taken.
+    learning_rate, weight_decay : float
+        Of AdamW, which is Adam without decay.
+    warm_up : int
+        Steps in which the learning rate rises from zero.
+    schedule : {"constant", "cosine"}
+        Cosine falls to zero in the last epoch.
+    clip : float or None
+        Norm gradients are clipped to.
+    settings : dict of str to value
+        Attributes of the task to be set, such as ``batch_size``.
+    """
+
+    name: str
+    train: tuple[str, ...] = EVERYTHING
+    losses: Mapping[str, float] = field(default_factory=dict)
+    max_epochs: int = 10
+    patience: int | None = None
+    monitor: str = "loss/val"
+    start: str = "previous"
+    learning_rate: float = 1e-4
+    weight_decay: float = 0.0
+    warm_up: int = 0
+    schedule: str = "constant"
+    clip: float | None = 5.0
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self):
+        object.__setattr__(self, "train", tuple(self.train))
+        if not self.name or "/" in self.name or self.name.startswith("."):
+            raise ValueError(f"a stage cannot be called {self.name!r}: its folder is")
+        if not self.train:
+            raise ValueError(f"stage {self.name!r}: nothing learns (`train` is empty)")
+        if self.max_epochs < 1:
+            raise ValueError(f"stage {self.name!r}: max_epochs must be 1 or more")
+        if self.schedule not in ("constant", "cosine"):
+            raise ValueError(
+                f"stage {self.name!r}: schedule must be constant or cosine, not {self.schedule!r}"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it, as plain JSON-serialisable containers."""
+        return {
+            **asdict(self),
+            "train": list(self.train),
+            "losses": dict(self.losses),
+            "settings": dict(self.settings),
+        }
+
+    def to_short_dict(self) -> dict[str, Any]:
+        """What differs from the defaults, for files that people read."""
+        default = {
+            f.name: f.default_factory() if f.default_factory is not MISSING else f.default
+            for f in fields(self)
+        }
+        given = self.to_dict()
+        return {k: v for k, v in given.items() if v != default[k] and v != list(EVERYTHING)}
+
+
+def multi_stage(epochs: int | Iterable[int] = 10, learning_rate: float = 1e-4) -> list[Stage]:
+    """The five stages of HMSA-Net.
+
+    Visual encoder by itself; acoustic encoder by itself; the fusion of both; the decoder; all
+    together at a tenth of the learning rate.
+
+    Parameters
+    ----------
+    epochs : int or five of them
+    learning_rate : float
+    """
+    lengths = [epochs] * 5 if isinstance(epochs, int) else list(epochs)
+    if len(lengths) != 5:
+        raise ValueError(f"there are five stages, {len(lengths)} lengths are given")
+    stages = [
+        Stage("visual", ("visual",), {"visual": 1.0}),
+        Stage("acoustic", ("acoustic",), {"acoustic": 1.0}),
+        Stage("fusion", ("fusion",), {"fused": 1.0, "nce": 0.3, "gate": 0.2}),
+        Stage("decoder", ("decoder",), {"diarization": 1.0}),
+        Stage(
+            "joint",
+            losses={"diarization": 1.0, "acoustic": 0.4, "visual": 0.4, "nce": 0.3, "gate": 0.2},
+        ),
+    ]
+    rates = [learning_rate] * 4 + [learning_rate / 10]
+    return [
+        Stage(**{**vars(stage), "max_epochs": length, "learning_rate": rate})
+        for stage, length, rate in zip(stages, lengths, rates, strict=True)
+    ]
+
+
+def end_to_end(epochs: int = 50, learning_rate: float = 1e-4) -> list[Stage]:
+    """One stage that trains everything at once: what multi-stage optimization is compared with."""
+    losses = multi_stage()[-1].losses
+    return [Stage("end_to_end", losses=losses, max_epochs=epochs, learning_rate=learning_rate)]
+
+
+def check_stages(stages: Iterable[Stage]) -> list[Stage]:
+    """The stages, if names are unique and each starts from what is there by then.
+
+    Raises
+    ------
+    ValueError
+        Naming the stage.
+    """
+    stages, known = list(stages), []
+    if not stages:
+        raise ValueError("there is no stage")
+    for stage in stages:
+        if stage.name in known:
+            raise ValueError(f"two stages are called {stage.name!r}")
+        given = stage.start.endswith(".safetensors")
+        if not given and stage.start != "previous" and stage.start not in known:
+            raise ValueError(
+                f"stage {stage.name!r} starts from {stage.start!r}, which is neither an earlier "
+                "stage nor a .safetensors file"
+            )
+        known.append(stage.name)
+    return stages
+
+
+def read_stages(path: str | Path) -> list[Stage]:
+    """Stages from a YAML file: a list of what differs from the defaults.
+
+    Raises
+    ------
+    ValueError
+        Naming file, stage and key, where it makes no sense.
+    """
+    import yaml
+
+    path = Path(path)
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(content, list) or not all(isinstance(one, dict) for one in content):
+        raise ValueError(f"{path}: a list of stages is expected")
+    known = {one.name for one in fields(Stage)}
+    stages = []
+    for number, one in enumerate(content, 1):
+        name = one.get("name", f"number {number}")
+        if unknown := sorted(one.keys() - known):
+            raise ValueError(f"{path}: stage {name}: unknown {', '.join(map(repr, unknown))}")
+        try:
+            stages.append(Stage(**one))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{path}: stage {name}: {error}") from error
+    try:
+        return check_stages(stages)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def write_stages(stages: Iterable[Stage], path: str | Path) -> Path:
+    """Write what :func:`read_stages` reads."""
+    import yaml
+
+    content = [stage.to_short_dict() for stage in stages]
+    return write_text(Path(path), yaml.safe_dump(content, sort_keys=False))
