@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -290,6 +291,13 @@ def test_stages_may_start_from_any_earlier_one_or_a_file(corpus, trained, tmp_pa
     assert [entry["stage"]["name"] for entry in other.lineage] == ["first", "other"]
     assert same(model, trained[0])
     assert model.lineage[0] == {"start": given}
+    some = [replace(plan[-1], take=("visual", "fusion"))]
+    model = optimize(make_model(), task, some, tmp_path / "some", **QUIET)
+    expected, initial = trained[0].state_dict(), make_model().state_dict()
+    for name, value in model.state_dict().items():
+        if not name.startswith("classifier"):
+            origin = expected if name.startswith(("visual.", "fusion.")) else initial
+            assert (value == origin[name]).all(), name
 
 
 def test_stages_set_what_the_task_is_to_do(corpus, tmp_path):
@@ -304,6 +312,6 @@ def test_stages_set_what_the_task_is_to_do(corpus, tmp_path):
 
 
 def test_a_folder_belongs_to_one_plan(corpus, trained):
-    changed = [Stage(**{**vars(PLAN[0]), "learning_rate": 0.5}), *PLAN[1:]]
+    changed = [replace(PLAN[0], learning_rate=0.5), *PLAN[1:]]
     with pytest.raises(ValueError, match="begun with other learning_rate"):
         optimize(make_model(), make_task(corpus), changed, trained[1], **QUIET)

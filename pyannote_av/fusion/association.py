@@ -2,8 +2,9 @@
 
 The evidence that a face and a voice are one person is the speaking score of the face, summed
 over the time the voice is heard: a log-likelihood ratio, as the scores are calibrated log-odds.
-A face that stays silent while the voice is heard counts against the pair as much as a moving
-mouth counts for it. The assignment is the Hungarian one (Kuhn, 1955), under the constraint that
+Scores are taken relative to the face's own silence where that is low. A face that stays silent
+while the voice is heard counts against the pair as much as a moving mouth counts for it. The
+assignment is the Hungarian one (Kuhn, 1955), under the constraint that
 faces seen at the same time are never the same person.
 """
 
@@ -17,7 +18,7 @@ from pyannote_av.fusion.persons import FRAME_RATE, Person
 
 
 def voice_evidence(
-    persons: Sequence[Person], activity: np.ndarray, clip: float
+    persons: Sequence[Person], activity: np.ndarray, clip: float, rise: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Evidence that each person owns each voice.
 
@@ -28,6 +29,8 @@ def voice_evidence(
         Which voices are heard in each grid frame.
     clip : float
         Bound on the score of one frame, log-odds: no instant decides alone.
+    rise : float
+        See :meth:`~pyannote_av.fusion.persons.Person.threshold`.
 
     Returns
     -------
@@ -45,7 +48,7 @@ def voice_evidence(
     for p, person in enumerate(persons):
         inside = person.index < len(activity)
         index, score = person.index[inside], person.score[inside]
-        clipped = np.clip(score, -clip, clip)
+        clipped = np.clip(score - person.threshold(rise), -clip, clip)
         # a silent face says nothing against a voice that only joins another one
         weight = np.where(clipped[:, None] > 0, share[index], share[index] == 1.0)
         evidence[p] = np.einsum("t,tv->v", clipped, weight) / FRAME_RATE

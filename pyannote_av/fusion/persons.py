@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 # faces that share fewer grid frames than this are not simultaneous: trackers overlap at cuts
 _SIMULTANEOUS_FRAMES = 5
+# share of a face's scores that are taken to be of its silence
+_SILENCE = 0.1
+# bound on thresholds: a probability of 12 %
+_LOWEST = -2.0
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,18 @@ class Person:
     index: np.ndarray = field(repr=False)
     score: np.ndarray = field(repr=False)
     spans: tuple[tuple[int, int], ...] = ()
+
+    def threshold(self, rise: float) -> float:
+        """Score above which the person is taken to speak, in log-odds: 0, or less.
+
+        Scores are calibrated on people who talk all the time. Who is shown for long and says a
+        word is scored lower, and faces differ by more than these words do: such a face speaks when
+        its score is `rise` above what it is in silence, its lowest tenth. Faces that talk most of
+        the time have no silence to be judged by, and are judged by 0; and a face that is hardly
+        less silent than dead silent does not speak, which is what the bound is for.
+        """
+        silence = np.quantile(self.score, _SILENCE) if len(self.score) else 0.0
+        return min(0.0, max(float(silence) + rise, _LOWEST))
 
     def at(self, frames: np.ndarray) -> np.ndarray:
         """Scores at grid `frames` (any order), NaN where the person is not visible or scored."""
@@ -143,6 +159,11 @@ class People:
     conflict: np.ndarray
     distinct: np.ndarray
     refused: dict[int, str]
+
+    @classmethod
+    def nobody(cls) -> People:
+        """An empty picture."""
+        return cls([], np.zeros((0, 0), bool), np.zeros((0, 0), bool), {})
 
 
 def find_persons(

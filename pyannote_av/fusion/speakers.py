@@ -28,6 +28,7 @@ class Rules:
     """When faces are believed; see ``LateFusion`` for what each number means."""
 
     minimum_evidence: float
+    rise: float
     specificity: float
     margin: float
     min_change: float
@@ -127,7 +128,7 @@ def decide(
     voices, persons = audio.speaker_diarization, people.persons
     labels = list(voices.labels())
     activity = turns.activity_of(voices, labels, int(np.ceil(duration * FRAME_RATE)) + 1)
-    evidence, specificity = voice_evidence(persons, activity, _CLIP)
+    evidence, specificity = voice_evidence(persons, activity, _CLIP, rules.rise)
     evidence[specificity < rules.specificity] = 0.0
     voice_of = associate(evidence, people.conflict, rules.minimum_evidence)
 
@@ -151,7 +152,7 @@ def decide(
     ).items():
         if len(labels) - len(into) < most:
             voice_of[person] = len(labels)
-            labels.append(_next_label(labels))
+            labels.append(next_label(labels))
             changes.append(f"{labels[-1]} split off {labels[voice]}")
     activity = np.pad(activity, ((0, 0), (0, len(labels) - activity.shape[1])))
 
@@ -188,7 +189,7 @@ def _evidence(segment: Segment, faces: Sequence[Person]) -> dict[str, Any]:
     return {"confidence": round(probability, 3), "modality": "audio+video"}
 
 
-def _next_label(labels: list[str]) -> str:
+def next_label(labels: list[str]) -> str:
     """First unused ``SPEAKER_NN``."""
     number = 0
     while f"SPEAKER_{number:02d}" in labels:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from pyannote.audio import Pipeline as _Pipeline
@@ -16,15 +16,32 @@ from pyannote.pipeline.parameter import Uniform
 from pyannote_av.core.io import SAMPLE_RATE
 from pyannote_av.core.output import AVDiarizeOutput, Report
 from pyannote_av.core.pipeline import MediaMixin, Pipeline
-from pyannote_av.core.tracks import FaceTracks
+from pyannote_av.core.tracks import FaceTracks, TrackSegment
 from pyannote_av.fusion import guard
-from pyannote_av.fusion.persons import find_persons
+from pyannote_av.fusion.persons import People, find_persons
 from pyannote_av.fusion.speakers import Rules, Speakers, decide
 from pyannote_av.pipelines.active_speaker_detection import ActiveSpeakerDetection
 from pyannote_av.pipelines.face_tracking import FaceTracking
 
 # offsets below two grid frames are within what networks and people tolerate
 _MIN_OFFSET = 0.08
+
+
+class Fused(NamedTuple):
+    """What late fusion found out.
+
+    Attributes
+    ----------
+    output : AVDiarizeOutput
+    people : People
+        Everybody in the picture, with a voice or without; nobody where it is not to be trusted.
+    offset : float
+        Seconds by which the sound is late relative to the picture; 0 unless it was corrected.
+    """
+
+    output: AVDiarizeOutput
+    people: People
+    offset: float
 
 
 class LateFusion(MediaMixin, _Pipeline):
@@ -55,6 +72,9 @@ class LateFusion(MediaMixin, _Pipeline):
     ----------------
     minimum_evidence : float
         Least evidence that a face owns a voice, log-odds times seconds.
+    rise : float
+        Log-odds by which a face speaks above its own silence, where that is lower than 0 by more;
+        for finding who owns a voice. What changes turns is judged by 0.
     specificity : float
         Least difference between the probabilities that the face speaks while the voice is heard
         and while others are.
@@ -96,6 +116,7 @@ class LateFusion(MediaMixin, _Pipeline):
         self.max_offset = max_offset
 
         self.minimum_evidence = Uniform(0.0, 10.0)
+        self.rise = Uniform(0.5, 5.0)
         self.specificity = Uniform(0.0, 0.5)
         self.margin = Uniform(0.0, 3.0)
         self.min_change = Uniform(0.2, 2.0)
@@ -114,7 +135,8 @@ class LateFusion(MediaMixin, _Pipeline):
             else audio.default_parameters(),
             "faces": self.faces.default_parameters(),
             "active_speaker": self.active_speaker.default_parameters(),
-            "minimum_evidence": 1.5,
+            "minimum_evidence": 0.5,
+            "rise": 1.5,
             "specificity": 0.1,
             "margin": 1.0,
             "min_change": 0.6,
@@ -167,6 +189,31 @@ class LateFusion(MediaMixin, _Pipeline):
             Or an ``Annotation`` while ``self.training``.
         """
         hook = self.setup_hook(file, hook)
+        output = self.fuse(file, num_speakers, min_speakers, max_speakers, hook).output
+        return output.speaker_diarization if self.training else output
+
+    def fuse(
+        self,
+        file: Mapping,
+        num_speakers: int | None = None,
+        min_speakers: int | None = None,
+        max_speakers: int | None = None,
+        hook: Callable | None = None,
+        consumers: Sequence[Callable[[TrackSegment], None]] = (),
+    ) -> Fused:
+        """All that was found out about a prepared file, for pipelines that go on from there.
+
+        Parameters
+        ----------
+        file : mapping
+            As ``prepare_one`` returns it.
+        num_speakers, min_speakers, max_speakers, hook : optional
+            See :meth:`apply`.
+        consumers : sequence of callables, optional
+            Are given all face crops, too. Nothing while ``self.training``, when what was found
+            in the picture before is used again.
+        """
+        hook = hook or self.setup_hook(file, None)
         report = Report(duration=file["waveform"].shape[-1] / SAMPLE_RATE)
         report.problems += file.get("problems", [])
         if "decoding_seconds" in file:
@@ -177,9 +224,9 @@ class LateFusion(MediaMixin, _Pipeline):
         report.components["audio"] = (
             "given diarization" if "diarization" in file else type(self.audio).__name__
         )
-        offset, tracks = self._look(file, audio.speaker_diarization, hook, report)
+        offset, tracks = self._look(file, audio.speaker_diarization, hook, report, consumers)
         with report.stage("fusion"):
-            output = self._fuse(
+            output, people = self._fuse(
                 audio,
                 tracks,
                 offset,
@@ -189,7 +236,7 @@ class LateFusion(MediaMixin, _Pipeline):
                 most=num_speakers or max_speakers or np.inf,
             )
         hook("fusion", output.speaker_diarization)
-        return output.speaker_diarization if self.training else output
+        return Fused(output, people, offset)
 
     def _listen(self, file, num_speakers, min_speakers, max_speakers, hook) -> AVDiarizeOutput:
         """The audio branch, whatever it is, in the form of our output."""
@@ -219,7 +266,7 @@ class LateFusion(MediaMixin, _Pipeline):
             result.speaker_embeddings,
         )
 
-    def _look(self, file, voices, hook, report) -> tuple[float, FaceTracks]:
+    def _look(self, file, voices, hook, report, consumers) -> tuple[float, FaceTracks]:
         """Track faces and score them, in one decoding pass; again when sound and picture part."""
         speech = voices.get_timeline().support()
         # hyper-parameter optimization comes back with the same file; what it changed is in the key
@@ -236,7 +283,11 @@ class LateFusion(MediaMixin, _Pipeline):
         listener = self.active_speaker.listen(waveform, speech)
         with report.stage("faces"):
             tracks = self.faces.apply(
-                file, tracks=given, consumers=[listener], hook=hook, problems=report.problems
+                file,
+                tracks=given,
+                consumers=[listener, *consumers],
+                hook=hook,
+                problems=report.problems,
             )
             tracks = listener.scores(tracks)
         report.move_seconds("faces", "speaking scores", listener.seconds)
@@ -268,7 +319,9 @@ class LateFusion(MediaMixin, _Pipeline):
         report.numbers["confidence of the offset"] = confidence
         return offset if confidence > 0.5 and abs(offset) >= _MIN_OFFSET else 0.0
 
-    def _fuse(self, audio, tracks, offset, report, has_sound, fewest, most) -> AVDiarizeOutput:
+    def _fuse(
+        self, audio, tracks, offset, report, has_sound, fewest, most
+    ) -> tuple[AVDiarizeOutput, People]:
         """Voices and faces become speakers, where the picture can be trusted."""
         voices = audio.speaker_diarization
         stats = tracks.stats
@@ -285,9 +338,8 @@ class LateFusion(MediaMixin, _Pipeline):
             report.numbers["share of frames with a face"] = stats.face_share
         if refusal:
             report.reasons.append(refusal)
-            return Speakers(voices, audio.exclusive_speaker_diarization).output(
-                audio, tracks, report
-            )
+            speakers = Speakers(voices, audio.exclusive_speaker_diarization)
+            return speakers.output(audio, tracks, report), People.nobody()
 
         people = find_persons(
             tracks,
@@ -314,4 +366,4 @@ class LateFusion(MediaMixin, _Pipeline):
             [segment for segment, _, t in shown.itertracks(yield_label=True) if t in trusted],
             shown.itersegments(),
         )
-        return speakers.output(audio, tracks, report)
+        return speakers.output(audio, tracks, report), people

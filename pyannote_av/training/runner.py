@@ -33,6 +33,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+def within(name: str, modules: tuple[str, ...]) -> bool:
+    """Whether a dotted name is one of, or below, those of `modules`."""
+    return modules == EVERYTHING or any(f"{name}.".startswith(f"{one}.") for one in modules)
+
+
 def freeze_others(model: nn.Module, train: Iterable[str]) -> list[str]:
     """Let only some modules learn; all others stay exactly as they are.
 
@@ -58,16 +63,13 @@ def freeze_others(model: nn.Module, train: Iterable[str]) -> list[str]:
         known = ", ".join(name for name, _ in model.named_children())
         raise ValueError(f"{type(model).__name__} has no {', '.join(unknown)}, but {known}")
 
-    def learns(name: str) -> bool:
-        return train == EVERYTHING or any(f"{name}.".startswith(f"{one}.") for one in train)
-
     for name, module in modules.items():
         # `train()` would reach below: the mode of each module is its own
-        module.training = learns(name) or any(one.startswith(f"{name}.") for one in train)
+        module.training = within(name, train) or any(one.startswith(f"{name}.") for one in train)
     model.training = True
     names = []
     for name, parameter in model.named_parameters():
-        parameter.requires_grad = learns(name)
+        parameter.requires_grad = within(name, train)
         if parameter.requires_grad:
             names.append(name)
     return names
@@ -134,7 +136,11 @@ class _Last(ModelCheckpoint):
 def _load(model: AVModel, path: Path, stage: Stage) -> None:
     """Tensors of the same name and shape"""
     state, own = read_safetensors(path)[0], model.state_dict()
-    fitting = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
+    fitting = {
+        name: value
+        for name, value in state.items()
+        if within(name, stage.take) and name in own and own[name].shape == value.shape
+    }
     if not fitting:
         raise ValueError(f"stage {stage.name!r}: nothing of {path} fits {type(model).__name__}")
     if left := sorted(own.keys() - fitting.keys()):

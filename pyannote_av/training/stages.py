@@ -11,7 +11,7 @@ is split where HMSA-Net has two new modules.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,8 @@ class Stage:
     start : str
         "previous" (stage), the name of an earlier one, or the path of a ``.safetensors`` file, of
         which tensors of the same name and shape are taken.
+    take : tuple of str
+        Of which modules they are taken; ``("*",)`` for all.
     learning_rate, weight_decay : float
         Of AdamW, which is Adam without decay.
     warm_up : int
@@ -63,6 +65,7 @@ class Stage:
     patience: int | None = None
     monitor: str = "loss/val"
     start: str = "previous"
+    take: tuple[str, ...] = EVERYTHING
     learning_rate: float = 1e-4
     weight_decay: float = 0.0
     warm_up: int = 0
@@ -72,6 +75,7 @@ class Stage:
 
     def __post_init__(self):
         object.__setattr__(self, "train", tuple(self.train))
+        object.__setattr__(self, "take", tuple(self.take))
         if not self.name or "/" in self.name or self.name.startswith("."):
             raise ValueError(f"a stage cannot be called {self.name!r}: its folder is")
         if not self.train:
@@ -88,6 +92,7 @@ class Stage:
         return {
             **asdict(self),
             "train": list(self.train),
+            "take": list(self.take),
             "losses": dict(self.losses),
             "settings": dict(self.settings),
         }
@@ -99,7 +104,7 @@ class Stage:
             for f in fields(self)
         }
         given = self.to_dict()
-        return {k: v for k, v in given.items() if v != default[k] and v != list(EVERYTHING)}
+        return {k: v for k, v in given.items() if v not in (default[k], list(EVERYTHING))}
 
 
 def multi_stage(epochs: int | Iterable[int] = 10, learning_rate: float = 1e-4) -> list[Stage]:
@@ -128,7 +133,7 @@ def multi_stage(epochs: int | Iterable[int] = 10, learning_rate: float = 1e-4) -
     ]
     rates = [learning_rate] * 4 + [learning_rate / 10]
     return [
-        Stage(**{**vars(stage), "max_epochs": length, "learning_rate": rate})
+        replace(stage, max_epochs=length, learning_rate=rate)
         for stage, length, rate in zip(stages, lengths, rates, strict=True)
     ]
 

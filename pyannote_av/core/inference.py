@@ -1,0 +1,226 @@
+"""A model with slots, slid over a whole recording."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from pyannote_av.core.crop_shard import SAMPLES_PER_FRAME
+from pyannote_av.core.io import FRAME_RATE
+from pyannote_av.core.task import AVInput
+
+#: decisions per video frame: 100 Hz
+UPSAMPLING = 4
+#: video frames per window of speaker features, see ``tasks.voices``; chunks start with a window
+FRAMES_PER_WINDOW = 4
+
+
+@dataclass(frozen=True, eq=False)
+class FaceStretch:
+    """Some frames of one face, as a visual encoder sees them.
+
+    Attributes
+    ----------
+    start : int
+        Index on the 25 Hz grid, of the clock of the sound.
+    features : (n, dimension) float array
+    present : (n,) bool array
+    """
+
+    start: int
+    features: np.ndarray
+    present: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class TargetSpeaker:
+    """Somebody whose activity is asked for, by voice, by face or by both.
+
+    Attributes
+    ----------
+    label : str
+    voiceprint : (dimension,) float array or None
+    faces : list of FaceStretch
+        Of all tracks that show this person.
+    tracks : tuple of int
+        Their identifiers.
+    """
+
+    label: str
+    voiceprint: np.ndarray | None = None
+    faces: Sequence[FaceStretch] = ()
+    tracks: tuple[int, ...] = ()
+
+    def face(self, start: int, end: int, dimension: int) -> tuple[np.ndarray, np.ndarray]:
+        """Features (end - start, dimension) and presence (end - start,) in grid frames."""
+        features = np.zeros((end - start, dimension), np.float32)
+        present = np.zeros(end - start, bool)
+        for one in self.faces:
+            low, high = max(start, one.start), min(end, one.start + len(one.features))
+            if low < high:
+                seen = one.present[low - one.start : high - one.start]
+                features[low - start : high - start][seen] = one.features[
+                    low - one.start : high - one.start
+                ][seen]
+                present[low - start : high - start] |= seen
+        return features, present
+
+
+def _whole(seconds: float) -> int:
+    """Frames, a multiple of those of a window"""
+    return FRAMES_PER_WINDOW * max(1, round(seconds * FRAME_RATE / FRAMES_PER_WINDOW))
+
+
+class AVInference:
+    """Activities of target speakers throughout a recording.
+
+    Chunks overlap, and what they say is averaged with the weights of a Hamming window.
+
+    Parameters
+    ----------
+    model : AVModel
+        Such as ``HMSANet``.
+    duration, step : float, optional
+        Of chunks and between them, in seconds.
+    batch_size : int, optional
+        Chunks per forward pass.
+    max_slots : int, optional
+        Target speakers in one chunk at most: all voices, then the faces seen longest.
+    device : torch.device, optional
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        duration: float = 8.0,
+        step: float = 2.0,
+        batch_size: int = 4,
+        max_slots: int = 20,
+        device: torch.device | None = None,
+    ):
+        if not 0 < step <= duration:
+            raise ValueError(f"step must be above 0 and at most {duration:g} s, not {step:g}")
+        self.model = model.eval()
+        self.duration, self.step = duration, step
+        self.batch_size, self.max_slots = batch_size, max_slots
+        self.to(device or torch.device("cpu"))
+
+    def to(self, device: torch.device) -> AVInference:
+        """Move the model."""
+        self.device = device
+        self.model.to(device)
+        return self
+
+    def __call__(
+        self,
+        waveform: torch.Tensor,
+        targets: Sequence[TargetSpeaker],
+        speaker_features: np.ndarray | None = None,
+        progress: Callable[..., None] | None = None,
+    ) -> np.ndarray:
+        """Slide over a recording.
+
+        Parameters
+        ----------
+        waveform : (1, num_samples) tensor
+            16 kHz; sample 0 is grid frame 0.
+        targets : sequence of TargetSpeaker
+        speaker_features : (num_windows, dimension) array, optional
+            Of the whole recording.
+        progress : callable, optional
+            Called with keywords ``completed`` and ``total``, in chunks.
+
+        Returns
+        -------
+        activities : (4 x num_frames, num_targets) float32 array
+            Probabilities at 100 Hz; 0 where a face that nobody's voice goes with is not seen.
+        """
+        num_frames = waveform.shape[1] // SAMPLES_PER_FRAME
+        total = np.zeros((UPSAMPLING * num_frames, len(targets)), np.float32)
+        if not targets or not num_frames:
+            return total
+        # silence is added at the end: everything is in whole windows
+        whole = FRAMES_PER_WINDOW * -(-num_frames // FRAMES_PER_WINDOW)
+        length = min(_whole(self.duration), whole)
+        starts = [*range(0, whole - length, _whole(self.step)), whole - length]
+        total = np.zeros((UPSAMPLING * whole, len(targets)), np.float32)
+        weight = np.zeros((len(total), 1), np.float32)
+        window = np.hamming(UPSAMPLING * length + 2)[1:-1, None].astype(np.float32)
+        batch = []
+        for i, start in enumerate(starts):
+            batch.append((start, self._slots(targets, start, length)))
+            if len(batch) == self.batch_size or i + 1 == len(starts):
+                for start, chosen, found in self._infer(
+                    waveform, targets, speaker_features, batch, length
+                ):
+                    rows = slice(UPSAMPLING * start, UPSAMPLING * (start + length))
+                    total[rows, chosen] += found * window
+                    weight[rows] += window
+                batch = []
+                if progress is not None:
+                    progress(completed=i + 1, total=len(starts))
+        return (total / weight)[: UPSAMPLING * num_frames]
+
+    def _slots(self, targets: Sequence[TargetSpeaker], start: int, length: int) -> list[int]:
+        """Voices, and faces that are seen"""
+        seen = [
+            sum(
+                int(
+                    one.present[
+                        max(0, start - one.start) : max(0, start + length - one.start)
+                    ].sum()
+                )
+                for one in target.faces
+            )
+            for target in targets
+        ]
+        ranks = [
+            (target.voiceprint is None, -frames, i)
+            for i, (target, frames) in enumerate(zip(targets, seen, strict=True))
+            if target.voiceprint is not None or frames > 0
+        ]
+        return sorted(i for _, _, i in sorted(ranks)[: self.max_slots])
+
+    def _infer(
+        self, waveform, targets, speaker_features, batch, length
+    ) -> Iterator[tuple[int, list[int], np.ndarray]]:
+        """(first frame, targets, (4 x length, targets) probabilities) of each chunk"""
+        slots = max(1, max(len(chosen) for _, chosen in batch))
+        dimension = self.model.visual_dimension
+        shape = (len(batch), slots, length)
+        faces = np.zeros((*shape, dimension), np.float32)
+        face_mask, slot_mask = np.zeros(shape, bool), np.zeros(shape[:2], bool)
+        voice = self.model.hparams.voiceprint_dimension
+        voiceprints = np.zeros((*shape[:2], voice), np.float32)
+        sounds, heard = [], None
+        if speaker_features is not None:
+            windows = length // FRAMES_PER_WINDOW
+            heard = np.zeros((len(batch), windows, voice), np.float32)
+        for b, (start, chosen) in enumerate(batch):
+            sound = waveform[:, SAMPLES_PER_FRAME * start : SAMPLES_PER_FRAME * (start + length)]
+            missing = SAMPLES_PER_FRAME * length - sound.shape[1]
+            sounds.append(torch.nn.functional.pad(sound, (0, missing)))
+            if heard is not None:
+                first = start // FRAMES_PER_WINDOW
+                rows = speaker_features[first : first + heard.shape[1]]
+                heard[b, : len(rows)] = rows
+            for s, i in enumerate(chosen):
+                slot_mask[b, s] = True
+                faces[b, s], face_mask[b, s] = targets[i].face(start, start + length, dimension)
+                if targets[i].voiceprint is not None:
+                    voiceprints[b, s] = targets[i].voiceprint
+        given = AVInput(
+            torch.stack(sounds),
+            torch.from_numpy(faces),
+            torch.from_numpy(face_mask),
+            torch.from_numpy(slot_mask),
+            torch.from_numpy(voiceprints),
+            None if heard is None else torch.from_numpy(heard),
+        )
+        with torch.inference_mode():
+            found = self.model(given.to(self.device)).float().cpu().numpy()
+        for (start, chosen), one in zip(batch, found, strict=True):
+            yield start, chosen, one[:, : len(chosen)]

@@ -1,0 +1,140 @@
+"""Probabilities of speaking at 100 Hz become turns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from pyannote.core import Annotation, Segment, Timeline
+
+#: decisions per second
+RATE = 100
+
+
+class Binarization(NamedTuple):
+    """When probabilities are speech.
+
+    Attributes
+    ----------
+    onset, offset : float
+        Speech begins at the one and goes on down to the other.
+    min_duration_on, min_duration_off : float
+        Shortest turn and shortest gap, in seconds.
+    """
+
+    onset: float = 0.5
+    offset: float = 0.5
+    min_duration_on: float = 0.0
+    min_duration_off: float = 0.0
+
+
+def stretches(active: np.ndarray) -> np.ndarray:
+    """First steps, and ones past the last, of what is True in (steps,): (n, 2)."""
+    edges = np.flatnonzero(np.diff(np.r_[False, active, False].astype(np.int8)))
+    return edges.reshape(-1, 2)
+
+
+def binarize(probability: np.ndarray, rules: Binarization) -> np.ndarray:
+    """Hysteresis, then short gaps are closed, then short turns dropped.
+
+    Parameters
+    ----------
+    probability : (steps, speakers) array
+    rules : Binarization
+
+    Returns
+    -------
+    active : (steps, speakers) bool array
+    """
+    active = np.zeros(probability.shape, bool)
+    shortest_on, shortest_off = (
+        round(seconds * RATE) for seconds in (rules.min_duration_on, rules.min_duration_off)
+    )
+    for k, column in enumerate(probability.T):
+        begun = np.concatenate([[0], np.cumsum(column >= rules.onset)])
+        likely = stretches(column >= min(rules.onset, rules.offset))
+        likely = likely[begun[likely[:, 1]] > begun[likely[:, 0]]]
+        last = None
+        for first, end in likely.tolist():
+            if last is not None and first - last < shortest_off:
+                active[last:first, k] = True
+            active[first:end, k] = True
+            last = end
+        for first, end in stretches(active[:, k]).tolist():
+            if end - first < shortest_on:
+                active[first:end, k] = False
+    return active
+
+
+def confine(active: np.ndarray, probability: np.ndarray, speech: Timeline) -> np.ndarray:
+    """Nobody speaks where there is no speech, and somebody, the likeliest, where there is.
+
+    Parameters
+    ----------
+    active : (steps, speakers) bool array
+    probability : (steps, speakers) array
+    speech : Timeline
+    """
+    inside = np.zeros(len(active), bool)
+    for segment in speech.support():
+        inside[max(0, round(segment.start * RATE)) : max(0, round(segment.end * RATE))] = True
+    active = active & inside[:, None]
+    missing = inside & ~active.any(axis=1)
+    if active.shape[1]:
+        active[missing, probability[missing].argmax(axis=1)] = True
+    return active
+
+
+def exclusive(active: np.ndarray, probability: np.ndarray) -> np.ndarray:
+    """Only the likeliest of those who speak at a time: (steps, speakers) bool."""
+    if not active.shape[1]:
+        return active
+    likeliest = np.where(active, probability, -1.0).argmax(axis=1)
+    return active & (np.arange(active.shape[1]) == likeliest[:, None])
+
+
+def difference(first: np.ndarray, second: np.ndarray) -> float:
+    """Speech that is not given to the same speaker, over that of the first: a DER as a share.
+
+    Columns beyond those of the first are speakers it does not know.
+    """
+    first = np.pad(first, ((0, 0), (0, second.shape[1] - first.shape[1])))
+    said, found = first.sum(axis=1), second.sum(axis=1)
+    wrong = np.maximum(said, found) - (first & second).sum(axis=1)
+    return float(wrong.sum() / max(1, said.sum()))
+
+
+def to_annotation(active: np.ndarray, labels: Sequence[str], uri: str | None = None) -> Annotation:
+    """Turns of (steps, speakers) bool, by start and label."""
+    annotation = Annotation(uri=uri)
+    turns = [
+        (first, end, label)
+        for k, label in enumerate(labels)
+        for first, end in stretches(active[:, k]).tolist()
+    ]
+    for number, (first, end, label) in enumerate(sorted(turns)):
+        annotation[Segment(first / RATE, end / RATE), number] = label
+    return annotation
+
+
+def from_annotation(annotation: Annotation, labels: Sequence[str], num_steps: int) -> np.ndarray:
+    """Who speaks at the middle of each step: (num_steps, num_labels) bool."""
+    active = np.zeros((num_steps, len(labels)), bool)
+    column = {label: k for k, label in enumerate(labels)}
+    for segment, _, label in annotation.itertracks(yield_label=True):
+        first, last = (max(0, round(time * RATE)) for time in segment)
+        active[first:last, column[label]] = True
+    return active
+
+
+def confidences(
+    annotation: Annotation, labels: Sequence[str], probability: np.ndarray
+) -> dict[tuple, float]:
+    """Mean probability of every turn, by (segment, track)."""
+    column = {label: k for k, label in enumerate(labels)}
+    found = {}
+    for segment, track, label in annotation.itertracks(yield_label=True):
+        first, last = round(segment.start * RATE), round(segment.end * RATE)
+        found[segment, track] = round(float(probability[first:last, column[label]].mean()), 3)
+    return found

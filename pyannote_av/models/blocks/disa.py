@@ -1,0 +1,171 @@
+"""Dense inter-speaker attention, DISA of HMSA-Net, and what to compare it with.
+
+Each of these lets a target speaker know of all others, frame by frame. All but
+:class:`FixedSlots` share their weights over speakers: any number of them, in any order.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from pyannote_av.models.blocks.conformer import LockedDropout
+from pyannote_av.models.blocks.slots import Slots
+from pyannote_av.models.blocks.window_attention import MASKED
+
+
+class DISA(nn.Module):
+    """Attention from each target speaker to a bank of all others, within `reach` frames.
+
+    There is always a learned "nobody" in the bank, so that one speaker alone has something to
+    attend to.
+
+    Parameters
+    ----------
+    width : int
+    num_heads : int
+    reach : int, optional
+        Others are seen that many frames before and after.
+    dropout : float, optional
+    """
+
+    def __init__(self, width: int, num_heads: int, reach: int = 0, dropout: float = 0.1):
+        super().__init__()
+        self.num_heads, self.reach = num_heads, reach
+        self.norm = nn.LayerNorm(width)
+        self.query = nn.Linear(width, width)
+        self.key_value = nn.Linear(width, 2 * width)
+        self.nobody = nn.Parameter(torch.randn(2, num_heads, width // num_heads) * 0.02)
+        self.output = nn.Linear(width, width)
+        self.dropout = LockedDropout(dropout)
+
+    def bank(self, x: torch.Tensor) -> torch.Tensor:
+        """Frames t - reach ... t + reach of all speakers, at frame t.
+
+        (batch, frames, slots, ...) to (batch, frames, span x slots, ...).
+        """
+        if not self.reach:
+            return x
+        num_frames, reach = x.shape[1], self.reach
+        x = F.pad(x, (0, 0) * (x.ndim - 2) + (reach, reach))
+        return torch.cat([x[:, i : i + num_frames] for i in range(2 * reach + 1)], dim=2)
+
+    def forward(
+        self, z: torch.Tensor, slots: Slots, mask: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Let each speaker know of the others.
+
+        Parameters
+        ----------
+        z : (n, frames, width) tensor
+            Of the n slots that are somebody.
+        slots : Slots
+            Which those are.
+        mask : (batch, frames) bool tensor
+            Which frames are real.
+
+        Returns
+        -------
+        z : (n, frames, width) tensor
+        weights : (batch, frames, heads, slots, 1 + span x slots) tensor
+            Of attention: to nobody, then to speakers 0, 1, ... at frame t - reach, and so on to
+            frame t + reach.
+        """
+        x = self.norm(z)
+        # (batch, frames, slots, ...) from here on
+        q = slots.unpack(self.query(x)).transpose(1, 2)
+        q = q.unflatten(-1, (self.num_heads, -1)).transpose(2, 3)
+        q = q * q.shape[-1] ** -0.5
+        bank = self.bank(slots.unpack(self.key_value(x)).transpose(1, 2))
+        key, value = bank.unflatten(-1, (2, self.num_heads, -1)).unbind(3)
+        no_key, no_value = self.nobody.to(q.dtype)
+
+        valid = self.bank(mask.unsqueeze(-1) & slots.mask.unsqueeze(1))[:, :, None, None]
+        oneself = torch.eye(slots.shape[1], dtype=torch.bool, device=z.device)
+        other = ~oneself.repeat(1, 2 * self.reach + 1)
+        scores = torch.where(valid & other, q @ key.permute(0, 1, 3, 4, 2), MASKED)
+        weights = torch.cat([q @ no_key.unsqueeze(-1), scores], dim=-1).softmax(dim=-1).to(q.dtype)
+        read = weights[..., :1] * no_value.unsqueeze(1) + weights[..., 1:] @ value.transpose(2, 3)
+        read = self.output(slots.pack(read.permute(0, 3, 1, 2, 4).flatten(3)))
+        return z + self.dropout(read), weights
+
+
+class MeanOfOthers(nn.Module):
+    """The mean of all other speakers, in place of attention to them.
+
+    Parameters
+    ----------
+    width : int
+    """
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.output = nn.Linear(width, width)
+
+    def forward(
+        self, z: torch.Tensor, slots: Slots, mask: torch.Tensor
+    ) -> tuple[torch.Tensor, None]:
+        """See :meth:`DISA.forward`; there are no weights."""
+        x = slots.unpack(self.norm(z))
+        others = (slots.mask.sum(dim=1) - 1).clamp_min(1)[:, None, None, None]
+        mean = (x.sum(dim=1, keepdim=True) - x) / others
+        return z + self.output(slots.pack(mean)), None
+
+
+class Alone(nn.Module):
+    """No speaker knows of any other."""
+
+    def forward(
+        self, z: torch.Tensor, slots: Slots, mask: torch.Tensor
+    ) -> tuple[torch.Tensor, None]:
+        """See :meth:`DISA.forward`; there are no weights."""
+        return z, None
+
+
+class FixedSlots(nn.Module):
+    """Speakers side by side in one vector, as before DISA: there is a place for so many.
+
+    Which place a speaker has matters, so training must shuffle them. Empty places hold a learned
+    "nobody".
+
+    Parameters
+    ----------
+    width : int
+    max_slots : int
+
+    References
+    ----------
+    He et al., Interspeech 2022 (baseline of MISP2022), where the number is 6.
+    """
+
+    def __init__(self, width: int, max_slots: int):
+        super().__init__()
+        self.max_slots = max_slots
+        self.nobody = nn.Parameter(torch.zeros(width))
+        self.join = nn.Linear(max_slots * width, width)
+        self.split = nn.Linear(width, max_slots * width)
+
+    def forward(self, z: torch.Tensor, slots: Slots) -> torch.Tensor:
+        """(n, frames, width) of the n slots that are somebody to (batch, frames, width).
+
+        Raises
+        ------
+        ValueError
+            When there are more speakers than places.
+        """
+        count = slots.shape[1]
+        if count > self.max_slots:
+            raise ValueError(
+                f"{count} speakers, but the decoder has places for {self.max_slots}: "
+                'decoder="disa" has no such limit'
+            )
+        z = torch.where(slots.mask[:, :, None, None], slots.unpack(z), self.nobody)
+        empty = self.nobody.expand(len(z), self.max_slots - count, z.shape[2], -1)
+        return self.join(torch.cat([z, empty], dim=1).transpose(1, 2).flatten(2))
+
+    def separate(self, joint: torch.Tensor, slots: Slots) -> torch.Tensor:
+        """(batch, frames, width) to (n, frames, width)."""
+        apart = self.split(joint).unflatten(-1, (self.max_slots, -1)).transpose(1, 2)
+        return slots.pack(apart[:, : slots.shape[1]])

@@ -1,0 +1,101 @@
+"""From what is known of each target speaker to when he speaks, at 100 Hz."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from pyannote_av.models.blocks.conformer import Conformer
+from pyannote_av.models.blocks.disa import DISA, Alone, FixedSlots, MeanOfOthers
+from pyannote_av.models.blocks.slots import Slots
+
+
+class TargetDecoder(nn.Module):
+    """Target speakers see each other, then the past and future; several times.
+
+    Parameters
+    ----------
+    kind : {"disa", "mean", "none", "fixed"}
+        How speakers see each other: see :mod:`pyannote_av.models.blocks.disa`.
+    width : int
+    detail_dimension : int
+        Of the sound at 100 Hz.
+    num_layers : int
+    reach : int
+        See :class:`~pyannote_av.models.blocks.disa.DISA`.
+    max_slots : int
+        See :class:`~pyannote_av.models.blocks.disa.FixedSlots`.
+    num_heads, dropout
+        Of attention.
+    **conformer
+        Other parameters of Conformer blocks.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        width: int,
+        detail_dimension: int,
+        num_layers: int,
+        reach: int,
+        max_slots: int,
+        num_heads: int,
+        dropout: float,
+        **conformer: Any,
+    ):
+        super().__init__()
+        exchanges = {
+            "disa": lambda: DISA(width, num_heads, reach, dropout),
+            "mean": lambda: MeanOfOthers(width),
+            "none": Alone,
+            "fixed": Alone,
+        }
+        self.places = FixedSlots(width, max_slots) if kind == "fixed" else None
+        self.exchanges = nn.ModuleList(exchanges[kind]() for _ in range(num_layers))
+        self.layers = nn.ModuleList(
+            Conformer(width, num_heads=num_heads, dropout=dropout, **conformer)
+            for _ in range(num_layers)
+        )
+        self.from_context = nn.Linear(width, width // 4)
+        self.from_detail = nn.Linear(detail_dimension, width // 4, bias=False)
+        self.head = nn.Linear(width // 4, 1)
+
+    def forward(
+        self,
+        z: torch.Tensor,
+        detail: torch.Tensor,
+        slots: Slots,
+        mask: torch.Tensor,
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Decide.
+
+        Parameters
+        ----------
+        z : (n, frames, width) tensor
+            Of the n slots that are somebody.
+        detail : (n, frames, 4, detail_dimension) tensor
+        slots : Slots
+            Which those are.
+        mask : (batch, frames) bool tensor
+            Which frames are real.
+
+        Returns
+        -------
+        logits : (n, 4 x frames) tensor
+        weights : list of (batch, frames, heads, slots, keys) tensor
+            Of attention to other speakers, if there is any.
+        """
+        frames = slots.each(mask) if self.places is None else mask
+        if self.places is not None:
+            z = self.places(z, slots)
+        weights = []
+        for exchange, layer in zip(self.exchanges, self.layers, strict=True):
+            z, looked = exchange(z, slots, mask)
+            z = layer(z, frames)
+            weights += [] if looked is None else [looked]
+        if self.places is not None:
+            z = self.places.separate(z, slots)
+        hidden = self.from_context(z).unsqueeze(2) + self.from_detail(detail)
+        return self.head(hidden.relu()).flatten(1), weights

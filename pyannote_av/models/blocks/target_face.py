@@ -1,0 +1,116 @@
+"""Faces of target speakers: what their pictures tell, frame by frame."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from pyannote_av.models.active_speaker.base import ABSENT, spans
+from pyannote_av.models.active_speaker.light import DIMENSION, VisualEncoder
+from pyannote_av.models.blocks.compact_face import CompactEncoder
+from pyannote_av.models.blocks.conformer import Conformer
+from pyannote_av.models.blocks.separable import VideoBlock, initialise
+from pyannote_av.models.blocks.visual_frontend import REACH, PictureEncoder, normalise
+
+
+class ResNetEncoder(nn.Module):
+    """ResNet18 on single pictures, after a convolution over five of them."""
+
+    dimension = 512
+
+    def __init__(self):
+        super().__init__()
+        self.pictures = PictureEncoder()
+
+    def forward(self, faces: torch.Tensor) -> torch.Tensor:
+        """(batch, frames, height, width) in [0, 255] to (batch, frames, 512)."""
+        shape = faces.shape
+        windows = F.pad(normalise(faces), (0, 0, 0, 0, REACH, REACH)).unfold(1, 2 * REACH + 1, 1)
+        windows = windows.movedim(-1, 2).flatten(0, 1)
+        return self.pictures(windows).unflatten(0, shape[:2])
+
+
+class LightEncoder(VisualEncoder):
+    """Visual encoder of LR-ASD, which its public weights fit."""
+
+    dimension = DIMENSION
+
+    def __init__(self):
+        super().__init__(VideoBlock)
+        initialise(self)
+
+
+ENCODERS = {"compact": CompactEncoder, "lrasd": LightEncoder, "resnet": ResNetEncoder}
+
+
+class TargetVisual(nn.Module):
+    """Visual branch: faces to what is seen of each target speaker.
+
+    Parameters
+    ----------
+    encoder : {"compact", "lrasd", "resnet"}
+        What looks at pictures.
+    face_size : int
+        Width and height that pictures are reduced to first, in pixels.
+    width : int
+        Of what comes out.
+    num_layers : int
+        Number of Conformer blocks.
+    **conformer
+        Their parameters.
+    """
+
+    def __init__(self, encoder: str, face_size: int, width: int, num_layers: int, **conformer: Any):
+        super().__init__()
+        self.face_size = face_size
+        self.encoder = ENCODERS[encoder]()
+        dimension = self.encoder.dimension
+        self.project = nn.Sequential(nn.LayerNorm(dimension), nn.Linear(dimension, width))
+        self.absent = nn.Parameter(torch.zeros(width))
+        self.layers = nn.ModuleList(Conformer(width, **conformer) for _ in range(num_layers))
+        self.head = nn.Linear(width, 1)
+
+    def encode(self, faces: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+        """Pictures to features, each face from the first to the last frame it is present in.
+
+        Parameters
+        ----------
+        faces : (batch, slots, frames, height, width) tensor
+            Grey pictures in [0, 255].
+        present : (batch, slots, frames) bool tensor
+            Pixels elsewhere are not read.
+
+        Returns
+        -------
+        features : (batch, slots, frames, dimension) tensor
+            0 where not present.
+        """
+        parameter = next(self.encoder.parameters())
+        features = parameter.new_zeros(*present.shape, self.encoder.dimension)
+        size = (self.face_size, self.face_size)
+        for (first, last), item, slot in spans(present):
+            seen = present[item, slot, first:last]
+            pictures = torch.where(seen[..., None, None], faces[item, slot, first:last], ABSENT)
+            pictures = F.adaptive_avg_pool2d(pictures.to(parameter.dtype), size)
+            found = self.encoder(pictures) * seen.unsqueeze(-1)
+            frames = torch.arange(first, last, device=faces.device)
+            where = (item[:, None], slot[:, None], frames)
+            features = features.index_put(where, found.to(features.dtype))
+        return features
+
+    def forward(
+        self, features: torch.Tensor, present: torch.Tensor, mask: torch.Tensor
+    ) -> torch.Tensor:
+        """Features of pictures, (n, frames, dimension), to (n, frames, width).
+
+        `present` tells where there are any, `mask` which frames are real, (n, frames) both.
+        """
+        present = present.unsqueeze(-1)
+        features = torch.where(present, features, 0.0).to(self.absent.dtype)
+        x = torch.where(present, self.project(features), self.absent)
+        for layer in self.layers:
+            x = layer(x, mask)
+        return x

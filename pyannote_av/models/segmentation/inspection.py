@@ -1,0 +1,119 @@
+"""Look inside HMSA-Net: how well sound and picture agree, and whom speakers look at."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from pyannote_av.models.segmentation.output import HMSAOutput
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_FRAME_RATE = 25
+
+
+def gates(output: HMSAOutput, face_mask: torch.Tensor) -> torch.Tensor:
+    """How open gates are: 0 where no face is present.
+
+    Parameters
+    ----------
+    output : HMSAOutput
+        Of a network whose fusion is "cgima".
+    face_mask : (batch, slots, frames) tensor
+
+    Returns
+    -------
+    gates : (batch, slots, frames, 2) tensor
+        Mean over heads, of what sound takes from the picture and the picture from sound.
+    """
+    if output.gate_logits is None:
+        raise ValueError('no gates: the fusion of this network is not "cgima"')
+    return output.gate_logits.sigmoid().mean(dim=-1) * face_mask.unsqueeze(-1)
+
+
+def attention_to(output: HMSAOutput, layer: int = -1) -> torch.Tensor:
+    """Whom each speaker looks at.
+
+    Parameters
+    ----------
+    output : HMSAOutput
+        Of a network whose decoder is "disa".
+    layer : int, optional
+        Of DISA.
+
+    Returns
+    -------
+    attention : (batch, frames, slots, 1 + slots) tensor
+        From each speaker to nobody and to speakers 0, 1, ...; mean over heads, sum over the frames
+        that are looked at.
+    """
+    if not output.attention:
+        raise ValueError('no attention: the decoder of this network is not "disa"')
+    weights = output.attention[layer].mean(dim=2)
+    slots = weights.shape[-2]
+    others = weights[..., 1:].unflatten(-1, (-1, slots)).sum(dim=-2)
+    return torch.cat([weights[..., :1], others], dim=-1)
+
+
+def plot_inspection(
+    output: HMSAOutput,
+    face_mask: torch.Tensor | None = None,
+    item: int = 0,
+    names: list[str] | None = None,
+) -> Figure:
+    """Activities, gates, synchrony and attention of one item of a batch.
+
+    Parameters
+    ----------
+    output : HMSAOutput
+    face_mask : (batch, slots, frames) tensor, optional
+        Where faces are present.
+    item : int, optional
+    names : list of str, optional
+        Of speakers.
+
+    Returns
+    -------
+    figure : matplotlib.figure.Figure
+        A row per speaker: on the left the probability of speaking, gates and synchrony, on the
+        right attention to the others. Without gates or attention, their places stay empty.
+    """
+    from matplotlib.figure import Figure
+
+    slots, num_frames = output.fused_logits.shape[1:]
+    names = names or [f"speaker {k}" for k in range(slots)]
+    if face_mask is None:
+        face_mask = torch.ones_like(output.fused_logits)
+    activity = _array(output.logits.sigmoid()[item])
+    time, fine = (np.arange(rate * num_frames) / (rate * _FRAME_RATE) for rate in (1, 4))
+    opening = None if output.gate_logits is None else _array(gates(output, face_mask)[item])
+    looks = _array(attention_to(output)[item]) if output.attention else None
+
+    figure = Figure(figsize=(14, 1 + 1.6 * slots), layout="constrained")
+    axes = figure.subplots(slots, 2, squeeze=False, sharex=True)
+    for k, (left, right) in enumerate(axes):
+        left.fill_between(fine, activity[k], color="0.8", label="speaks")
+        if opening is not None:
+            left.plot(time, opening[k, :, 0], label="gate: sound from picture")
+            left.plot(time, opening[k, :, 1], label="gate: picture from sound")
+            seen = _array(face_mask[item, k]) > 0
+            confidence = np.where(seen, _array(output.confidence[item, k]), np.nan)
+            left.plot(time, confidence, color="k", linewidth=0.8, label="synchrony")
+        left.set(ylim=(-0.05, 1.05), ylabel=names[k])
+        if looks is not None:
+            extent = (0, num_frames / _FRAME_RATE, slots + 0.5, -0.5)
+            right.imshow(looks[:, k].T, aspect="auto", extent=extent, vmin=0, vmax=1, cmap="Greys")
+            right.set_yticks(range(slots + 1), ["nobody", *names])
+            right.grid(False)
+    axes[0, 0].legend(loc="upper right", fontsize="x-small")
+    axes[0, 1].set_title("attention to others")
+    for axis in axes[-1]:
+        axis.set_xlabel("time (s)")
+    return figure
+
+
+def _array(x: torch.Tensor) -> np.ndarray:
+    return x.detach().float().cpu().numpy()

@@ -1,0 +1,286 @@
+"""Target speaker diarization: find everybody first, then ask of each when they speak."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pyannote.audio import Pipeline as _Pipeline
+from pyannote.core import Annotation
+from pyannote.metrics.diarization import DiarizationErrorRate
+from pyannote.pipeline.parameter import Uniform
+
+from pyannote_av.core.crop_shard import SAMPLES_PER_FRAME
+from pyannote_av.core.inference import UPSAMPLING, AVInference
+from pyannote_av.core.output import AVDiarizeOutput
+from pyannote_av.core.pipeline import MediaMixin
+from pyannote_av.fusion.activities import (
+    RATE,
+    Binarization,
+    binarize,
+    confidences,
+    confine,
+    difference,
+    exclusive,
+    from_annotation,
+    to_annotation,
+)
+from pyannote_av.fusion.targets import VisualFeaturePass, find_targets
+from pyannote_av.models.loading import ModelReference, load_model
+from pyannote_av.pipelines.late_fusion import Fused, LateFusion
+from pyannote_av.tasks.voices import enrol, speaker_features
+
+
+class TargetSpeakerDiarization(MediaMixin, _Pipeline):
+    """Who spoke when, asked of every voice and every face that was found.
+
+    Late fusion finds voices, faces, and which belong together. A network is then given each of
+    these people, by voiceprint, by face or by both, and tells when they speak, knowing of all the
+    others. Turns of the first pass stand where the second one departs too far from them.
+
+    Parameters
+    ----------
+    segmentation : str, Path, mapping or Model
+        Network with slots, such as HMSA-Net; see :func:`~pyannote_av.models.loading.load_model`.
+    embedding : str, Path, mapping or Model, optional
+        Speaker embedding model, the one the network was trained with.
+    audio, detector, embedder, scorer, max_offset : optional
+        See :class:`~pyannote_av.pipelines.late_fusion.LateFusion`.
+    duration, step : float, optional
+        Of chunks and between them, in seconds.
+    iterations : int, optional
+        2 asks again with voiceprints of what was found the first time.
+    batch_size : int, optional
+        Chunks per forward pass.
+    oracle_vad : bool, optional
+        Speech is where the ``lab`` of files says so, as papers do: somebody always speaks there,
+        and nobody elsewhere.
+    token, cache_dir : optional
+        For models of the Hugging Face hub.
+
+    Hyper-parameters
+    ----------------
+    onset, offset : float
+        Probability at which turns begin, and below which they end.
+    min_duration_on, min_duration_off : float
+        Shortest turn and shortest gap, in seconds.
+    min_new : float
+        Least speech of a face without a voice to count as a speaker, in seconds.
+    max_change : float
+        Share of the speech of the first pass by which the second may differ from it.
+    first_pass : dict
+        See :class:`~pyannote_av.pipelines.late_fusion.LateFusion`.
+    """
+
+    def __init__(
+        self,
+        segmentation: ModelReference,
+        embedding: ModelReference = "campplus",
+        audio: str | dict | _Pipeline = "audio",
+        detector: Any = "auto",
+        embedder: Any = "auto",
+        scorer: Any = "auto",
+        max_offset: float = 1.0,
+        duration: float = 8.0,
+        step: float = 2.0,
+        iterations: int = 1,
+        batch_size: int = 4,
+        oracle_vad: bool = False,
+        token: str | bool | None = None,
+        cache_dir: Path | str | None = None,
+    ):
+        super().__init__()
+        if iterations < 1:
+            raise ValueError(f"iterations must be 1 or more, not {iterations}")
+        self.first_pass = LateFusion(
+            audio, detector, embedder, scorer, max_offset, token, cache_dir
+        )
+        self.embedding = load_model(embedding, token, cache_dir)
+        self.segmentation = AVInference(
+            load_model(segmentation, token, cache_dir), duration, step, batch_size
+        )
+        self.iterations, self.oracle_vad = iterations, oracle_vad
+
+        self.onset = Uniform(0.1, 0.9)
+        self.offset = Uniform(0.1, 0.9)
+        self.min_duration_on = Uniform(0.0, 1.0)
+        self.min_duration_off = Uniform(0.0, 1.0)
+        self.min_new = Uniform(0.5, 10.0)
+        self.max_change = Uniform(0.0, 2.0)
+
+    def default_parameters(self) -> dict[str, Any]:
+        """Parameters used when none are given."""
+        return {
+            "first_pass": self.first_pass.default_parameters(),
+            "onset": 0.5,
+            "offset": 0.4,
+            "min_duration_on": 0.1,
+            "min_duration_off": 0.1,
+            "min_new": 2.0,
+            "max_change": 0.6,
+        }
+
+    def to(self, device) -> TargetSpeakerDiarization:
+        """Move all models."""
+        self.segmentation.to(device)
+        self.embedding.to(device)
+        return super().to(device)
+
+    def classes(self):
+        """Labels are those of the audio pipeline, continued."""
+        return self.first_pass.classes()
+
+    def get_metric(self) -> DiarizationErrorRate:
+        """What the optimizer minimises."""
+        return DiarizationErrorRate(collar=0.0, skip_overlap=False)
+
+    @staticmethod
+    def get_direction() -> str:
+        """Of the metric: the lower, the better."""
+        return "minimize"
+
+    def apply(
+        self,
+        file: Mapping,
+        num_speakers: int | None = None,
+        min_speakers: int | None = None,
+        max_speakers: int | None = None,
+        hook: Callable | None = None,
+    ) -> AVDiarizeOutput | Annotation:
+        """Diarize one file.
+
+        Parameters
+        ----------
+        file : str, Path or mapping
+            As in :meth:`LateFusion.apply`. With ``lab`` (a Timeline of speech) for `oracle_vad`.
+        num_speakers, min_speakers, max_speakers : int, optional
+            Number of speakers or bounds on it, when known.
+        hook : callable, optional
+            ``hook(step, artifact, file=..., total=..., completed=...)``.
+
+        Returns
+        -------
+        output : AVDiarizeOutput
+            Or an ``Annotation`` while ``self.training``.
+        """
+        hook = self.setup_hook(file, hook)
+        if self.oracle_vad and file.get("lab") is None:
+            raise ValueError(f"file {file['uri']!r} has no `lab`: there is no oracle to ask")
+        bounds = (num_speakers, min_speakers, max_speakers)
+        first, seen = self._first(file, bounds, hook)
+        report = first.output.report
+        with report.stage("voiceprints"):
+            heard = self._heard(file)
+        with report.stage("target speakers"):
+            most = num_speakers or max_speakers or np.inf
+            output = self._second(file, first, seen, heard, most, hook)
+        report.components["segmentation"] = type(self.segmentation.model).__name__
+        hook("target speakers", output.speaker_diarization)
+        return output.speaker_diarization if self.training else output
+
+    def _first(self, file, bounds, hook) -> tuple[Fused, dict]:
+        """Late fusion, and what the network sees of the faces meanwhile."""
+        look = VisualFeaturePass(self.segmentation.model)
+        fused = self.first_pass.fuse(file, *bounds, hook, consumers=[look])
+        if not self.training:
+            fused.output.report.move_seconds("faces", "visual features", look.seconds)
+            return fused, look.seen
+        # when the first pass did not look again, it saw what it saw before
+        if look.seen or "training_cache/visual" not in file:
+            file["training_cache/visual"] = look.seen
+        return fused, file["training_cache/visual"]
+
+    def _heard(self, file) -> np.ndarray:
+        """Which voice is heard when: (windows, dimension)"""
+        if not self.training:
+            return speaker_features(file["waveform"], self.embedding)
+        if "training_cache/voices" not in file:
+            file["training_cache/voices"] = speaker_features(file["waveform"], self.embedding)
+        return file["training_cache/voices"]
+
+    def _second(self, file, fused, seen, heard, most, hook) -> AVDiarizeOutput:
+        """Ask the network of everybody, once more with better voiceprints if so wanted."""
+        first, report = fused.output, fused.output.report
+        voices = first.speaker_diarization
+        labels = list(voices.labels())
+        if not labels:
+            return first
+        num_steps = UPSAMPLING * (file["waveform"].shape[1] // SAMPLES_PER_FRAME)
+        before = from_annotation(voices, labels, num_steps)
+        active = before
+        for _ in range(self.iterations):
+            voiceprints = enrol(heard, active[:, : len(labels)])
+            targets = find_targets(
+                labels, voiceprints, first.face_tracks, fused.people, seen, fused.offset
+            )
+            probability = self.segmentation(
+                file["waveform"], targets, heard, partial(hook, "segmentation", None)
+            )
+            for k, target in enumerate(targets[: len(labels)]):
+                if target.voiceprint is None and not target.faces:
+                    probability[:, k] = before[:, k]  # nothing to ask with: the turns stand
+            active = binarize(probability, self._rules)
+            if self.oracle_vad:
+                active = confine(active, probability, file["lab"])
+        kept = self._speakers(active, len(labels), most)
+        active, probability = active[:, kept], probability[:, kept]
+
+        change = difference(before, active)
+        report.numbers["change by the second pass"] = change
+        if change > self.max_change and not self.oracle_vad:
+            report.reasons.append(
+                f"the second pass differs from the first by {100 * change:.0f} % of its speech: "
+                "the first one stands"
+            )
+            return first
+        report.changes.append(f"{100 * change:.1f} % of the speech changed by the second pass")
+        return self._output(file, first, [targets[k] for k in kept], active, probability, heard)
+
+    @property
+    def _rules(self) -> Binarization:
+        return Binarization(*(getattr(self, name) for name in Binarization._fields))
+
+    def _speakers(self, active: np.ndarray, num_voices: int, most: float) -> list[int]:
+        """Voices, and faces without one that speak enough, as many as there may be"""
+        seconds = active.sum(axis=0) / RATE
+        new = [k for k in range(num_voices, active.shape[1]) if seconds[k] >= self.min_new]
+        new.sort(key=lambda k: -seconds[k])
+        return [*range(num_voices), *sorted(new[: int(min(len(new), max(0, most - num_voices)))])]
+
+    def _output(self, file, first, targets, active, probability, heard) -> AVDiarizeOutput:
+        """The answer, with the evidence for every turn"""
+        names = [target.label for target in targets]
+        diarization = to_annotation(active, names, file["uri"])
+        rows = dict(zip(names, enrol(heard, active), strict=True))
+        voiceprints = np.array([rows[label] for label in diarization.labels()], float)
+        voiceprints = voiceprints.reshape(-1, heard.shape[1])
+        voiceprints[~voiceprints.any(axis=1)] = np.nan
+        speaking = set(diarization.labels())
+        owner = {
+            track: target.label
+            for target in targets
+            if target.label in speaking
+            for track in target.tracks
+        }
+        modality = {t.label: "audio+video" if t.faces else "audio" for t in targets}
+        found = confidences(diarization, names, probability)
+        return AVDiarizeOutput(
+            speaker_diarization=diarization,
+            exclusive_speaker_diarization=to_annotation(
+                exclusive(active, probability), names, file["uri"]
+            ),
+            speaker_embeddings=voiceprints,
+            face_tracks=first.face_tracks.with_speakers(owner),
+            report=first.report,
+            audio_only=first.audio_only,
+            provenance={
+                (segment, track): {
+                    "confidence": found[segment, track],
+                    "modality": modality[label],
+                }
+                for segment, track, label in diarization.itertracks(yield_label=True)
+            },
+        )

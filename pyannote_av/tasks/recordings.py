@@ -1,0 +1,230 @@
+"""What a protocol says of its files: who speaks when, and whose face is which track.
+
+Times are on two grids. Pictures, sound and chunks are counted in frames of 40 ms: frame `k` is the
+time from k / 25 s to (k + 1) / 25 s. Speech is counted in steps of 10 ms, four to a frame.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from pyannote.core import Annotation, Timeline
+
+from pyannote_av.core.atomic import replacing
+from pyannote_av.core.crop_shard import SAMPLES_PER_FRAME
+from pyannote_av.core.crop_store import CropStore
+from pyannote_av.core.io import FRAME_RATE
+from pyannote_av.tasks.track_labels import face_tracks
+
+logger = logging.getLogger(__name__)
+
+#: steps of speech in a frame
+STEPS = 4
+_STEP_RATE = STEPS * FRAME_RATE
+#: what floating point numbers may be wrong by, in steps and frames
+_TOLERANCE = 1e-4
+
+
+class LabelledFile(NamedTuple):
+    """One file of a protocol.
+
+    Attributes
+    ----------
+    uri : str
+    persons : list of str
+        Names; those who speak come first.
+    num_speakers : int
+        How many of them speak.
+    turns : (n, 3) int array
+        Who speaks (index of persons), first step, and one past the last.
+    regions : (r, 2) int array
+        First frame, and one past the last, of what is annotated.
+    faces : (m, 4) int array
+        Whose face it is, track, first frame, and one past the last.
+    """
+
+    uri: str
+    persons: list[str]
+    num_speakers: int
+    turns: np.ndarray
+    regions: np.ndarray
+    faces: np.ndarray
+
+    def activity(self, start: int, stop: int) -> np.ndarray:
+        """Who speaks from frame `start` to before `stop`: (4 (stop - start), speakers) bool."""
+        return activity_of(self.turns, self.num_speakers, start, stop)
+
+    def annotated(self, start: int, stop: int) -> np.ndarray:
+        """Which frames from `start` to before `stop` are annotated: (stop - start,) bool."""
+        inside = np.zeros(stop - start, bool)
+        for first, last in self.regions.tolist():
+            inside[max(0, first - start) : max(0, last - start)] = True
+        return inside
+
+
+def steps_of(annotation: Annotation, labels: list[str]) -> np.ndarray:
+    """Turns in steps of 10 ms: a step belongs to a turn when its middle does.
+
+    Onsets and offsets are thereby rounded to the nearest 10 ms.
+
+    Parameters
+    ----------
+    annotation : Annotation
+    labels : list of str
+
+    Returns
+    -------
+    turns : (n, 3) int array
+        Index of the label, first step, and one past the last. Sorted by label and time; turns of
+        one label do not overlap.
+    """
+    rows = []
+    for number, label in enumerate(labels):
+        for turn in annotation.label_timeline(label).support():
+            first, last = (
+                int(np.ceil(time * _STEP_RATE - 0.5 - _TOLERANCE))
+                for time in (turn.start, turn.end)
+            )
+            if last > max(first, 0):
+                rows.append((number, max(first, 0), last))
+    return np.array(rows, np.int64).reshape(-1, 3)
+
+
+def activity_of(turns: np.ndarray, num_speakers: int, start: int, stop: int) -> np.ndarray:
+    """Who speaks from frame `start` to before `stop`.
+
+    Parameters
+    ----------
+    turns : (n, 3) int array
+        See :func:`steps_of`.
+    num_speakers, start, stop : int
+
+    Returns
+    -------
+    activity : (4 (stop - start), num_speakers) bool array
+    """
+    activity = np.zeros((STEPS * (stop - start), num_speakers), bool)
+    origin, end = STEPS * start, STEPS * stop
+    near = turns[(turns[:, 1] < end) & (turns[:, 2] > origin)]
+    for speaker, first, last in near.tolist():
+        activity[max(0, first - origin) : last - origin, speaker] = True
+    return activity
+
+
+def _regions(annotated: Timeline | None, num_frames: int) -> np.ndarray:
+    """Whole frames that are annotated and there is sound in"""
+    if annotated is None:
+        return np.array([[0, num_frames]], np.int64)
+    rows = []
+    for segment in annotated.support():
+        first = int(np.ceil(max(segment.start, 0.0) * FRAME_RATE - _TOLERANCE))
+        last = int(min(segment.end * FRAME_RATE + _TOLERANCE, num_frames))
+        if last > first:
+            rows.append((first, last))
+    return np.array(rows, np.int64).reshape(-1, 2)
+
+
+def recording(file: Mapping[str, Any], store: CropStore) -> LabelledFile:
+    """What a protocol says of one file.
+
+    Tracks that are not called by a name are left aside: nobody knows who they are, and thus
+    whether they speak. Names that are none of the annotation's are of people who never speak.
+
+    Parameters
+    ----------
+    file : mapping
+        With ``annotation``, and perhaps ``annotated`` and ``face_tracks``.
+    store : CropStore
+        Says how long it is, and where its tracks are.
+
+    Raises
+    ------
+    ValueError
+        When it has no annotation.
+    """
+    uri = str(file["uri"])
+    annotation = file.get("annotation")
+    if annotation is None:
+        raise ValueError(f"file {uri!r} has no annotation")
+    shard = store[uri]
+    speakers = sorted(map(str, annotation.labels()))
+    named = {str(label): label for label in annotation.labels()}
+    turns = steps_of(annotation, [named[name] for name in speakers])
+    names: dict[int, str] = {}
+    if file.get("face_tracks") is not None:
+        names = face_tracks(file).speaker
+        if names and not set(names.values()) & set(speakers):
+            logger.warning(
+                "file %r: no face track is called as one of the speakers of its annotation", uri
+            )
+    tracks = shard.tracks
+    silent = sorted({name for track, name in names.items() if track in tracks} - set(speakers))
+    persons = {name: number for number, name in enumerate([*speakers, *silent])}
+    faces = sorted(
+        (persons[name], track, *tracks[track]) for track, name in names.items() if track in tracks
+    )
+    return LabelledFile(
+        uri=uri,
+        persons=list(persons),
+        num_speakers=len(speakers),
+        turns=turns,
+        regions=_regions(file.get("annotated"), shard.index["samples"] // SAMPLES_PER_FRAME),
+        faces=np.array(faces, np.int64).reshape(-1, 4),
+    )
+
+
+_TABLES = ("turns", "regions", "faces")
+
+
+def save_recordings(
+    path: Path, protocol: str, subsets: Mapping[str, Iterable[LabelledFile]]
+) -> None:
+    """Write the recordings of the subsets of a protocol; the file appears whole or not at all."""
+    content = {"protocol": np.array(protocol)}
+    for subset, recordings in subsets.items():
+        recordings = list(recordings)
+        content[f"{subset}/uris"] = np.array([r.uri for r in recordings], np.str_)
+        content[f"{subset}/speakers"] = np.array([r.num_speakers for r in recordings], np.int64)
+        content[f"{subset}/persons"] = np.array([n for r in recordings for n in r.persons], np.str_)
+        counts = [[len(r.persons), *(len(getattr(r, t)) for t in _TABLES)] for r in recordings]
+        content[f"{subset}/counts"] = np.array(counts, np.int64).reshape(-1, 1 + len(_TABLES))
+        for table in _TABLES:
+            rows = [getattr(r, table) for r in recordings]
+            content[f"{subset}/{table}"] = np.concatenate(rows)
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, **content)
+
+
+def load_recordings(path: Path) -> tuple[str, dict[str, list[LabelledFile]]]:
+    """Name of the protocol, and its recordings by subset.
+
+    Raises
+    ------
+    ValueError
+        When the file is something else.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            content = dict(file)
+        subsets = {}
+        for subset in [name.removesuffix("/uris") for name in content if name.endswith("/uris")]:
+            part = {name: content[f"{subset}/{name}"] for name in ("persons", *_TABLES)}
+            ends = np.cumsum(content[f"{subset}/counts"], axis=0)[:-1]
+            split = {name: np.split(part[name], ends[:, i]) for i, name in enumerate(part)}
+            columns = zip(
+                content[f"{subset}/uris"].tolist(),
+                [names.tolist() for names in split["persons"]],
+                content[f"{subset}/speakers"].tolist(),
+                *(split[table] for table in _TABLES),
+                strict=True,
+            )
+            subsets[subset] = [LabelledFile(*values) for values in columns]
+        return str(content["protocol"]), subsets
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # whatever damaged archives raise
+        raise ValueError(f"{path} holds no recordings ({error}): delete it") from error

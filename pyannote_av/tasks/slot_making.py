@@ -1,0 +1,180 @@
+"""From a chunk of a recording to its slots, with what happens to them in training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pyannote_av.tasks.array_store import ArrayStore
+from pyannote_av.tasks.face_augmentation import vary_view
+from pyannote_av.tasks.recordings import STEPS, LabelledFile
+from pyannote_av.tasks.slot_corruption import (
+    Corruption,
+    Fate,
+    delete,
+    fate,
+    mix_faces,
+    shift,
+    varied_voiceprint,
+)
+from pyannote_av.tasks.slots import UNKNOWN, Excerpt, Slot, by_frame, sync_labels, visual_labels
+from pyannote_av.tasks.voices import HOP, voiceprint, windows_of_speakers
+
+#: slots of other recordings in a chunk at most, and how often a silent face is looked for
+_DUMMIES, _TRIES = 2, 5
+#: likeness of voiceprints of two recordings from which on they may be one person's. With CAM++, on
+#: simulated conversations, 1 % of different people are more alike, and 85 % of the same
+ALIKE = 0.45
+
+
+@dataclass
+class SlotMaker:
+    """Makes slots.
+
+    Parameters
+    ----------
+    voices : ArrayStore
+        Speaker features of the recordings.
+    corruption : Corruption
+    """
+
+    voices: ArrayStore
+    corruption: Corruption
+    _windows: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    _prints: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def windows(self, recording: LabelledFile) -> list[np.ndarray]:
+        """Windows of each speaker of a recording."""
+        if recording.uri not in self._windows:
+            length = HOP * len(self.voices[recording.uri])
+            self._windows[recording.uri] = windows_of_speakers(recording.activity(0, length))
+        return self._windows[recording.uri]
+
+    def strangers(self, recording: LabelledFile, other: LabelledFile) -> list[int]:
+        """Speakers of another recording who sound like nobody of this one.
+
+        Protocols need not say who is who across files: a meeting is had by the people of the last.
+        """
+        known, others = (self._voiceprints(one) for one in (recording, other))
+        likeness = (others @ known.T).max(axis=1, initial=0)
+        return np.flatnonzero(others.any(axis=1) & (likeness < ALIKE)).tolist()
+
+    def _voiceprints(self, recording: LabelledFile) -> np.ndarray:
+        """(speakers, E) of all that they say"""
+        if recording.uri not in self._prints:
+            features = self.voices[recording.uri]
+            prints = [voiceprint(features[windows]) for windows in self.windows(recording)]
+            nobody = np.zeros((0, features.shape[1]), np.float32)
+            self._prints[recording.uri] = np.stack(prints) if prints else nobody
+        return self._prints[recording.uri]
+
+    def voiceprint(
+        self, recording: LabelledFile, person: int, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Voiceprint (E,) of a person; zero for those who hardly speak."""
+        features, windows = self.voices[recording.uri], self.windows(recording)
+        if person >= len(windows) or not len(windows[person]):
+            return np.zeros(features.shape[1], np.float32)
+        if rng.random() >= self.corruption.voice_varied:
+            return self._voiceprints(recording)[person]
+        others = [own for number, own in enumerate(windows) if number != person]
+        others = np.concatenate([np.zeros(0, int), *others])
+        return varied_voiceprint(features, windows[person], others, rng)
+
+    def slot(self, chunk: Excerpt, person: int, heard: bool, rng: np.random.Generator) -> Slot:
+        """The slot of a person.
+
+        Parameters
+        ----------
+        chunk : Excerpt
+        person : int
+        heard : bool
+            Whether there is any sound: without it, faces are all there is.
+        rng : numpy.random.Generator
+        """
+        (face, present), speaking = chunk.face(person), chunk.speaking(person)
+        known = self.voiceprint(chunk.recording, person, rng)
+        frames = shown = by_frame(speaking)
+        outcome, genuine = Fate.SPARED, True
+        if heard:
+            outcome = fate(self.corruption, bool(known.any()), float(present.mean()), rng)
+        others = [other for other in chunk.seen if other != person]
+        if outcome is Fate.VOICE_DROPPED:
+            known = np.zeros_like(known)
+        elif outcome is Fate.FACE_DROPPED:
+            face, present = chunk.no_face()
+        elif outcome is Fate.FACE_SHIFTED:
+            then = chunk.at(chunk.start + shift(rng))
+            (face, present), genuine = then.face(person), False
+            shown = by_frame(then.speaking(person))
+        elif outcome is Fate.FACE_SWAPPED and others:
+            other = int(rng.choice(others))
+            (face, present), genuine = chunk.face(other), False
+            shown = by_frame(chunk.speaking(other))
+        if genuine and others and rng.random() < self.corruption.face_mixed:
+            behind, there = chunk.face(int(rng.choice(others)))
+            face = mix_faces(face, behind, present & there, rng)
+        face, present = self._filmed(face, present, rng)
+        visual = visual_labels(frames, present, genuine)
+        sync = sync_labels(frames, shown, present, genuine)
+        return Slot(face, present, known, speaking, visual, sync)
+
+    def _filmed(self, face, present, rng) -> tuple[np.ndarray, np.ndarray]:
+        """In another view, and with frames lost"""
+        if not present.any():
+            return face, present
+        if face.dtype == np.uint8 and rng.random() < self.corruption.views_varied:
+            face = vary_view(face, rng)
+        if rng.random() < self.corruption.frames_deleted:
+            present = delete(present, rng)
+        return face, present
+
+    def dummies(
+        self,
+        recording: LabelledFile,
+        room: int,
+        elsewhere: Callable[[], Excerpt],
+        rng: np.random.Generator,
+    ) -> list[Slot]:
+        """Slots of people of other recordings, who are silent.
+
+        Parameters
+        ----------
+        recording : LabelledFile
+            Whose voices they are not.
+        room : int
+            How many slots there are left.
+        elsewhere : callable
+            Draws a chunk of another recording.
+        rng : numpy.random.Generator
+        """
+        slots = []
+        for _ in range(rng.binomial(min(room, _DUMMIES), self.corruption.dummies)):
+            chunk = elsewhere()
+            strangers = self.strangers(recording, chunk.recording)
+            if not strangers:
+                continue
+            known = self.voiceprint(chunk.recording, int(rng.choice(strangers)), rng)
+            face, present = chunk.no_face()
+            if rng.random() < self.corruption.dummies_seen:
+                face, present = _silent_face(chunk, rng)
+            face, present = self._filmed(face, present, rng)
+            silence = np.zeros(STEPS * chunk.num_frames, bool)
+            visual = visual_labels(by_frame(silence), present, genuine=True)
+            sync = np.full(chunk.num_frames, UNKNOWN, np.int8)
+            slots.append(Slot(face, present, known, silence, visual, sync))
+        return slots
+
+
+def _silent_face(chunk: Excerpt, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Somebody of the recording of a chunk while silent; nobody where none is found"""
+    faces = chunk.recording.faces
+    for _ in range(_TRIES if len(faces) else 0):
+        person, _, first, stop = rng.choice(faces).tolist()
+        start = int(rng.integers(first, max(first, stop - chunk.num_frames) + 1))
+        then = chunk.at(start)
+        if not then.speaking(person).any():
+            return then.face(person)
+    return chunk.no_face()

@@ -1,0 +1,107 @@
+"""Diarization error of slots, which are somebody: nobody needs to be matched."""
+
+from __future__ import annotations
+
+import torch
+from torchmetrics import Metric
+
+from pyannote_av.tasks.slots import UNKNOWN
+
+#: kinds of errors
+COMPONENTS = ("false_alarm", "missed_detection", "confusion")
+#: kinds of moments that errors can be counted in
+CONDITIONS = ("single", "overlap", "visible", "hidden")
+
+
+def moments(target: torch.Tensor, seen: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Where speech is of a kind.
+
+    Parameters
+    ----------
+    target : (B, 4 T, S) int tensor
+        1 speaking, 0 not, -1 not scored.
+    seen : (B, T, S) bool tensor
+        Where faces are present.
+
+    Returns
+    -------
+    moments : dict of str to (B, 4 T) bool tensor
+        One or several speak; the faces of all who speak are seen, or not.
+    """
+    active = target == 1
+    speakers = active.sum(dim=2)
+    hidden = (active & ~seen.repeat_interleave(4, dim=1)).any(dim=2)
+    return {
+        "single": speakers == 1,
+        "overlap": speakers > 1,
+        "visible": (speakers > 0) & ~hidden,
+        "hidden": hidden,
+    }
+
+
+class SlotErrorRate(Metric):
+    """Diarization error rate: false alarm, missed detection and confusion over speech.
+
+    Parameters
+    ----------
+    components : sequence of str, optional
+        Which errors are counted; all of them unless given.
+    condition : str, optional
+        Moments they are counted in; all of them unless given. See :func:`moments`.
+    threshold : float, optional
+        Activity from which on a slot speaks.
+    """
+
+    higher_is_better = False
+    is_differentiable = False
+    full_state_update = False
+
+    def __init__(
+        self,
+        components: tuple[str, ...] = COMPONENTS,
+        condition: str | None = None,
+        threshold: float = 0.5,
+    ):
+        super().__init__()
+        self.components, self.condition, self.threshold = components, condition, threshold
+        for name in (*COMPONENTS, "speech"):
+            self.add_state(name, torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(
+        self, activity: torch.Tensor, target: torch.Tensor, moments: dict[str, torch.Tensor]
+    ) -> None:
+        """Count a batch.
+
+        Parameters
+        ----------
+        activity : (B, 4 T, S) tensor
+            In [0, 1].
+        target : (B, 4 T, S) int tensor
+            1 speaking, 0 not, -1 not scored.
+        moments : dict of str to (B, 4 T) bool tensor
+        """
+        scored = target != UNKNOWN
+        if self.condition is not None:
+            scored = scored & moments[self.condition][..., None]
+        truth, found = (target == 1) & scored, (activity >= self.threshold) & scored
+        excess = found.sum(dim=2) - truth.sum(dim=2)
+        self.false_alarm += excess.clamp(min=0).sum()
+        self.missed_detection += (-excess).clamp(min=0).sum()
+        self.confusion += (found & ~truth).sum() - excess.clamp(min=0).sum()
+        self.speech += truth.sum()
+
+    def compute(self) -> torch.Tensor:
+        """Errors over speech."""
+        errors = sum(getattr(self, name) for name in self.components)
+        return (errors / self.speech.clamp(min=1)).float()
+
+
+def slot_metrics() -> dict[str, Metric]:
+    """Diarization error rate, its components, and the same of kinds of moments."""
+    metrics: dict[str, Metric] = {"DiarizationErrorRate": SlotErrorRate()}
+    names = {"false_alarm": "FalseAlarm", "missed_detection": "Miss", "confusion": "Confusion"}
+    for component, name in names.items():
+        metrics[f"DiarizationErrorRate/{name}"] = SlotErrorRate((component,))
+    for condition in CONDITIONS:
+        metrics[f"DiarizationErrorRate/{condition.title()}"] = SlotErrorRate(condition=condition)
+    return metrics

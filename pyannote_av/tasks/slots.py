@@ -1,0 +1,254 @@
+"""Slots: for whom a model is to say when they speak, and what it is told about them.
+
+A slot is somebody with a voiceprint, with a face, or with both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from pyannote_av.core.crop_shard import SIDE
+from pyannote_av.core.crop_store import CropStore
+from pyannote_av.tasks.recordings import STEPS, LabelledFile
+
+#: what labels say besides 1 and 0
+UNKNOWN = -1
+
+
+class Faces(Protocol):
+    """Where faces are read from: pictures, or what a visual encoder made of them."""
+
+    def like(self) -> np.ndarray:
+        """A frame of no face: zeros of the shape and type of all frames."""
+
+    def read(self, uri: str, track: int, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        """A track of a file: (stop - start, ...) frames, and (stop - start,) presence."""
+
+
+class Pictures:
+    """Crops of a store.
+
+    Parameters
+    ----------
+    store : CropStore
+    """
+
+    def __init__(self, store: CropStore):
+        self.store = store
+
+    def like(self) -> np.ndarray:
+        """A black picture."""
+        return np.zeros((SIDE, SIDE), np.uint8)
+
+    def read(self, uri: str, track: int, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        """See ``CropStore.crops``."""
+        return self.store.crops(uri, track, start, stop)
+
+
+@dataclass
+class Slot:
+    """One slot of a chunk of T frames.
+
+    Attributes
+    ----------
+    face : (T, ...) array
+    present : (T,) bool array
+    voiceprint : (E,) float32 array
+        Zero where unknown.
+    speaking : (4 T,) bool array
+    visual : (T,) int8 array
+        What the face says of who speaks: -1 where it says nothing, or not of this slot.
+    sync : (T,) int8 array
+        See :func:`sync_labels`.
+    """
+
+    face: np.ndarray
+    present: np.ndarray
+    voiceprint: np.ndarray
+    speaking: np.ndarray
+    visual: np.ndarray
+    sync: np.ndarray
+
+
+class Attendance(NamedTuple):
+    """Persons of a recording (indices) who matter to a chunk of it.
+
+    Attributes
+    ----------
+    speaking : list of int
+        Those who speak in the chunk.
+    absent : list of int
+        Those who speak elsewhere only.
+    silent : list of int
+        Those who never speak, and are seen in the chunk.
+    """
+
+    speaking: list[int]
+    absent: list[int]
+    silent: list[int]
+
+
+@dataclass
+class Excerpt:
+    """Some frames of a recording: who is heard and seen meanwhile, each read once.
+
+    Parameters
+    ----------
+    recording : LabelledFile
+    start, num_frames : int
+        May reach over both ends of the recording.
+    faces : Faces
+    """
+
+    recording: LabelledFile
+    start: int
+    num_frames: int
+    faces: Faces
+
+    def __post_init__(self):
+        self._read: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+
+    @property
+    def stop(self) -> int:
+        """One past the last frame."""
+        return self.start + self.num_frames
+
+    @cached_property
+    def activity(self) -> np.ndarray:
+        """Who speaks: (4 T, speakers) bool."""
+        return self.recording.activity(self.start, self.stop)
+
+    @cached_property
+    def seen(self) -> list[int]:
+        """Persons whose face is seen."""
+        who, _, first, stop = self.recording.faces.T
+        return np.unique(who[(first < self.stop) & (stop > self.start)]).tolist()
+
+    @property
+    def attendance(self) -> Attendance:
+        """Who matters."""
+        heard = self.activity.any(axis=0)
+        silent = [person for person in self.seen if person >= self.recording.num_speakers]
+        return Attendance(np.flatnonzero(heard).tolist(), np.flatnonzero(~heard).tolist(), silent)
+
+    def at(self, start: int) -> Excerpt:
+        """As many frames of the same recording from another one on."""
+        return Excerpt(self.recording, start, self.num_frames, self.faces)
+
+    def speaking(self, person: int) -> np.ndarray:
+        """When a person speaks: (4 T,) bool."""
+        if person >= self.recording.num_speakers:
+            return np.zeros(STEPS * self.num_frames, bool)
+        return self.activity[:, person]
+
+    def face(self, person: int) -> tuple[np.ndarray, np.ndarray]:
+        """The face of a person, over all of its tracks.
+
+        Returns
+        -------
+        face : (T, ...) array
+            Zero where it is not seen.
+        present : (T,) bool array
+        """
+        if person not in self._read:
+            self._read[person] = self._face(person)
+        return self._read[person]
+
+    def no_face(self) -> tuple[np.ndarray, np.ndarray]:
+        """The face of nobody; see :meth:`face`."""
+        like = self.faces.like()
+        return np.zeros((self.num_frames, *like.shape), like.dtype), np.zeros(self.num_frames, bool)
+
+    def _face(self, person: int) -> tuple[np.ndarray, np.ndarray]:
+        face, present = self.no_face()
+        mine = self.recording.faces[self.recording.faces[:, 0] == person]
+        for _, track, first, stop in mine.tolist():
+            low, high = max(first, self.start), min(stop, self.stop)
+            if low >= high:
+                continue
+            content, seen = self.faces.read(self.recording.uri, track, low, high)
+            where = slice(low - self.start, high - self.start)
+            # whoever is seen twice at a time, as in a mirror, is where he was seen first
+            new = seen & ~present[where]
+            face[where][new] = content[new]
+            present[where] |= seen
+        return face, present
+
+
+def choose(who: Attendance, max_slots: int, rng: np.random.Generator) -> list[int]:
+    """Persons to make slots of.
+
+    All who speak, or as many of them as there are slots; and a random number of those who do not.
+
+    Parameters
+    ----------
+    who : Attendance
+    max_slots : int
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    persons : list of int
+    """
+    chosen = rng.permutation(who.speaking)[:max_slots].astype(int).tolist()
+    others = rng.permutation([*who.absent, *who.silent]).astype(int).tolist()
+    room = min(len(others), max_slots - len(chosen))
+    return chosen + others[: int(rng.integers(room + 1))]
+
+
+def by_frame(activity: np.ndarray) -> np.ndarray:
+    """Speech in at least half of the steps of a frame: (4 T, ...) bool to (T, ...) bool."""
+    steps = activity.reshape(len(activity) // STEPS, STEPS, *activity.shape[1:])
+    return steps.sum(axis=1) * 2 >= STEPS
+
+
+def visual_labels(speaking: np.ndarray, present: np.ndarray, genuine: bool) -> np.ndarray:
+    """What the face of a slot says of who speaks.
+
+    Parameters
+    ----------
+    speaking, present : (T,) bool arrays
+        Whether the slot's speaker speaks, and whether a face is shown.
+    genuine : bool
+        Whether this is the slot's own face at the right time.
+
+    Returns
+    -------
+    labels : (T,) int8 array
+        1 speaking, 0 not, -1 where there is no genuine face.
+    """
+    return np.where(present & genuine, speaking, UNKNOWN).astype(np.int8)
+
+
+def sync_labels(
+    speaking: np.ndarray, shown: np.ndarray, present: np.ndarray, genuine: bool
+) -> np.ndarray:
+    """Do sound and picture of a slot belong together?
+
+    Parameters
+    ----------
+    speaking : (T,) bool array
+        Whether the slot's speaker speaks.
+    shown : (T,) bool array
+        Whether the person shown speaks at the time shown.
+    present : (T,) bool array
+        Whether a face is shown.
+    genuine : bool
+        Whether this is the slot's own face at the right time.
+
+    Returns
+    -------
+    labels : (T,) int8 array
+        1 where the slot's own face is shown speaking, 0 where a face is shown that is another or
+        of another time while either speaks, -1 elsewhere: silence goes with any silent face.
+    """
+    labels = np.full(len(present), UNKNOWN, np.int8)
+    if genuine:
+        labels[present & speaking] = 1
+    else:
+        labels[present & (speaking | shown)] = 0
+    return labels

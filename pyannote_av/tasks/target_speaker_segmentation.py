@@ -1,0 +1,356 @@
+"""Target speaker segmentation: when do these people speak, given their voices and their faces?
+
+Each chunk of a recording comes with **slots**: the people who speak in it, some who speak elsewhere
+in the recording, others who are seen but never speak, and now and then somebody of another
+recording. What is known of a slot is a voiceprint, a face, or both. In training either may be bad
+(see :class:`~pyannote_av.tasks.slot_corruption.Corruption`); labels are when that person speaks.
+Slots come in random order, their number varies, and there is no permutation to be found.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from tempfile import mkstemp
+from typing import Any
+
+import torch
+from pyannote.audio.core.task import Problem, Resolution, Specifications, Task
+from pyannote.database import Protocol
+from torch.utils.data import DataLoader
+from torch_audiomentations.core.transforms_interface import BaseWaveformTransform
+from torchmetrics import Metric
+
+from pyannote_av.core.crop_store import CropStore
+from pyannote_av.core.io import FRAME_RATE, SAMPLE_RATE
+from pyannote_av.tasks.recordings import (
+    LabelledFile,
+    load_recordings,
+    recording,
+    save_recordings,
+)
+from pyannote_av.tasks.slot_batches import SlotBatches, fixed_chunks
+from pyannote_av.tasks.slot_corruption import Corruption
+from pyannote_av.tasks.slot_losses import WEIGHTS, slot_losses
+from pyannote_av.tasks.slot_metrics import moments, slot_metrics
+from pyannote_av.tasks.slots import UNKNOWN, Pictures
+from pyannote_av.tasks.track_batches import BatchOrder
+from pyannote_av.tasks.track_labels import complete
+from pyannote_av.tasks.visual_features import VisualFeatures
+from pyannote_av.tasks.voices import read_voices
+
+logger = logging.getLogger(__name__)
+
+_SUBSETS = ("train", "development")
+
+
+class TargetSpeakerSegmentation(Task):
+    """Target speaker segmentation
+
+    Trains models with a method ``predict(waveforms, faces, face_mask, slot_mask, voiceprints,
+    speaker_features)`` that gives a :class:`~pyannote_av.tasks.slot_losses.SlotOutput`, on a
+    protocol whose files have ``annotation``, and perhaps ``annotated`` and ``face_tracks``
+    (FaceTracks, or the path of a file of them) that are called as the speakers of the annotation.
+
+    Parameters
+    ----------
+    protocol : Protocol
+        pyannote.database protocol
+    store : CropStore, str or Path
+        Crops and sound of its files; see ``CropStore.build``.
+    voices : str or Path, optional
+        Folder that ``build_voices`` wrote. Defaults to where it does.
+    features : bool, str or Path, optional
+        Read visual features instead of pictures: True, or the folder that ``build_features``
+        wrote. Defaults to False.
+    cache : str, optional
+        What the protocol says of its files is collected before training; where this file does
+        not exist it is written, where it exists it is read. Defaults to a temporary file.
+    duration : float, optional
+        Of a chunk, in seconds. Defaults to 8.
+    max_slots : int, optional
+        Slots of a chunk in training at most; in validation there is one for every speaker of the
+        recording and everybody else who is seen. Defaults to 6.
+    batch_size : int, optional
+        Chunks in a batch. Defaults to 32.
+    num_workers : int, optional
+        Processes that read batches. Defaults to half of the CPUs.
+    pin_memory : bool, optional
+        See PyTorch's documentation. Defaults to False.
+    losses : dict of str to float, optional
+        Weights; see :func:`~pyannote_av.tasks.slot_losses.slot_losses`. Those not named are zero.
+        Can be set between stages of training.
+    corruption : Corruption or dict of str to float, optional
+        What happens to slots in training; ``Corruption.none()`` for nothing. Can be set between
+        stages of training, like `features`.
+    augmentation : BaseWaveformTransform, optional
+        torch_audiomentations waveform transform, applied to training waveforms last.
+    metric : optional
+        Validation metrics, called with activities and labels (batch, 4 frames, slots), and
+        moments; see :class:`~pyannote_av.tasks.slot_metrics.SlotErrorRate`. Defaults to the
+        diarization error rate, its components, and that of kinds of moments.
+
+    Notes
+    -----
+    Validation is on chunks side by side, of which all slots are as they are. ``loss/val`` is the
+    diarization loss, or else, where its weight is zero, the weighted sum of those that count;
+    ``loss/val/NAME`` is each of them.
+
+    With several processes, use ``strategy="ddp_find_unused_parameters_true"``: no loss depends on a
+    visual encoder whose features are read, or on heads without a loss.
+    """
+
+    def __init__(
+        self,
+        protocol: Protocol,
+        store: CropStore | str | Path,
+        voices: str | Path | None = None,
+        features: bool | str | Path = False,
+        cache: str | Path | None = None,
+        duration: float = 8.0,
+        max_slots: int = 6,
+        batch_size: int = 32,
+        num_workers: int | None = None,
+        pin_memory: bool = False,
+        losses: Mapping[str, float] | None = None,
+        corruption: Corruption | Mapping[str, float] | None = None,
+        augmentation: BaseWaveformTransform | None = None,
+        metric: Metric | Sequence[Metric] | dict[str, Metric] | None = None,
+    ):
+        complete(protocol)
+        super().__init__(
+            protocol,
+            cache=cache,
+            duration=duration,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            pin_memory=pin_memory,
+            augmentation=augmentation,
+            metric=metric,
+        )
+        self._transform = augmentation
+        self.store = store if isinstance(store, CropStore) else CropStore(store)
+        self.voices = read_voices(self.store, voices)
+        self.features = features
+        self.max_slots = max_slots
+        self.losses = WEIGHTS if losses is None else losses
+        self.corruption = Corruption() if corruption is None else corruption
+        self.specifications = Specifications(
+            problem=Problem.MULTI_LABEL_CLASSIFICATION,
+            resolution=Resolution.FRAME,
+            duration=duration,
+            classes=["speaking"],
+        )
+
+    @property
+    def features(self) -> bool | str | Path:
+        """Visual features that are read instead of pictures; can be set between stages."""
+        return self._features
+
+    @features.setter
+    def features(self, features: bool | str | Path) -> None:
+        self._features = features
+        self.faces = Pictures(self.store)
+        if features is not False:
+            self.faces = VisualFeatures(self.store, None if features is True else features)
+
+    @property
+    def corruption(self) -> Corruption:
+        """What happens to slots in training; can be set between stages, by a mapping too."""
+        return self._corruption
+
+    @corruption.setter
+    def corruption(self, corruption: Corruption | Mapping[str, float]) -> None:
+        given = isinstance(corruption, Corruption)
+        self._corruption = corruption if given else Corruption(**corruption)
+
+    @property
+    def losses(self) -> dict[str, float]:
+        """Weights of losses that count."""
+        return self._losses
+
+    @losses.setter
+    def losses(self, weights: Mapping[str, float]) -> None:
+        if unknown := sorted(set(weights) - set(WEIGHTS)):
+            raise ValueError(f"no losses are called {unknown}: there are {', '.join(WEIGHTS)}")
+        self._losses = {name: float(weight) for name, weight in weights.items() if weight}
+        if not self._losses or min(self._losses.values()) < 0:
+            raise ValueError(f"weights of losses must be positive, not {dict(weights)}")
+
+    def prepare_data(self) -> None:
+        """Collect what the protocol says of its files, once, in the main process."""
+        if self.cache is None:
+            handle, name = mkstemp(suffix=".npz")
+            os.close(handle)
+            self.cache = Path(name)
+        elif self.cache.exists() and self.cache.stat().st_size > 0:
+            return
+        subsets = {}
+        for subset in _SUBSETS if self.has_validation else _SUBSETS[:1]:
+            found = list(self._recordings(getattr(self.protocol, subset)(), subset))
+            if not any(len(one.regions) for one in found):
+                raise ValueError(
+                    f"{self.protocol.name}: nothing of its {subset} files is annotated and in the "
+                    f"store {self.store.folder}"
+                )
+            subsets[subset] = found
+        save_recordings(self.cache, self.protocol.name, subsets)
+
+    def _recordings(self, files, subset: str) -> Iterator[LabelledFile]:
+        """Files for which all is there"""
+        missing = []
+        for file in files:
+            uri = file["uri"]
+            if uri in self.store and self._is_ready(uri):
+                yield recording(file, self.store)
+            else:
+                missing.append(uri)
+        if missing:
+            logger.warning(
+                "%d %s files of %s are left aside (%s): they are not in the store %s, or their "
+                "voices or visual features are missing or outdated",
+                len(missing),
+                subset,
+                self.protocol.name,
+                ", ".join(missing[:5]),
+                self.store.folder,
+            )
+
+    def _is_ready(self, uri: str) -> bool:
+        """Whether voices and visual features are those of what is in the store"""
+        digests = self.store[uri].index["sha256"]
+        arrays = {"waveform.npy": self.voices}
+        if isinstance(self.faces, VisualFeatures):
+            arrays["crops.npy"] = self.faces.arrays
+        return all(
+            uri in there and there.source(uri) == digests[name] for name, there in arrays.items()
+        )
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read what was collected, in every process."""
+        if stage == "fit":
+            self.cache = self.trainer.strategy.broadcast(self.cache)
+        protocol, self.prepared_data = load_recordings(self.cache)
+        if protocol != self.protocol.name:
+            raise ValueError(
+                f"cache {self.cache} is of protocol {protocol}, not {self.protocol.name}: "
+                "give another one"
+            )
+
+    def batches(self, subset: str, corruption: Corruption | None = None) -> SlotBatches:
+        """Batches of "train" or "development" files.
+
+        Parameters
+        ----------
+        subset : {"train", "development"}
+        corruption : Corruption, optional
+            Defaults to that of the task in training, and to none in validation.
+        """
+        training = subset == "train"
+        recordings, num_frames = self.prepared_data[subset], round(self.duration * FRAME_RATE)
+        if corruption is None:
+            corruption = self.corruption if training else Corruption.none()
+        transform = None
+        if training and self._transform is not None:
+            transform = partial(_augmented, augmentation=self.augmentation)
+        return SlotBatches(
+            store=self.store,
+            recordings=recordings,
+            voices=self.voices,
+            faces=self.faces,
+            num_frames=num_frames,
+            batch_size=self.batch_size,
+            max_slots=self.max_slots,
+            chunks=None if training else fixed_chunks(recordings, num_frames),
+            corruption=corruption,
+            transform=transform,
+            seed=int(os.environ.get("PL_GLOBAL_SEED", 0)),
+        )
+
+    def _loader(self, subset: str) -> DataLoader:
+        batches, trainer = self.batches(subset), self.model.trainer
+        # see ActiveSpeakerDetection
+        order = BatchOrder(
+            len(batches),
+            num_replicas=trainer.world_size,
+            rank=trainer.global_rank,
+            shuffle=subset == "train",
+            seed=batches.seed,
+        )
+        return DataLoader(
+            batches,
+            batch_size=None,
+            sampler=order,
+            num_workers=self.num_workers,
+            pin_memory=self.pin_memory,
+            persistent_workers=self.num_workers > 0,
+        )
+
+    def train_dataloader(self) -> DataLoader:
+        """As many chunks per epoch as it takes to see as much as there is."""
+        return self._loader("train")
+
+    def val_dataloader(self) -> DataLoader | list:
+        """Chunks side by side of development files."""
+        # Lightning takes an empty list for none, but not None
+        return self._loader("development") if self.has_validation else []
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, torch.Tensor]:
+        """Weighted sum of losses."""
+        output = self.model.predict(**batch["X"].present())
+        losses = slot_losses(output, batch, self.losses)
+        loss = sum(self.losses[name] * part.mean() for name, part in losses.items())
+        self._log("loss/train", loss, batch["y"] != UNKNOWN)
+        return {"loss": loss}
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Losses, and metrics of slots."""
+        X, y = batch["X"], batch["y"]
+        if not (y != UNKNOWN).any():  # repeated for the sake of another process
+            return
+        output = self.model.predict(**X.present())
+        losses = slot_losses(output, batch, self.losses)
+        means = {name: part.total / part.counts.sum().clamp(min=1) for name, part in losses.items()}
+        for name, mean in means.items():
+            self._log(f"loss/val/{name}", mean, losses[name].counts)
+        total = sum(self.losses[name] * mean for name, mean in means.items())
+        self._log("loss/val", means.get("diarization", total), y != UNKNOWN)
+        activity = output.logits.transpose(1, 2).float().sigmoid()
+        seen = X.face_mask.transpose(1, 2)
+        self.model.validation_metric(activity, y, moments=moments(y, seen))
+        self.model.log_dict(
+            self.model.validation_metric,
+            on_step=False,
+            on_epoch=True,
+            prog_bar=True,
+            logger=True,
+            batch_size=1,
+        )
+
+    def _log(self, name: str, value: torch.Tensor, counts: torch.Tensor) -> None:
+        self.model.log(
+            name,
+            value,
+            on_step=False,
+            on_epoch=True,
+            prog_bar=False,
+            logger=True,
+            sync_dist=name.startswith("loss/val"),
+            batch_size=max(1, int(counts.sum())),
+        )
+
+    @property
+    def val_monitor(self) -> tuple[str, str]:
+        """Name of what to minimise: ``loss/val``."""
+        return "loss/val", "min"
+
+    def default_metric(self) -> dict[str, Metric]:
+        """Diarization error rate, its components, and that of kinds of moments."""
+        return slot_metrics()
+
+
+def _augmented(waveforms: torch.Tensor, augmentation: BaseWaveformTransform) -> torch.Tensor:
+    return augmentation(samples=waveforms, sample_rate=SAMPLE_RATE).samples

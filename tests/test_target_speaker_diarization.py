@@ -1,0 +1,344 @@
+"""From first pass to target speakers, and from probabilities to turns."""
+
+import json
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from pyannote.core import Annotation, Segment, Timeline
+
+from pyannote_av.core.inference import AVInference, FaceStretch, TargetSpeaker
+from pyannote_av.core.tracks import FaceTracks, TrackSegment
+from pyannote_av.fusion.activities import (
+    Binarization,
+    binarize,
+    confidences,
+    confine,
+    difference,
+    exclusive,
+    from_annotation,
+    stretches,
+    to_annotation,
+)
+from pyannote_av.fusion.persons import People, Person
+from pyannote_av.fusion.targets import VisualFeaturePass, find_targets
+from pyannote_av.models.segmentation.hmsanet import HMSANet
+
+TINY = {"width": 16, "heads": 2, "channels": (4, 4, 8, 8), "cgima_layers": 1, "disa_layers": 1}
+TINY |= {"visual": "compact", "face_size": 32, "context": 8}
+
+probabilities = arrays(
+    np.float32,
+    st.tuples(st.integers(1, 120), st.integers(1, 4)),
+    elements=st.floats(0, 1, width=32),
+)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return HMSANet(**TINY).eval()
+
+
+def voice(seed: int) -> np.ndarray:
+    vector = np.random.default_rng(seed).standard_normal(192).astype(np.float32)
+    return vector / np.linalg.norm(vector)
+
+
+# probabilities to turns
+
+
+def by_hand(column, onset, offset):
+    """Hysteresis, step by step"""
+    active, found = False, []
+    for value in column:
+        active = value >= offset if active else value >= onset
+        found.append(active)
+    # a turn reaches back to where it became likely
+    for i in range(len(found) - 2, -1, -1):
+        if found[i + 1] and column[i] >= offset:
+            found[i] = True
+    return found
+
+
+@given(probabilities, st.floats(0.4, 0.9), st.floats(0.1, 0.4))
+@settings(max_examples=60, deadline=None)
+def test_hysteresis(probability, onset, offset):
+    active = binarize(probability, Binarization(onset, offset))
+    for k, column in enumerate(probability.T):
+        assert active[:, k].tolist() == by_hand(column, onset, offset)
+
+
+@given(probabilities, st.floats(0, 0.3), st.floats(0, 0.3))
+@settings(max_examples=60, deadline=None)
+def test_no_turn_and_no_gap_is_too_short(probability, on, off):
+    rules = Binarization(0.5, 0.5, on, off)
+    active = binarize(probability, rules)
+    for column in active.T:
+        runs = stretches(column)
+        assert all(end - first >= round(100 * on) for first, end in runs)
+        if not on:
+            assert all(b[0] - a[1] >= round(100 * off) for a, b in pairwise(runs))
+
+
+@given(probabilities)
+@settings(max_examples=60, deadline=None)
+def test_turns_and_back(probability):
+    active, names = probability > 0.5, [f"s{k}" for k in range(probability.shape[1])]
+    annotation = to_annotation(active, names, "file")
+    assert (from_annotation(annotation, names, len(active)) == active).all()
+    found = confidences(annotation, names, probability)
+    assert len(found) == len(list(annotation.itertracks()))
+    assert all(0.5 <= value <= 1 for value in found.values())
+    only = exclusive(active, probability)
+    assert (only.sum(axis=1) == active.any(axis=1)).all()
+    assert (only <= active).all()
+
+
+@given(probabilities)
+@settings(max_examples=40, deadline=None)
+def test_oracle_speech_is_always_somebodys(probability):
+    speech = Timeline([Segment(0.1, 0.5), Segment(0.7, 0.9)])
+    active = confine(probability > 0.5, probability, speech)
+    time = (np.arange(len(active)) + 0.5) / 100
+    inside = ((time > 0.1) & (time < 0.5)) | ((time > 0.7) & (time < 0.9))
+    assert (active.any(axis=1) == inside).all()
+
+
+def test_difference_is_an_error_rate_by_name():
+    first, second = Annotation(), Annotation()
+    first[Segment(0, 2)] = "a"
+    first[Segment(1, 3)] = "b"
+    second[Segment(0, 1.5)] = "a"
+    second[Segment(1.5, 3.5)] = "c"
+    names = ["a", "b", "c"]
+    before, after = (from_annotation(x, names, 400) for x in (first, second))
+    # from 1 to 2 s one of two is missed, from 1.5 to 2 s "c" is not "a"; from 2 to 3 s "c" is not
+    # "b"; from 3 s on nobody should speak
+    assert difference(before, after) == pytest.approx((1 + 0.5 + 1 + 0.5) / 4)
+    assert difference(before, before) == 0
+    assert difference(before[:, :2], after) == difference(before, after)
+
+
+# target speakers
+
+
+def people(*persons) -> People:
+    count = len(persons)
+    nothing = np.zeros((count, count), bool)
+    rows = [Person(tracks, np.zeros(0, int), np.zeros(0)) for tracks in persons]
+    return People(rows, nothing, nothing, {})
+
+
+def test_everybody_becomes_a_target():
+    one = FaceStretch(10, np.ones((5, 3)), np.ones(5, bool))
+    seen = {1: [one], 2: [one], 3: [one]}
+    tracks = FaceTracks(
+        time=np.arange(3) / 25,
+        track=np.array([1, 2, 3]),
+        box=np.tile([0.1, 0.1, 0.2, 0.2], (3, 1)),
+        speaker={1: "SPEAKER_00"},
+    )
+    voiceprints = np.stack([voice(0), np.zeros(192, np.float32)])
+    labels = ["SPEAKER_00", "SPEAKER_01"]
+    targets = find_targets(labels, voiceprints, tracks, people((1,), (2, 3)), seen, offset=0.2)
+    assert [target.label for target in targets] == [*labels, "SPEAKER_02"]
+    assert [target.tracks for target in targets] == [(1,), (), (2, 3)]
+    assert [len(target.faces) for target in targets] == [1, 0, 2]
+    assert targets[1].voiceprint is None
+    assert targets[2].voiceprint is None
+    features, present = targets[0].face(0, 30, 3)
+    assert present.nonzero()[0].tolist() == [15, 16, 17, 18, 19]  # 0.2 s later
+    assert (features[present] == 1).all()
+    assert (features[~present] == 0).all()
+
+
+def test_features_are_kept_while_tracking(model):
+    rng = np.random.default_rng(0)
+    crops = rng.integers(0, 255, (20, 112, 112), np.uint8)
+    present = rng.random(20) > 0.2
+    look = VisualFeaturePass(model)
+    look(TrackSegment(7, 100, crops, present))
+    (stretch,) = look.seen[7]
+    given = torch.from_numpy(crops)[None, None], torch.from_numpy(present)[None, None]
+    with torch.inference_mode():
+        expected = model.visual_features(*given)[0, 0].numpy()
+    assert stretch.start == 100
+    np.testing.assert_allclose(stretch.features, expected, atol=5e-3)
+    assert look.seconds > 0
+
+
+# sliding
+
+
+def targets_of(model, num_frames, rng) -> list[TargetSpeaker]:
+    features = rng.standard_normal((num_frames, model.visual_dimension)).astype(np.float32)
+    face = FaceStretch(0, features, np.ones(num_frames, bool))
+    return [TargetSpeaker("a", voice(1), [face]), TargetSpeaker("b", voice(2))]
+
+
+def test_a_short_file_is_one_forward_pass(model):
+    rng = np.random.default_rng(0)
+    waveform, heard = torch.randn(1, 64 * 640) * 0.1, np.stack([voice(i) for i in range(16)])
+    targets = targets_of(model, 64, rng)
+    found = AVInference(model, duration=8.0)(waveform, targets, heard)
+    assert found.shape == (256, 2)
+    faces = np.stack([target.face(0, 64, model.visual_dimension)[0] for target in targets])
+    with torch.inference_mode():
+        expected = model(
+            waveform[None],
+            torch.from_numpy(faces)[None],
+            torch.tensor([[True, False]])[..., None].expand(1, 2, 64),
+            voiceprints=torch.from_numpy(np.stack([voice(1), voice(2)]))[None],
+            speaker_features=torch.from_numpy(heard)[None],
+        )[0]
+    np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("samples", [640 * 63 + 17, 640 * 201, 16000 * 9 + 1])
+def test_every_length_is_covered(model, samples):
+    rng = np.random.default_rng(0)
+    waveform = torch.randn(1, samples) * 0.1
+    targets = targets_of(model, samples // 640, rng)
+    seen = []
+    slide = AVInference(model, duration=2.0, step=1.0, batch_size=3)
+    found = slide(
+        waveform, targets, progress=lambda completed, total: seen.append((completed, total))
+    )
+    assert found.shape == (4 * (samples // 640), 2)
+    assert np.isfinite(found).all()
+    assert (found > 0).all()
+    assert seen[-1][0] == seen[-1][1]
+    other = AVInference(model, duration=2.0, step=1.0, batch_size=1)(waveform, targets)
+    np.testing.assert_allclose(found, other, atol=1e-5)
+
+
+def test_faces_without_voice_are_asked_only_where_they_are_seen(model):
+    waveform = torch.randn(1, 640 * 250) * 0.1
+    features = np.ones((20, model.visual_dimension), np.float32)
+    face = TargetSpeaker("c", None, [FaceStretch(30, features, np.ones(20, bool))])
+    crowd = [TargetSpeaker(f"s{i}", voice(i)) for i in range(3)]
+    slide = AVInference(model, duration=2.0, step=2.0)
+    found = slide(waveform, [*crowd, face])
+    assert (found[400:, 3] == 0).all()
+    assert (found[:200, 3] > 0).all()
+    # and not at all when there are voices enough
+    full = AVInference(model, duration=2.0, step=2.0, max_slots=3)(waveform, [*crowd, face])
+    assert (full[:, 3] == 0).all()
+    np.testing.assert_allclose(full[400:, :3], found[400:, :3], atol=1e-5)
+
+
+def test_nobody_and_nothing(model):
+    assert AVInference(model)(torch.zeros(1, 6400), []).shape == (40, 0)
+    assert AVInference(model)(torch.zeros(1, 100), [TargetSpeaker("a", voice(0))]).shape == (0, 1)
+    with pytest.raises(ValueError, match="step"):
+        AVInference(model, step=9.0)
+
+
+# the pipeline
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    pytest.importorskip("skimage", reason="the sample needs scikit-image: pip install '.[sample]'")
+    from pyannote_av.sample import make_sample
+
+    return make_sample(tmp_path_factory.mktemp("sample"))
+
+
+@pytest.fixture(scope="module")
+def pipeline(model, tmp_path_factory):
+    """As users load it: a folder with a configuration and weights that know nothing yet."""
+    from pyannote_av import Pipeline
+
+    folder = tmp_path_factory.mktemp("hmsanet")
+    model.save(folder / "segmentation")
+    (folder / "config.yaml").write_text(
+        "pipeline:\n"
+        "  name: pyannote_av.pipelines.target_speaker_diarization.TargetSpeakerDiarization\n"
+        "  params: {segmentation: $model/segmentation, iterations: 2}\n"
+    )
+    return Pipeline.from_pretrained(folder)
+
+
+@pytest.fixture(scope="module")
+def lenient(pipeline):
+    """Whatever the network says counts."""
+    pipeline.instantiate({**pipeline.default_parameters(), "max_change": 2.0, "onset": 0.4})
+    return pipeline
+
+
+@pytest.fixture(scope="module")
+def output(lenient, made):
+    return lenient(made["video"])
+
+
+def test_output_is_whole(output, made):
+    content = json.loads(json.dumps(output.serialize(), allow_nan=False))
+    labels = output.speaker_diarization.labels()
+    assert content["speakers"] == labels
+    assert output.speaker_embeddings.shape == (len(labels), 192)
+    assert set(output.face_tracks.speaker.values()) <= set(labels)
+    assert len(output.provenance) == len(list(output.speaker_diarization.itertracks()))
+    assert all(0 <= one["confidence"] <= 1 for one in output.provenance.values())
+    assert output.audio_only
+    assert {"voiceprints", "target speakers", "visual features"} <= output.report.seconds.keys()
+    assert output.report.components["segmentation"] == "HMSANet"
+    overlap = output.exclusive_speaker_diarization.get_overlap()
+    assert not overlap
+
+
+def test_the_first_pass_stands_when_the_second_departs_too_far(pipeline, made):
+    from pyannote_av import Pipeline
+
+    pipeline.instantiate({**pipeline.default_parameters(), "max_change": 0.0})
+    guarded = pipeline(made["video"])
+    first = Pipeline.from_pretrained("late_fusion")(made["video"])
+    assert guarded.speaker_diarization == first.speaker_diarization
+    assert "the first one stands" in " ".join(guarded.report.reasons)
+    pipeline.instantiate({**pipeline.default_parameters(), "max_change": 2.0, "onset": 0.4})
+
+
+def test_number_of_speakers_and_oracle_speech(lenient, made):
+    file = {"video": str(made["video"]), "lab": Timeline([Segment(5, 9)])}
+    only = lenient(dict(file), num_speakers=1)
+    assert len(only.speaker_diarization.labels()) <= 1
+    lenient.oracle_vad = True
+    try:
+        confined = lenient(dict(file)).speaker_diarization
+        assert confined.get_timeline().support().extent() == Segment(5, 9)
+        assert confined.get_timeline().support().duration() == pytest.approx(4)
+        with pytest.raises(ValueError, match="'sample' has no `lab`"):
+            lenient({"video": str(made["video"])})
+    finally:
+        lenient.oracle_vad = False
+
+
+def test_sound_alone(lenient, made):
+    output = lenient({"audio": str(made["video"])})
+    assert not output.face_tracks.tracks
+    assert output.speaker_diarization.labels()
+
+
+def test_optimization_looks_and_listens_once(lenient, made):
+    file = {"video": str(made["video"]), "uri": "sample"}
+    lenient.training = True
+    try:
+        first = lenient(file)
+        assert isinstance(first, Annotation)
+        seen = file["training_cache/visual"]
+        assert seen
+        again = lenient(file)
+        assert file["training_cache/visual"] is seen
+        assert again == first
+    finally:
+        lenient.training = False
