@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conversations import RATE, content, voice, write_speech, write_wav
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyannote.core import Annotation, Segment
@@ -20,8 +21,9 @@ pytest.importorskip("skimage", reason="the portraits need scikit-image: pip inst
 
 from pyannote_av.core.tracks import FaceTracks
 from pyannote_av.simulation.acting import Acting, gestures, late, perform
+from pyannote_av.simulation.cast import Cast
 from pyannote_av.simulation.chunks import cut_chunk, simulate_chunks
-from pyannote_av.simulation.conversation import Cast, Options, converse
+from pyannote_av.simulation.conversation import Options, converse
 from pyannote_av.simulation.faces import (
     find_portraits,
     mirrored,
@@ -36,41 +38,12 @@ from pyannote_av.simulation.speech import SpeechLibrary, condensed, sounding
 from pyannote_av.simulation.statistics import ConversationStatistics, fit, take_apart
 from pyannote_av.simulation.turns import measure, sample_turns
 
-RATE = 16000
 SMALL = SceneOptions(size=(320, 180))
-
-
-def voice(pitch: float, seconds: float, seed: int) -> np.ndarray:
-    """Syllables of a buzzing voice with pauses between words, silence before and after, hiss."""
-    rng = np.random.default_rng(seed)
-    time = np.arange(int(seconds * RATE)) / RATE
-    buzz = sum(np.sin(2 * np.pi * pitch * k * time) / k for k in range(1, 12))
-    envelope, at = np.zeros(len(time)), 0.4
-    while at < seconds - 0.8:
-        for _ in range(rng.integers(1, 5)):
-            lasts = rng.uniform(0.12, 0.3)
-            inside = (time >= at) & (time < at + lasts)
-            envelope[inside] = rng.uniform(0.4, 1) * np.sin(np.pi * (time[inside] - at) / lasts)
-            at += lasts
-        at += rng.uniform(0.1, 0.7)
-    envelope[time > seconds - 0.4] = 0
-    return 0.2 * buzz * envelope + 1e-4 * rng.standard_normal(len(time))
-
-
-def write_wav(path: Path, waveform: np.ndarray) -> Path:
-    from scipy.io import wavfile
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    wavfile.write(path, RATE, (np.clip(waveform, -1, 1) * 32767).astype(np.int16))
-    return path
 
 
 @pytest.fixture(scope="module")
 def speech(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("speech")
-    for i, pitch in enumerate((90, 120, 160, 210, 250)):
-        write_wav(folder / f"{100 + i}-1-000{i}.wav", voice(pitch, 8.0, i))
-    return folder
+    return write_speech(tmp_path_factory.mktemp("speech"))
 
 
 @pytest.fixture(scope="module")
@@ -139,8 +112,8 @@ def test_statistics_are_written_and_read(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nobody.*ava_avd"):
         ConversationStatistics.read("nobody")
     bad = tmp_path / "bad.json"
-    for content in ("[1]", "{", '{"files": 3}', '{"what": 1}'):
-        bad.write_text(content)
+    for text in ("[1]", "{", '{"files": 3}', '{"what": 1}'):
+        bad.write_text(text)
         with pytest.raises(ValueError, match=r"bad\.json: no conversation statistics"):
             ConversationStatistics.read(bad)
 
@@ -199,17 +172,18 @@ def test_what_cannot_be_sampled():
 def test_speech_is_condensed():
     tone = np.sin(np.arange(RATE) / 5).astype(np.float32)
     silence = np.zeros(RATE, np.float32)
-    waveform, mask = condensed(np.concatenate([silence, tone, silence, tone, silence]))
+    waveform, mask, steps = condensed(np.concatenate([silence, tone, silence, tone, silence]))
     assert len(waveform) == pytest.approx(2.2 * RATE, abs=0.03 * RATE)
     assert (mask[0], mask[-1], len(mask)) == (True, True, len(waveform) // 160)
     assert (~mask).sum() == pytest.approx(20, abs=2)
-    assert not len(condensed(silence)[0])
+    assert steps[0] == pytest.approx(100, abs=2)
+    assert not len(condensed(silence).speech)
 
 
 def test_pieces_sound_at_both_ends_and_repeat_where_needed(speech):
     library, rng = SpeechLibrary(speech), np.random.default_rng(0)
     for duration in (0.15, 0.8, 3.0, 20.0):
-        piece = library.piece("101", duration, rng)
+        piece = library.take("101", duration, rng).waveform
         assert duration - 0.25 < len(piece) / RATE <= duration + 0.01
         sound = sounding(piece)
         assert sound[:2].any()
@@ -240,7 +214,7 @@ def test_speech_that_is_none(tmp_path):
         SpeechLibrary(tmp_path)
     write_wav(tmp_path / "6-1.wav", np.zeros(RATE))
     with pytest.raises(ValueError, match=r"5-1\.wav: nothing but silence"):
-        SpeechLibrary(tmp_path).piece("5", 1.0, np.random.default_rng(0))
+        SpeechLibrary(tmp_path).take("5", 1.0, np.random.default_rng(0))
 
 
 def test_reference_agrees_with_the_energy_of_the_stems(cast):
@@ -524,14 +498,6 @@ def corpus(cast, tmp_path_factory):
     return folder, arguments
 
 
-def content(folder: Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-
-
 def test_media_and_references_agree(corpus):
     from pyannote.database import registry
 
@@ -576,7 +542,8 @@ def test_what_is_complete_is_kept(cast, corpus):
 def test_killed_and_resumed_with_workers_the_files_are_the_same(speech, cast, corpus, tmp_path):
     folder, arguments = corpus
     code = (
-        "from pyannote_av.simulation.conversation import Cast, Options\n"
+        "from pyannote_av.simulation.cast import Cast\n"
+        "from pyannote_av.simulation.conversation import Options\n"
         "from pyannote_av.simulation.faces import public_portraits\n"
         "from pyannote_av.simulation.files import simulate_files\n"
         "from pyannote_av.simulation.scene import SceneOptions\n"

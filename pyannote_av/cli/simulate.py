@@ -24,8 +24,12 @@ def number_range(text: str | None) -> tuple[int, int] | None:
 def command(
     into: Annotated[Path, typer.Option("--into", help="Folder to write to.")],
     speech: Annotated[
-        Path, typer.Option(help="A folder per speaker, or files SPEAKER-WHATEVER.flac.")
-    ],
+        Path | None, typer.Option(help="A folder per speaker, or files SPEAKER-WHATEVER.flac.")
+    ] = None,
+    clips: Annotated[
+        Path | None,
+        typer.Option(help="Videos of a person each, who talks, or a folder of them per person."),
+    ] = None,
     portraits: Annotated[
         Path | None,
         typer.Option(help="Folder of pictures with faces; two public-domain ones unless given."),
@@ -49,24 +53,32 @@ def command(
     responses: Annotated[Path | None, typer.Option(help="Folder of room responses.")] = None,
     desync: Annotated[float, typer.Option(help="Seconds by which the picture is late.")] = 0.0,
     dropped: Annotated[float, typer.Option(help="Share of pictures that are lost.")] = 0.0,
+    store: Annotated[
+        bool, typer.Option("--store", help="Write crops to train with instead of videos: faster.")
+    ] = False,
 ) -> None:
     """Write videos of people talking, with references and a protocol: training data from nothing.
 
     Who talks when is sampled from statistics of real conversations; voices come from a folder of
-    speech, faces from a folder of pictures. Started again, it goes on where it was.
+    speech, faces from a folder of pictures, or both from clips of people talking. Started again, it
+    goes on where it was.
 
     Example: pyannote-av simulate --into simulated --speech librispeech --files 100 --workers 4
     """
     from pyannote_av.simulation.acting import Acting
-    from pyannote_av.simulation.conversation import Cast, Options
+    from pyannote_av.simulation.cast import Cast
+    from pyannote_av.simulation.conversation import Options
     from pyannote_av.simulation.faces import find_portraits, public_portraits
     from pyannote_av.simulation.files import simulate_files
     from pyannote_av.simulation.scene import SceneOptions
     from pyannote_av.simulation.sound import SoundOptions
     from pyannote_av.simulation.speech import SpeechLibrary
     from pyannote_av.simulation.statistics import ConversationStatistics
+    from pyannote_av.simulation.talkers import find_talkers
 
     try:
+        if speech is None and clips is None:
+            raise ValueError("nobody would speak: give --speech, --clips, or both")
         options = Options(
             speakers=number_range(speakers),
             sound=SoundOptions(
@@ -78,11 +90,12 @@ def command(
         )
         cast = Cast(
             ConversationStatistics.read(statistics or ("ava_avd" if layout == "film" else "ami")),
-            SpeechLibrary(speech),
+            SpeechLibrary(speech) if speech is not None else None,
             find_portraits(portraits) if portraits is not None else public_portraits(),
+            find_talkers(clips) if clips is not None else None,
         )
         report = simulate_files(
-            cast, into, files, 60 * minutes, options, seed, workers, subset, progress=True
+            cast, into, files, 60 * minutes, options, seed, workers, subset, True, store
         )
     except (OSError, ValueError, RuntimeError, ModuleNotFoundError) as error:
         typer.echo(f"error: {error}", err=True)

@@ -5,28 +5,22 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from pyannote_av.core.checksums import digest, sha256_of
-from pyannote_av.core.crop_shard import (
-    ARRAYS,
-    FORMAT,
-    MEGABYTE,
-    SIDE,
-    shard_folder,
-)
+from pyannote_av.core.checksums import digest
+from pyannote_av.core.crop_shard import FORMAT, MEGABYTE, SIDE, shard_folder
 from pyannote_av.core.crop_store import CropStore
 from pyannote_av.core.io import FRAME_RATE, MediaError, Video
-from pyannote_av.core.tracks import FaceTracks, TrackSegment
+from pyannote_av.core.shard_writer import ShardWriter, to_int16
+from pyannote_av.core.tracks import FaceTracks
 
 logger = logging.getLogger(__name__)
 
@@ -97,35 +91,6 @@ def _source(job: _Job, tracks: FaceTracks | None) -> dict[str, str]:
     return source
 
 
-class _CropWriter:
-    """Appends segments to ``crops.npy``, whose header is completed at the end."""
-
-    def __init__(self, folder: Path):
-        self._file: IO[bytes] = open(folder / "crops.npy", "wb")  # noqa: SIM115
-        self._header(0)
-        self._count = 0
-        self.pieces: list[tuple[int, int, int, int]] = []
-        self.present: list[np.ndarray] = []
-
-    def _header(self, count: int) -> None:
-        # numpy leaves room for the first axis to grow, so that rewriting it keeps its size
-        shape = {"descr": "|u1", "fortran_order": False, "shape": (count, SIDE, SIDE)}
-        self._file.seek(0)
-        np.lib.format.write_array_header_1_0(self._file, shape)
-
-    def __call__(self, segment: TrackSegment) -> None:
-        self._file.write(np.ascontiguousarray(segment.crops))
-        self.pieces.append((segment.track, segment.start, len(segment), self._count))
-        self.present.append(segment.present)
-        self._count += len(segment)
-
-    def close(self) -> np.ndarray:
-        """Complete the file; returns presence (N,)."""
-        self._header(self._count)
-        self._file.close()
-        return np.concatenate([np.zeros(0, bool), *self.present])
-
-
 @cache
 def _face_tracking() -> Any:
     # one per process: detectors are slow to load
@@ -157,9 +122,8 @@ def _sound(job: _Job, problems: list[str]) -> np.ndarray:
     if not probe(job.media.get("audio", job.media["video"])).audio:
         problems.append(f"file {job.uri!r} has no sound")
         return np.zeros(0, np.int16)
-    waveform = Video().waveform({**job.media, "uri": job.uri}, problems=problems).numpy()[0]
-    waveform *= 32768
-    return np.clip(np.rint(waveform, out=waveform), -32768, 32767).astype(np.int16)
+    waveform = Video().waveform({**job.media, "uri": job.uri}, problems=problems)
+    return to_int16(waveform.numpy()[0])
 
 
 def write_shard(store: Path, job: _Job) -> _Outcome:
@@ -175,41 +139,10 @@ def write_shard(store: Path, job: _Job) -> _Outcome:
     except (OSError, ValueError, KeyError, TypeError):
         pass  # not there, or not usable: written anew
 
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        problems: list[str] = []
-        crops = _CropWriter(partial)
-        try:
-            tracks = _cut(job, tracks, crops, problems)
-        finally:
-            present = crops.close()
-        np.save(partial / "present.npy", present)
-        sound = _sound(job, problems)
-        np.save(partial / "waveform.npy", sound)
-        if missing := len(tracks) - int(present.sum()):
-            problems.append(
-                f"{missing} of {len(tracks)} boxes of file {job.uri!r} lie where the video has "
-                "no picture"
-            )
-        where = replace(tracks, speaking=None, label=None, speaker={}, uri=job.uri)
-        where.write(partial / "tracks.npz")
-        index = {
-            "format": FORMAT,
-            "uri": job.uri,
-            "source": source,
-            "samples": len(sound),
-            "problems": problems,
-            "pieces": sorted(crops.pieces),
-            "sha256": {name: sha256_of(partial / name) for name in ARRAYS},
-        }
-        (partial / "index.json").write_text(json.dumps(index), encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(partial, folder)
-        return _Outcome(True, problems)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    problems: list[str] = []
+    with ShardWriter(store, job.uri) as shard:
+        tracks = _cut(job, tracks, shard.add, problems)
+        return _Outcome(True, shard.finish(tracks, _sound(job, problems), source, problems))
 
 
 def _reason(error: BaseException) -> str:

@@ -9,7 +9,8 @@ from itertools import count
 import numpy as np
 
 from pyannote_av.core.io import FRAME_RATE, SAMPLE_RATE
-from pyannote_av.simulation.conversation import Cast, Conversation, Options, converse
+from pyannote_av.simulation.cast import Cast
+from pyannote_av.simulation.conversation import Conversation, Options, converse
 from pyannote_av.simulation.rendering import SIDE, face_crops
 
 
@@ -72,7 +73,9 @@ def cut_chunk(
         frames = range(max(first, shot.first), min(end, shot.end))
         for face in shot.faces if len(frames) else ():
             drawn = face_crops(conversation.people[face.person], face, shot, frames, rng)
-            crops[people.index(face.person), frames.start - first : frames.stop - first] = drawn
+            row = crops[people.index(face.person)]
+            for k, crop in zip(frames, drawn, strict=True):
+                row[k - first] = crop
     # where a picture is lost, the one before is still there
     source = np.maximum.accumulate(np.where(scene.kept[first:end], np.arange(num_frames), 0))
     present = np.stack(list(seen.values())) if seen else np.zeros((0, num_frames), bool)

@@ -9,16 +9,17 @@ from typing import Any
 import numpy as np
 from pyannote.core import Annotation
 
-from pyannote_av.core.io import FRAME_RATE
+from pyannote_av.core.io import FRAME_RATE, SAMPLE_RATE
 from pyannote_av.core.tracks import FaceTracks
 from pyannote_av.simulation.acting import Acting, perform
-from pyannote_av.simulation.faces import varied
-from pyannote_av.simulation.portrait import Portrait
-from pyannote_av.simulation.rendering import Actor, geometry
+from pyannote_av.simulation.cast import Cast
+from pyannote_av.simulation.clip_acting import ClipActor, show
+from pyannote_av.simulation.disturbance import Disturbances, disturbed
+from pyannote_av.simulation.faces import random_tone, varied
+from pyannote_av.simulation.performer import Actor, Performer
+from pyannote_av.simulation.rendering import geometry
 from pyannote_av.simulation.scene import Scene, SceneOptions, plan
 from pyannote_av.simulation.sound import Sound, SoundOptions, compose
-from pyannote_av.simulation.speech import SpeechLibrary
-from pyannote_av.simulation.statistics import ConversationStatistics
 from pyannote_av.simulation.turns import SPEAKERS, number_of_speakers, sample_turns
 
 
@@ -30,15 +31,21 @@ class Options:
     ----------
     speakers : (int, int), optional
         Range of numbers of speakers, within 2 to 20; as often as in the corpus unless given.
+    talkers : float
+        Share of speakers who are seen and heard in clips of their own, where there are any, rather
+        than made of a voice and a portrait.
     sound : SoundOptions
     scene : SceneOptions
     acting : Acting
+    disturbances : Disturbances
     """
 
     speakers: tuple[int, int] | None = None
+    talkers: float = 0.5
     sound: SoundOptions = field(default_factory=SoundOptions)
     scene: SceneOptions = field(default_factory=SceneOptions)
     acting: Acting = field(default_factory=Acting)
+    disturbances: Disturbances = field(default_factory=Disturbances)
 
     def __post_init__(self):
         if self.speakers is not None:
@@ -50,27 +57,6 @@ class Options:
 
 
 @dataclass(frozen=True, eq=False)
-class Cast:
-    """What conversations are made of.
-
-    Attributes
-    ----------
-    statistics : ConversationStatistics
-    library : SpeechLibrary
-    portraits : sequence of Portrait
-        Where there are fewer than people, several people are variants of one.
-    """
-
-    statistics: ConversationStatistics
-    library: SpeechLibrary
-    portraits: Sequence[Portrait]
-
-    def __post_init__(self):
-        if not self.portraits:
-            raise ValueError("a conversation needs portraits")
-
-
-@dataclass(frozen=True, eq=False)
 class Conversation:
     """Ready to be rendered.
 
@@ -79,17 +65,17 @@ class Conversation:
     uri : str
     sound : Sound
     scene : Scene
-    people : dict of str to Actor
+    people : dict of str to Performer
         Those who speak are named as in ``sound.turns``.
     voices : dict of str to str
-        Speaker of the library, by name.
+        Speaker of the library, or talker, by name.
     options : Options
     """
 
     uri: str
     sound: Sound
     scene: Scene
-    people: dict[str, Actor]
+    people: dict[str, Performer]
     voices: dict[str, str]
     options: Options
 
@@ -102,6 +88,11 @@ class Conversation:
     def speaking(self) -> dict[str, np.ndarray]:
         """Who is heard in which frame: (T,) bool by name."""
         return active(self.turns, self.scene.num_frames)
+
+    @property
+    def heard(self) -> np.ndarray:
+        """(640 T,) float32: the mixture as far as there are pictures."""
+        return self.sound.mixture[: self.scene.num_frames * int(SAMPLE_RATE / FRAME_RATE)]
 
     def tracks(self) -> FaceTracks:
         """Where faces are, with the reference labels; one track per stretch on screen."""
@@ -190,43 +181,59 @@ def converse(
     """
     options = options or Options()
     rng = np.random.default_rng([*seed, 0])
-    available = cast.library.speakers
+    available = len(cast.voices) + len(cast.seen)
     if options.speakers is None:
-        number = min(number_of_speakers(cast.statistics, duration, rng), len(available))
+        number = min(number_of_speakers(cast.statistics, duration, rng), available)
     else:
         number = int(rng.integers(options.speakers[0], options.speakers[1] + 1))
-    if number > len(available):
-        raise ValueError(
-            f"{cast.library.folder}: speech of {len(available)} speakers, {number} are needed"
-        )
+    if number > available:
+        raise ValueError(f"speech of {available} speakers, {number} are needed")
     uri = uri or "-".join(f"{part:04d}" for part in seed)
     turns = sample_turns(cast.statistics, duration, number, seed=[*seed, 1], uri=uri)
-    voices = dict(zip(sorted(turns.labels()), rng.permutation(available)[:number], strict=True))
-    voices = {str(label): str(voice) for label, voice in voices.items()}
-    sound = compose(turns, cast.library, voices, duration, options.sound, seed=[*seed, 2])
+    chosen = cast.choose(number, options.talkers, rng)
+    voices = dict(zip(map(str, sorted(turns.labels())), chosen, strict=True))
+    sound = compose(turns, cast, voices, duration, options.sound, seed=[*seed, 2])
     num_frames = int(duration * FRAME_RATE)
     low, high = options.scene.distractors
     silent = [f"silent{i}" for i in range(int(rng.integers(low, high + 1)))]
     rng_scene = np.random.default_rng([*seed, 3])
     scene = plan(active(sound.turns, num_frames), silent, cast.statistics, options.scene, rng_scene)
     return Conversation(
-        uri, sound, scene, _people(cast, sound, silent, num_frames, options, seed), voices, options
+        uri,
+        sound,
+        scene,
+        _people(cast, sound, voices, silent, num_frames, options, seed),
+        voices,
+        options,
     )
 
 
-def _people(cast, sound, silent, num_frames, options, seed) -> dict[str, Actor]:
-    """Portraits, motion and clothes of everybody"""
+def _people(cast, sound, voices, silent, num_frames, options, seed) -> dict[str, Performer]:
+    """Portraits or clips, motion and clothes of everybody"""
     rng = np.random.default_rng([*seed, 4])
     names = [*sound.stems, *silent]
     rounds = -(-len(names) // len(cast.portraits))
     order = np.concatenate([rng.permutation(len(cast.portraits)) for _ in range(rounds)])
-    people = {}
+    people: dict[str, Performer] = {}
     for i, (name, chosen) in enumerate(zip(names, order, strict=False)):
         own = np.random.default_rng([*seed, 5, i])
-        people[name] = Actor(
-            portrait=varied(cast.portraits[int(chosen)], own),
-            motion=perform(sound.stems.get(name), num_frames, own, options.acting),
-            opening=float(own.uniform(0.2, 0.4)),
-            clothes=own.uniform(15, 220, 3),
-        )
+        clips = cast.talkers.clips.get(voices.get(name)) if cast.talkers is not None else None
+        if clips:
+            turns, late = sound.sources[name], options.acting.desync
+            person: Performer = ClipActor(
+                clips=clips,
+                showing=show(clips, turns, num_frames, own, late),
+                mirrored=bool(own.random() < 0.5),
+                tone=random_tone(own),
+                clothes=own.uniform(15, 220, 3),
+            )
+        else:
+            person = Actor(
+                portrait=varied(cast.portraits[int(chosen)], own),
+                motion=perform(sound.stems.get(name), num_frames, own, options.acting),
+                opening=float(own.uniform(0.2, 0.4)),
+                clothes=own.uniform(15, 220, 3),
+            )
+        rng = np.random.default_rng([*seed, 7, i])
+        people[name] = disturbed(person, num_frames, options.disturbances, rng, name in sound.stems)
     return people

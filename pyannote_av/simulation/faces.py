@@ -163,15 +163,20 @@ def mirrored(portrait: Portrait) -> Portrait:
     )
 
 
+def random_tone(rng: np.random.Generator) -> np.ndarray:
+    """Tint and contrast: what becomes of the levels of red, green and blue, (3, 256) uint8."""
+    tint = rng.uniform(0.88, 1.12, 3)
+    level = np.arange(256) / 255
+    table = 255 * np.clip(level ** rng.uniform(0.8, 1.25) * tint[:, None], 0, 1)
+    return table.round().astype(np.uint8)
+
+
 def varied(portrait: Portrait, rng: np.random.Generator) -> Portrait:
     """A portrait of almost somebody else: perhaps mirrored, with another tint and contrast."""
     if rng.random() < 0.5:
         portrait = mirrored(portrait)
-    tint = rng.uniform(0.88, 1.12, 3)
-    level = np.arange(256)[:, None] / 255
-    table = 255 * np.clip(level ** rng.uniform(0.8, 1.25) * tint, 0, 1)
-    colours = table.round().astype(np.uint8)
-    channels = [colours[portrait.image[..., c], c] for c in range(3)]
+    tone = random_tone(rng)
+    channels = [tone[c][portrait.image[..., c]] for c in range(3)]
     return replace(portrait, image=np.stack(channels, axis=-1))
 
 

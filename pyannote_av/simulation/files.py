@@ -8,6 +8,13 @@
            tracks/URI.npz                   face tracks with speakers and labels
            info/URI.json                    voices, options, cuts, signal-to-noise ratio
            train.json                       what the subset is made with
+
+A corpus to train with needs no video: it may be a store of crops
+(:class:`~pyannote_av.core.crop_store.CropStore`) at once, which is written several times as fast.
+Instead of ``video`` it then has::
+
+           audio/URI.wav
+           shards/URI                       crops, sound, and where the faces are
 """
 
 from __future__ import annotations
@@ -17,22 +24,30 @@ import json
 import logging
 import os
 import shutil
+import wave
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pyannote_av.core.atomic import write_text
+from pyannote_av.core.crop_shard import shard_folder
+from pyannote_av.core.io import FRAME_RATE, SAMPLE_RATE
+from pyannote_av.core.shard_writer import to_int16
 from pyannote_av.formats.rttm import to_rttm
-from pyannote_av.simulation.conversation import Cast, Options, converse
+from pyannote_av.simulation.cast import Cast
+from pyannote_av.simulation.conversation import Conversation, Options, converse
 from pyannote_av.simulation.encoding import encode
 from pyannote_av.simulation.rendering import render
+from pyannote_av.simulation.store import write_shard
+from pyannote_av.simulation.workers import run
 
 logger = logging.getLogger(__name__)
 
 SUBSETS = ("train", "development", "test")
-#: suffix by folder; the video last: where it is, the rest is
-_PARTS = {"rttm": ".rttm", "uem": ".uem", "tracks": ".npz", "info": ".json", "video": ".mp4"}
+#: suffix by folder; the medium last: where it is, the rest is
+_REFERENCES = {"rttm": ".rttm", "uem": ".uem", "tracks": ".npz", "info": ".json"}
+_FILM, _STORE = {**_REFERENCES, "video": ".mp4"}, {**_REFERENCES, "audio": ".wav"}
 
 
 @dataclass
@@ -52,42 +67,70 @@ class SimulationReport:
     failed: dict[str, str] = field(default_factory=dict)
 
 
-def _paths(folder: Path, uri: str) -> dict[str, Path]:
-    return {part: folder / part / f"{uri}{suffix}" for part, suffix in _PARTS.items()}
+def _paths(folder: Path, uri: str, store: bool) -> dict[str, Path]:
+    parts = _STORE if store else _FILM
+    return {part: folder / part / f"{uri}{suffix}" for part, suffix in parts.items()}
+
+
+def _complete(folder: Path, uri: str, store: bool) -> bool:
+    there = all(path.is_file() for path in _paths(folder, uri, store).values())
+    return there and (not store or (shard_folder(folder, uri) / "index.json").is_file())
 
 
 def write_file(
-    cast: Cast, folder: Path, uri: str, duration: float, options: Options, seed: tuple[int, ...]
+    cast: Cast,
+    folder: Path,
+    uri: str,
+    duration: float,
+    options: Options,
+    seed: tuple[int, ...],
+    store: bool = False,
 ) -> None:
     """Write one conversation, which appears whole or not at all."""
     made = converse(cast, duration, options, seed, uri)
     # whoever is killed here finds the same folder again
     unfinished = folder / f".{uri}"
     unfinished.mkdir(parents=True, exist_ok=True)
-    there = {part: unfinished / f"{uri}{suffix}" for part, suffix in _PARTS.items()}
-    length = made.scene.num_frames / 25
+    paths = _paths(folder, uri, store)
+    there = {part: unfinished / path.name for part, path in paths.items()}
+    length = made.scene.num_frames / FRAME_RATE
     there["rttm"].write_text(to_rttm(made.turns), encoding="utf-8")
     there["uem"].write_text(f"{uri} 1 0.000 {length:.3f}\n", encoding="utf-8")
     there["info"].write_text(json.dumps(made.summary(), indent=1) + "\n", encoding="utf-8")
-    made.tracks().write(there["tracks"])
-    scene = made.scene
-    pictures = render(scene, made.people)
-    sound = made.sound.mixture[: scene.num_frames * 640]
-    encode(there["video"], pictures, sound, scene.options.size, scene.compression)
-    for part, path in _paths(folder, uri).items():
+    tracks = made.tracks()
+    tracks.write(there["tracks"])
+    if store:
+        _write_wav(there["audio"], made)
+        write_shard(made, folder, tracks, [*seed, 6])
+    else:
+        scene = made.scene
+        pictures = render(scene, made.people)
+        encode(there["video"], pictures, made.heard, scene.options.size, scene.compression)
+    for part, path in paths.items():
         path.parent.mkdir(exist_ok=True)
         os.replace(there[part], path)
     shutil.rmtree(unfinished)
 
 
-def _fingerprint(cast: Cast, duration: float, options: Options, seed: int) -> dict[str, Any]:
+def _write_wav(path: Path, made: Conversation) -> None:
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE)
+        file.writeframes(to_int16(made.heard).astype("<i2").tobytes())
+
+
+def _fingerprint(
+    cast: Cast, duration: float, options: Options, seed: int, store: bool
+) -> dict[str, Any]:
     """What must be the same for the files of a subset to belong together"""
 
     def digest(parts: Iterable[bytes]) -> str:
         return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
 
-    library = cast.library
-    files = [str(p.relative_to(library.folder)) for f in library.files.values() for p in f]
+    library, files = cast.library, []
+    if library is not None:
+        files = [str(p.relative_to(library.folder)) for f in library.files.values() for p in f]
     content = {
         "seed": seed,
         "duration": duration,
@@ -96,6 +139,11 @@ def _fingerprint(cast: Cast, duration: float, options: Options, seed: int) -> di
         "speech": digest(name.encode() for name in files),
         "portraits": digest(portrait.image.tobytes() for portrait in cast.portraits),
     }
+    if cast.talkers is not None:
+        clips = [clip.folder.name for own in cast.talkers.clips.values() for clip in own]
+        content["talkers"] = digest(name.encode() for name in clips)
+    if store:
+        content["store"] = True
     # tuples become lists, as in the file it is compared with
     return json.loads(json.dumps(content))
 
@@ -106,7 +154,7 @@ def _check_same(path: Path, content: dict[str, Any]) -> None:
         write_text(path, json.dumps(content, indent=1) + "\n")
         return
     begun = json.loads(path.read_text(encoding="utf-8"))
-    changed = sorted(key for key in content if begun.get(key) != content[key])
+    changed = sorted(key for key in {*content, *begun} if begun.get(key) != content.get(key))
     if changed:
         raise ValueError(
             f"{path}: this subset was begun with other {', '.join(changed)}; "
@@ -118,56 +166,32 @@ def _write_protocol(folder: Path) -> None:
     """Lists of what is complete, and the protocol of the subsets there are"""
     import yaml
 
-    entries = {}
+    entries, media = {}, set()
     for subset in SUBSETS:
-        uris = sorted(path.stem for path in (folder / "video").glob(f"{subset}-*.mp4"))
+        there = sorted(path.stem for path in (folder / "rttm").glob(f"{subset}-*.rttm"))
+        kinds = {store: [u for u in there if _complete(folder, u, store)] for store in (0, 1)}
+        # a subset is of one kind
+        store, uris = max(kinds.items(), key=lambda kind: len(kind[1]))
         if not uris:
             continue
         write_text(folder / "lists" / f"{subset}.txt", "".join(f"{uri}\n" for uri in uris))
+        medium = ("audio", "audio/{uri}.wav") if store else ("video", "video/{uri}.mp4")
+        media.add(medium[1])
         entries[subset] = {
             "uri": f"lists/{subset}.txt",
             "annotation": "rttm/{uri}.rttm",
             "annotated": "uem/{uri}.uem",
-            "video": "video/{uri}.mp4",
+            medium[0]: medium[1],
             "face_tracks": "tracks/{uri}.npz",
         }
     if entries:
         content = {
-            "Databases": {"Simulated": "video/{uri}.mp4"},
+            "Databases": {"Simulated": sorted(media)},
             "Protocols": {
                 "Simulated": {"SpeakerDiarization": {"Simulated": {"scope": "file", **entries}}}
             },
         }
         write_text(folder / "database.yml", yaml.safe_dump(content, sort_keys=False))
-
-
-# what a worker process works with, sent once and not with every file
-_worker: dict[str, Any] = {}
-
-
-def _end_with_parent() -> None:
-    """End this process when the one that started it is gone, which else waits for work forever"""
-    from multiprocessing import parent_process
-
-    if (parent := parent_process()) is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _start(arguments: dict[str, Any]) -> None:
-    import threading
-
-    import cv2
-    import torch
-
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-    _worker.update(arguments)
-
-
-def _work(uri: str, seed: tuple[int, ...]) -> None:
-    write_file(uri=uri, seed=seed, **_worker)
 
 
 def simulate_files(
@@ -180,6 +204,7 @@ def simulate_files(
     workers: int = 0,
     subset: str = "train",
     progress: bool = False,
+    store: bool = False,
 ) -> SimulationReport:
     """Write a subset of a corpus of conversations; what is complete already is kept.
 
@@ -201,6 +226,8 @@ def simulate_files(
     subset : {"train", "development", "test"}
     progress : bool
         Show a bar.
+    store : bool
+        Write a store of crops instead of videos, to train with.
 
     Returns
     -------
@@ -224,26 +251,27 @@ def simulate_files(
     try:
         with lock.acquire(blocking=False):
             return _simulate(
-                cast, folder, files, duration, options, seed, workers, subset, progress
+                cast, folder, files, duration, options, seed, workers, subset, progress, store
             )
     except Timeout:
         raise RuntimeError(f"{folder}: another process is writing {subset!r} there") from None
 
 
 def _simulate(
-    cast, folder, files, duration, options, seed, workers, subset, progress
+    cast, folder, files, duration, options, seed, workers, subset, progress, store
 ) -> SimulationReport:
     """What :func:`simulate_files` does while nobody else does"""
-    _check_same(folder / f"{subset}.json", _fingerprint(cast, duration, options, seed))
+    _check_same(folder / f"{subset}.json", _fingerprint(cast, duration, options, seed, store))
     report, jobs = SimulationReport(), {}
     for index in range(files):
         uri = f"{subset}-{seed}-{index:05d}"
-        if all(path.is_file() for path in _paths(folder, uri).values()):
+        if _complete(folder, uri, store):
             report.kept.append(uri)
         else:
             jobs[uri] = (seed, SUBSETS.index(subset), index)
     arguments = {"cast": cast, "folder": folder, "duration": duration, "options": options}
-    for uri, error in _run(jobs, arguments, workers, progress):
+    arguments["store"] = store
+    for uri, error in run(write_file, jobs, arguments, workers, progress):
         if error is None:
             report.written.append(uri)
         else:
@@ -252,33 +280,3 @@ def _simulate(
     report.written.sort()
     _write_protocol(folder)
     return report
-
-
-def _run(jobs, arguments, workers: int, progress: bool):
-    """(uri, error or None) of each file, in the order they are done"""
-    from rich.progress import track
-
-    done = _parallel(jobs, arguments, workers) if workers else _serial(jobs, arguments)
-    yield from track(done, "simulating", total=len(jobs), disable=not progress)
-
-
-def _serial(jobs, arguments):
-    for uri, seed in jobs.items():
-        try:
-            write_file(uri=uri, seed=seed, **arguments)
-        except Exception as error:
-            yield uri, error
-        else:
-            yield uri, None
-
-
-def _parallel(jobs, arguments, workers: int):
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor, as_completed
-
-    # a forked process inherits the locks of threads it does not have
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _start, (arguments,)) as pool:
-        futures = {pool.submit(_work, uri, seed): uri for uri, seed in jobs.items()}
-        for future in as_completed(futures):
-            yield futures[future], future.exception()

@@ -13,6 +13,8 @@ import numpy as np
 
 #: colour of the inside of an open mouth (RGB)
 _MOUTH_INSIDE = np.float32([52, 20, 22])
+#: share of red, green and blue in grey
+_LUMA = np.float32([[0.299], [0.587], [0.114]])
 
 
 @dataclass(frozen=True)
@@ -21,8 +23,8 @@ class Portrait:
 
     Attributes
     ----------
-    image : (H, W, 3) uint8
-        RGB.
+    image : (H, W, 3) or (H, W, 1) uint8
+        RGB or grey.
     box : tuple of float
         x1, y1, x2, y2 of the face, as a face detector draws it.
     landmarks : tuple of (x, y)
@@ -159,6 +161,14 @@ def _plateau(radius: np.ndarray, outer: float) -> np.ndarray:
     return (x * x * (3 - 2 * x)).astype(np.float32)
 
 
+def _sampled(image: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """`image` (H, W, C) at places (h, w) in between its pixels: (h, w, C)."""
+    import cv2
+
+    # of a picture with one channel OpenCV returns one without channels
+    return cv2.remap(image, x, y, cv2.INTER_CUBIC).reshape(*x.shape, image.shape[2])
+
+
 class TalkingPortrait:
     """Draws one portrait in motion.
 
@@ -174,7 +184,11 @@ class TalkingPortrait:
         self.portrait = portrait
         left, right = np.float64(portrait.landmarks[:2])
         self._eyes_apart = float(np.linalg.norm(right - left))
-        self._opening = opening * self._eyes_apart
+        # plain numbers keep arrays of float32 what they are
+        self._opening = float(opening * self._eyes_apart)
+        self._inside = _MOUTH_INSIDE
+        if portrait.image.shape[2] == 1:
+            self._inside = _MOUTH_INSIDE @ _LUMA
         self._prepare_mouth()
         self._prepare_eyes()
         self._prepare_head()
@@ -189,7 +203,8 @@ class TalkingPortrait:
 
     def _prepare_mouth(self):
         lips = np.float64(self.portrait.lips)
-        self._mouth_centre, self._mouth_half = lips[1, 0], (lips[2, 0] - lips[0, 0]) / 2
+        self._mouth_centre = float(lips[1, 0])
+        self._mouth_half = float(lips[2, 0] - lips[0, 0]) / 2
         line = np.polyfit(lips[:, 0], lips[:, 1], 2)
         reach = 1.6 * self._mouth_half
         self._mouth_roi, self._mouth_x, self._mouth_y = self._roi(
@@ -215,7 +230,7 @@ class TalkingPortrait:
                 int(ey + 1.3 * half_height) : int(ey + 2.3 * half_height) + 1,
                 int(ex - half_width) : int(ex + half_width),
             ]
-            colour = np.median(skin.reshape(-1, 3), axis=0) * 0.93
+            colour = np.median(skin.reshape(-1, skin.shape[2]), axis=0) * 0.93
             # lashes along the lower edge of the closed lid
             edge = ((y - ey) / half_height - 0.55 * np.sqrt(np.clip(1 - radius**2, 0, 1))) / 0.35
             lash = 1 - 0.35 * np.exp(-(edge**2)) * _plateau(radius, 1.2)
@@ -234,26 +249,24 @@ class TalkingPortrait:
         self._head_fields = weight, weight * dx, weight * dy
 
     def draw(self, mouth: float, blink: float, sway: np.ndarray, light: float) -> np.ndarray:
-        """(H, W, 3) uint8 RGB picture of one moment; arguments as in :class:`Motion`."""
+        """Picture of one moment, like the portrait's; arguments as in :class:`Motion`."""
         import cv2
 
         panel = self.portrait.image.copy()
         if blink > 0:
             for roi, lid, weight in self._lids:
                 panel[roi] = (panel[roi] * (1 - blink * weight) + lid * (blink * weight)).round()
-        panel[self._mouth_roi] = self._open_mouth(panel, mouth * self._opening)
+        panel[self._mouth_roi] = self._open_mouth(panel, float(mouth) * self._opening)
 
         weight, field_x, field_y = self._head_fields
         right, down, turn = np.float32(sway)
         map_x = self._head_x - weight * right + turn * field_y
         map_y = self._head_y - weight * down - turn * field_x
-        panel[self._head_roi] = cv2.remap(panel, map_x, map_y, cv2.INTER_CUBIC)
-        return cv2.convertScaleAbs(panel, alpha=float(light))
+        panel[self._head_roi] = _sampled(panel, map_x, map_y)
+        return cv2.convertScaleAbs(panel, alpha=float(light)).reshape(panel.shape)
 
     def _open_mouth(self, panel: np.ndarray, opening: float) -> np.ndarray:
         """The region of the mouth, opened by `opening` pixels."""
-        import cv2
-
         below, across = self._below, self._across
         # rounder lips: the corners come in as the mouth opens
         half = self._mouth_half * (1 - 0.1 * opening / self._opening)
@@ -274,11 +287,11 @@ class TalkingPortrait:
         # source rows stay on their own side of the line between the lips
         source = np.where(below > 0, np.maximum(below - shift, 0), np.minimum(below - shift, 0))
         map_y = self._mouth_y + (source - below)
-        warped = cv2.remap(panel, self._mouth_x, map_y.astype(np.float32), cv2.INTER_CUBIC)
+        warped = _sampled(panel, self._mouth_x, map_y)
 
         # the gap itself, with one pixel of soft edge, a little lighter towards its upper side
         gap = np.clip(np.minimum(lower - below, upper + below), 0, 1)[..., None]
-        inside = _MOUTH_INSIDE * (1.15 - 0.3 * np.clip(below / max(opening, 1), 0, 1)[..., None])
+        inside = self._inside * (1.15 - 0.3 * np.clip(below / max(opening, 1), 0, 1)[..., None])
         return (warped * (1 - gap) + inside * gap).round().astype(np.uint8)
 
     def geometry(self, sway: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -3,59 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
-from pyannote_av.simulation.acting import SWAY_HEIGHT
-from pyannote_av.simulation.faces import BOTTOM, LEFT, RIGHT, TOP, window
-from pyannote_av.simulation.portrait import Motion, Portrait, TalkingPortrait
+from pyannote_av.simulation.faces import LEFT, TOP
+from pyannote_av.simulation.performer import Performer
 from pyannote_av.simulation.scene import Appearance, Scene, Shot
 
 #: side of the crops
 SIDE = 112
 #: crops are drawn from faces of at most this many pixels: their square is 0.7 of that
 _CROP_HEIGHT = 150.0
-#: around the centre of a face, in heights of its box: the square crops are cut from, with the eyes
-_CROP_REACH = (0.47, 0.42, 0.47, 0.65)
-
-
-@dataclass(frozen=True, eq=False)
-class Actor:
-    """Somebody to be drawn.
-
-    Attributes
-    ----------
-    portrait : Portrait
-    motion : Motion
-        Of all frames, for a face of :data:`~pyannote_av.simulation.acting.SWAY_HEIGHT` pixels.
-    opening : float
-        Of the mouth, see :class:`TalkingPortrait`.
-    clothes : (3,) float
-        RGB.
-    """
-
-    portrait: Portrait
-    motion: Motion
-    opening: float
-    clothes: np.ndarray
-
-
-class _Face:
-    """One appearance, ready to be drawn in any of its frames"""
-
-    def __init__(self, person: Actor, height: float, reach: tuple[float, ...]):
-        self.panel = window(person.portrait, height, *reach)
-        self.actor = TalkingPortrait(self.panel, person.opening)
-        self.motion = person.motion
-        self.scale = np.array([height / SWAY_HEIGHT] * 2 + [1.0])
-
-    def sway(self, frames: slice | int) -> np.ndarray:
-        return self.motion.sway[frames] * self.scale
-
-    def draw(self, k: int) -> np.ndarray:
-        motion = self.motion
-        return self.actor.draw(motion.mouth[k], motion.blink[k], self.sway(k), motion.light[k])
+#: JPEG quality from which on nothing is compressed
+_LOSSLESS = 95
 
 
 def _feather(height: int, width: int) -> np.ndarray:
@@ -96,7 +56,7 @@ def _place(scene: Scene, face: Appearance) -> tuple[slice, slice]:
     return slice(y1, y2), slice(x1, x2)
 
 
-def _torso(image: np.ndarray, face: Appearance, person: Actor, scene: Scene) -> None:
+def _torso(image: np.ndarray, face: Appearance, person: Performer, scene: Scene) -> None:
     """Shoulders, drawn into a picture"""
     import cv2
 
@@ -131,18 +91,27 @@ def _lit(image: np.ndarray, shot: Shot) -> np.ndarray:
     return cv2.convertScaleAbs(image, alpha=shot.light)
 
 
-def render(scene: Scene, people: Mapping[str, Actor]) -> Iterator[tuple[int, np.ndarray]]:
+def _compressed(image: np.ndarray, quality: int) -> np.ndarray:
+    """A grey picture after JPEG, at the size at which a film would have it"""
+    import cv2
+
+    if quality >= _LOSSLESS:
+        return image
+    _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)
+
+
+def render(scene: Scene, people: Mapping[str, Performer]) -> Iterator[tuple[int, np.ndarray]]:
     """Pictures that are not lost, with the indices of their frames: (H, W, 3) uint8 RGB."""
-    reach = (LEFT, TOP, RIGHT, BOTTOM)
     for shot in scene.shots:
         behind = backdrop(scene, shot)
         faces = []
         for face in shot.faces:
             _torso(behind, face, people[face.person], scene)
-            drawn = _Face(people[face.person], face.height, reach)
+            drawn = people[face.person].face(face.height)
             place, (x, y) = _place(scene, face), _corner(face)
             corner = (x - place[1].start, y - place[0].start)
-            faces.append((drawn, _feather(*drawn.panel.image.shape[:2]), place, corner))
+            faces.append((drawn, _feather(*drawn.shape), place, corner))
         for k in shot.first + np.flatnonzero(scene.kept[shot.first : shot.end]):
             image = behind.copy()
             for drawn, alpha, place, corner in faces:
@@ -150,7 +119,7 @@ def render(scene: Scene, people: Mapping[str, Actor]) -> Iterator[tuple[int, np.
             yield int(k), _lit(image, shot)
 
 
-def geometry(person: Actor, face: Appearance, frames: slice) -> tuple[np.ndarray, np.ndarray]:
+def geometry(person: Performer, face: Appearance, frames: slice) -> tuple[np.ndarray, np.ndarray]:
     """Where a face is in frames of its shot, in pixels of the picture.
 
     Returns
@@ -158,20 +127,19 @@ def geometry(person: Actor, face: Appearance, frames: slice) -> tuple[np.ndarray
     box : (T, 4)
     landmarks : (T, 5, 2)
     """
-    drawn = _Face(person, face.height, (LEFT, TOP, RIGHT, BOTTOM))
-    box, landmarks = drawn.actor.geometry(drawn.sway(frames))
+    box, landmarks = person.face(face.height).geometry(frames)
     corner = np.float64(_corner(face))
     return box + np.tile(corner, 2), landmarks + corner
 
 
 def face_crops(
-    person: Actor, face: Appearance, shot: Shot, frames: range, rng: np.random.Generator
-) -> np.ndarray:
+    person: Performer, face: Appearance, shot: Shot, frames: range, rng: np.random.Generator
+) -> Iterator[np.ndarray]:
     """Crops of one face without the picture around it, as networks are given them.
 
     Parameters
     ----------
-    person : Actor
+    person : Performer
     face : Appearance
     shot : Shot
         It appears in.
@@ -180,27 +148,21 @@ def face_crops(
     rng : numpy.random.Generator
         Of how a detector's box differs from ours.
 
-    Returns
-    -------
-    crops : (T, 112, 112) uint8
+    Yields
+    ------
+    crop : (112, 112) uint8
     """
-    import cv2
-
     from pyannote_av.vision.crops import cut, face_square
 
     height = min(face.height, _CROP_HEIGHT)
-    drawn = _Face(person, height, _CROP_REACH)
-    shape = drawn.panel.image.shape
-    size = np.tile([shape[1], shape[0]], 2)
-    box, _ = drawn.actor.geometry(drawn.sway(slice(frames.start, frames.stop)))
+    drawn = person.face(height, crops=True)
+    size = np.tile(drawn.shape[::-1], 2)
+    box, _ = drawn.geometry(slice(frames.start, frames.stop))
     # boxes of detectors are smaller or larger, off by a little, and tremble
     shift, grown = rng.uniform(-0.04, 0.04, 2), rng.uniform(-0.06, 0.06)
     box = box + np.r_[shift - grown, shift + grown] * height
     box = box + 0.004 * height * rng.standard_normal(box.shape)
     blurred = shot._replace(blur=shot.blur * height / face.height)
-    crops = np.empty((len(frames), SIDE, SIDE), np.uint8)
-    for i, k in enumerate(frames):
-        grey = cv2.cvtColor(drawn.draw(k), cv2.COLOR_RGB2GRAY)
-        square = face_square(box[i] / size, shape)
-        crops[i] = cut(_lit(grey, blurred), square, SIDE)
-    return crops
+    for k, one in zip(frames, box, strict=True):
+        picture = _compressed(_lit(drawn.draw(k)[..., 0], blurred), shot.quality)
+        yield cut(picture, face_square(one / size, drawn.shape), SIDE)

@@ -15,6 +15,8 @@ from pyannote_av.simulation.statistics import ConversationStatistics
 LAYOUTS = ("film", "meeting", "gallery")
 #: faces in one shot of a film at most, and their height as a share of that of the picture
 _FILM_HEIGHT = {1: (0.35, 0.72), 2: (0.26, 0.48), 3: (0.2, 0.36), 4: (0.18, 0.28)}
+#: how much smaller faces are from afar, and pixels of the smallest that can be drawn
+_FAR, _SMALLEST = (0.35, 0.7), 20.0
 #: width of what is shown of a person, in heights of the face
 _WIDTH = 0.95
 
@@ -42,6 +44,11 @@ class SceneOptions:
         Range of brightness factors, one a shot.
     blur : (float, float)
         Range of blur, as deviation in pixels, one a shot.
+    far : float
+        Probability that a shot is taken from afar: faces are half as high, about (film).
+    quality : (int, int)
+        Range of the JPEG quality, one a shot, of crops that are drawn without a film around them
+        (films have `compression`). From 95 on, they are not compressed.
     dropped : float
         Share of pictures that are lost; the one before stays on screen in their place.
     compression : (int, int)
@@ -56,6 +63,8 @@ class SceneOptions:
     distractors: tuple[int, int] = (0, 2)
     light: tuple[float, float] = (0.55, 1.2)
     blur: tuple[float, float] = (0.0, 1.2)
+    far: float = 0.15
+    quality: tuple[int, int] = (25, 125)
     dropped: float = 0.0
     compression: tuple[int, int] = (20, 32)
 
@@ -79,7 +88,9 @@ class Appearance(NamedTuple):
 
 
 class Shot(NamedTuple):
-    """Frames `first` to before `end`; `backdrop` is the seed of what is behind people."""
+    """Frames `first` to before `end`; `backdrop` is the seed of what is behind people, `quality`
+    that of JPEG in crops.
+    """
 
     first: int
     end: int
@@ -87,6 +98,7 @@ class Shot(NamedTuple):
     light: float
     blur: float
     backdrop: int
+    quality: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,6 +200,7 @@ def _shot(first, end, faces, options, rng) -> Shot:
         float(rng.uniform(*options.light)),
         float(rng.uniform(*options.blur)),
         int(rng.integers(2**31)),
+        int(rng.integers(options.quality[0], options.quality[1] + 1)),
     )
 
 
@@ -224,6 +237,9 @@ def _film(speaking, distractors, statistics, options, rng):
             shown += [str(person) for person in picked]
         shown = shown[: max(_FILM_HEIGHT)]
         faces = _placed(shown, track, options.size, rng)
+        if rng.random() < options.far:
+            smaller = rng.uniform(*_FAR)
+            faces = [f._replace(height=max(_SMALLEST, smaller * f.height)) for f in faces]
         track += len(faces)
         yield _shot(first, end, faces, options, rng)
 

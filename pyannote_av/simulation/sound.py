@@ -11,7 +11,7 @@ import numpy as np
 from pyannote.core import Annotation, Segment, Timeline
 
 from pyannote_av.core.io import SAMPLE_RATE
-from pyannote_av.simulation.speech import STEP, SUFFIXES, SpeechLibrary, sounding, stretches
+from pyannote_av.simulation.speech import STEP, SUFFIXES, Speech, sounding, stretches
 
 _PEAK = 0.9
 #: samples of synthetic noise before it repeats (a minute)
@@ -59,12 +59,16 @@ class Sound:
         Each voice as if recorded close up, at its level in the mixture; zero between turns.
     snr : float or None
         dB.
+    sources : dict of str to list of (int, (n, 2) int)
+        Of each voice, the first sample of every turn, and where its steps of 10 ms come from, see
+        :class:`~pyannote_av.simulation.speech.Take`.
     """
 
     turns: Annotation
     mixture: np.ndarray
     stems: dict[str, np.ndarray]
     snr: float | None
+    sources: dict[str, list[tuple[int, np.ndarray]]]
 
 
 @lru_cache(maxsize=8)
@@ -121,7 +125,7 @@ def given_noise(recordings: tuple[np.ndarray, ...], count: int, rng) -> np.ndarr
 
 def compose(
     turns: Annotation,
-    library: SpeechLibrary,
+    library: Speech,
     voices: Mapping[str, str],
     duration: float,
     options: SoundOptions | None = None,
@@ -133,7 +137,8 @@ def compose(
     ----------
     turns : Annotation
         Planned turns.
-    library : SpeechLibrary
+    library : Speech
+        Such as a :class:`~pyannote_av.simulation.speech.SpeechLibrary`.
     voices : mapping of label to speaker of the library
     duration : float
         Seconds.
@@ -149,11 +154,14 @@ def compose(
     count = round(duration * SAMPLE_RATE)
     spoken = Annotation(uri=turns.uri)
     stems = {str(label): np.zeros(count, np.float32) for label in sorted(turns.labels())}
+    sources: dict[str, list[tuple[int, np.ndarray]]] = {label: [] for label in stems}
     loud = {label: 10 ** (rng.normal(0, options.speaker_level) / 20) for label in stems}
     for segment, track, label in turns.itertracks(yield_label=True):
         gain = loud[label] * 10 ** (rng.normal(0, options.turn_level) / 20)
         first = round(segment.start * SAMPLE_RATE)
-        piece = library.piece(voices[label], segment.duration, rng)[: count - first]
+        piece, source = library.take(voices[label], segment.duration, rng)
+        piece = piece[: count - first]
+        sources[label].append((first, source))
         stems[label][first : first + len(piece)] += np.float32(gain) * piece
         end = round((first + len(piece)) / SAMPLE_RATE, 6)
         spoken[Segment(segment.start, end), track] = label
@@ -165,7 +173,7 @@ def compose(
     peak = max(float(np.abs(mixture).max(initial=0)), *(np.abs(s).max() for s in stems.values()))
     scale = np.float32(min(1.0, _PEAK / max(peak, 1e-9)))
     stems = {label: stem * scale for label, stem in stems.items()}
-    return Sound(spoken, (mixture * scale).astype(np.float32), stems, snr)
+    return Sound(spoken, (mixture * scale).astype(np.float32), stems, snr, sources)
 
 
 def _in_a_room(stems, options: SoundOptions, rng) -> np.ndarray:

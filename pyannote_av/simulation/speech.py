@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -17,6 +18,8 @@ STEP = SAMPLE_RATE // 100
 SILENCE = 32.0
 #: steps: longest silence left within a turn, and shortest sound that is more than a click
 _PAUSE, _CLICK = 20, 5
+#: steps of silence between recordings
+_BETWEEN = 15
 #: dB below loud speech of what is but a breath
 _BREATH = 20.0
 #: level speech is brought to: RMS of its loud half
@@ -56,15 +59,46 @@ def stretches(mask: np.ndarray) -> np.ndarray:
     return edges.reshape(-1, 2)
 
 
-def condensed(waveform: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Speech without its long silences, and which of its steps of 10 ms hold sound.
+class Recording(NamedTuple):
+    """Speech without its long silences, in n steps of 10 ms.
+
+    Attributes
+    ----------
+    speech : (160 n,) float32
+    mask : (n,) bool
+        Which steps hold sound.
+    steps : (n,) int
+        Which steps of the original they are.
+    """
+
+    speech: np.ndarray
+    mask: np.ndarray
+    steps: np.ndarray
+
+
+class Take(NamedTuple):
+    """Speech that fills a turn, in n steps of 10 ms.
+
+    Attributes
+    ----------
+    waveform : (160 n,) float32
+    source : (n, 2) int
+        Which recording of the speaker, and which of its steps; -1 in pauses between recordings.
+    """
+
+    waveform: np.ndarray
+    source: np.ndarray
+
+
+def condensed(waveform: np.ndarray) -> Recording:
+    """Speech without its long silences.
 
     What is before the first sound and after the last goes, and of silences inside all but 0.2 s.
 
-    Returns
-    -------
-    waveform : (N,) float32
-    mask : (N / 160,) bool
+    Parameters
+    ----------
+    waveform : (N,) float
+        At 16 kHz.
     """
     mask = sounding(waveform)
     runs = stretches(mask)
@@ -72,7 +106,7 @@ def condensed(waveform: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     loud = np.percentile(level[mask], 95) - _BREATH if mask.any() else 0.0
     runs = [run for run in runs if run[1] - run[0] >= _CLICK and level[slice(*run)].max() > loud]
     if not runs:
-        return np.zeros(0, np.float32), np.zeros(0, bool)
+        return Recording(np.zeros(0, np.float32), np.zeros(0, bool), np.zeros(0, int))
     kept, sound, last = [], [], None
     for first, end in runs:
         if last is not None:
@@ -85,7 +119,7 @@ def condensed(waveform: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     steps = np.concatenate(kept)
     padded = np.zeros(len(mask) * STEP, np.float32)
     padded[: len(waveform)] = waveform
-    return padded.reshape(-1, STEP)[steps].reshape(-1), np.concatenate(sound)
+    return Recording(padded.reshape(-1, STEP)[steps].reshape(-1), np.concatenate(sound), steps)
 
 
 def faded(waveform: np.ndarray) -> np.ndarray:
@@ -97,17 +131,67 @@ def faded(waveform: np.ndarray) -> np.ndarray:
     return waveform
 
 
+def recording(waveform: np.ndarray, name: str | Path) -> Recording:
+    """Condensed speech (of a file called `name`) at :data:`LEVEL`."""
+    found = condensed(waveform)
+    if not len(found.speech):
+        raise ValueError(f"{name}: nothing but silence")
+    power = np.sort((found.speech.reshape(-1, STEP) ** 2).mean(axis=1))
+    level = np.sqrt(power[len(power) // 2 :].mean())
+    return found._replace(speech=found.speech * np.float32(LEVEL / level))
+
+
 @lru_cache(maxsize=32)
-def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Condensed speech of a file at :data:`LEVEL`"""
+def _read(path: Path) -> Recording:
     from pyannote_av.core.io import Video
 
-    waveform = Video().waveform(path)[0, : int(_LONGEST * SAMPLE_RATE)].numpy()
-    speech, mask = condensed(waveform)
-    if not len(speech):
-        raise ValueError(f"{path}: nothing but silence")
-    power = np.sort((speech.reshape(-1, STEP) ** 2).mean(axis=1))
-    return speech * np.float32(LEVEL / np.sqrt(power[len(power) // 2 :].mean())), mask
+    return recording(Video().waveform(path)[0, : int(_LONGEST * SAMPLE_RATE)].numpy(), path)
+
+
+def take(
+    read: Callable[[int], Recording], number: int, duration: float, rng: np.random.Generator
+) -> Take:
+    """Speech that sounds at its very beginning and at its very end.
+
+    Parameters
+    ----------
+    read : callable
+        Gives recordings of one speaker, by index.
+    number : int
+        How many there are.
+    duration : float
+        Seconds. What comes back may be up to 0.2 s shorter: it ends before a silence rather
+        than in it. Speech repeats where there is less of it.
+    rng : numpy.random.Generator
+    """
+    first = int(rng.integers(number))
+    one, steps = read(first), max(1, round(duration * SAMPLE_RATE / STEP))
+    begins = stretches(one.mask)[:, 0]
+    # from its beginning where that is the only way not to repeat anything
+    fitting = begins[begins + steps <= len(one.mask)]
+    parts = [_part(one, first, int(rng.choice(fitting)) if len(fitting) else 0)]
+    while sum(len(mask) for _, mask, _ in parts) < steps:
+        # another recording after 0.15 s of silence
+        silence = np.zeros((_BETWEEN, STEP), np.float32)
+        parts.append((silence, np.zeros(_BETWEEN, bool), np.full((_BETWEEN, 2), -1)))
+        other = int(rng.integers(number))
+        parts.append(_part(read(other), other, 0))
+    speech, mask, source = (np.concatenate(column)[:steps] for column in zip(*parts, strict=True))
+    end = np.flatnonzero(mask)[-1] + 1
+    return Take(faded(speech[:end].reshape(-1)), source[:end])
+
+
+def _part(one: Recording, index: int, first: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Speech (n, 160), mask (n,) and source (n, 2) of a recording from a step on"""
+    source = np.stack([np.full(len(one.steps), index), one.steps], axis=1)
+    return one.speech.reshape(-1, STEP)[first:], one.mask[first:], source[first:]
+
+
+class Speech(Protocol):
+    """What conversations get their voices from."""
+
+    def take(self, speaker: str, duration: float, rng: np.random.Generator) -> Take:
+        """Speech of one of the speakers; see :func:`take`."""
 
 
 class SpeechLibrary:
@@ -154,41 +238,7 @@ class SpeechLibrary:
         """Names, sorted."""
         return sorted(self.files)
 
-    def piece(self, speaker: str, duration: float, rng: np.random.Generator) -> np.ndarray:
-        """Speech that sounds at its very beginning and at its very end.
-
-        Parameters
-        ----------
-        speaker : str
-        duration : float
-            Seconds. What comes back may be up to 0.2 s shorter: it ends before a silence rather
-            than in it. Speech repeats where there is less of it.
-        rng : numpy.random.Generator
-
-        Returns
-        -------
-        waveform : (N,) float32
-            At 16 kHz and at :data:`LEVEL`.
-        """
+    def take(self, speaker: str, duration: float, rng: np.random.Generator) -> Take:
+        """Speech of one of the speakers; see :func:`take`."""
         files = self.files[speaker]
-        speech, mask = _read(files[int(rng.integers(len(files)))])
-        steps = max(1, round(duration * SAMPLE_RATE / STEP))
-        begins = stretches(mask)[:, 0]
-        # from its beginning where that is the only way not to repeat anything
-        fitting = begins[begins + steps <= len(mask)]
-        first = int(rng.choice(fitting)) if len(fitting) else 0
-        chosen = [np.arange(first, len(mask))]
-        while sum(map(len, chosen)) < steps:
-            speech, mask, chosen = self._more(speech, mask, chosen, files, rng)
-        index = np.concatenate(chosen)[:steps]
-        index = index[: np.flatnonzero(mask[index])[-1] + 1]
-        return faded(speech.reshape(-1, STEP)[index].reshape(-1))
-
-    @staticmethod
-    def _more(speech, mask, chosen, files, rng):
-        """Another file of the same speaker behind this one, after 0.15 s of silence"""
-        other, sound = _read(files[int(rng.integers(len(files)))])
-        begin = len(mask)
-        speech = np.concatenate([speech, np.zeros(15 * STEP, np.float32), other])
-        mask = np.concatenate([mask, np.zeros(15, bool), sound])
-        return speech, mask, [*chosen, np.arange(begin, len(mask))]
+        return take(lambda i: _read(files[i]), len(files), duration, rng)

@@ -5,8 +5,16 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from pyannote_av.models.blocks.separable import conv_norm_relu
 from pyannote_av.models.blocks.visual_frontend import normalise
+
+
+def _picture_layer(in_channels: int, out_channels: int, kernel: int) -> nn.Sequential:
+    """Half the size; normalised picture by picture, however many there are."""
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, kernel, stride=2, padding=kernel // 2, bias=False),
+        nn.GroupNorm(4, out_channels),
+        nn.ReLU(inplace=True),
+    )
 
 
 class _Temporal(nn.Module):
@@ -14,36 +22,34 @@ class _Temporal(nn.Module):
 
     def __init__(self, dimension: int):
         super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv1d(dimension, dimension, 5, padding=2, groups=dimension, bias=False),
-            nn.BatchNorm1d(dimension),
-            nn.ReLU(),
-            nn.Conv1d(dimension, dimension, 1),
+        self.along = nn.Conv1d(dimension, dimension, 5, padding=2, groups=dimension)
+        self.across = nn.Sequential(
+            nn.LayerNorm(dimension), nn.ReLU(), nn.Linear(dimension, dimension)
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(batch, dimension, frames) to the same."""
-        return x + self.layers(x)
+        """(batch, frames, dimension) to the same."""
+        return x + self.across(self.along(x.transpose(1, 2)).transpose(1, 2))
 
 
 class CompactEncoder(nn.Module):
     """Strided convolutions over each picture and what it changed, then convolutions over time.
 
-    About a thirtieth of the operations of LR-ASD's encoder on pictures of 56 x 56 pixels, and a
-    hundredth of what that one takes on pictures of 112 x 112. The change from picture to picture is
-    given, not learnt: mouths that move are most of what there is to see.
+    On pictures of 56 x 56 pixels, training takes about a hundredth of the time of LR-ASD's encoder
+    on those of 112 x 112. The change from picture to picture is given, not learnt: mouths that move
+    are most of what there is to see. No statistics of batches are kept: faces come and go, one at a
+    time or many.
     """
 
     dimension = 128
 
     def __init__(self):
         super().__init__()
-        channels = (2, 16, 32, 64, self.dimension)
         self.pictures = nn.Sequential(
-            *(
-                conv_norm_relu(a, b, (size, size), stride=2)
-                for a, b, size in zip(channels, channels[1:], (5, 3, 3, 3), strict=False)
-            )
+            _picture_layer(2, 16, 5),
+            _picture_layer(16, 32, 3),
+            _picture_layer(32, 64, 3),
+            _picture_layer(64, self.dimension, 3),
         )
         self.gather = nn.Linear(2 * self.dimension, self.dimension)
         self.temporal = nn.Sequential(*(_Temporal(self.dimension) for _ in range(3)))
@@ -55,5 +61,4 @@ class CompactEncoder(nn.Module):
         x = torch.stack([x, 2 * change], dim=2).flatten(0, 1)
         x = self.pictures(x.contiguous(memory_format=torch.channels_last))
         x = torch.cat([x.amax(dim=(2, 3)), x.mean(dim=(2, 3))], dim=1)
-        x = self.gather(x).unflatten(0, faces.shape[:2])
-        return self.temporal(x.transpose(1, 2)).transpose(1, 2)
+        return self.temporal(self.gather(x).unflatten(0, faces.shape[:2]))

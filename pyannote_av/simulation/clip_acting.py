@@ -1,0 +1,257 @@
+"""What the pictures of a talker's clips show when: in sync with a turn's sound, else listening.
+
+In a turn, each frame shows what the clip showed when the clip sounded like that, to within half a
+frame. Outside of turns, the face plays a silent stretch of one of its clips slowly forth and back,
+or stands still. Pictures are never warped. Where pictures do not follow each other in the clip,
+they are cross-faded during silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from pyannote_av.core.io import FRAME_RATE, SAMPLE_RATE
+from pyannote_av.simulation.clip_files import Clip
+from pyannote_av.simulation.performer import Face, grey
+from pyannote_av.simulation.speech import STEP, stretches
+
+_SAMPLES = int(SAMPLE_RATE / FRAME_RATE)
+#: frames of a cross-fade, and frames before and after speech that are shown where they are silent
+_FADE, _LEAD = 4, 5
+#: seconds for which a listener plays one stretch, how fast, and how often it stands still
+_LISTENS, _PACE, _STILL = (2.0, 6.0), (0.25, 0.7), 0.2
+
+
+class Showing(NamedTuple):
+    """Which pictures are shown in T frames.
+
+    Attributes
+    ----------
+    source, other : (T, 2) int
+        Index of the clip, and of its frame.
+    mix : (T,) float
+        How much of `other` shines through.
+    """
+
+    source: np.ndarray
+    other: np.ndarray
+    mix: np.ndarray
+
+
+def spoken(turns: Sequence[tuple[int, np.ndarray]], num_frames: int) -> np.ndarray:
+    """Where the sound of each frame comes from.
+
+    Parameters
+    ----------
+    turns : sequence of (int, (n, 2) int)
+        First sample, and clip and step of each 10 ms; see :class:`Sound`.
+    num_frames : int
+
+    Returns
+    -------
+    source : (num_frames, 2) int
+        Clip and frame; -1 outside of turns. In a pause between clips it is the last one.
+    """
+    source = np.full((num_frames, 2), -1)
+    for start, steps in turns:
+        first = -(-start // _SAMPLES)
+        last = min(num_frames, -(-(start + len(steps) * STEP) // _SAMPLES))
+        since = np.arange(first, last) * _SAMPLES - start
+        own = steps[since // STEP]
+        frame = np.round((own[:, 1] * STEP + since % STEP) / _SAMPLES).astype(int)
+        said = own[:, 0] >= 0
+        held = np.maximum.accumulate(np.where(said, np.arange(len(own)), 0))
+        source[first:last] = np.stack([own[:, 0], frame], axis=1)[held]
+    return source
+
+
+def listening(clips: Sequence[Clip], count: int, rng: np.random.Generator) -> np.ndarray:
+    """Clip and frame (count, 2) of a listener."""
+    parts, left = [np.zeros((0, 2), int)], count
+    while left > 0:
+        clip = int(rng.integers(len(clips)))
+        first, end = clips[clip].idle[int(rng.integers(len(clips[clip].idle)))]
+        length = min(left, int(rng.uniform(*_LISTENS) * FRAME_RATE))
+        pace = rng.uniform(*_PACE) * (rng.random() >= _STILL)
+        # a triangle: forth and back
+        span = max(end - first - 1, 0.5)
+        phase = (rng.uniform(0, 2 * span) + pace * np.arange(length)) % (2 * span)
+        frame = first + np.round(np.minimum(phase, 2 * span - phase)).astype(int)
+        frame = np.minimum(frame, end - 1)
+        parts.append(np.stack([np.full(length, clip), frame], axis=1))
+        left -= length
+    return np.concatenate(parts)
+
+
+def show(
+    clips: Sequence[Clip],
+    turns: Sequence[tuple[int, np.ndarray]],
+    num_frames: int,
+    rng: np.random.Generator,
+    desync: float = 0.0,
+) -> Showing:
+    """Pictures of one talker throughout a conversation.
+
+    Parameters
+    ----------
+    clips : sequence of Clip
+        Of this person.
+    turns : sequence of (int, (n, 2) int)
+        See :func:`spoken`; none for somebody who only listens.
+    num_frames : int
+    rng : numpy.random.Generator
+    desync : float
+        Seconds by which the picture is late (early if negative).
+    """
+    lengths = np.array([len(clip.box) for clip in clips])
+    source = spoken(turns, num_frames)
+    said = source[:, 0] >= 0
+    source[said, 1] = np.minimum(source[said, 1], lengths[source[said, 0]] - 1)
+    shown = said.copy()
+    for first, end in stretches(said):
+        shown |= _led(source, shown, clips, int(first), -1)
+        shown |= _led(source, shown, clips, int(end) - 1, 1)
+    for first, end in stretches(~shown):
+        source[first:end] = listening(clips, int(end - first), rng)
+    showing = _faded(source, said)
+    # as on a screen whose picture lags behind
+    at = np.clip(np.arange(num_frames) - round(desync * FRAME_RATE), 0, num_frames - 1)
+    return Showing(*(column[at] for column in showing))
+
+
+def _led(source, shown, clips, edge: int, way: int) -> np.ndarray:
+    """Frames before or after speech in which the clip, too, is silent: lips open before they sound
+
+    They are written into `source`; which ones they are is returned.
+    """
+    added = np.zeros(len(shown), bool)
+    clip, frame = source[edge]
+    for i in range(1, _LEAD + 1):
+        k, f = edge + way * i, frame + way * i
+        inside = 0 <= k < len(shown) and 0 <= f < len(clips[clip].box)
+        if not inside or shown[k] or clips[clip].sounding[f]:
+            break
+        source[k], added[k] = (clip, f), True
+    return added
+
+
+def _faded(source: np.ndarray, said: np.ndarray) -> Showing:
+    """Cross-fades where one picture does not follow the other, outside of speech where possible"""
+    other, mix = source.copy(), np.zeros(len(source))
+    jumps = (source[1:, 0] != source[:-1, 0]) | (np.abs(np.diff(source[:, 1])) > 2)
+    for k in 1 + np.flatnonzero(jumps):
+        before = _FADE // 2
+        if said[k] != said[k - 1]:
+            before = _FADE if said[k] else 0
+        low, high = max(0, k - before), min(len(source), k - before + _FADE)
+        weight = (np.arange(low, high) - (k - before) + 1) / (_FADE + 1)
+        for j, new in zip(range(low, high), weight, strict=True):
+            other[j] = source[k] if j < k else source[k - 1]
+            mix[j] = new if j < k else 1 - new
+    return Showing(source, other, mix)
+
+
+@dataclass(frozen=True, eq=False)
+class ClipActor:
+    """Somebody who is seen in clips.
+
+    Attributes
+    ----------
+    clips : sequence of Clip
+    showing : Showing
+        Of all frames.
+    mirrored : bool
+    tone : (3, 256) uint8
+        What becomes of the levels of red, green and blue.
+    clothes : (3,) float
+        RGB.
+    """
+
+    clips: Sequence[Clip]
+    showing: Showing
+    mirrored: bool
+    tone: np.ndarray
+    clothes: np.ndarray
+
+    def face(self, height: float, crops: bool = False) -> Face:
+        """See :class:`~pyannote_av.simulation.performer.Performer`."""
+        return _ClipFace(self, height, crops)
+
+
+class _ClipFace:
+    """One talker at one size"""
+
+    def __init__(self, actor: ClipActor, height: float, crops: bool):
+        from pyannote_av.simulation.faces import BOTTOM, LEFT, RIGHT, TOP
+
+        self._actor, self._crops = actor, crops
+        self.shape = round((TOP + BOTTOM) * height), round((LEFT + RIGHT) * height)
+        size = np.array(self.shape[::-1], float)
+        self._scales = [size / clip.pictures.shape[2:0:-1] for clip in actor.clips]
+
+    def _box(self, source: np.ndarray) -> np.ndarray:
+        """(4,) in pixels of this panel, not mirrored"""
+        clip, frame = source
+        return self._actor.clips[clip].box[frame] * np.tile(self._scales[clip], 2)
+
+    def _picture(self, source: np.ndarray, middle: np.ndarray) -> np.ndarray:
+        """One picture of a clip, moved so that the face is where it is to be"""
+        import cv2
+
+        clip, frame = source
+        picture = self._actor.clips[clip].pictures[frame]
+        shrinks = self._scales[clip].max() < 1
+        way = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        picture = cv2.resize(picture, self.shape[::-1], interpolation=way)
+        right, down = middle - _middle(self._box(source))
+        if right or down:
+            matrix = np.float64([[1, 0, right], [0, 1, down]])
+            picture = cv2.warpAffine(
+                picture, matrix, self.shape[::-1], borderMode=cv2.BORDER_REPLICATE
+            )
+        return picture
+
+    def draw(self, k: int) -> np.ndarray:
+        import cv2
+
+        source, other, mix = (column[k] for column in self._actor.showing)
+        middle = _middle(self._box(source))
+        if mix:
+            middle = (1 - mix) * middle + mix * _middle(self._box(other))
+        picture = self._picture(source, middle)
+        if mix:
+            below = self._picture(other, middle)
+            picture = cv2.addWeighted(picture, float(1 - mix), below, float(mix), 0)
+        picture = cv2.LUT(picture, np.ascontiguousarray(self._actor.tone.T[:, None]))
+        if self._actor.mirrored:
+            picture = np.ascontiguousarray(picture[:, ::-1])
+        return grey(picture) if self._crops else picture
+
+    def geometry(self, frames: slice | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        source, other, mix = (column[frames] for column in self._actor.showing)
+        box, landmarks = self._places(source)
+        other_box, other_landmarks = self._places(other)
+        box = box + mix[:, None] * (other_box - box)
+        landmarks = landmarks + mix[:, None, None] * (other_landmarks - landmarks)
+        if self._actor.mirrored:
+            width = self.shape[1]
+            box = np.stack([width - box[:, 2], box[:, 1], width - box[:, 0], box[:, 3]], axis=1)
+            landmarks = landmarks[:, [1, 0, 2, 4, 3]] * [-1, 1] + [width, 0]
+        return box, landmarks
+
+    def _places(self, source: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Boxes (T, 4) and landmarks (T, 5, 2) in pixels of this panel, not mirrored"""
+        box, landmarks = np.empty((len(source), 4)), np.empty((len(source), 5, 2))
+        for index, (clip, scale) in enumerate(zip(self._actor.clips, self._scales, strict=True)):
+            mine = source[:, 0] == index
+            box[mine] = clip.box[source[mine, 1]] * np.tile(scale, 2)
+            landmarks[mine] = clip.landmarks[source[mine, 1]] * scale
+        return box, landmarks
+
+
+def _middle(box: np.ndarray) -> np.ndarray:
+    return (box[:2] + box[2:]) / 2

@@ -1,0 +1,234 @@
+"""Clips of one person talking, prepared once: the face in a panel of its own, and the voice."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from pyannote_av.core.atomic import replacing
+from pyannote_av.core.io import FRAME_RATE, SAMPLE_RATE
+from pyannote_av.core.tracks import FaceTracks
+from pyannote_av.simulation.faces import BOTTOM, LEFT, RIGHT, TOP
+from pyannote_av.simulation.speech import STEP, Recording, recording, stretches
+
+logger = logging.getLogger(__name__)
+
+#: pixels of a face in a panel at most
+_HEIGHT = 160.0
+#: frames of a usable track at least
+_SHORTEST = 25
+_STEPS = int(SAMPLE_RATE / FRAME_RATE) // STEP
+#: frames around speech that do not count as silence, frames of a stretch to listen with, and the
+#: share of frames that counts as still
+_MARGIN, _IDLE, _STILL = 3, 5, 0.15
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """One person talking, T frames at 25 per second.
+
+    Attributes
+    ----------
+    path : Path
+        What it was prepared from.
+    folder : Path
+        What was prepared.
+    """
+
+    path: Path
+    folder: Path
+
+    def __getstate__(self) -> dict[str, Path]:
+        # what was read is read again in the other process
+        return {"path": self.path, "folder": self.folder}
+
+    @cached_property
+    def pictures(self) -> np.ndarray:
+        """(T, H, W, 3) uint8 RGB, memory-mapped: the surroundings of the face."""
+        return np.load(self.folder / "pictures.npy", mmap_mode="r")
+
+    @cached_property
+    def _arrays(self) -> dict[str, np.ndarray]:
+        with np.load(self.folder / "clip.npz", allow_pickle=False) as file:
+            return dict(file)
+
+    @property
+    def box(self) -> np.ndarray:
+        """(T, 4) in pixels of the pictures."""
+        return self._arrays["box"]
+
+    @property
+    def landmarks(self) -> np.ndarray:
+        """(T, 5, 2) in pixels of the pictures."""
+        return self._arrays["landmarks"]
+
+    @property
+    def height(self) -> float:
+        """Of the face in pixels, the median."""
+        return float(np.median(self.box[:, 3] - self.box[:, 1]))
+
+    @cached_property
+    def speech(self) -> Recording:
+        """What is said."""
+        return recording(self._arrays["waveform"] / np.float32(32768), self.path)
+
+    @cached_property
+    def sounding(self) -> np.ndarray:
+        """(T,) bool: in which frames there is speech."""
+        steps = np.zeros(len(self.box) * _STEPS, bool)
+        said = self.speech.steps[self.speech.mask]
+        steps[said[said < len(steps)]] = True
+        return steps.reshape(-1, _STEPS).any(axis=1)
+
+    @cached_property
+    def idle(self) -> np.ndarray:
+        """(n, 2) first and behind-last frame of stretches in which the face can listen.
+
+        These are the silent ones. Where there is less than a second of them, those in which the
+        mouth moves least are added.
+        """
+        near = np.convolve(self.sounding, np.ones(2 * _MARGIN + 1), "same") > 0.5
+        runs = _long(~near)
+        if np.diff(runs).sum() >= FRAME_RATE:
+            return runs
+        motion = np.convolve(self._mouth_motion(), np.ones(_IDLE) / _IDLE, "same")
+        return _long(~near | (motion <= np.quantile(motion, _STILL)))
+
+    def _mouth_motion(self) -> np.ndarray:
+        """(T,) mean difference between the mouth and what it was one frame before"""
+        x, y = np.nanmean(self.landmarks[:, 3:], axis=(0, 1))
+        reach = 0.22 * self.height
+        rows = slice(max(0, int(y - reach)), int(y + reach))
+        columns = slice(max(0, int(x - reach)), int(x + reach))
+        mouth = self.pictures[:, rows, columns].mean(axis=-1)
+        return np.r_[0.0, np.abs(np.diff(mouth, axis=0)).mean(axis=(1, 2))]
+
+
+def _long(mask: np.ndarray) -> np.ndarray:
+    """(n, 2) runs of True that last; the longest where none does"""
+    runs = stretches(mask)
+    lengths = runs[:, 1] - runs[:, 0]
+    return runs[lengths >= min(_IDLE, lengths.max(initial=0))]
+
+
+def _face(path: Path, tracks: FaceTracks | None) -> FaceTracks:
+    """The one face of a clip, on every frame of the grid from its first to its last"""
+    from pyannote_av.vision.crops import on_grid
+
+    if tracks is None:
+        from pyannote_av.pipelines.face_tracking import FaceTracking
+
+        tracks = FaceTracking(embedder=None)(path)
+    lengths = {track: len(tracks.of(track)) for track in tracks.tracks}
+    track = max(lengths, key=lambda t: lengths[t], default=None)
+    if track is None or lengths[track] < _SHORTEST:
+        raise ValueError(f"{path}: no face is seen for a second")
+    own = on_grid(tracks.of(track))
+    first, last = own.time[[0, -1]]
+    for other in lengths:
+        time = tracks.of(other).time
+        if other != track and ((time >= first) & (time <= last)).sum() > 0.3 * len(own):
+            raise ValueError(f"{path}: several faces, a clip of a talker shows one person")
+    return own
+
+
+def prepare_clip(path: str | Path, folder: Path, tracks: FaceTracks | None = None) -> Clip:
+    """Track the face of a clip, unless that is done; keep it and the voice in `folder`.
+
+    Parameters
+    ----------
+    path : str or Path
+        Of a video with sound: one person, talking, in one shot (the longest one counts).
+    folder : Path
+        To write to; what is there is taken as it is.
+    tracks : FaceTracks, optional
+        Known tracks; faces are looked for unless given.
+
+    Raises
+    ------
+    ValueError
+        Names the file when it has no face, several, or nothing to be heard.
+    MediaError
+        When it cannot be decoded.
+    """
+    path = Path(path)
+    clip = Clip(path, folder)
+    if not (folder / "clip.npz").is_file():
+        own = _face(path, tracks)
+        first = round(float(own.time[0]) * FRAME_RATE)
+        count = round(float(own.time[-1]) * FRAME_RATE) - first + 1
+        _write(path, folder, own, first, count)
+    if not len(clip.speech.speech):
+        raise ValueError(f"{path}: nothing but silence")
+    return clip
+
+
+def _write(path: Path, folder: Path, own: FaceTracks, first: int, count: int) -> None:
+    import cv2
+
+    from pyannote_av.core.io import Video
+
+    info = Video().probe(path)
+    assert info.video is not None  # a face was seen
+    if not info.audio:
+        raise ValueError(f"{path}: no sound")
+    size = np.array([info.video.width, info.video.height], float)
+    grid, at = np.arange(first, first + count) / FRAME_RATE, own.time
+
+    def filled(values: np.ndarray) -> np.ndarray:
+        """On every frame, and where unknown as at the frames that are nearest"""
+        columns = values.reshape(len(at), -1).T
+        known = [(at[np.isfinite(c)], c[np.isfinite(c)]) for c in columns]
+        parts = [np.interp(grid, *k) if len(k[0]) else np.full(count, np.nan) for k in known]
+        return np.stack(parts, axis=1).reshape(count, *values.shape[1:])
+
+    box = filled(own.box) * np.tile(size, 2)
+    landmarks = filled(own.landmarks) * size
+    if np.isnan(landmarks).any():
+        landmarks = _usual_landmarks(box)
+    middle = np.median((box[:, :2] + box[:, 2:]) / 2, axis=0)
+    scale = min(1.0, _HEIGHT / float(np.median(box[:, 3] - box[:, 1])))
+    height = scale * float(np.median(box[:, 3] - box[:, 1]))
+    panel = (round((TOP + BOTTOM) * height), round((LEFT + RIGHT) * height))
+    corner = middle * scale - np.array([LEFT, TOP]) * height
+    # pixel centres are at integers for warpAffine, at halves in our coordinates
+    offset = (corner + 0.5) / scale - 0.5
+    matrix = np.array([[1 / scale, 0, offset[0]], [0, 1 / scale, offset[1]]])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / "pictures.npy") as partial:
+        shape = (count, *panel, 3)
+        pictures = np.lib.format.open_memmap(partial, "w+", np.uint8, shape)
+        seen = 0
+        for frame in Video().frames(path, start=grid[0] - 1e-3, end=grid[-1] + 0.02):
+            if 0 <= frame.index - first < count:
+                image = frame.image
+                if scale < 0.5:
+                    # bilinear sampling would alias
+                    image = cv2.blur(image, (round(1 / scale),) * 2)
+                pictures[frame.index - first] = cv2.warpAffine(
+                    image, matrix, panel[::-1], flags=flags, borderMode=cv2.BORDER_REPLICATE
+                )
+                seen += 1
+        if seen < count:
+            raise ValueError(f"{path}: {seen} of {count} pictures of the face could be read")
+        pictures.flush()
+    per_frame = int(SAMPLE_RATE / FRAME_RATE)
+    sound = Video().waveform(path)[0].numpy()[first * per_frame : (first + count) * per_frame]
+    with replacing(folder / "clip.npz") as partial:
+        np.savez(
+            partial,
+            box=box * scale - np.tile(corner, 2),
+            landmarks=landmarks * scale - corner,
+            waveform=(np.clip(sound, -1, 1) * 32767).astype(np.int16),
+        )
+
+
+def _usual_landmarks(box: np.ndarray) -> np.ndarray:
+    """(T, 5, 2) where they are in most boxes (T, 4), for tracks without landmarks"""
+    places = np.array([[0.31, 0.4], [0.69, 0.4], [0.5, 0.57], [0.35, 0.75], [0.65, 0.75]])
+    return box[:, None, :2] + places * (box[:, None, 2:] - box[:, None, :2])

@@ -1,0 +1,207 @@
+"""What hides faces or stops them: hands, microphones, captions, stalled pictures, photographs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from pyannote_av.core.io import FRAME_RATE
+from pyannote_av.simulation.performer import Face, Performer
+
+#: seconds for which something is in front of a face, or a picture stalls
+_LASTS = {"hand": (1.0, 6.0), "microphone": (2.0, 15.0), "patch": (0.2, 3.0), "freeze": (0.4, 3.0)}
+#: frames in which a hand comes and goes
+_COMES = 8
+#: share of red, green and blue in grey
+_LUMA = np.array([0.299, 0.587, 0.114])
+
+
+@dataclass(frozen=True)
+class Disturbances:
+    """How often faces cannot be seen as they are; what is heard stays what it is.
+
+    Attributes
+    ----------
+    occlusions : float
+        Times per minute and face that a hand or a microphone is held before the mouth.
+    patches : float
+        Times per minute and face that a caption, or something else with edges, covers a part of it.
+    freezes : float
+        Times per minute and face that the picture stalls, while the sound goes on.
+    stills : float
+        Probability that somebody who never speaks is a photograph.
+    """
+
+    occlusions: float = 0.3
+    patches: float = 0.2
+    freezes: float = 0.2
+    stills: float = 0.2
+
+
+class Occlusion(NamedTuple):
+    """Something in front of a face, in frames `first` to before `end`.
+
+    Attributes
+    ----------
+    kind : {"hand", "microphone", "patch"}
+    x, y : float
+        Its centre, from that of the mouth, in heights of the box.
+    width, height : float
+        Half of it, in heights of the box.
+    angle : float
+        Degrees.
+    colour : tuple of float
+        RGB.
+    """
+
+    first: int
+    end: int
+    kind: str
+    x: float
+    y: float
+    width: float
+    height: float
+    angle: float
+    colour: tuple[float, ...]
+
+
+def disturbed(
+    person: Performer,
+    num_frames: int,
+    options: Disturbances,
+    rng: np.random.Generator,
+    speaks: bool = True,
+) -> Performer:
+    """The same person, at times hidden or frozen.
+
+    Parameters
+    ----------
+    person : Performer
+    num_frames : int
+    options : Disturbances
+    rng : numpy.random.Generator
+    speaks : bool
+        Who never does may be a photograph.
+    """
+    shown = np.arange(num_frames)
+    for first, end in _times("freeze", options.freezes, num_frames, rng):
+        shown[first:end] = shown[first]
+    if not speaks and rng.random() < options.stills:
+        shown[:] = rng.integers(num_frames)
+    occlusions = []
+    for kind, rate in (
+        ("hand", options.occlusions / 2),
+        ("microphone", options.occlusions / 2),
+        ("patch", options.patches),
+    ):
+        for first, end in _times(kind, rate, num_frames, rng):
+            occlusions.append(_occlusion(kind, first, end, rng))
+    if not occlusions and (shown == np.arange(num_frames)).all():
+        return person
+    return Disturbed(person, shown, tuple(occlusions), person.clothes)
+
+
+def _times(kind: str, rate: float, num_frames: int, rng) -> list[tuple[int, int]]:
+    """First and behind-last frame of what comes `rate` times a minute"""
+    found = []
+    for _ in range(rng.poisson(rate * num_frames / FRAME_RATE / 60)):
+        first = int(rng.integers(num_frames))
+        length = max(1, int(rng.uniform(*_LASTS[kind]) * FRAME_RATE))
+        found.append((first, min(num_frames, first + length)))
+    return found
+
+
+def _occlusion(kind: str, first: int, end: int, rng) -> Occlusion:
+    x, y = rng.normal(0, 0.06, 2)
+    if kind == "hand":
+        shape = (rng.uniform(0.2, 0.32), rng.uniform(0.13, 0.2), rng.uniform(-50, 50))
+        colour = rng.uniform(0.45, 1.1) * np.array([205.0, 160.0, 135.0])
+    elif kind == "microphone":
+        y += rng.uniform(0.05, 0.2)
+        shape = (rng.uniform(0.09, 0.15), rng.uniform(0.1, 0.18), rng.uniform(-35, 35))
+        colour = np.full(3, rng.uniform(15, 90))
+    else:
+        x, y = rng.uniform(-0.35, 0.35), rng.uniform(-0.45, 0.2)
+        shape = (rng.uniform(0.1, 0.3), rng.uniform(0.06, 0.2), 0.0)
+        colour = rng.uniform(0, 255, 3)
+    colour = tuple(np.clip(colour, 0, 255).tolist())
+    return Occlusion(first, end, kind, float(x), float(y), *map(float, shape), colour)
+
+
+@dataclass(frozen=True, eq=False)
+class Disturbed:
+    """A person who is hidden or frozen at times.
+
+    Attributes
+    ----------
+    person : Performer
+    shown : (T,) int
+        Which frame of the person is shown in each frame.
+    occlusions : sequence of Occlusion
+    clothes : (3,) float
+        RGB.
+    """
+
+    person: Performer
+    shown: np.ndarray
+    occlusions: Sequence[Occlusion]
+    clothes: np.ndarray
+
+    def face(self, height: float, crops: bool = False) -> Face:
+        """See :class:`~pyannote_av.simulation.performer.Performer`."""
+        return _DisturbedFace(self, height, crops)
+
+
+class _DisturbedFace:
+    def __init__(self, disturbed: Disturbed, height: float, crops: bool):
+        self._face = disturbed.person.face(height, crops)
+        self._shown, self._occlusions = disturbed.shown, disturbed.occlusions
+        self.shape, self._height = self._face.shape, height
+
+    def draw(self, k: int) -> np.ndarray:
+        k = int(self._shown[k])
+        picture = self._face.draw(k)
+        for one in self._occlusions:
+            if one.first <= k < one.end:
+                _, landmarks = self._face.geometry(np.array([k]))
+                _cover(picture, one, k, landmarks[0, 3:].mean(axis=0), self._height)
+        return picture
+
+    def geometry(self, frames: slice | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return self._face.geometry(self._shown[frames])
+
+
+def _cover(
+    picture: np.ndarray, one: Occlusion, k: int, mouth: np.ndarray, face_height: float
+) -> None:
+    """Draw something over a picture, in place"""
+    import cv2
+
+    colour = one.colour if picture.shape[2] == 3 else (float(_LUMA @ one.colour),)
+    centre = mouth + face_height * np.array([one.x, one.y])
+    half = np.maximum(1, face_height * np.array([one.width, one.height])).round().astype(int)
+    if one.kind == "patch":
+        low, high = (centre - half).round().astype(int), (centre + half).round().astype(int)
+        cv2.rectangle(picture, low.tolist(), high.tolist(), colour, -1)
+        return
+    # it comes from below, goes there again, and is not quite still
+    away = 1 - min(1.0, (k - one.first + 1) / _COMES, (one.end - k) / _COMES)
+    sway = 0.015 * np.array([np.sin(0.31 * k), np.sin(0.23 * k + 1)])
+    centre = centre + face_height * (sway + np.array([0.0, 0.9 * away]))
+    x, y = centre.round().astype(int).tolist()
+    cv2.ellipse(picture, (x, y), half.tolist(), one.angle, 0, 360, colour, -1, cv2.LINE_AA)
+    turn = np.radians(one.angle)
+    across, down = np.array([np.cos(turn), np.sin(turn)]), np.array([-np.sin(turn), np.cos(turn)])
+    if one.kind == "microphone":
+        starts, reach = centre[None], 1.2 * face_height * down
+        shade, thick = tuple(0.7 * c for c in colour), int(1.1 * half[0])
+    else:
+        # fingers
+        starts = centre + np.linspace(-0.75, 0.75, 4)[:, None] * half[0] * across
+        reach, shade, thick = -1.5 * half[1] * down, tuple(0.92 * c for c in colour), half[0] // 3
+    for start in starts:
+        ends = [tuple(point.round().astype(int).tolist()) for point in (start, start + reach)]
+        cv2.line(picture, *ends, shade, max(1, int(thick)), cv2.LINE_AA)

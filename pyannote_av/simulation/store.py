@@ -1,0 +1,65 @@
+"""Conversations into a store of face crops, as quickly as faces are drawn: no video is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from pyannote_av.core.shard_writer import ShardWriter, to_int16
+from pyannote_av.core.tracks import FaceTracks, TrackSegment
+from pyannote_av.simulation.conversation import Conversation
+from pyannote_av.simulation.rendering import SIDE, face_crops
+
+#: frames of a track that are drawn before they are written (12 s)
+_LENGTH = 300
+
+
+def segments(conversation: Conversation, seed: Sequence[int]) -> Iterator[TrackSegment]:
+    """Crops of all faces of a conversation, one track after the other.
+
+    Where a picture is lost, the one before is still there. What is lost before the first picture
+    of a shot is absent.
+
+    Parameters
+    ----------
+    conversation : Conversation
+    seed : sequence of int
+        Of how boxes of a face detector would tremble.
+    """
+    for shot in conversation.scene.shots:
+        kept = conversation.scene.kept[shot.first : shot.end]
+        for face in shot.faces:
+            person = conversation.people[face.person]
+            rng = np.random.default_rng([*seed, face.track])
+            drawn = face_crops(person, face, shot, range(shot.first, shot.end), rng)
+            last = np.zeros((SIDE, SIDE), np.uint8)
+            for first in range(0, len(kept), _LENGTH):
+                there = kept[first : first + _LENGTH]
+                crops = np.empty((len(there), SIDE, SIDE), np.uint8)
+                for i, crop in zip(range(len(there)), drawn, strict=False):
+                    crops[i] = last = crop if there[i] else last
+                present = np.logical_or.accumulate(kept[: first + _LENGTH])[first:]
+                yield TrackSegment(face.track, shot.first + first, crops, present)
+
+
+def write_shard(
+    conversation: Conversation, store: Path, tracks: FaceTracks, seed: Sequence[int]
+) -> None:
+    """Write a conversation to a store; what the store has of its uri is replaced.
+
+    Parameters
+    ----------
+    conversation : Conversation
+    store : Path
+        Folder of the store.
+    tracks : FaceTracks
+        Of the conversation.
+    seed : sequence of int
+        See :func:`segments`.
+    """
+    with ShardWriter(store, conversation.uri) as shard:
+        for segment in segments(conversation, seed):
+            shard.add(segment)
+        shard.finish(tracks, to_int16(conversation.heard), {"seed": "-".join(map(str, seed))}, [])
