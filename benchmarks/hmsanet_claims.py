@@ -43,7 +43,7 @@ COMPACT = {"width": 96, "visual": "compact", "face_size": 56, "cgima_layers": 1}
 DURATION, BATCH, SLOTS = 4.0, 8, 5
 #: steps of an epoch, and epochs: of the visual encoder, and of the stages of (a) and of (b), (c)
 STEPS = 50
-VISUAL, CLAIM_A, ABLATION = 8, (3, 2, 3, 2, 2), (5, 4, 4, 3)
+VISUAL, CLAIM_A, ABLATION = 5, (3, 2, 3, 2, 2), (5, 4, 4, 3)
 RATE = 1e-3
 FUSIONS = ("cgima", "attention", "concat")
 DECODERS = ("disa", "mean", "none", "fixed")
@@ -94,6 +94,7 @@ def run(model, task, stages, folder: Path, seed: int) -> HMSANet:
         seed=1000 * seed,
         limit_train_batches=STEPS,
         enable_progress_bar=False,
+        precision="bf16-mixed",
         accelerator="cpu",
     )
 

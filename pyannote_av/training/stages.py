@@ -19,6 +19,14 @@ from pyannote_av.core.atomic import write_text
 
 #: `train` of a stage in which nothing is frozen
 EVERYTHING = ("*",)
+# of what usually happens to faces in training, other views are left
+_WHOLE_FACES = {
+    "face_dropped": 0.0,
+    "face_swapped": 0.0,
+    "face_shifted": 0.0,
+    "frames_deleted": 0.0,
+    "sound_dropped": 0.0,
+}
 
 
 @dataclass(frozen=True)
@@ -110,8 +118,8 @@ class Stage:
 def multi_stage(epochs: int | Iterable[int] = 10, learning_rate: float = 1e-4) -> list[Stage]:
     """The five stages of HMSA-Net.
 
-    Visual encoder by itself; acoustic encoder by itself; the fusion of both; the decoder; all
-    together at a tenth of the learning rate.
+    Visual encoder by itself, on faces that nothing happens to; acoustic encoder by itself; the
+    fusion of both; the decoder; all together at a tenth of the learning rate.
 
     Parameters
     ----------
@@ -122,8 +130,8 @@ def multi_stage(epochs: int | Iterable[int] = 10, learning_rate: float = 1e-4) -
     if len(lengths) != 5:
         raise ValueError(f"there are five stages, {len(lengths)} lengths are given")
     stages = [
-        Stage("visual", ("visual",), {"visual": 1.0}),
-        Stage("acoustic", ("acoustic",), {"acoustic": 1.0}),
+        Stage("visual", ("visual",), {"visual": 1.0}, settings={"corruption": _WHOLE_FACES}),
+        Stage("acoustic", ("acoustic",), {"acoustic": 1.0}, settings={"corruption": {}}),
         Stage("fusion", ("fusion",), {"fused": 1.0, "nce": 0.3, "gate": 0.2}),
         Stage("decoder", ("decoder",), {"diarization": 1.0}),
         Stage(

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from pyannote_av.models.active_speaker.base import ABSENT, spans
+from pyannote_av.models.active_speaker.base import spans
 from pyannote_av.models.active_speaker.light import DIMENSION, VisualEncoder
 from pyannote_av.models.blocks.compact_face import CompactEncoder
 from pyannote_av.models.blocks.conformer import Conformer
@@ -41,6 +41,16 @@ class LightEncoder(VisualEncoder):
     def __init__(self):
         super().__init__(VideoBlock)
         initialise(self)
+
+
+def _held(pictures: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+    """Where a face is lost for a while, the picture before: nothing seems to move.
+
+    `pictures` are (n, frames, height, width), `seen` (n, frames), true at the first frame.
+    """
+    frames = torch.arange(seen.shape[1], device=seen.device)
+    last = torch.where(seen, frames, 0).cummax(dim=1).values
+    return pictures[torch.arange(len(pictures), device=seen.device)[:, None], last]
 
 
 ENCODERS = {"compact": CompactEncoder, "lrasd": LightEncoder, "resnet": ResNetEncoder}
@@ -93,7 +103,7 @@ class TargetVisual(nn.Module):
         size = (self.face_size, self.face_size)
         for (first, last), item, slot in spans(present):
             seen = present[item, slot, first:last]
-            pictures = torch.where(seen[..., None, None], faces[item, slot, first:last], ABSENT)
+            pictures = _held(faces[item, slot, first:last], seen)
             pictures = F.adaptive_avg_pool2d(pictures.to(parameter.dtype), size)
             found = self.encoder(pictures) * seen.unsqueeze(-1)
             frames = torch.arange(first, last, device=faces.device)
