@@ -26,25 +26,26 @@ from pyannote.metrics.diarization import (
 from typer.testing import CliRunner
 
 from pyannote_av import FaceTracks
-from pyannote_av.cli.evaluate import command
+from pyannote_av.cli import evaluate as evaluate_command
+from pyannote_av.cli import sweep as sweep_command
+from pyannote_av.evaluation import sweeps
 from pyannote_av.evaluation.conditions import GROUPS, conditions, visible_speech
 from pyannote_av.evaluation.diarization import RULES, evaluate, score_file
+from pyannote_av.evaluation.disturbances import desync, missing_faces, noisy, without_faces
 from pyannote_av.evaluation.oracle_vad import fill_speech
 from pyannote_av.evaluation.score import DiarizationScore
 from pyannote_av.evaluation.significance import bootstrap, compare, describe, holm, permutation
 from pyannote_av.evaluation.sweeps import (
-    MISSING_RATES,
-    desync,
-    missing_faces,
-    noisy,
+    DISTURBANCES,
+    compare_sweeps,
     plot_sweeps,
     sweep,
-    without_faces,
 )
 from pyannote_av.formats.annotations import read_lab, read_reference, read_rttm
 from pyannote_av.formats.rttm import write_rttm
 
 PAIRS = 240
+MISSING_RATES = DISTURBANCES["missing-faces"].values
 
 
 def annotation(turns, uri="file"):
@@ -574,7 +575,7 @@ def test_missing_face_sweep(tmp_path):
     assert rates == sorted(rates)
     assert found.average()["der"] == pytest.approx(100 * np.mean(rates))
     assert "average" in repr(found)
-    assert len(found.to_records()) == 11 * 9
+    assert len(found.to_records()) == 12 * 9
     figure = plot_sweeps([found], tmp_path / "sweep.png")
     assert "average" in figure.axes[0].get_legend().get_texts()[0].get_text()
     assert (tmp_path / "sweep.png").stat().st_size > 5000
@@ -583,6 +584,59 @@ def test_missing_face_sweep(tmp_path):
     tracks.write(tmp_path / "file.npz")
     from_path = missing_faces({**files[0], "face_tracks": tmp_path / "file.npz"}, 0.4)
     assert from_path["face_tracks"] == missing_faces(files[0], 0.4)["face_tracks"]
+
+
+def by_nothing(file):
+    """Nobody is said to speak"""
+    return Annotation(uri=file["uri"])
+
+
+def test_sweeps_of_several_seeds_are_compared_by_file(tmp_path):
+    files = []
+    for number in range(6):
+        spans = [(10 * i, 10 * i + 10, i, f"s{i % 4}") for i in range(4)]
+        reference = annotation([(a, b, s) for a, b, _, s in spans], f"f{number}")
+        files.append(
+            {"uri": f"f{number}", "annotation": reference, "face_tracks": face_tracks(spans)}
+        )
+    options = {"values": (0.0, 0.5, 1.0), "name": "missing-faces", "seeds": (0, 1)}
+    sight, blind = (
+        sweep(system, files, missing_faces, system=name, **options)
+        for name, system in {"sight": by_sight, "blind": by_nothing}.items()
+    )
+    assert sight.seeds == [0, 1]
+    alone = sweep(by_sight, files, missing_faces, **{**options, "seeds": (1,)})
+    assert sight.only(1).average() == alone.average()
+    per_seed = [sight.only(seed).average()["der"] for seed in sight.seeds]
+    assert per_seed[0] != per_seed[1]
+    assert sight.average()["der"] == pytest.approx(np.mean(per_seed))
+    (comparison,) = compare_sweeps([sight, blind])
+    assert comparison.files == 6
+    assert comparison.difference == pytest.approx(sight.average()["der"] - 100)
+    assert comparison.p_permutation == 2 / 2**6
+    content = json.loads(sweeps.write_json(tmp_path / "o.json", [sight, blind]).read_text())
+    assert (content["files"], content["seeds"]) == (6, [0, 1])
+    assert [row["der"] for row in content["seed_averages"]] == pytest.approx([*per_seed, 100, 100])
+    with open(sweeps.write_csv(tmp_path / "o.csv", [sight, blind]), newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 * 9 * 4
+    assert {row["missing-faces"] for row in rows} == {"0.0", "0.5", "1.0", "average"}
+    figure = plot_sweeps([sight, blind])
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == [
+        f"sight (average {sight.average()['der']:.2f})",
+        "blind (average 100.00)",
+    ]
+
+
+def test_no_noise_at_all_has_a_place_of_its_own(tmp_path):
+    file = {"uri": "f", "annotation": annotation([(0, 1, "A")])}
+    file |= {"waveform": torch.ones(1, 16000), "sample_rate": 16000}
+    found = sweep(by_nothing, [file], noisy, (float("inf"), 10.0, 0.0), "noise", seeds=(0,))
+    ticks = plot_sweeps([found]).axes[0].get_xticklabels()
+    assert [tick.get_text() for tick in ticks] == ["∞", "10", "0"]
+    content = json.loads(sweeps.write_json(tmp_path / "o.json", [found]).read_text())
+    assert [row["noise"] for row in content["scores"][:4]] == ["inf", 10.0, 0.0, "average"]
+    assert content["comparisons"] == []
 
 
 def test_sound_late_and_early():
@@ -635,9 +689,9 @@ def rttms(tmp_path):
     return tmp_path
 
 
-def run(*arguments):
+def run(*arguments, module=evaluate_command):
     app = typer.Typer()
-    app.command()(command)
+    app.command()(module.command)
     return CliRunner().invoke(app, list(map(str, arguments)))
 
 
@@ -749,28 +803,69 @@ def test_lab_files(tmp_path):
         read_lab(tmp_path)
 
 
-def test_a_pipeline_on_a_protocol(tmp_path, monkeypatch):
+@pytest.fixture
+def protocol(tmp_path):
     from media import write_media
+    from pyannote.database import registry
 
     write_media(tmp_path / "clip.mp4", duration=2.0, video=False)
     write_rttm(annotation([(0.5, 1.5, "A")], "clip"), tmp_path / "all.rttm")
     (tmp_path / "all.uem").write_text("clip 1 0 2\n")
     (tmp_path / "all.lst").write_text("clip\n")
+    face_tracks([(0.5, 1.5, 0, "A")]).write(tmp_path / "clip.npz")
     (tmp_path / "database.yml").write_text(
         "Protocols:\n  Tiny:\n    SpeakerDiarization:\n      Test:\n        test:\n"
         "          uri: all.lst\n          annotation: all.rttm\n          annotated: all.uem\n"
         "          video: '{uri}.mp4'\n"
+        "      Faces:\n        test:\n"
+        "          uri: all.lst\n          annotation: all.rttm\n          annotated: all.uem\n"
+        "          video: '{uri}.mp4'\n          face_tracks: '{uri}.npz'\n"
     )
-    from pyannote.database import registry
-
     registry.load_database(tmp_path / "database.yml")
-    name = "Tiny.SpeakerDiarization.Test"
+    return "Tiny.SpeakerDiarization"
+
+
+def test_a_pipeline_on_a_protocol(tmp_path, protocol):
+    name = f"{protocol}.Test"
     done = run("--protocol", name, "--pipeline", "audio", "--json", tmp_path / "o.json")
     assert done.exit_code == 0, done.output
     assert "audio: 1 files, 1 speakers, tracks found" in done.output
+    assert "on-screen" not in done.output
     assert json.loads((tmp_path / "o.json").read_text())["scores"][0]["tracks"] == "found"
     assert run("--protocol", name, "--pipeline", "audio", "--subset", "train").exit_code == 1
     assert run("--protocol", name).exit_code == 2
+
+
+def test_pipelines_on_a_protocol_with_faces(protocol):
+    pipelines = ("--pipeline", "audio", "--pipeline", "late_fusion")
+    done = run("--protocol", f"{protocol}.Faces", *pipelines)
+    assert done.exit_code == 0, done.output
+    assert "late_fusion: 1 files, 1 speakers, tracks given" in done.output
+    assert "Holm" in done.output
+    assert done.output.count("on-screen") == 2
+    twice = ("--pipeline", "audio", "--pipeline", "audio")
+    assert "given twice" in run("--protocol", f"{protocol}.Faces", *twice).output
+
+
+def test_the_command_sweeps(tmp_path, protocol):
+    def swept(what, *options, name="Faces"):
+        pipelines = ("--protocol", f"{protocol}.{name}", "--pipeline", "audio")
+        return run(what, *pipelines, *options, module=sweep_command)
+
+    done = swept(
+        *("missing-faces", "--pipeline", "late_fusion", "--values", "0,1", "--seeds", "3,4"),
+        *("--json", tmp_path / "o.json", "--csv", tmp_path / "o.csv", "--plot", tmp_path / "o.png"),
+    )
+    assert done.exit_code == 0, done.output
+    for word in ("audio, automatic VAD", "late_fusion, automatic VAD", "average", "Holm"):
+        assert word in done.output
+    assert json.loads((tmp_path / "o.json").read_text())["seeds"] == [3, 4]
+    assert (tmp_path / "o.csv").read_text().startswith("system,vad,rule,missing-faces,der")
+    assert (tmp_path / "o.png").read_bytes()[:4] == b"\x89PNG"
+    assert swept("desync", "--values", "0.5", name="Test").exit_code == 0
+    assert "has no face_tracks" in swept("missing-faces", name="Test").output
+    assert "numbers" in swept("noise", "--values", "loud").output
+    assert swept("rain").exit_code == 2
 
 
 # ---------------------------------------------------------------- public references

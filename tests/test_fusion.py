@@ -35,7 +35,7 @@ def dialogue():
 
 def test_evidence_is_log_odds_times_seconds(dialogue):
     _, persons, activity = dialogue
-    evidence, specificity = voice_evidence(persons, activity, clip=3.0)
+    evidence, specificity = voice_evidence(persons, activity, clip=3.0, rise=2.0)
     np.testing.assert_allclose(evidence, [[8, -8], [-8, 8]])
     assert specificity[0, 0] == pytest.approx(np.tanh(1.0))  # sigmoid(2) - sigmoid(-2)
 
@@ -43,8 +43,55 @@ def test_evidence_is_log_odds_times_seconds(dialogue):
 def test_silence_in_overlap_is_no_evidence_against():
     activity = np.ones((50, 2), dtype=bool)
     silent, speaking = person(0, np.full(50, -2.0)), person(1, np.full(50, 2.0))
-    evidence, _ = voice_evidence([silent, speaking], activity, clip=3.0)
+    evidence, _ = voice_evidence([silent, speaking], activity, clip=3.0, rise=2.0)
     np.testing.assert_allclose(evidence, [[0, 0], [2, 2]])
+
+
+# as shipped
+RISE = 1.5
+
+
+def test_a_face_that_says_a_word_is_judged_by_its_own_silence():
+    # 10 s in sight, 1 s of speech, which is scored below 0 as short turns are
+    activity = np.zeros((250, 2), dtype=bool)
+    activity[50:75, 0] = activity[150:200, 1] = True
+    score = np.where(activity[:, 0], -1.0, -4.0)
+    evidence, specificity = voice_evidence([person(0, score)], activity, clip=3.0, rise=RISE)
+    assert evidence[0, 0] == pytest.approx(1.0)  # a threshold of -2, one above it for a second
+    assert evidence[0, 1] < 0
+    assert specificity[0, 0] > 0.3
+    by_zero, _ = voice_evidence([person(0, score)], activity, clip=3.0, rise=99.0)
+    assert by_zero[0, 0] == pytest.approx(-1.0)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.floats(-12, -0.5), st.integers(0, 1000))
+def test_listeners_and_photographs_never_get_a_voice(level, seed):
+    random = np.random.default_rng(seed)
+    activity = np.zeros((500, 2), dtype=bool)
+    activity[50:150, 0] = activity[200:400, 1] = True
+    photograph = person(0, np.full(500, level))
+    # slow movements, of no relation to who speaks
+    listener = person(1, smooth(random.normal(level, 1.0, 500), 5))
+    evidence, _ = voice_evidence([photograph, listener], activity, clip=3.0, rise=RISE)
+    assert (evidence < 0).all()
+
+
+def test_dead_silence_is_no_reason_to_call_silence_speech():
+    activity = np.zeros((250, 1), dtype=bool)
+    activity[100:150] = True
+    score = np.where(activity[:, 0], -4.5, -9.0)
+    evidence, _ = voice_evidence([person(0, score)], activity, clip=3.0, rise=RISE)
+    assert evidence[0, 0] < 0
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(-15, 15), max_size=60), st.floats(0.5, 5.0), st.floats(0, 5.0))
+def test_thresholds_of_faces(scores, rise, more):
+    one = person(0, scores)
+    assert -2.0 <= one.threshold(rise) <= one.threshold(rise + more) <= 0.0
+    assert person(0, np.full(50, 2.0)).threshold(rise) == 0.0
+    assert one.threshold(99.0) == 0.0
 
 
 def test_simultaneous_faces_never_share_a_voice():

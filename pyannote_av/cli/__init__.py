@@ -26,9 +26,10 @@ def main() -> None:
         prepare,
         sample,
         simulate,
+        sweep,
     )
 
-    commands = (apply, evaluate, prepare, simulate, fit_statistics, info, doctor, download)
+    commands = (apply, evaluate, sweep, prepare, simulate, fit_statistics, info, doctor, download)
     commands += (import_checkpoint, sample, demo)
     for module in commands:
         name = module.__name__.rsplit(".", 1)[-1].replace("_", "-")

@@ -40,32 +40,42 @@ def names_of(paths: Sequence[Path]) -> list[str]:
     return names
 
 
-def run_protocol(
-    protocol: str, pipeline: str, subset: str, device: str = "cpu"
-) -> tuple[dict[str, Annotation], dict[str, Annotation], dict[str, Timeline], str]:
-    """References, hypotheses, evaluation maps, and whether face tracks were given or found."""
-    import torch
+def protocol_files(protocol: str, subset: str) -> list[Mapping]:
+    """Files of a subset of a pyannote.database protocol."""
     from pyannote.database import registry
-
-    from pyannote_av import Pipeline
-    from pyannote_av.evaluation.sweeps import diarization
 
     try:
         files = list(getattr(registry.get_protocol(protocol), subset)())
     except (AttributeError, NotImplementedError) as error:
         raise ValueError(f"{protocol} has no subset {subset!r}") from error
-    loaded = Pipeline.from_pretrained(pipeline)
-    loaded.to(torch.device(device))
-    references, hypotheses, maps = {}, {}, {}
+    uris = [file["uri"] for file in files]
+    if twice := {uri for uri in uris if uris.count(uri) > 1}:
+        raise ValueError(f"{protocol}, {subset}: {min(twice)!r} is there twice")
+    return files
+
+
+def load_pipelines(names: Sequence[str], device: str) -> dict[str, Any]:
+    """Pipelines by name, on a device."""
+    import torch
+
+    from pyannote_av import Pipeline
+
+    if len(set(names)) < len(names):
+        raise ValueError("the same pipeline is given twice")
+    return {name: Pipeline.from_pretrained(name).to(torch.device(device)) for name in names}
+
+
+def reference_tracks(files: Sequence[Mapping]) -> dict[str, FaceTracks] | None:
+    """Face tracks of a protocol, where all of its files have some and say whose they are."""
+    from pyannote_av.core.tracks import FaceTracks
+
+    found = {}
     for file in files:
-        uri = file["uri"]
-        if uri in references:
-            raise ValueError(f"{protocol}, {subset}: {uri!r} is there twice")
-        references[uri] = file["annotation"]
-        hypotheses[uri] = diarization(loaded, file)
-        maps[uri] = file["annotated"]
-    given = any(file.get("face_tracks") is not None for file in files)
-    return references, hypotheses, maps, "given" if given else "found"
+        tracks = file.get("face_tracks")
+        if tracks is None:
+            return None
+        found[file["uri"]] = tracks if isinstance(tracks, FaceTracks) else FaceTracks.read(tracks)
+    return found if any(tracks.speaker for tracks in found.values()) else None
 
 
 def command(
@@ -92,7 +102,9 @@ def command(
     protocol: Annotated[
         str | None, typer.Option(help="Instead of files: name of a pyannote.database protocol.")
     ] = None,
-    pipeline: Annotated[str | None, typer.Option(help="What is run on the protocol.")] = None,
+    pipeline: Annotated[
+        list[str] | None, typer.Option(help="What is run on the protocol; again for more.")
+    ] = None,
     subset: Annotated[str, typer.Option(help="train, development or test.")] = "test",
     device: Annotated[str, typer.Option(help="Of the pipeline: cpu, cuda, ...")] = "cpu",
 ) -> None:
@@ -104,19 +116,28 @@ def command(
     Example: pyannote-av evaluate reference.rttm audio.rttm late_fusion.rttm --uem test.uem
     """
     from pyannote_av.evaluation import report
+    from pyannote_av.evaluation.sweeps import diarization
     from pyannote_av.formats.annotations import read_lab, read_reference, read_rttm
 
-    if protocol is not None or pipeline is not None:
-        if protocol is None or pipeline is None or reference is not None or uem is not None:
+    if protocol is not None or pipeline:
+        if protocol is None or not pipeline or reference is not None or uem is not None:
             raise typer.BadParameter("--protocol and --pipeline go together, and with no files")
     elif reference is None or not hypothesis:
         raise typer.BadParameter("give REFERENCE HYPOTHESIS..., or --protocol and --pipeline")
     try:
         systems: Mapping[str, Any]
-        found = None
-        if protocol is not None and pipeline is not None:
-            references, diarized, maps, found = run_protocol(protocol, pipeline, subset, device)
-            systems = {pipeline: diarized}
+        faces = found = None
+        if protocol is not None and pipeline:
+            files = protocol_files(protocol, subset)
+            systems = {
+                name: {file["uri"]: diarization(loaded, file) for file in files}
+                for name, loaded in load_pipelines(pipeline, device).items()
+            }
+            references = {file["uri"]: file["annotation"] for file in files}
+            maps = {file["uri"]: file["annotated"] for file in files}
+            faces = reference_tracks(files)
+            given = any(file.get("face_tracks") is not None for file in files)
+            found = "given" if given else "found"
         else:
             references, maps = read_reference(reference, uem)
             systems = {
@@ -124,7 +145,8 @@ def command(
                 for name, path in zip(names_of(hypothesis), hypothesis, strict=True)
             }
         speech = read_lab(vad) if vad is not None else None
-        faces = read_tracks(tracks, sorted(references)) if tracks is not None else None
+        if tracks is not None:
+            faces = read_tracks(tracks, sorted(references))
         results, comparisons, tables = score(references, systems, maps, speech, faces, found)
     except (OSError, ValueError) as error:
         typer.echo(f"error: {error}", err=True)

@@ -153,10 +153,14 @@ def write_json(
 
 def write_csv(path: str | Path, results: Iterable[DiarizationResult]) -> Path:
     """Scores, one line per system, condition and file, with a total each."""
+    return write_rows(path, [row for result in results for row in result.to_records()])
+
+
+def write_rows(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> Path:
+    """Flat rows of one kind as a CSV file with a header."""
     import csv
     import io
 
-    rows = [row for result in results for row in result.to_records()]
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()

@@ -1,151 +1,76 @@
 """How a system takes it when faces are missing, sound and picture part, or noise comes in.
 
-Each transformation makes another mapping of a file, which any pipeline can be run on;
-:func:`sweep` runs one over a range of values and scores every step.
+:func:`sweep` runs a pipeline on files changed more and more by one of
+:mod:`~pyannote_av.evaluation.disturbances`, and scores every step.
 """
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from pyannote_av.evaluation.diarization import evaluate
-from pyannote_av.evaluation.report import DiarizationResult, aligned
+from pyannote_av.core.atomic import write_text
+from pyannote_av.evaluation.diarization import RULES, evaluate
+from pyannote_av.evaluation.disturbances import desync, missing_faces, noisy
+from pyannote_av.evaluation.report import DiarizationResult, aligned, plain, write_rows
+from pyannote_av.evaluation.score import DiarizationScore
+from pyannote_av.evaluation.significance import Comparison, compare
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pyannote.core import Annotation
-    from torch import Tensor
-
-    from pyannote_av.core.tracks import FaceTracks
-
-MISSING_RATES = tuple(i / 10 for i in range(11))
-OFFSETS = (-1.0, -0.4, -0.2, 0.0, 0.2, 0.4, 1.0)
-SIGNAL_TO_NOISE = (float("inf"), 20.0, 10.0, 5.0, 0.0)
 
 
-def without_faces(
-    tracks: FaceTracks, rate: float, seed: int = 0, window: float = 2.0
-) -> FaceTracks:
-    """`tracks` with each stretch of `window` s of each track removed with probability `rate`.
+class Disturbance(NamedTuple):
+    """What is changed, and how much of it is usual.
 
-    What is gone at one rate is gone at every higher one, and nothing else depends on the rate.
-
-    Parameters
+    Attributes
     ----------
-    tracks : FaceTracks
-    rate : float
-        0 keeps everything, 1 nothing.
-    seed : int, optional
-    window : float, optional
-        Seconds; 2 s windows are what AVR-Net drops faces of.
-
-    References
-    ----------
-    Xu et al., "AVA-AVD: audio-visual speaker diarization in the wild", 2022, figure 6, and
-    ``datasets/builders/avaavd/dataset.py`` of https://github.com/zcxu-eric/AVA-AVD
+    change : callable
+        Of a file and a value, and of a seed where it is random.
+    values : tuple of float
+    random : bool
+    label : str
+        With its unit.
     """
-    if not 0 <= rate <= 1:
-        raise ValueError(f"rate must be from 0 to 1, not {rate}")
-    # files of one corpus are drawn for apart, each always alike
-    random = np.random.default_rng([seed, zlib.crc32((tracks.uri or "").encode())])
-    place = np.stack([tracks.track, np.floor(tracks.time / window).astype(np.int64)], axis=1)
-    places, index = np.unique(place, axis=0, return_inverse=True)
-    return tracks.take(random.random(len(places))[index.ravel()] >= rate)
+
+    change: Callable[..., Mapping]
+    values: tuple[float, ...]
+    random: bool
+    label: str
 
 
-def missing_faces(file: Mapping, rate: float, seed: int = 0) -> dict[str, Any]:
-    """`file` with some of its ``face_tracks`` (FaceTracks, or a path of them) removed."""
-    from pyannote_av.core.tracks import FaceTracks
+#: by name; rates are those of AVR-Net, figure 6
+DISTURBANCES = {
+    "missing-faces": Disturbance(
+        missing_faces, tuple(i / 10 for i in range(11)), True, "share of faces missing"
+    ),
+    "desync": Disturbance(
+        desync, (-1.0, -0.4, -0.2, 0.0, 0.2, 0.4, 1.0), False, "sound late by (s)"
+    ),
+    "noise": Disturbance(
+        noisy, (float("inf"), 20.0, 10.0, 5.0, 0.0), True, "signal-to-noise ratio (dB)"
+    ),
+}
 
-    tracks = file.get("face_tracks")
-    if tracks is None:
-        raise ValueError(
-            f"file {file.get('uri')!r} has no face_tracks to remove faces from; "
-            "run FaceTracking on it first"
-        )
-    if isinstance(tracks, (str, Path)):
-        tracks = FaceTracks.read(tracks)
-    # the uri decides what is drawn: tracks from elsewhere may not have one
-    kept = without_faces(replace(tracks, uri=file.get("uri") or tracks.uri), rate, seed)
-    return {**file, "face_tracks": kept}
-
-
-def _sound(file: Mapping) -> tuple[Tensor, int]:
-    from pyannote_av.core.io import SAMPLE_RATE, Video
-
-    return Video().waveform(file), SAMPLE_RATE
+_RATES = ("der", "false_alarm", "missed", "confusion")
 
 
-def desync(file: Mapping, offset: float) -> dict[str, Any]:
-    """`file` with its sound `offset` s late (early where negative) against its picture.
-
-    The sound keeps its length; what is pushed out is lost and zeros come in. Reference turns, and
-    what is scored, move along: they belong to the sound.
-    """
-    import torch
-    from pyannote.core import Annotation, Segment, Timeline
-
-    waveform, rate = _sound(file)
-    samples = round(offset * rate)
-    shifted = torch.zeros_like(waveform)
-    if abs(samples) < waveform.shape[1]:
-        into, out = max(samples, 0), max(-samples, 0)
-        length = waveform.shape[1] - abs(samples)
-        shifted[:, into : into + length] = waveform[:, out : out + length]
-    changed = {**file, "waveform": shifted, "sample_rate": rate}
-    whole = Timeline([Segment(0, waveform.shape[1] / rate)])
-    step = samples / rate
-    if (annotation := file.get("annotation")) is not None:
-        moved = Annotation(uri=annotation.uri, modality=annotation.modality)
-        for segment, track, label in annotation.itertracks(yield_label=True):
-            moved[Segment(segment.start + step, segment.end + step), track] = label
-        changed["annotation"] = moved.crop(whole)
-    if (annotated := file.get("annotated")) is not None:
-        moved = Timeline([Segment(s.start + step, s.end + step) for s in annotated])
-        changed["annotated"] = moved.crop(whole)
-    return changed
-
-
-def noisy(
-    file: Mapping, snr: float, noise: Tensor | np.ndarray | None = None, seed: int = 0
-) -> dict[str, Any]:
-    """`file` with noise in its sound.
-
-    Parameters
-    ----------
-    file : mapping
-    snr : float
-        Power of the sound over that of the noise, both over the whole file, in dB; infinity adds
-        nothing.
-    noise : (N,) or (1, N) array, optional
-        At 16 kHz, repeated as need be, from a place that `seed` and the file's name decide. Pink
-        noise unless given.
-    seed : int, optional
-    """
-    import torch
-
-    waveform, rate = _sound(file)
-    length = waveform.shape[1]
-    random = np.random.default_rng([seed, zlib.crc32(str(file.get("uri")).encode())])
-    if noise is None:
-        # power falls with frequency, as that of most noises does
-        spectrum = np.fft.rfft(random.standard_normal(length))
-        spectrum[1:] /= np.sqrt(np.arange(1, len(spectrum)))
-        spectrum[0] = 0
-        samples = np.fft.irfft(spectrum, length)
-    else:
-        given = np.asarray(noise, float).ravel()
-        samples = np.resize(np.roll(given, -int(random.integers(len(given)))), length)
-    added = torch.from_numpy(samples).to(waveform)[None]
-    power, disturbing = waveform.square().mean(), added.square().mean()
-    gain = (power / disturbing / 10 ** (snr / 10)).sqrt() if disturbing > 0 else 0.0
-    return {**file, "waveform": waveform + gain * added, "sample_rate": rate}
+def pooled(results: Sequence[DiarizationResult]) -> DiarizationResult:
+    """Scores of several runs of one system on the same files, added up file by file."""
+    scores = {
+        condition: {
+            uri: sum((one.scores[condition][uri] for one in results), DiarizationScore())
+            for uri in files
+        }
+        for condition, files in results[0].scores.items()
+    }
+    return DiarizationResult(results[0].system, scores, results[0].tracks)
 
 
 @dataclass(frozen=True, repr=False)
@@ -156,46 +81,76 @@ class Sweep:
     ----------
     name : str
         What was changed.
-    results : dict of value to DiarizationResult
+    runs : dict of value to dict of seed to DiarizationResult
+        The seed is None where nothing is random.
     """
 
     name: str
-    results: dict[float, DiarizationResult]
+    runs: dict[float, dict[int | None, DiarizationResult]]
+
+    @property
+    def system(self) -> str:
+        """Whose results these are."""
+        return self.total().system
+
+    @property
+    def results(self) -> dict[float, DiarizationResult]:
+        """By value, all seeds together."""
+        return {value: pooled(list(runs.values())) for value, runs in self.runs.items()}
+
+    @property
+    def seeds(self) -> list[int | None]:
+        """What was drawn with."""
+        return list(next(iter(self.runs.values())))
+
+    def total(self) -> DiarizationResult:
+        """All values and seeds together, per file."""
+        return pooled([result for runs in self.runs.values() for result in runs.values()])
+
+    def only(self, seed: int | None) -> Sweep:
+        """What one seed gave."""
+        return Sweep(self.name, {value: {seed: runs[seed]} for value, runs in self.runs.items()})
 
     def average(self, vad: str = "automatic", rule: str = "Full") -> dict[str, float]:
-        """Mean over the values of DER and its parts, in percent (AVR-Net, table 4)."""
+        """Mean over the values of DER and its parts, in percent (AVR-Net, table 4).
+
+        Its SPKE is ``confusion``.
+        """
         rows = [result[vad, rule].figures() for result in self.results.values()]
-        names = ("der", "false_alarm", "missed", "confusion")
-        return {name: float(np.mean([row[name] for row in rows])) for name in names}
+        return {name: float(np.mean([row[name] for row in rows])) for name in _RATES}
 
     def to_records(self) -> list[dict[str, Any]]:
-        """One flat row per value and condition."""
-        return [
-            {self.name: value, **row}
-            for value, result in self.results.items()
-            for row in result.to_records(per_file=False)
-        ]
+        """One flat row per value and condition, and one of the average, in percent."""
+        rows = []
+        for vad, rule in self.total().scores:
+            head = {"system": self.system, "vad": vad, "rule": rule}
+            for value, result in self.results.items():
+                figures = result[vad, rule].figures()
+                # infinity, which JSON lacks, in letters
+                step = value if np.isfinite(value) else str(value)
+                rows.append({**head, self.name: step, **{name: figures[name] for name in _RATES}})
+            rows.append({**head, self.name: "average", **self.average(vad, rule)})
+        return rows
 
     def __repr__(self) -> str:
         """Without collar and with it, in percent."""
-        names = ("der", "false_alarm", "missed", "confusion")
         rows: list[tuple] = [(self.name, *("DER", "FA", "miss", "conf") * 2)]
         for value, result in self.results.items():
             found = (result["automatic", rule].figures() for rule in ("Full", "Fair"))
-            rows.append((f"{value:g}", *(one[name] for one in found for name in names)))
+            rows.append((f"{value:g}", *(one[name] for one in found for name in _RATES)))
         means = (self.average(rule=rule) for rule in ("Full", "Fair"))
-        rows.append(("average", *(one[name] for one in means for name in names)))
-        system = next(iter(self.results.values())).system
-        return f"{system}, automatic VAD, Full and Fair:\n{aligned(rows)}"
+        rows.append(("average", *(one[name] for one in means for name in _RATES)))
+        return f"{self.system}, automatic VAD, Full and Fair:\n{aligned(rows)}"
 
 
 def sweep(
     pipeline: Callable[[Mapping], Any],
     files: Iterable[Mapping],
-    change: Callable[[Mapping, float], Mapping],
+    change: Callable[..., Mapping],
     values: Iterable[float],
     name: str | None = None,
     system: str = "hypothesis",
+    seeds: Sequence[int] = (),
 ) -> Sweep:
     """Run a pipeline on files changed more and more.
 
@@ -206,26 +161,40 @@ def sweep(
     files : iterable of mapping
         With ``uri``, ``annotation``, and perhaps ``annotated``.
     change : callable
-        Of a file and a value: :func:`missing_faces`, :func:`desync`, :func:`noisy`, ...
+        Of a file and a value, and ``seed=`` if there are seeds: those of
+        :data:`DISTURBANCES`, ...
     values : iterable of float
     name : str, optional
         What is changed; the name of `change` unless told.
     system : str, optional
+    seeds : sequence of int, optional
+        Everything is run with each.
     """
     files = list(files)
-    results = {}
+    runs: dict[float, dict[int | None, DiarizationResult]] = {}
     for value in values:
-        references, hypotheses, maps = {}, {}, {}
-        for file in files:
-            changed = change(file, value)
-            uri = changed["uri"]
-            references[uri], hypotheses[uri] = changed["annotation"], diarization(pipeline, changed)
-            if changed.get("annotated") is not None:
-                maps[uri] = changed["annotated"]
-        if maps and maps.keys() != references.keys():
-            raise ValueError("some files have `annotated`, others do not")
-        results[value] = evaluate(references, hypotheses, maps or None, system=system)
-    return Sweep(name or change.__name__.replace("_", " "), results)
+        runs[value] = {}
+        for seed in seeds or (None,):
+            drawn = {} if seed is None else {"seed": seed}
+            # one at a time: what is changed is held in memory
+            changed = (change(file, value, **drawn) for file in files)
+            runs[value][seed] = _run(pipeline, changed, system)
+    return Sweep(name or change.__name__.replace("_", " "), runs)
+
+
+def _run(
+    pipeline: Callable[[Mapping], Any], files: Iterable[Mapping], system: str
+) -> DiarizationResult:
+    """Run a pipeline on files, and score what it says."""
+    references, hypotheses, maps = {}, {}, {}
+    for file in files:
+        uri = file["uri"]
+        references[uri], hypotheses[uri] = file["annotation"], diarization(pipeline, file)
+        if file.get("annotated") is not None:
+            maps[uri] = file["annotated"]
+    if maps and maps.keys() != references.keys():
+        raise ValueError("some files have `annotated`, others do not")
+    return evaluate(references, hypotheses, maps or None, system=system)
 
 
 def diarization(pipeline: Callable[[Mapping], Any], file: Mapping) -> Annotation:
@@ -234,24 +203,64 @@ def diarization(pipeline: Callable[[Mapping], Any], file: Mapping) -> Annotation
     return getattr(output, "speaker_diarization", output)
 
 
+def compare_sweeps(sweeps: Sequence[Sweep]) -> list[Comparison]:
+    """Every system against every other over all values and seeds, paired by file."""
+    return compare([one.total() for one in sweeps])
+
+
+def write_json(path: str | Path, sweeps: Sequence[Sweep]) -> Path:
+    """Everything, averages of each seed too, as one JSON file."""
+    content = {
+        "sweep": sweeps[0].name,
+        "files": len(sweeps[0].total().per_file()),
+        "seeds": sweeps[0].seeds,
+        "rules": {name: vars(rule) for name, rule in RULES.items()},
+        "scores": [row for one in sweeps for row in one.to_records()],
+        "seed_averages": [
+            {"system": one.system, "seed": seed, **one.only(seed).average()}
+            for one in sweeps
+            for seed in one.seeds
+        ],
+        "comparisons": [vars(comparison) for comparison in compare_sweeps(sweeps)],
+    }
+    return write_text(path, json.dumps(plain(content), indent=1) + "\n")
+
+
+def write_csv(path: str | Path, sweeps: Sequence[Sweep]) -> Path:
+    """Scores, one line per system, condition and value, with an average each."""
+    return write_rows(path, [row for one in sweeps for row in one.to_records()])
+
+
 def plot_sweeps(
-    sweeps: Iterable[Sweep],
+    sweeps: Sequence[Sweep],
     path: str | Path | None = None,
     vad: str = "automatic",
     rule: str = "Full",
 ) -> Figure:
-    """DER over the values, a line per sweep, whose averages are in the legend."""
+    """DER over the values, a line per sweep, whose averages are in the legend.
+
+    Shades are between the lowest and the highest of the seeds.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 4), layout="constrained")
     panel = figure.subplots()
+    values = list(sweeps[0].runs)
+    # what cannot be drawn to scale, as no noise at all, is drawn in steps
+    places = values if np.isfinite(values).all() else list(range(len(values)))
     for one in sweeps:
-        values = [value for value in one.results if np.isfinite(value)]
-        rates = [100 * one.results[value][vad, rule].der for value in values]
-        system = next(iter(one.results.values())).system
-        label = f"{system} (average {one.average(vad, rule)['der']:.2f})"
-        panel.plot(values, rates, "o-", label=label)
-        panel.set_xlabel(one.name)
+        rates = [100 * result[vad, rule].der for result in one.results.values()]
+        label = f"{one.system} (average {one.average(vad, rule)['der']:.2f})"
+        (line,) = panel.plot(places, rates, "o-", markersize=4, label=label)
+        drawn = [
+            [100 * result[vad, rule].der for result in runs.values()] for runs in one.runs.values()
+        ]
+        lowest, highest = np.min(drawn, axis=1), np.max(drawn, axis=1)
+        panel.fill_between(places, lowest, highest, color=line.get_color(), alpha=0.2, linewidth=0)
+    if places is not values:
+        panel.set_xticks(places, [f"{value:g}" if np.isfinite(value) else "∞" for value in values])
+    known = DISTURBANCES.get(sweeps[0].name)
+    panel.set_xlabel(known.label if known else sweeps[0].name)
     panel.set_ylabel(f"DER (%), {vad} VAD, {rule}")
     panel.spines[["top", "right"]].set_visible(False)
     panel.legend(frameon=False)

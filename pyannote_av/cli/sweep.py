@@ -1,0 +1,75 @@
+"""``pyannote-av sweep``: how pipelines take it when recordings get worse."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def numbers(text: str | None, kind: type, option: str) -> list:
+    """ "0,0.5,inf" as numbers."""
+    try:
+        return [kind(part) for part in text.split(",")] if text else []
+    except ValueError as error:
+        raise ValueError(f"{option} takes numbers with commas between them, not {text!r}") from (
+            error
+        )
+
+
+def command(
+    what: Annotated[str, typer.Argument(help="missing-faces, desync or noise.")],
+    protocol: Annotated[str, typer.Option(help="Name of a pyannote.database protocol.")],
+    pipeline: Annotated[list[str], typer.Option(help="What is run on it; again for more.")],
+    subset: Annotated[str, typer.Option(help="train, development or test.")] = "test",
+    values: Annotated[
+        str | None,
+        typer.Option(
+            help="Shares of faces (0,0.5,1), seconds by which the sound is late (-0.2,0,0.2) or "
+            "signal-to-noise ratios in dB (inf,10,0); the usual ones unless given."
+        ),
+    ] = None,
+    seeds: Annotated[
+        str, typer.Option(help="What missing faces and noise are drawn with, once for each.")
+    ] = "0",
+    json: Annotated[Path | None, typer.Option(help="Write all scores and comparisons.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write all scores.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the error rates (.png, .svg).")] = None,
+    device: Annotated[str, typer.Option(help="Of the pipelines: cpu, cuda, ...")] = "cpu",
+) -> None:
+    """Run pipelines on recordings that get worse and worse, and compare them over the range.
+
+    Faces go missing 2 s at a time, as in AVR-Net's figure 6: the protocol has to have face_tracks.
+    Sound is shifted against the picture, or pink noise added to it, whatever the protocol.
+
+    Example: pyannote-av sweep missing-faces --protocol Simulated.SpeakerDiarization.Simulated
+    --pipeline audio --pipeline late_fusion --seeds 0,1,2 --plot missing.png
+    """
+    from pyannote_av.cli.evaluate import load_pipelines, protocol_files
+    from pyannote_av.evaluation import sweeps
+    from pyannote_av.evaluation.significance import describe
+
+    if what not in sweeps.DISTURBANCES:
+        raise typer.BadParameter(f"{what!r} is none of {', '.join(sweeps.DISTURBANCES)}")
+    usual = sweeps.DISTURBANCES[what]
+    try:
+        chosen = numbers(values, float, "--values") or usual.values
+        drawn = numbers(seeds, int, "--seeds") if usual.random else ()
+        files = protocol_files(protocol, subset)
+        found = []
+        for name, loaded in load_pipelines(pipeline, device).items():
+            one = sweeps.sweep(loaded, files, usual.change, chosen, what, name, drawn)
+            found.append(one)
+            typer.echo(f"{one}\n")
+        if len(found) > 1:
+            typer.echo(describe(sweeps.compare_sweeps(found)))
+    except (OSError, ValueError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error
+    if json is not None:
+        sweeps.write_json(json, found)
+    if csv is not None:
+        sweeps.write_csv(csv, found)
+    if plot is not None:
+        sweeps.plot_sweeps(found, plot)

@@ -1,0 +1,139 @@
+"""What goes wrong with recordings: faces missing, sound and picture apart, noise.
+
+Each function makes another mapping of a file, which any pipeline can be run on;
+:mod:`~pyannote_av.evaluation.sweeps` runs one over a range of values.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pyannote_av.core.tracks import FaceTracks
+
+
+def without_faces(
+    tracks: FaceTracks, rate: float, seed: int = 0, window: float = 2.0
+) -> FaceTracks:
+    """`tracks` with each stretch of `window` s of each track removed with probability `rate`.
+
+    What is gone at one rate is gone at every higher one, and nothing else depends on the rate.
+
+    Parameters
+    ----------
+    tracks : FaceTracks
+    rate : float
+        0 keeps everything, 1 nothing.
+    seed : int, optional
+    window : float, optional
+        Seconds; 2 s windows are what AVR-Net drops faces of.
+
+    References
+    ----------
+    Xu et al., "AVA-AVD: audio-visual speaker diarization in the wild", 2022, figure 6, and
+    ``datasets/builders/avaavd/dataset.py`` of https://github.com/zcxu-eric/AVA-AVD
+    """
+    if not 0 <= rate <= 1:
+        raise ValueError(f"rate must be from 0 to 1, not {rate}")
+    # files of one corpus are drawn for apart, each always alike
+    random = np.random.default_rng([seed, zlib.crc32((tracks.uri or "").encode())])
+    place = np.stack([tracks.track, np.floor(tracks.time / window).astype(np.int64)], axis=1)
+    places, index = np.unique(place, axis=0, return_inverse=True)
+    return tracks.take(random.random(len(places))[index.ravel()] >= rate)
+
+
+def missing_faces(file: Mapping, rate: float, seed: int = 0) -> dict[str, Any]:
+    """`file` with some of its ``face_tracks`` (FaceTracks, or a path of them) removed."""
+    from pyannote_av.core.tracks import FaceTracks
+
+    tracks = file.get("face_tracks")
+    if tracks is None:
+        raise ValueError(
+            f"file {file.get('uri')!r} has no face_tracks to remove faces from; "
+            "run FaceTracking on it first"
+        )
+    if isinstance(tracks, (str, Path)):
+        tracks = FaceTracks.read(tracks)
+    # the uri decides what is drawn: tracks from elsewhere may not have one
+    kept = without_faces(replace(tracks, uri=file.get("uri") or tracks.uri), rate, seed)
+    return {**file, "face_tracks": kept}
+
+
+def _sound(file: Mapping) -> tuple[Tensor, int]:
+    from pyannote_av.core.io import SAMPLE_RATE, Video
+
+    return Video().waveform(file), SAMPLE_RATE
+
+
+def desync(file: Mapping, offset: float) -> dict[str, Any]:
+    """`file` with its sound `offset` s late (early where negative) against its picture.
+
+    The sound keeps its length; what is pushed out is lost and zeros come in. Reference turns, and
+    what is scored, move along: they belong to the sound.
+    """
+    import torch
+    from pyannote.core import Annotation, Segment, Timeline
+
+    waveform, rate = _sound(file)
+    samples = round(offset * rate)
+    shifted = torch.zeros_like(waveform)
+    if abs(samples) < waveform.shape[1]:
+        into, out = max(samples, 0), max(-samples, 0)
+        length = waveform.shape[1] - abs(samples)
+        shifted[:, into : into + length] = waveform[:, out : out + length]
+    changed = {**file, "waveform": shifted, "sample_rate": rate}
+    whole = Timeline([Segment(0, waveform.shape[1] / rate)])
+    step = samples / rate
+    if (annotation := file.get("annotation")) is not None:
+        moved = Annotation(uri=annotation.uri, modality=annotation.modality)
+        for segment, track, label in annotation.itertracks(yield_label=True):
+            moved[Segment(segment.start + step, segment.end + step), track] = label
+        changed["annotation"] = moved.crop(whole)
+    if (annotated := file.get("annotated")) is not None:
+        moved = Timeline([Segment(s.start + step, s.end + step) for s in annotated])
+        changed["annotated"] = moved.crop(whole)
+    return changed
+
+
+def noisy(
+    file: Mapping, snr: float, noise: Tensor | np.ndarray | None = None, seed: int = 0
+) -> dict[str, Any]:
+    """`file` with noise in its sound.
+
+    Parameters
+    ----------
+    file : mapping
+    snr : float
+        Power of the sound over that of the noise, both over the whole file, in dB; infinity adds
+        nothing.
+    noise : (N,) or (1, N) array, optional
+        At 16 kHz, repeated as need be, from a place that `seed` and the file's name decide. Pink
+        noise unless given.
+    seed : int, optional
+    """
+    import torch
+
+    waveform, rate = _sound(file)
+    length = waveform.shape[1]
+    random = np.random.default_rng([seed, zlib.crc32(str(file.get("uri")).encode())])
+    if noise is None:
+        # power falls with frequency, as that of most noises does
+        spectrum = np.fft.rfft(random.standard_normal(length))
+        spectrum[1:] /= np.sqrt(np.arange(1, len(spectrum)))
+        spectrum[0] = 0
+        samples = np.fft.irfft(spectrum, length)
+    else:
+        given = np.asarray(noise, float).ravel()
+        samples = np.resize(np.roll(given, -int(random.integers(len(given)))), length)
+    added = torch.from_numpy(samples).to(waveform)[None]
+    power, disturbing = waveform.square().mean(), added.square().mean()
+    gain = (power / disturbing / 10 ** (snr / 10)).sqrt() if disturbing > 0 else 0.0
+    return {**file, "waveform": waveform + gain * added, "sample_rate": rate}
