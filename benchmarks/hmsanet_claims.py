@@ -32,6 +32,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from pyannote_av.core.atomic import write_text
 from pyannote_av.core.crop_store import CropStore
 from pyannote_av.core.model import Model
 from pyannote_av.models.segmentation.hmsanet import HMSANet
@@ -265,6 +266,53 @@ def total(rows: list[dict[str, Any]]) -> float:
     return sum(row["wrong"] for row in rows) / max(1, sum(row["speech"] for row in rows))
 
 
+# report
+
+
+def histories(work: Path, name: str, seed: int) -> list[float]:
+    """Diarization loss on development files after each epoch, throughout all stages."""
+    rows = []
+    for path in sorted((work / f"{name}-{seed}").glob("*/stage.json")):
+        rows += json.loads(path.read_text())["history"]
+    return [row.get("loss/val/diarization", float("nan")) for row in rows]
+
+
+def report(work: Path, into: Path, seeds: list[int]) -> None:
+    """Tables to read, and all of it as JSON."""
+    errors = json.loads((work / "errors.json").read_text())
+    losses = {
+        f"{name}|{seed}": histories(work, name, seed)
+        for name in ("mso", "end_to_end")
+        for seed in seeds
+        if (work / f"{name}-{seed}").is_dir()
+    }
+    print("DER (%) of slots, mean over seeds:")
+    names, done = list(variants()), list(conditions())
+    print("".join(f"{word:>15}" for word in ("", *names)))
+    for condition in done:
+        cells = []
+        for name in names:
+            keys = (f"{name}|{seed}|{condition}" for seed in seeds)
+            found = [100 * total(errors[key]) for key in keys if key in errors]
+            cells.append(f"{np.mean(found):.2f}" if found else "-")
+        print("".join(f"{word:>15}" for word in (condition, *cells)))
+    for level, title in ((1, "one speaks"), (2, "overlap")):
+        cells = []
+        for name in names:
+            keys = (f"{name}|{seed}|clean" for seed in seeds)
+            rows = [row for key in keys for row in errors.get(key, ())]
+            rows = [row for row in rows if row["simultaneous"] == level]
+            cells.append(f"{100 * total(rows):.2f}" if rows else "-")
+        print("".join(f"{word:>15}" for word in (title, *cells)))
+    for key, curve in losses.items():
+        print(key, [round(value, 4) for value in curve])
+    totals = {key: round(100 * total(rows), 3) for key, rows in errors.items()}
+    write_text(
+        into / "hmsanet_claims.json",
+        json.dumps({"der": totals, "development losses of (a)": losses}, indent=1) + "\n",
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("corpus", type=Path)
@@ -287,8 +335,6 @@ def main() -> None:
     elif given.what == "evaluate":
         evaluate(given.corpus, given.work, given.seeds)
     else:
-        from hmsanet_report import report
-
         report(given.work, given.into, given.seeds)
 
 
