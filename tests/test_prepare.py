@@ -83,6 +83,17 @@ def test_prepare_twice(database, tmp_path):
     assert "0 files written, 3 there already, 0 failed" in again.output
 
 
+def test_voices_are_kept_beside_the_faces(database, tmp_path):
+    from pyannote_av.tasks.voices import num_windows, read_voices
+
+    into = tmp_path / "store"
+    result = run(NAME, "--into", into, "--database", database, "--voices")
+    assert result.exit_code == 0, result.output
+    voices = read_voices(CropStore(into))
+    assert sorted(voices) == ["one", "three", "two"]
+    assert voices["one"].shape == (num_windows(25), 192)
+
+
 def test_subset_and_workers_give_the_same(database, tmp_path):
     done = run(
         NAME, "--into", tmp_path / "a", "--database", database, "--subset", "train", "--workers", 2

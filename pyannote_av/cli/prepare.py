@@ -104,6 +104,7 @@ def prepare(
     workers: int = 0,
     database: Path | None = None,
     progress: bool = False,
+    voices: bool = False,
 ) -> BuildReport:
     """Find, track and cut out the faces of a protocol's files, and keep their sound.
 
@@ -122,6 +123,9 @@ def prepare(
         Processes at work at once; 0 does without other processes.
     progress : bool, optional
         Show a bar.
+    voices : bool, optional
+        Embed the voices, too, for target speakers (see
+        :func:`~pyannote_av.tasks.voices.build_voices`).
 
     Returns
     -------
@@ -135,6 +139,11 @@ def prepare(
     report = CropStore.build(into, whole, num_workers=workers, progress=progress)
     report.failed |= {file["uri"]: str(file.error) for file in files if file.error is not None}
     uris = {subset: [file["uri"] for file in some] for subset, some in by_subset.items()}
+    if voices:
+        from pyannote_av.tasks.voices import build_voices
+
+        there = [uri for some in uris.values() for uri in some if uri in report.store]
+        report.failed |= build_voices(report.store, there, progress=progress).failed
     write_manifest(into, name, uris, report)
     return report
 
@@ -173,6 +182,9 @@ def command(
     database: Annotated[
         Path | None, typer.Option(help="database.yml that has the protocol.")
     ] = None,
+    voices: Annotated[
+        bool, typer.Option("--voices", help="Embed voices too, to train target speakers.")
+    ] = False,
 ) -> None:
     """Find the faces of a corpus once: tracks, crops and sound, ready for training.
 
@@ -185,7 +197,13 @@ def command(
 
     try:
         report = prepare(
-            protocol, into, subset or (), workers, database, progress=sys.stderr.isatty()
+            protocol,
+            into,
+            subset or (),
+            workers,
+            database,
+            progress=sys.stderr.isatty(),
+            voices=voices,
         )
     except (OSError, ValueError, RuntimeError) as error:
         typer.echo(f"error: {error}", err=True)
