@@ -158,11 +158,14 @@ def train_ablation(corpus: Path, work: Path, seed: int) -> None:
         run(make_model(seed, **changed), task, stages, work / f"{name}-{seed}", seed)
 
 
-def variants() -> dict[str, dict[str, str]]:
+def variants() -> dict[str, dict[str, Any]]:
     """Name and hyper-parameters of all networks of (b) and (c)."""
     return {
         **{fusion: {"fusion": fusion, "decoder": "disa"} for fusion in FUSIONS},
-        **{decoder: {"fusion": "cgima", "decoder": decoder} for decoder in DECODERS[1:]},
+        **{
+            decoder: {"fusion": "cgima", "decoder": decoder, "max_slots": 12}
+            for decoder in DECODERS[1:]
+        },
     }
 
 
@@ -182,7 +185,8 @@ def _swapped(batch: Mapping[str, Any], rng: np.random.Generator) -> None:
     X = batch["X"]
     for row in range(len(X)):
         count = int(X.slot_mask[row].sum())
-        order = [*(torch.arange(count).roll(1)), *range(count, X.slot_mask.shape[1])]
+        rest = torch.arange(count, X.slot_mask.shape[1])
+        order = torch.cat([torch.arange(count).roll(1), rest])
         X.faces[row], X.face_mask[row] = X.faces[row][order], X.face_mask[row][order]
 
 

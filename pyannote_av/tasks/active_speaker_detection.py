@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from tempfile import mkstemp
 from typing import Any
 
 import torch
-from pyannote.audio.core.task import Problem, Resolution, Specifications, Task
+from pyannote.audio.core.task import Problem, Resolution, Specifications
 from pyannote.database import Protocol
-from torch.utils.data import DataLoader
 from torch_audiomentations.core.transforms_interface import BaseWaveformTransform
 from torchmetrics import Metric
 from torchmetrics.classification import BinaryAUROC, BinaryAveragePrecision
@@ -21,10 +19,12 @@ from torchmetrics.classification import BinaryAUROC, BinaryAveragePrecision
 from pyannote_av.core.crop_store import CropStore
 from pyannote_av.core.io import FRAME_RATE, SAMPLE_RATE
 from pyannote_av.tasks.losses import head_loss, mean_count, talk_nce
-from pyannote_av.tasks.track_batches import BatchOrder, TrackBatches, buckets
+from pyannote_av.tasks.store_task import StoreTask
+from pyannote_av.tasks.track_batches import TrackBatches, buckets
 from pyannote_av.tasks.track_labels import (
     SPEAKING,
     UNKNOWN,
+    Runs,
     complete,
     cut,
     labelled_runs,
@@ -34,12 +34,11 @@ from pyannote_av.tasks.track_labels import (
 
 logger = logging.getLogger(__name__)
 
-_SUBSETS = ("train", "development")
 #: seconds; validation sees whole tracks, up to this
 _LONGEST = 60.0
 
 
-class ActiveSpeakerDetection(Task):
+class ActiveSpeakerDetection(StoreTask):
     """Active speaker detection
 
     Trains models of ``pyannote_av.models.active_speaker`` on a protocol whose files have
@@ -130,24 +129,23 @@ class ActiveSpeakerDetection(Task):
             classes=["speaking"],
         )
 
-    def prepare_data(self) -> None:
-        """Collect labels of the protocol's tracks, once, in the main process."""
-        if self.cache is None:
-            handle, name = mkstemp(suffix=".npz")
-            os.close(handle)
-            self.cache = Path(name)
-        elif self.cache.exists() and self.cache.stat().st_size > 0:
-            return
-        subsets = {}
-        for subset in _SUBSETS if self.has_validation else _SUBSETS[:1]:
-            runs = labelled_runs(self._stored(getattr(self.protocol, subset)(), subset))
-            if not len(runs.table):
-                raise ValueError(
-                    f"{self.protocol.name}: no track of its {subset} files is labelled and in the "
-                    f"store {self.store.folder}"
-                )
-            subsets[subset] = runs
-        save_runs(self.cache, self.protocol.name, subsets)
+    def collect(self, files: Iterable[Mapping], subset: str) -> Runs:
+        """Labels of the tracks of a subset; see :class:`StoreTask`."""
+        runs = labelled_runs(self._stored(files, subset))
+        if not len(runs.table):
+            raise ValueError(
+                f"{self.protocol.name}: no track of its {subset} files is labelled and in the "
+                f"store {self.store.folder}"
+            )
+        return runs
+
+    def save(self, path: Path, subsets: Mapping[str, Runs]) -> None:
+        """See :class:`StoreTask`."""
+        save_runs(path, self.protocol.name, subsets)
+
+    def load(self, path: Path) -> tuple[str, dict[str, Runs]]:
+        """See :class:`StoreTask`."""
+        return load_runs(path)
 
     def _stored(self, files, subset: str):
         missing = []
@@ -164,17 +162,6 @@ class ActiveSpeakerDetection(Task):
                 self.protocol.name,
                 self.store.folder,
                 ", ".join(missing[:5]),
-            )
-
-    def setup(self, stage: str | None = None) -> None:
-        """Read the collected labels, in every process."""
-        if stage == "fit":
-            self.cache = self.trainer.strategy.broadcast(self.cache)
-        protocol, self.prepared_data = load_runs(self.cache)
-        if protocol != self.protocol.name:
-            raise ValueError(
-                f"cache {self.cache} is of protocol {protocol}, not {self.protocol.name}: "
-                "give another one"
             )
 
     def batches(self, subset: str) -> TrackBatches:
@@ -203,35 +190,6 @@ class ActiveSpeakerDetection(Task):
             if self._transform is not None:
                 batches.transform = partial(_augmented, augmentation=self.augmentation)
         return batches
-
-    def _loader(self, subset: str) -> DataLoader:
-        batches, trainer = self.batches(subset), self.model.trainer
-        # a sampler of batches and not a batch sampler: Lightning tells it the epoch, and leaves it
-        # as it is when there are several processes
-        order = BatchOrder(
-            len(batches),
-            num_replicas=trainer.world_size,
-            rank=trainer.global_rank,
-            shuffle=subset == "train",
-            seed=batches.seed,
-        )
-        return DataLoader(
-            batches,
-            batch_size=None,
-            sampler=order,
-            num_workers=self.num_workers,
-            pin_memory=self.pin_memory,
-            persistent_workers=self.num_workers > 0,
-        )
-
-    def train_dataloader(self) -> DataLoader:
-        """Every track once per epoch."""
-        return self._loader("train")
-
-    def val_dataloader(self) -> DataLoader | list:
-        """Every development track as a whole."""
-        # Lightning takes an empty list for none, but not None
-        return self._loader("development") if self.has_validation else []
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, torch.Tensor]:
         """Weighted sum of all heads' cross entropies, mean over labelled frames."""

@@ -11,16 +11,14 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from tempfile import mkstemp
 from typing import Any
 
 import torch
-from pyannote.audio.core.task import Problem, Resolution, Specifications, Task
+from pyannote.audio.core.task import Problem, Resolution, Specifications
 from pyannote.database import Protocol
-from torch.utils.data import DataLoader
 from torch_audiomentations.core.transforms_interface import BaseWaveformTransform
 from torchmetrics import Metric
 
@@ -37,17 +35,15 @@ from pyannote_av.tasks.slot_corruption import Corruption
 from pyannote_av.tasks.slot_losses import WEIGHTS, slot_losses
 from pyannote_av.tasks.slot_metrics import moments, slot_metrics
 from pyannote_av.tasks.slots import UNKNOWN, Pictures
-from pyannote_av.tasks.track_batches import BatchOrder
+from pyannote_av.tasks.store_task import StoreTask
 from pyannote_av.tasks.track_labels import complete
 from pyannote_av.tasks.visual_features import VisualFeatures
 from pyannote_av.tasks.voices import read_voices
 
 logger = logging.getLogger(__name__)
 
-_SUBSETS = ("train", "development")
 
-
-class TargetSpeakerSegmentation(Task):
+class TargetSpeakerSegmentation(StoreTask):
     """Target speaker segmentation
 
     Trains models with a method ``predict(waveforms, faces, face_mask, slot_mask, voiceprints,
@@ -180,24 +176,23 @@ class TargetSpeakerSegmentation(Task):
         if not self._losses or min(self._losses.values()) < 0:
             raise ValueError(f"weights of losses must be positive, not {dict(weights)}")
 
-    def prepare_data(self) -> None:
-        """Collect what the protocol says of its files, once, in the main process."""
-        if self.cache is None:
-            handle, name = mkstemp(suffix=".npz")
-            os.close(handle)
-            self.cache = Path(name)
-        elif self.cache.exists() and self.cache.stat().st_size > 0:
-            return
-        subsets = {}
-        for subset in _SUBSETS if self.has_validation else _SUBSETS[:1]:
-            found = list(self._recordings(getattr(self.protocol, subset)(), subset))
-            if not any(len(one.regions) for one in found):
-                raise ValueError(
-                    f"{self.protocol.name}: nothing of its {subset} files is annotated and in the "
-                    f"store {self.store.folder}"
-                )
-            subsets[subset] = found
-        save_recordings(self.cache, self.protocol.name, subsets)
+    def collect(self, files: Iterable[Mapping], subset: str) -> list[LabelledFile]:
+        """Turns and faces of the files of a subset; see :class:`StoreTask`."""
+        found = list(self._recordings(files, subset))
+        if not any(len(one.regions) for one in found):
+            raise ValueError(
+                f"{self.protocol.name}: nothing of its {subset} files is annotated and in the "
+                f"store {self.store.folder}"
+            )
+        return found
+
+    def save(self, path: Path, subsets: Mapping[str, list[LabelledFile]]) -> None:
+        """See :class:`StoreTask`."""
+        save_recordings(path, self.protocol.name, subsets)
+
+    def load(self, path: Path) -> tuple[str, dict[str, list[LabelledFile]]]:
+        """See :class:`StoreTask`."""
+        return load_recordings(path)
 
     def _recordings(self, files, subset: str) -> Iterator[LabelledFile]:
         """Files for which all is there"""
@@ -229,17 +224,6 @@ class TargetSpeakerSegmentation(Task):
             uri in there and there.source(uri) == digests[name] for name, there in arrays.items()
         )
 
-    def setup(self, stage: str | None = None) -> None:
-        """Read what was collected, in every process."""
-        if stage == "fit":
-            self.cache = self.trainer.strategy.broadcast(self.cache)
-        protocol, self.prepared_data = load_recordings(self.cache)
-        if protocol != self.protocol.name:
-            raise ValueError(
-                f"cache {self.cache} is of protocol {protocol}, not {self.protocol.name}: "
-                "give another one"
-            )
-
     def batches(self, subset: str, corruption: Corruption | None = None) -> SlotBatches:
         """Batches of "train" or "development" files.
 
@@ -269,34 +253,6 @@ class TargetSpeakerSegmentation(Task):
             transform=transform,
             seed=int(os.environ.get("PL_GLOBAL_SEED", 0)),
         )
-
-    def _loader(self, subset: str) -> DataLoader:
-        batches, trainer = self.batches(subset), self.model.trainer
-        # see ActiveSpeakerDetection
-        order = BatchOrder(
-            len(batches),
-            num_replicas=trainer.world_size,
-            rank=trainer.global_rank,
-            shuffle=subset == "train",
-            seed=batches.seed,
-        )
-        return DataLoader(
-            batches,
-            batch_size=None,
-            sampler=order,
-            num_workers=self.num_workers,
-            pin_memory=self.pin_memory,
-            persistent_workers=self.num_workers > 0,
-        )
-
-    def train_dataloader(self) -> DataLoader:
-        """As many chunks per epoch as it takes to see as much as there is."""
-        return self._loader("train")
-
-    def val_dataloader(self) -> DataLoader | list:
-        """Chunks side by side of development files."""
-        # Lightning takes an empty list for none, but not None
-        return self._loader("development") if self.has_validation else []
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, torch.Tensor]:
         """Weighted sum of losses."""
