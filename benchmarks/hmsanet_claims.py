@@ -4,7 +4,8 @@
     python benchmarks/hmsanet_claims.py CORPUS WORK evaluate [--seeds 0 1 2]
     python benchmarks/hmsanet_claims.py CORPUS WORK report --into benchmarks/results
 
-CORPUS is what ``pyannote-av simulate --store`` wrote (train, development and test), with its voices
+CORPUS is what ``pyannote-av simulate --store`` wrote (train, development and test; layouts in one folder
+make one corpus, lists and shards joined), with its voices
 (``build_voices``). WORK receives weights and figures; everything is taken up where it was left.
 
 (a) Multi-stage optimization against end-to-end training of the same network from pictures, with
