@@ -4,14 +4,14 @@
     python benchmarks/hmsanet_claims.py CORPUS WORK evaluate [--seeds 0 1 2]
     python benchmarks/hmsanet_claims.py CORPUS WORK report --into benchmarks/results
 
-CORPUS is what ``pyannote-av simulate --store`` wrote (train, development and test; layouts in one folder
-make one corpus, lists and shards joined), with its voices
-(``build_voices``). WORK receives weights and figures; everything is taken up where it was left.
+CORPUS is what ``pyannote-av simulate --store`` wrote (train, development and test; lists and shards
+of several layouts joined in one folder), with its voices (``build_voices``). WORK receives weights
+and figures; everything is taken up where it was left.
 
 (a) Multi-stage optimization against end-to-end training of the same network from pictures, with
     equally many updates, by loss on development files.
 (b) Consistency gates (CGIMA) against ungated cross-attention and concatenation: pictures late by
-    up to 0.4 s, of somebody else, missing; noise. DER of slots on test files.
+    up to 0.4 s, of somebody else, missing. DER of slots on test files.
 (c) Dense inter-speaker attention (DISA) against a fixed number of places, the mean of the others,
     and none, by overlap and by number of speakers.
 
@@ -51,7 +51,6 @@ FUSIONS = ("cgima", "attention", "concat")
 DECODERS = ("disa", "mean", "none", "fixed")
 DELAYS = (0, 2, 4, 6, 8, 10)  # frames of 40 ms
 MISSING = (0.25, 0.5, 0.75, 1.0)
-NOISES = (10.0, 0.0)
 
 
 def protocol_of(corpus: Path, development: str = "development"):
@@ -200,7 +199,7 @@ def _missing(batch: Mapping[str, Any], rng: np.random.Generator, rate: float) ->
 
 
 def conditions() -> dict[str, Any]:
-    """What is done to batches, by name; noise is done to the corpus."""
+    """What is done to batches, by name."""
     return {
         "clean": lambda batch, rng: None,
         **{
