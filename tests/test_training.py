@@ -311,6 +311,18 @@ def test_stages_set_what_the_task_is_to_do(corpus, tmp_path):
         optimize(make_model(), task, plan, tmp_path / "b", **QUIET)
 
 
+def test_what_done_stages_set_is_set_when_training_goes_on(corpus, tmp_path):
+    plan = [
+        Stage("one", max_epochs=1, losses={"visual": 1.0}, settings={"batch_size": 1}),
+        Stage("two", max_epochs=1),
+    ]
+    optimize(make_model(), make_task(corpus, validation=False), plan[:1], tmp_path, **QUIET)
+    task = make_task(corpus, validation=False)  # as another process would make it
+    optimize(make_model(), task, plan, tmp_path, **QUIET)
+    assert task.batch_size == 1
+    assert task.losses == {"visual": 1.0}
+
+
 def test_a_folder_belongs_to_one_plan(corpus, trained):
     changed = [replace(PLAN[0], learning_rate=0.5), *PLAN[1:]]
     with pytest.raises(ValueError, match="begun with other learning_rate"):

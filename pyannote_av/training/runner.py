@@ -148,17 +148,21 @@ def _load(model: AVModel, path: Path, stage: Stage) -> None:
     model.load_state_dict(fitting, strict=False)
 
 
-def _run(
-    model: AVModel, task: Task, stage: Stage, folder: Path, seed: int, options: dict[str, Any]
-) -> list[dict[str, float]]:
-    """One stage; returns its history, and leaves its best weights in the model"""
-    seed_everything(seed)
+def _configure(task: Task, stage: Stage) -> None:
+    """What a stage sets stays set in those that follow, whether or not it is done already"""
     if stage.losses:
         task.losses = dict(stage.losses)
     for name, value in stage.settings.items():
         if not hasattr(task, name):
             raise ValueError(f"stage {stage.name!r}: {type(task).__name__} has no {name!r}")
         setattr(task, name, value)
+
+
+def _run(
+    model: AVModel, task: Task, stage: Stage, folder: Path, seed: int, options: dict[str, Any]
+) -> list[dict[str, float]]:
+    """One stage; returns its history, and leaves its best weights in the model"""
+    seed_everything(seed)
     model.task = task
     names = freeze_others(model, stage.train)
     logger.info("stage %s: %d tensors learn", stage.name, len(names))
@@ -247,6 +251,7 @@ def optimize(
         place = folder / f"{number:02d}-{stage.name}"
         place.mkdir(exist_ok=True)
         _check_same(place, stage, seed)
+        _configure(task, stage)
         record = place / "stage.json"
         if not record.is_file():
             _begin(model, stage, results, initial, inherited)
