@@ -12,6 +12,7 @@ from hypothesis.extra.numpy import arrays
 from pyannote.core import Annotation, Segment, Timeline
 
 from pyannote_av.core.inference import AVInference, FaceStretch, TargetSpeaker
+from pyannote_av.core.stretches import stretches
 from pyannote_av.core.tracks import FaceTracks, TrackSegment
 from pyannote_av.fusion.activities import (
     Binarization,
@@ -21,7 +22,6 @@ from pyannote_av.fusion.activities import (
     difference,
     exclusive,
     from_annotation,
-    stretches,
     to_annotation,
 )
 from pyannote_av.fusion.persons import People, Person

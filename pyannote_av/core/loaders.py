@@ -21,9 +21,9 @@ line, and so is a uri they say nothing of.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from pyannote.core import Annotation, Timeline
@@ -49,17 +49,21 @@ class MediaPath:
 
 
 class _Strict:
-    """One file, read once, when it is first asked for."""
+    """One file, read once, when it is first asked for, by a function of `formats.annotations`."""
+
+    reader: ClassVar[str]
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
         self._content: dict[str, Any] | None = None
 
-    def _read(self, read: Callable[[Path], dict[str, Any]], uri: str) -> Any:
+    def _read(self, uri: str) -> Any:
+        from pyannote_av.formats import annotations
+
         if self._content is None:
             if not self.path.is_file():
                 raise FileNotFoundError(f"file {uri!r}: no such file: {self.path}")
-            self._content = read(self.path)
+            self._content = getattr(annotations, self.reader)(self.path)
         if uri not in self._content:
             names = ", ".join(map(repr, sorted(self._content)[:3])) or "nothing at all"
             # no KeyError: that is what a protocol raises for a column it does not have
@@ -82,11 +86,11 @@ class StrictRTTM(_Strict):
         When the RTTM file is malformed (file and line are named), or says nothing of the file.
     """
 
+    reader = "read_rttm"
+
     def __call__(self, file: Mapping) -> Annotation:
         """Turns of `file`."""
-        from pyannote_av.formats.annotations import read_rttm
-
-        return self._read(read_rttm, file["uri"])
+        return self._read(file["uri"])
 
 
 class StrictUEM(_Strict):
@@ -102,11 +106,11 @@ class StrictUEM(_Strict):
         When the UEM file is malformed (file and line are named), or says nothing of the file.
     """
 
+    reader = "read_uem"
+
     def __call__(self, file: Mapping) -> Timeline:
         """What is scored of `file`."""
-        from pyannote_av.formats.annotations import read_uem
-
-        return self._read(read_uem, file["uri"])
+        return self._read(file["uri"])
 
 
 class StrictLAB(_Strict):
@@ -122,8 +126,8 @@ class StrictLAB(_Strict):
         When the LAB file is malformed (file and line are named), or belongs to another file.
     """
 
+    reader = "read_lab"
+
     def __call__(self, file: Mapping) -> Timeline:
         """Where there is speech in `file`."""
-        from pyannote_av.formats.annotations import read_lab
-
-        return self._read(read_lab, file["uri"])
+        return self._read(file["uri"])

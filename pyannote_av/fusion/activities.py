@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from pyannote.core import Annotation, Segment, Timeline
 
+from pyannote_av.core.stretches import stretches
+
 #: decisions per second
 RATE = 100
 
@@ -27,12 +29,6 @@ class Binarization(NamedTuple):
     offset: float = 0.5
     min_duration_on: float = 0.0
     min_duration_off: float = 0.0
-
-
-def stretches(active: np.ndarray) -> np.ndarray:
-    """First steps, and ones past the last, of what is True in (steps,): (n, 2)."""
-    edges = np.flatnonzero(np.diff(np.r_[False, active, False].astype(np.int8)))
-    return edges.reshape(-1, 2)
 
 
 def binarize(probability: np.ndarray, rules: Binarization) -> np.ndarray:

@@ -15,9 +15,10 @@ from typing import NamedTuple
 import numpy as np
 
 from pyannote_av.core.io import FRAME_RATE, SAMPLE_RATE
+from pyannote_av.core.stretches import stretches
 from pyannote_av.simulation.clip_files import Clip
 from pyannote_av.simulation.performer import Face, grey
-from pyannote_av.simulation.speech import STEP, stretches
+from pyannote_av.simulation.speech import STEP
 
 _SAMPLES = int(SAMPLE_RATE / FRAME_RATE)
 #: frames of a cross-fade, and frames before and after speech that are shown where they are silent

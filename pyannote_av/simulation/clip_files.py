@@ -11,9 +11,10 @@ import numpy as np
 
 from pyannote_av.core.atomic import replacing
 from pyannote_av.core.io import FRAME_RATE, SAMPLE_RATE
+from pyannote_av.core.stretches import stretches
 from pyannote_av.core.tracks import FaceTracks
 from pyannote_av.simulation.faces import BOTTOM, LEFT, RIGHT, TOP
-from pyannote_av.simulation.speech import STEP, Recording, recording, stretches
+from pyannote_av.simulation.speech import STEP, Recording, recording
 
 logger = logging.getLogger(__name__)
 

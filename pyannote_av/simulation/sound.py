@@ -11,7 +11,8 @@ import numpy as np
 from pyannote.core import Annotation, Segment, Timeline
 
 from pyannote_av.core.io import SAMPLE_RATE
-from pyannote_av.simulation.speech import STEP, SUFFIXES, Speech, sounding, stretches
+from pyannote_av.core.stretches import stretches
+from pyannote_av.simulation.speech import STEP, SUFFIXES, Speech, sounding
 
 _PEAK = 0.9
 #: samples of synthetic noise before it repeats (a minute)

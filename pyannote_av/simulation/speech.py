@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from pyannote_av.core.io import SAMPLE_RATE
+from pyannote_av.core.stretches import stretches
 
 #: endings of sound files
 SUFFIXES = (".flac", ".wav", ".mp3", ".m4a", ".ogg", ".opus", ".mp4")
@@ -51,12 +52,6 @@ def sounding(waveform: np.ndarray, silence: float = SILENCE) -> np.ndarray:
     level = levels(waveform)
     heard = level[level > -90]
     return level > np.percentile(heard, 95) - silence if len(heard) else np.zeros(len(level), bool)
-
-
-def stretches(mask: np.ndarray) -> np.ndarray:
-    """(n, 2) first and behind-last index of the runs of True."""
-    edges = np.flatnonzero(np.diff(np.r_[False, mask, False].astype(np.int8)))
-    return edges.reshape(-1, 2)
 
 
 class Recording(NamedTuple):
