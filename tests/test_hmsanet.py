@@ -14,6 +14,7 @@ from pyannote_av.models.blocks.cgima import lag_correlation
 from pyannote_av.models.blocks.window_attention import WindowAttention, key_bias
 from pyannote_av.models.segmentation.hmsanet import LARGE, HMSANet
 from pyannote_av.models.segmentation.inspection import attention_to, gates, plot_inspection
+from pyannote_av.models.segmentation.output import HMSAOutput
 
 SMALL = {"width": 32, "channels": (4, 8), "context": 5, "voiceprint_dimension": 16}
 FUSIONS = ("cgima", "attention", "concat")
@@ -81,6 +82,29 @@ def test_shapes(model):
     assert output.gate_logits.shape == (2, 3, 25, 2, 4)
     assert output.acoustic_sync.shape == output.visual_sync.shape == (2, 3, 25, 16)
     assert [weights.shape for weights in output.attention] == [(2, 25, 4, 3, 4)] * 2
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(
+    ("branches", "said"),
+    [
+        ({"acoustic"}, {"acoustic_logits"}),
+        ({"visual"}, {"visual_logits"}),
+        ({"visual", "fusion"}, {*HMSAOutput._fields} - {"logits", "attention"}),
+        ({"decoder"}, {*HMSAOutput._fields}),
+    ],
+)
+def test_what_nobody_asks_is_not_said(model, branches, said):
+    """The rest is as ever."""
+    data = inputs()
+    everything = model.predict(**data)._asdict()
+    for name, value in model.predict(**data, branches=branches)._asdict().items():
+        if name == "attention":
+            assert len(value) == 2 * ("decoder" in branches)
+        elif name in said:
+            assert torch.equal(value, everything[name])
+        else:
+            assert value is None
 
 
 def test_frames_of_10_ms(model):

@@ -12,6 +12,7 @@ from pyannote_av.tasks.recordings import LabelledFile, load_recordings, save_rec
 from pyannote_av.tasks.slot_corruption import (
     Corruption,
     Fate,
+    coloured,
     delete,
     fate,
     mix_faces,
@@ -246,6 +247,25 @@ def test_mixed_faces_remain_mostly_the_same(dtype):
         assert (mixed[~both] == face[~both]).all()
         away, apart = (np.abs(mixed.astype(float) - x)[both].sum() for x in (face, other))
         assert away <= apart + 16 * both.sum()
+
+
+def test_coloured_sound_is_in_step_and_within_10_dB():
+    rng, rate = np.random.default_rng(0), 16000
+    time = np.arange(rate) / rate
+    for frequency in (100, 1000, 6000):
+        tone = np.sin(2 * np.pi * frequency * time).astype(np.float32)
+        gains = []
+        for _ in range(20):
+            found = coloured(tone, rng)
+            assert found.dtype == np.float32
+            assert found.shape == tone.shape
+            # no phase: nothing of the sine turns into a cosine
+            gain = 2 * np.mean(found * tone)
+            assert np.abs(found - gain * tone).max() < 1e-3
+            gains.append(20 * np.log10(gain))
+        assert max(map(abs, gains)) <= 10.01
+        assert np.ptp(gains) > 5
+    assert len(coloured(np.zeros(0, np.float32), rng)) == 0
 
 
 def test_varied_voiceprints_are_of_the_speaker_still():

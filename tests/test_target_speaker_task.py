@@ -249,6 +249,18 @@ def test_other_recordings_are_mixed_in(protocol, store, tmp_path):
     assert set(batches[0]["y"].unique().tolist()) <= {-1, 0, 1}
 
 
+def test_mirrored_voices_are_as_alike_as_before(protocol, store):
+    def voices_of(corruption):  # of the first chunk: what follows is drawn anew
+        X = batches_of(protocol, store, corruption=corruption)[0]["X"]
+        return X.voiceprints[0], X.speaker_features[0]
+
+    prints, features = voices_of(Corruption.none())
+    mirrored, around = voices_of(Corruption.none(voices_mirrored=1.0))
+    torch.testing.assert_close(mirrored @ around.T, prints @ features.T)
+    assert torch.equal(mirrored.abs(), prints.abs())
+    assert (mirrored != prints).any()
+
+
 def test_chunks_are_inside_of_what_is_annotated(protocol, store):
     files = [dict(file) for file in protocol.train()]
     for file in files:

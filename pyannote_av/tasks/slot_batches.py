@@ -17,7 +17,7 @@ from pyannote_av.core.task import AVInput
 from pyannote_av.tasks.array_store import ArrayStore
 from pyannote_av.tasks.face_augmentation import mix
 from pyannote_av.tasks.recordings import STEPS, LabelledFile
-from pyannote_av.tasks.slot_corruption import Corruption, mix_features
+from pyannote_av.tasks.slot_corruption import Corruption, coloured, mix_features
 from pyannote_av.tasks.slot_making import SlotMaker
 from pyannote_av.tasks.slots import UNKNOWN, Excerpt, Faces, Slot, by_frame, choose
 from pyannote_av.tasks.voices import HOP, num_windows
@@ -175,13 +175,20 @@ class SlotBatches(Dataset):
             if set(other.attendance.speaking) <= set(strangers):
                 sound = mix(sound, self._sound(other), snr)
                 features = mix_features(features, self._features(other), snr)
+        if rng.random() < self.corruption.sound_coloured:
+            sound = coloured(sound, rng)
         nobody = Slot(*chunk.no_face(), features[0], *_no_labels(chunk.num_frames))
         annotated = chunk.recording.annotated(chunk.start, chunk.stop)
-        return {
+        item = {
             "waveforms": sound[None],
             "speaker_features": features,
             **_stacked(slots, nobody, annotated, heard),
         }
+        if rng.random() < self.corruption.voices_mirrored:
+            signs = rng.choice(np.float32([-1, 1]), features.shape[1])
+            item["speaker_features"] = item["speaker_features"] * signs
+            item["voiceprints"] = item["voiceprints"] * signs
+        return item
 
 
 def _no_labels(num_frames: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

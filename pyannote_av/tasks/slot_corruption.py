@@ -24,6 +24,8 @@ DELETED = (0.1, 0.6)
 ENOUGH = 0.5
 #: largest share of wrong windows in a voiceprint, and largest length of the noise added to it
 CONTAMINATION, NOISE = 0.2, 0.3
+#: octaves below 8 kHz, and dB, of the filter of another microphone
+_OCTAVES, _GAIN = 6, 10.0
 #: parameter of the distribution of how faces are mixed
 _BETA = 0.2
 
@@ -39,6 +41,9 @@ class Corruption:
     voice_varied : float
         Of a voiceprint made of some of the speaker's turns, of a few wrong windows, and of noise.
         Otherwise it is made of all turns.
+    voices_mirrored : float
+        Of all voices of a chunk being mirrored: signs of dimensions of voiceprints and speaker
+        features are drawn anew. Who sounds alike still does, but nobody can be known by heart.
     face_dropped, face_swapped, face_shifted : float
         Of a face that is never seen, that is another one of the chunk, or that is 0.5 to 2 s early
         or late. At most one of them happens to a slot, and only to one that keeps its voiceprint.
@@ -54,6 +59,9 @@ class Corruption:
     sound_mixed : float
         Of the sound of another recording being added, unless somebody in it sounds like one of this
         recording's people.
+    sound_coloured : float
+        Of the sound as another microphone hears it: louder and softer by up to 10 dB, smoothly over
+        frequency.
     dummies : float
         Of each of two more slots, as far as there is room, for somebody of another recording.
     dummies_seen : float
@@ -68,6 +76,7 @@ class Corruption:
 
     voice_dropped: float = 0.3
     voice_varied: float = 0.8
+    voices_mirrored: float = 0.9
     face_dropped: float = 0.3
     face_swapped: float = 0.15
     face_shifted: float = 0.15
@@ -76,6 +85,7 @@ class Corruption:
     views_varied: float = 0.75
     sound_dropped: float = 0.05
     sound_mixed: float = 0.2
+    sound_coloured: float = 0.5
     dummies: float = 0.5
     dummies_seen: float = 0.5
 
@@ -225,6 +235,17 @@ def noisy(vector: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A unit vector (E,) with noise of up to 0.3 times its length."""
     noise = rng.standard_normal(len(vector)).astype(np.float32) / np.sqrt(len(vector))
     return voiceprint((vector + rng.uniform(0, NOISE) * noise)[None])
+
+
+def coloured(sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Sound (n,) after a filter without phase: gains of up to 10 dB, smooth over octaves."""
+    if not len(sound):
+        return sound
+    spectrum = np.fft.rfft(sound)
+    octave = np.log2(np.linspace(1, 2**_OCTAVES, len(spectrum)))
+    gains = np.interp(octave, np.arange(_OCTAVES + 1), rng.uniform(-1, 1, _OCTAVES + 1) * _GAIN)
+    filtered = np.fft.irfft(spectrum * 10 ** (gains / 20), len(sound))
+    return filtered.astype(np.float32)
 
 
 def mix_features(features: np.ndarray, other: np.ndarray, snr: float) -> np.ndarray:

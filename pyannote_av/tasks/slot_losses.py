@@ -21,15 +21,25 @@ WEIGHTS = {
     "gate": 0.2,
 }
 
+#: branch of a network that each loss needs to be asked
+BRANCHES = {
+    "diarization": "decoder",
+    "fused": "fusion",
+    "acoustic": "acoustic",
+    "visual": "visual",
+    "nce": "fusion",
+    "gate": "fusion",
+}
+
 
 class SlotOutput(Protocol):
-    """What a network says of B chunks of T frames, with S slots.
+    """What a network says of B chunks of T frames, with S slots; None where it was not asked.
 
     Attributes
     ----------
-    logits : (B, S, 4 T) tensor
+    logits : (B, S, 4 T) tensor or None
         Speech, in steps of 10 ms.
-    fused_logits, acoustic_logits, visual_logits : (B, S, T) tensors
+    fused_logits, acoustic_logits, visual_logits : (B, S, T) tensors or None
         Speech by frame, before slots have seen each other, and before streams have.
     gate_logits : (B, S, T, 2, H) tensor or None
         Do sound and picture belong together, for both directions and all heads?
@@ -37,10 +47,10 @@ class SlotOutput(Protocol):
         Features that are alike where they do.
     """
 
-    logits: torch.Tensor
-    fused_logits: torch.Tensor
-    acoustic_logits: torch.Tensor
-    visual_logits: torch.Tensor
+    logits: torch.Tensor | None
+    fused_logits: torch.Tensor | None
+    acoustic_logits: torch.Tensor | None
+    visual_logits: torch.Tensor | None
     gate_logits: torch.Tensor | None
     acoustic_sync: torch.Tensor | None
     visual_sync: torch.Tensor | None

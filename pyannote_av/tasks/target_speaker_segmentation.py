@@ -24,6 +24,7 @@ from torchmetrics import Metric
 
 from pyannote_av.core.crop_store import CropStore
 from pyannote_av.core.io import FRAME_RATE, SAMPLE_RATE
+from pyannote_av.core.task import AVInput
 from pyannote_av.tasks.recordings import (
     LabelledFile,
     load_recordings,
@@ -32,7 +33,7 @@ from pyannote_av.tasks.recordings import (
 )
 from pyannote_av.tasks.slot_batches import SlotBatches, fixed_chunks
 from pyannote_av.tasks.slot_corruption import Corruption
-from pyannote_av.tasks.slot_losses import WEIGHTS, slot_losses
+from pyannote_av.tasks.slot_losses import BRANCHES, WEIGHTS, SlotOutput, slot_losses
 from pyannote_av.tasks.slot_metrics import moments, slot_metrics
 from pyannote_av.tasks.slots import UNKNOWN, Pictures
 from pyannote_av.tasks.store_task import StoreTask
@@ -47,7 +48,8 @@ class TargetSpeakerSegmentation(StoreTask):
     """Target speaker segmentation
 
     Trains models with a method ``predict(waveforms, faces, face_mask, slot_mask, voiceprints,
-    speaker_features)`` that gives a :class:`~pyannote_av.tasks.slot_losses.SlotOutput`, on a
+    speaker_features, branches)`` that gives what the branches that are asked for say, a
+    :class:`~pyannote_av.tasks.slot_losses.SlotOutput`, on a
     protocol whose files have ``annotation``, and perhaps ``annotated`` and ``face_tracks``
     (FaceTracks, or the path of a file of them) that are called as the speakers of the annotation.
 
@@ -93,7 +95,7 @@ class TargetSpeakerSegmentation(StoreTask):
     -----
     Validation is on chunks side by side, of which all slots are as they are. ``loss/val`` is the
     diarization loss, or else, where its weight is zero, the weighted sum of those that count;
-    ``loss/val/NAME`` is each of them.
+    ``loss/val/NAME`` is each of them. Metrics are logged where the diarization loss counts.
 
     With several processes, use ``strategy="ddp_find_unused_parameters_true"``: no loss depends on a
     visual encoder whose features are read, or on heads without a loss.
@@ -256,7 +258,7 @@ class TargetSpeakerSegmentation(StoreTask):
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, torch.Tensor]:
         """Weighted sum of losses."""
-        output = self.model.predict(**batch["X"].present())
+        output = self._asked(batch["X"])
         losses = slot_losses(output, batch, self.losses)
         loss = sum(self.losses[name] * part.mean() for name, part in losses.items())
         self._log("loss/train", loss, batch["y"] != UNKNOWN)
@@ -267,13 +269,15 @@ class TargetSpeakerSegmentation(StoreTask):
         X, y = batch["X"], batch["y"]
         if not (y != UNKNOWN).any():  # repeated for the sake of another process
             return
-        output = self.model.predict(**X.present())
+        output = self._asked(X)
         losses = slot_losses(output, batch, self.losses)
         means = {name: part.total / part.counts.sum().clamp(min=1) for name, part in losses.items()}
         for name, mean in means.items():
             self._log(f"loss/val/{name}", mean, losses[name].counts)
         total = sum(self.losses[name] * mean for name, mean in means.items())
         self._log("loss/val", means.get("diarization", total), y != UNKNOWN)
+        if output.logits is None:
+            return
         activity = output.logits.transpose(1, 2).float().sigmoid()
         seen = X.face_mask.transpose(1, 2)
         self.model.validation_metric(activity, y, moments=moments(y, seen))
@@ -285,6 +289,10 @@ class TargetSpeakerSegmentation(StoreTask):
             logger=True,
             batch_size=1,
         )
+
+    def _asked(self, X: AVInput) -> SlotOutput:
+        """What the losses that count need to know"""
+        return self.model.predict(**X.present(), branches={BRANCHES[name] for name in self.losses})
 
     def _log(self, name: str, value: torch.Tensor, counts: torch.Tensor) -> None:
         self.model.log(

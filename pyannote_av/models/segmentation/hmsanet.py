@@ -9,7 +9,7 @@ Only the abstract is public; docs/hmsanet.md tells line by line what is ours.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Literal
 
 import torch
@@ -24,9 +24,12 @@ from pyannote_av.models.blocks.target_audio import (
 from pyannote_av.models.blocks.target_decoder import TargetDecoder
 from pyannote_av.models.blocks.target_face import TargetVisual
 from pyannote_av.models.segmentation.inputs import complete
-from pyannote_av.models.segmentation.output import HMSAOutput
+from pyannote_av.models.segmentation.output import AGREEMENT, HMSAOutput
 
 _SAMPLE_RATE = 25 * SAMPLES_PER_FRAME
+
+#: each of which says something of its own
+BRANCHES = ("acoustic", "visual", "fusion", "decoder")
 
 #: hyper-parameters of a network as large as the lineage's (38 M parameters), for training on GPUs;
 #: the defaults are for CPUs (2.2 M)
@@ -188,8 +191,17 @@ class HMSANet(AVModel):
         voiceprints: torch.Tensor | None = None,
         speaker_features: torch.Tensor | None = None,
         frame_mask: torch.Tensor | None = None,
+        branches: Collection[str] = BRANCHES,
     ) -> HMSAOutput:
-        """All that the network says; see :meth:`forward`.
+        """All that the network says.
+
+        Parameters
+        ----------
+        branches : collection of str, optional
+            Who is asked: what nobody needs is not computed. Defaults to all of "acoustic",
+            "visual", "fusion" and "decoder".
+        others
+            See :meth:`forward`.
 
         Returns
         -------
@@ -206,16 +218,29 @@ class HMSANet(AVModel):
             visual_dimension=self.visual_dimension,
             voiceprint_dimension=self.hparams.voiceprint_dimension,
         )
-        faces = self.visual.encode(x.faces, x.present) if x.faces.ndim == 5 else x.faces
+        said: dict[str, torch.Tensor] = {}
+        decides = "decoder" in branches
+        fuses = decides or "fusion" in branches
         frames, present = x.targets.each(x.real), x.targets.pack(x.present)
-        a, detail = self.acoustic(x.waveforms, x.voiceprints, x.speaker_features, x.targets, x.real)
-        v = self.visual(x.targets.pack(faces), present, frames)
-        z, agreement = self.fusion(a, v, present, frames)
-        logits, attention = self.decoder(z, detail, x.targets, x.real)
-        heads = ((self.fusion, z), (self.acoustic, a), (self.visual, v))
-        output = [logits, *(branch.head(h).squeeze(-1) for branch, h in heads)]
-        output += [] if agreement is None else list(agreement)
-        return HMSAOutput(*(x.targets.unpack(o) for o in output), attention=tuple(attention))
+        if fuses or "acoustic" in branches:
+            a, detail = self.acoustic(
+                x.waveforms, x.voiceprints, x.speaker_features, x.targets, x.real
+            )
+            said["acoustic_logits"] = self.acoustic.head(a).squeeze(-1)
+        if fuses or "visual" in branches:
+            faces = self.visual.encode(x.faces, x.present) if x.faces.ndim == 5 else x.faces
+            v = self.visual(x.targets.pack(faces), present, frames)
+            said["visual_logits"] = self.visual.head(v).squeeze(-1)
+        if fuses:
+            z, agreement = self.fusion(a, v, present, frames)
+            said["fused_logits"] = self.fusion.head(z).squeeze(-1)
+            if agreement is not None:
+                said |= zip(AGREEMENT, agreement, strict=True)
+        attention: list[torch.Tensor] = []
+        if decides:
+            said["logits"], attention = self.decoder(z, detail, x.targets, x.real)
+        said = {name: x.targets.unpack(one) for name, one in said.items()}
+        return HMSAOutput(**said, attention=tuple(attention))
 
     def forward(
         self,

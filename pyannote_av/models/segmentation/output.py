@@ -6,17 +6,21 @@ from typing import NamedTuple
 
 import torch
 
+#: names of what CGIMA says of sound and picture, in its order
+AGREEMENT = ("gate_logits", "acoustic_sync", "visual_sync", "confidence")
+
 
 class HMSAOutput(NamedTuple):
     """All that the network says, by target speaker ("slot").
 
-    Padding slots have zeros; what frames that are padding have means nothing.
+    Padding slots have zeros; what frames that are padding have means nothing. What branches say
+    that nobody asked is None.
 
     Attributes
     ----------
-    logits : (batch, slots, 4 x frames) tensor
+    logits : (batch, slots, 4 x frames) tensor or None
         Of speaking, at 100 Hz: the answer.
-    fused_logits, acoustic_logits, visual_logits : (batch, slots, frames) tensor
+    fused_logits, acoustic_logits, visual_logits : (batch, slots, frames) tensor or None
         Of speaking, at 25 Hz: from both streams, sound alone and picture alone, before speakers
         know of each other. For training in stages.
     gate_logits : (batch, slots, frames, 2, heads) tensor or None
@@ -31,10 +35,10 @@ class HMSAOutput(NamedTuple):
         t - window, and so on to t + window.
     """
 
-    logits: torch.Tensor
-    fused_logits: torch.Tensor
-    acoustic_logits: torch.Tensor
-    visual_logits: torch.Tensor
+    logits: torch.Tensor | None = None
+    fused_logits: torch.Tensor | None = None
+    acoustic_logits: torch.Tensor | None = None
+    visual_logits: torch.Tensor | None = None
     gate_logits: torch.Tensor | None = None
     acoustic_sync: torch.Tensor | None = None
     visual_sync: torch.Tensor | None = None
