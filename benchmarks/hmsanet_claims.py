@@ -36,7 +36,7 @@ COMPACT = {"width": 96, "visual": "compact", "face_size": 56, "cgima_layers": 1}
 DURATION, BATCH, SLOTS = 4.0, 8, 5
 #: steps of an epoch, and epochs: of the visual encoder, and of the stages of (a) and of (b), (c)
 STEPS = 100
-VISUAL, CLAIM_A, ABLATION = 6, (2, 1, 1, 1, 1), (8, 5, 5, 3)
+VISUAL, CLAIM_A, ABLATION = 10, (2, 1, 1, 1, 1), (5, 4, 4, 2)
 RATE = 1e-3
 FUSIONS = ("cgima", "attention", "concat")
 DECODERS = ("disa", "mean", "none", "fixed")
@@ -63,10 +63,8 @@ def make_task(
         features=features,
         cache=work / f"files-{kwargs.pop('cache', name)}.npz",
         duration=DURATION,
-        max_slots=SLOTS,
-        batch_size=BATCH,
         num_workers=0,
-        **kwargs,
+        **{"max_slots": SLOTS, "batch_size": BATCH, **kwargs},
     )
 
 
@@ -112,7 +110,7 @@ def train_visual(corpus: Path, work: Path) -> Path:
 
     folder = work / "visual"
     stages = staged([VISUAL], ["visual"])
-    model = run(make_model(0), make_task(corpus, work), stages, folder, 0)
+    model = run(make_model(0), make_task(corpus, work, max_slots=4), stages, folder, 0)
     build_features(CropStore(corpus), model, progress=False)
     return folder / "model.safetensors"
 
@@ -120,7 +118,7 @@ def train_visual(corpus: Path, work: Path) -> Path:
 def train_mso(corpus: Path, work: Path, seed: int) -> None:
     """(a): both ways from pictures, from the same initial weights."""
     names = [stage.name for stage in multi_stage()]
-    task = make_task(corpus, work)
+    task = make_task(corpus, work, max_slots=4, batch_size=6)
     run(make_model(seed), task, staged(CLAIM_A, names), work / f"mso-{seed}", seed)
     losses = dict(multi_stage()[-1].losses)
     whole = Stage(

@@ -34,6 +34,7 @@ FILES = {
     "test": {"film": (8, 41), "meeting": (4, 42), "gallery": (4, 43)},
 }
 GRID = {
+    "prior": (0.0, 1.0, 2.0, 3.0),
     "onset": (0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
     "drop": (0.0, 0.1, 0.2),
     "min_duration_on": (0.0, 0.1, 0.2),
@@ -135,8 +136,9 @@ def tune(passes: Passes, files: list[dict]) -> dict[str, float]:
 
     ready = [(file, *passes.first(file)) for file in files]
     found = []
-    for onset, drop, on, off in product(*GRID.values()):
+    for prior, onset, drop, on, off in product(*GRID.values()):
         given = {
+            "prior": prior,
             "onset": onset,
             "offset": round(onset - drop, 2),
             "min_duration_on": on,

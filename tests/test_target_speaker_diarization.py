@@ -22,6 +22,7 @@ from pyannote_av.fusion.activities import (
     difference,
     exclusive,
     from_annotation,
+    lean,
     to_annotation,
 )
 from pyannote_av.fusion.persons import People, Person
@@ -112,6 +113,22 @@ def test_oracle_speech_is_always_somebodys(probability):
     time = (np.arange(len(active)) + 0.5) / 100
     inside = ((time > 0.1) & (time < 0.5)) | ((time > 0.7) & (time < 0.9))
     assert (active.any(axis=1) == inside).all()
+
+
+@given(probabilities, st.floats(0, 4))
+@settings(max_examples=60, deadline=None)
+def test_leaning_on_another_opinion(probability, weight):
+    probability = probability.clip(0.01, 0.99)
+    before = np.roll(probability, 1, axis=0)[:, :1] > 0.5
+    leant = lean(probability, before, weight)
+    assert leant.dtype == probability.dtype
+    logit = np.log(probability[:, :1] / (1 - probability[:, :1]))
+    expected = 1 / (1 + np.exp(-logit - np.where(before, weight, -weight)))
+    assert leant[:, :1] == pytest.approx(expected, abs=1e-5)
+    # nothing was thought of the others
+    assert (leant[:, 1:] == probability[:, 1:]).all()
+    certain = lean(np.float32([[0.0], [1.0]]), np.array([[True], [False]]), weight)
+    assert certain.ravel().tolist() == [0, 1]
 
 
 def test_difference_is_an_error_rate_by_name():

@@ -63,6 +63,25 @@ def binarize(probability: np.ndarray, rules: Binarization) -> np.ndarray:
     return active
 
 
+def lean(probability: np.ndarray, before: np.ndarray, weight: float) -> np.ndarray:
+    """Probabilities that are higher for who spoke before, and lower for who did not.
+
+    Parameters
+    ----------
+    probability : (steps, speakers) array
+    before : (steps, n) bool array
+        What somebody else thinks of the first n of the speakers.
+    weight : float
+        How much that counts, in log-odds.
+    """
+    count = before.shape[1]
+    with np.errstate(divide="ignore"):
+        odds = probability[:, :count] / (1 - probability[:, :count])
+    odds = odds * np.exp(np.where(before, weight, -weight))
+    leant = 1 - 1 / (1 + odds)
+    return np.concatenate([leant, probability[:, count:]], axis=1).astype(probability.dtype)
+
+
 def confine(active: np.ndarray, probability: np.ndarray, speech: Timeline) -> np.ndarray:
     """Nobody speaks where there is no speech, and somebody, the likeliest, where there is.
 

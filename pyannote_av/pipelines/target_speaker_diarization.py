@@ -26,6 +26,7 @@ from pyannote_av.fusion.activities import (
     difference,
     exclusive,
     from_annotation,
+    lean,
     to_annotation,
 )
 from pyannote_av.fusion.targets import VisualFeaturePass, find_targets
@@ -63,6 +64,8 @@ class TargetSpeakerDiarization(MediaMixin, _Pipeline):
 
     Hyper-parameters
     ----------------
+    prior : float
+        How much the turns of the first pass count next to what the network says, in log-odds.
     onset, offset : float
         Probability at which turns begin, and below which they end.
     min_duration_on, min_duration_off : float
@@ -104,6 +107,7 @@ class TargetSpeakerDiarization(MediaMixin, _Pipeline):
         )
         self.iterations, self.oracle_vad = iterations, oracle_vad
 
+        self.prior = Uniform(0.0, 5.0)
         self.onset = Uniform(0.1, 0.9)
         self.offset = Uniform(0.1, 0.9)
         self.min_duration_on = Uniform(0.0, 1.0)
@@ -115,6 +119,7 @@ class TargetSpeakerDiarization(MediaMixin, _Pipeline):
         """Parameters used when none are given."""
         return {
             "first_pass": self.first_pass.default_parameters(),
+            "prior": 1.0,
             "onset": 0.5,
             "offset": 0.4,
             "min_duration_on": 0.1,
@@ -219,6 +224,7 @@ class TargetSpeakerDiarization(MediaMixin, _Pipeline):
             probability = self.segmentation(
                 file["waveform"], targets, heard, partial(hook, "segmentation", None)
             )
+            probability = lean(probability, before, self.prior)
             for k, target in enumerate(targets[: len(labels)]):
                 if target.voiceprint is None and not target.faces:
                     probability[:, k] = before[:, k]  # nothing to ask with: the turns stand
