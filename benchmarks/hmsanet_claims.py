@@ -36,7 +36,7 @@ COMPACT = {"width": 96, "visual": "compact", "face_size": 56, "cgima_layers": 1}
 DURATION, BATCH, SLOTS = 4.0, 8, 5
 #: steps of an epoch, and epochs: of the visual encoder, and of the stages of (a) and of (b), (c)
 STEPS = 100
-VISUAL, CLAIM_A, ABLATION = 10, (2, 1, 1, 1, 1), (5, 4, 4, 2)
+VISUAL, CLAIM_A, ABLATION = 10, (2, 1, 1, 1, 1), (5, 6, 4, 2)
 RATE = 1e-3
 FUSIONS = ("cgima", "attention", "concat")
 DECODERS = ("disa", "mean", "none", "fixed")

@@ -132,7 +132,7 @@ def multi_stage(epochs: int | Iterable[int] = 10, learning_rate: float = 1e-4) -
     stages = [
         Stage("visual", ("visual",), {"visual": 1.0}, settings={"corruption": _WHOLE_FACES}),
         Stage("acoustic", ("acoustic",), {"acoustic": 1.0}, settings={"corruption": {}}),
-        Stage("fusion", ("fusion",), {"fused": 1.0, "nce": 0.3, "gate": 0.2}),
+        Stage("fusion", ("fusion",), {"fused": 1.0, "nce": 1.0, "gate": 0.5}),
         Stage("decoder", ("decoder",), {"diarization": 1.0}),
         Stage(
             "joint",

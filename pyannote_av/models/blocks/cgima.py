@@ -18,9 +18,13 @@ from pyannote_av.models.blocks.window_attention import MASKED, WindowAttention, 
 #: logarithm of the least a gate lets through when keys are weighed
 LOG_FLOOR = -9.210340371976182  # log(1e-4)
 
-# lags that are compared, and frames that they are averaged over, to either side: 0.2 s
+# lags that are compared, and frames that they are averaged over, to either side: 0.2 and 0.5 s
 _LAGS = 5
-_SMOOTH = 5
+_SMOOTH = 12
+# of correlations, which are seldom above 0.2 however well sound and picture agree
+_SCALE = 10.0
+# frames to either side that moments differ from
+_AROUND = 25
 _HIDDEN = 64
 
 
@@ -89,20 +93,51 @@ def lag_correlation(
     return mean.transpose(1, 2)
 
 
+class Moments(nn.Module):
+    """How what is heard or seen within 0.1 s differs from what is around, as unit vectors.
+
+    The mean over a second to either side is taken off, as in any correlation: that somebody speaks
+    all the while makes sound and picture alike at every lag.
+
+    Parameters
+    ----------
+    dimension, width : int
+        Before and after.
+    """
+
+    def __init__(self, dimension: int, width: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(dimension)
+        self.convolution = nn.Conv1d(dimension, width, 5, padding=2)
+
+    def forward(self, x: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+        """`known` (n, frames) tells which frames of x (n, frames, dimension) may be read."""
+        there = known.unsqueeze(1).float()
+        x = self.norm(x).transpose(1, 2) * there
+        x = self.convolution(x).float() * there
+        window = (2 * _AROUND + 1, 1, _AROUND)
+        mean = F.avg_pool1d(x, *window) / F.avg_pool1d(there, *window).clamp_min(1e-3)
+        return F.normalize((x - mean) * there, dim=1).transpose(1, 2)
+
+
 class SynchronyEstimator(nn.Module):
     """How well sound and picture of a target speaker agree, frame by frame.
+
+    What is compared is what streams are made of: in streams themselves, which know the context,
+    little is left of when exactly a mouth opens.
 
     Parameters
     ----------
     width : int
+    sound_dimension : int
     num_heads : int
         Gates per direction.
     """
 
-    def __init__(self, width: int, num_heads: int):
+    def __init__(self, width: int, sound_dimension: int, num_heads: int):
         super().__init__()
-        self.acoustic = nn.Linear(width, width // 2)
-        self.visual = nn.Linear(width, width // 2)
+        self.acoustic = Moments(sound_dimension, width // 2)
+        self.visual = Moments(width, width // 2)
         self.context = nn.Linear(4 * width, _HIDDEN)
         self.gate = nn.Sequential(
             nn.Linear(2 * _LAGS + 2 + _HIDDEN, _HIDDEN),
@@ -111,15 +146,21 @@ class SynchronyEstimator(nn.Module):
         )
 
     def forward(
-        self, a: torch.Tensor, v: torch.Tensor, present: torch.Tensor, mask: torch.Tensor
+        self,
+        a: torch.Tensor,
+        v: torch.Tensor,
+        sound: torch.Tensor,
+        picture: torch.Tensor,
+        present: torch.Tensor,
+        mask: torch.Tensor,
     ) -> Agreement:
-        """Streams (n, frames, width), where a face is present, and which frames are real."""
-        acoustic = F.normalize(self.acoustic(a).float(), dim=-1)
-        visual = F.normalize(self.visual(v).float(), dim=-1)
+        """Streams, and what they are made of; see :meth:`CGIMA.forward`."""
+        acoustic, visual = self.acoustic(sound, mask), self.visual(picture, present)
         lags = lag_correlation(acoustic, visual, mask, present)
         confidence = lags.amax(dim=-1) - lags.median(dim=-1).values
         context = F.gelu(self.context(torch.cat([a, v, a * v, (a - v).abs()], dim=-1)))
-        logits = self.gate(torch.cat([lags, confidence.unsqueeze(-1), context], dim=-1))
+        agreement = _SCALE * torch.cat([lags, confidence.unsqueeze(-1)], dim=-1)
+        logits = self.gate(torch.cat([agreement, context], dim=-1))
         return Agreement(logits.float().unflatten(-1, (2, -1)), acoustic, visual, confidence)
 
 
@@ -154,6 +195,7 @@ class CGIMA(nn.Module):
     ----------
     width, num_heads, window, expansion, dropout
         Of attention and feedforwards.
+    sound_dimension : int
     num_layers : int
     gated : bool, optional
         False for attention without gates, otherwise the same.
@@ -162,6 +204,7 @@ class CGIMA(nn.Module):
     def __init__(
         self,
         width: int,
+        sound_dimension: int,
         num_layers: int,
         num_heads: int,
         window: int,
@@ -171,7 +214,7 @@ class CGIMA(nn.Module):
     ):
         super().__init__()
         layer = (width, num_heads, window, expansion, dropout)
-        self.synchrony = SynchronyEstimator(width, num_heads) if gated else None
+        self.synchrony = SynchronyEstimator(width, sound_dimension, num_heads) if gated else None
         self.to_acoustic = nn.ModuleList(CrossModalLayer(*layer) for _ in range(num_layers))
         self.to_visual = nn.ModuleList(CrossModalLayer(*layer) for _ in range(num_layers))
         self.reliability = nn.Linear(2 * width, width)
@@ -180,7 +223,13 @@ class CGIMA(nn.Module):
         self.head = nn.Linear(width, 1)
 
     def forward(
-        self, a: torch.Tensor, v: torch.Tensor, present: torch.Tensor, mask: torch.Tensor
+        self,
+        a: torch.Tensor,
+        v: torch.Tensor,
+        sound: torch.Tensor,
+        picture: torch.Tensor,
+        present: torch.Tensor,
+        mask: torch.Tensor,
     ) -> Fused:
         """Fuse.
 
@@ -188,6 +237,9 @@ class CGIMA(nn.Module):
         ----------
         a, v : (n, frames, width) tensor
             Of sound and picture. Where no face is present, v must not depend on pixels.
+        sound : (n, frames, sound_dimension) tensor
+        picture : (n, frames, width) tensor
+            What they are made of, each frame by itself.
         present, mask : (n, frames) bool tensor
             Where a face is present, and which frames are real.
 
@@ -199,7 +251,7 @@ class CGIMA(nn.Module):
         gates: tuple = (None, None)
         biases = (key_bias(mask),) * 2
         if self.synchrony is not None:
-            agreement = self.synchrony(a, v, present, mask)
+            agreement = self.synchrony(a, v, sound, picture, present, mask)
             here = present[:, :, None, None]
             gates = (agreement.logits.sigmoid() * here).unbind(2)
             bias = F.logsigmoid(agreement.logits).clamp_min(LOG_FLOOR)
@@ -229,8 +281,6 @@ class Concatenation(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, 1)
 
-    def forward(
-        self, a: torch.Tensor, v: torch.Tensor, present: torch.Tensor, mask: torch.Tensor
-    ) -> Fused:
+    def forward(self, a: torch.Tensor, v: torch.Tensor, *_: torch.Tensor) -> Fused:
         """See :meth:`CGIMA.forward`."""
         return Fused(self.norm(self.fuse(torch.cat([a, v], dim=-1))))

@@ -113,14 +113,25 @@ class TargetVisual(nn.Module):
 
     def forward(
         self, features: torch.Tensor, present: torch.Tensor, mask: torch.Tensor
-    ) -> torch.Tensor:
-        """Features of pictures, (n, frames, dimension), to (n, frames, width).
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Look at each target speaker.
 
-        `present` tells where there are any, `mask` which frames are real, (n, frames) both.
+        Parameters
+        ----------
+        features : (n, frames, dimension) tensor
+            Of pictures.
+        present, mask : (n, frames) bool tensor
+            Where there are any, and which frames are real.
+
+        Returns
+        -------
+        features : (n, frames, width) tensor
+        moments : (n, frames, width) tensor
+            The same without context.
         """
         present = present.unsqueeze(-1)
         features = torch.where(present, features, 0.0).to(self.absent.dtype)
-        x = torch.where(present, self.project(features), self.absent)
+        x = moments = torch.where(present, self.project(features), self.absent)
         for layer in self.layers:
             x = layer(x, mask)
-        return x
+        return x, moments

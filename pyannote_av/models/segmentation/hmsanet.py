@@ -132,7 +132,9 @@ class HMSANet(AVModel):
         if fusion == "concat":
             self.fusion = Concatenation(width)
         else:
-            self.fusion = CGIMA(width, cgima_layers, gated=fusion == "cgima", **attention)
+            sound = SPECTRA_PER_FRAME * self.acoustic.detail_dimension
+            gated = fusion == "cgima"
+            self.fusion = CGIMA(width, sound, cgima_layers, gated=gated, **attention)
         self.decoder = TargetDecoder(
             decoder,
             width,
@@ -229,10 +231,10 @@ class HMSANet(AVModel):
             said["acoustic_logits"] = self.acoustic.head(a).squeeze(-1)
         if fuses or "visual" in branches:
             faces = self.visual.encode(x.faces, x.present) if x.faces.ndim == 5 else x.faces
-            v = self.visual(x.targets.pack(faces), present, frames)
+            v, picture = self.visual(x.targets.pack(faces), present, frames)
             said["visual_logits"] = self.visual.head(v).squeeze(-1)
         if fuses:
-            z, agreement = self.fusion(a, v, present, frames)
+            z, agreement = self.fusion(a, v, detail.flatten(2), picture, present, frames)
             said["fused_logits"] = self.fusion.head(z).squeeze(-1)
             if agreement is not None:
                 said |= zip(AGREEMENT, agreement, strict=True)
