@@ -30,8 +30,8 @@ from pyannote_av.core.atomic import write_text
 
 #: subset to layout to (files, seed)
 FILES = {
-    "development": {"film": (4, 31), "meeting": (2, 32), "gallery": (2, 33)},
-    "test": {"film": (8, 41), "meeting": (4, 42), "gallery": (4, 43)},
+    "development": {"film": (3, 31), "meeting": (1, 32), "gallery": (2, 33)},
+    "test": {"film": (6, 41), "meeting": (3, 42), "gallery": (3, 43)},
 }
 GRID = {
     "prior": (0.0, 1.0, 2.0, 3.0),
@@ -101,10 +101,12 @@ class AskedOnce:
 def load(weights: Path, work: Path):
     """The pipeline, which never listens or asks twice."""
     from pyannote_av.pipelines.target_speaker_diarization import TargetSpeakerDiarization
+    from pyannote_av.tasks.voices import weights_digest
 
     pipeline = TargetSpeakerDiarization(weights)
     pipeline.first_pass.audio = HearingOnce(work / "heard")
-    pipeline.segmentation = AskedOnce(pipeline.segmentation, work / "asked" / weights.parent.name)
+    asked = work / "asked" / weights_digest(pipeline.segmentation.model)
+    pipeline.segmentation = AskedOnce(pipeline.segmentation, asked)
     return pipeline.instantiate(pipeline.default_parameters())
 
 
@@ -175,10 +177,12 @@ def main() -> None:
     from pyannote_av import FaceTracks
     from pyannote_av.cli.evaluate import score
     from pyannote_av.evaluation import report
+    from pyannote_av.tasks.voices import weights_digest
 
     work = options.work
     pipeline = load(options.weights, work)
-    passes = Passes(pipeline, work / "first" / options.weights.parent.name)
+    encoder = weights_digest(pipeline.segmentation.model.visual.encoder)
+    passes = Passes(pipeline, work / "first" / encoder)
     best = tune(passes, list(simulate(options.corpus, work, "development")))
     guarded = {name: value for name, value in best.items() if name != "max_change"}
     pipeline.instantiate(pipeline.default_parameters() | guarded)

@@ -10,11 +10,12 @@ from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 from pyannote_av.core.model import Model
 from pyannote_av.core.task import AVInput
-from pyannote_av.models.blocks.cgima import lag_correlation
+from pyannote_av.models.blocks.cgima import SynchronyEstimator, lag_correlation
 from pyannote_av.models.blocks.window_attention import WindowAttention, key_bias
 from pyannote_av.models.segmentation.hmsanet import LARGE, HMSANet
 from pyannote_av.models.segmentation.inspection import attention_to, gates, plot_inspection
 from pyannote_av.models.segmentation.output import HMSAOutput
+from pyannote_av.tasks.losses import talk_nce
 
 SMALL = {"width": 32, "channels": (4, 8), "context": 5, "voiceprint_dimension": 16}
 FUSIONS = ("cgima", "attention", "concat")
@@ -429,6 +430,42 @@ def test_lag_of_the_picture():
     assert found[:, 10:50, :8].max() < 0.5
     nobody = lag_correlation(sound, sound, everywhere, ~everywhere)
     assert not nobody.any()
+
+
+def test_synchrony_is_learnt():
+    """Faces move as it gets louder; then gates tell who moves to another sound."""
+    torch.manual_seed(0)
+    mixing = torch.randn(2, 24, 16)
+
+    def scenes(count=16, frames=100):
+        level = torch.randn(count, 1, frames)
+        level = torch.nn.functional.avg_pool1d(level, 5, 1, 2).transpose(1, 2) * 3
+        rest = torch.randn(2, count, frames, 23)
+        return [
+            torch.cat([level, noise], dim=-1) @ mix for noise, mix in zip(rest, mixing, strict=True)
+        ]
+
+    everywhere = torch.ones(16, 100, dtype=torch.bool)
+    estimator = SynchronyEstimator(width=16, sound_dimension=16, num_heads=2)
+    optimizer = torch.optim.Adam(estimator.parameters(), lr=1e-2)
+    same = torch.zeros(16, 100, 16)  # streams tell nothing
+    for _ in range(100):
+        sound, picture = scenes()
+        picture[8:] = picture[8:].roll(25, dims=1)
+        found = estimator(same, same, sound, picture, everywhere, everywhere)
+        genuine = (torch.arange(16) < 8).float().reshape(16, 1, 1, 1).expand_as(found.logits)
+        loss = bce(found.logits, genuine)
+        loss = loss + talk_nce(found.acoustic[:8], found.visual[:8], everywhere[:8]) / 800
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    with torch.inference_mode():
+        sound, picture = scenes()
+        picture[8:] = picture[8:].roll(40, dims=1)
+        found = estimator(same, same, sound, picture, everywhere, everywhere)
+    gates = found.logits.sigmoid().mean(dim=(1, 2, 3))
+    assert gates[:8].mean() > 0.7
+    assert gates[8:].mean() < 0.3
 
 
 @settings(max_examples=20, deadline=None)
