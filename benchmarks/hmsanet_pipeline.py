@@ -33,10 +33,11 @@ FILES = {
     "development": {"film": (3, 31), "meeting": (1, 32), "gallery": (2, 33)},
     "test": {"film": (6, 41), "meeting": (3, 42), "gallery": (3, 43)},
 }
+#: an onset of None: the first pass counts
 GRID = {
     "prior": (0.0, 1.0, 2.0, 3.0),
-    "onset": (0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
-    "drop": (0.0, 0.1, 0.2),
+    "onset": (None, 0.4, 0.5, 0.6, 0.7, 0.8),
+    "drop": (0.0, 0.2),
     "min_duration_on": (0.0, 0.1, 0.2),
     "min_duration_off": (0.0, 0.1, 0.25),
 }
@@ -77,7 +78,9 @@ def clips(data: Path) -> Iterator[dict]:
     """Real clips, with a reference where there is one."""
     from pyannote.database.util import load_rttm
 
-    for video in sorted((data / "clips" / "several").glob("*.mp4")):
+    for video in sorted((data / "clips" / "several").iterdir()):
+        if video.suffix not in (".avi", ".mp4"):
+            continue
         rttm = video.with_suffix(".rttm")
         file = {"uri": video.stem, "video": str(video)}
         yield file | ({"annotation": load_rttm(rttm)[video.stem]} if rttm.is_file() else {})
@@ -139,10 +142,13 @@ def tune(passes: Passes, files: list[dict]) -> dict[str, float]:
     ready = [(file, *passes.first(file)) for file in files]
     found = []
     for prior, onset, drop, on, off in product(*GRID.values()):
+        if onset is None and drop:
+            continue
         given = {
             "prior": prior,
-            "onset": onset,
-            "offset": round(onset - drop, 2),
+            "counting": "network" if onset else "first_pass",
+            "onset": onset or 0.5,
+            "offset": round((onset or 0.5) - drop, 2),
             "min_duration_on": on,
             "min_duration_off": off,
             "max_change": 2.0,

@@ -6,8 +6,8 @@ from test_lightasd import authors_weights
 from typer.testing import CliRunner
 
 from pyannote_av.core.model import Model
-from pyannote_av.models.active_speaker.importers import import_checkpoint
 from pyannote_av.models.active_speaker.lightasd import LightASD
+from pyannote_av.models.importers import import_checkpoint
 
 
 def run(*arguments):

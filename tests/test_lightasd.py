@@ -6,8 +6,8 @@ import torch
 from authors import batch_norm, example, layer, made_up, numbers, real_example
 
 from pyannote_av.core.model import Model
-from pyannote_av.models.active_speaker.importers import convert, import_checkpoint
 from pyannote_av.models.active_speaker.lightasd import LightASD
+from pyannote_av.models.importers import convert, import_checkpoint
 
 # Raw outputs of the authors' code (commit ed38c23, class ASD, evaluation mode, float32 CPU) with
 # made-up weights on 20 frames of noise, for each head: classes 0 and 1.

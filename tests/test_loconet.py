@@ -7,10 +7,10 @@ import torch
 from authors import example, numbers, real_example
 
 from pyannote_av.core.model import Model
-from pyannote_av.models.active_speaker.importers import convert, import_checkpoint
 from pyannote_av.models.active_speaker.loconet import LoCoNet
 from pyannote_av.models.active_speaker.scene import find_scenes
 from pyannote_av.models.blocks.logmel import LogMel
+from pyannote_av.models.importers import convert, import_checkpoint
 
 # Logits for class 1 of the authors' code (commit 68d90c8, evaluation mode, float32 CPU) with
 # made-up weights, on noise. All heads on a scene of seven frames, where its visual branch has been

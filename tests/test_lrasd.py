@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from pyannote_av.core.model import Model
-from pyannote_av.models.active_speaker.importers import convert, get_network, import_checkpoint
 from pyannote_av.models.active_speaker.lrasd import LRASD
+from pyannote_av.models.importers import convert, get_network, import_checkpoint
 
 
 def numbers(text):

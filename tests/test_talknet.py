@@ -7,8 +7,8 @@ import torch
 from authors import example, numbers, real_example
 
 from pyannote_av.core.model import Model
-from pyannote_av.models.active_speaker.importers import convert, import_checkpoint
 from pyannote_av.models.active_speaker.talknet import TalkNet
+from pyannote_av.models.importers import convert, import_checkpoint
 
 # Logits of the authors' code (commit 6d68214, evaluation mode, float32 CPU) with made-up weights.
 # All heads on ten frames of noise: class 0 of every frame, then class 1.

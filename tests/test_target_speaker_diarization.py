@@ -23,6 +23,7 @@ from pyannote_av.fusion.activities import (
     exclusive,
     from_annotation,
     lean,
+    likeliest,
     to_annotation,
 )
 from pyannote_av.fusion.persons import People, Person
@@ -129,6 +130,17 @@ def test_leaning_on_another_opinion(probability, weight):
     assert (leant[:, 1:] == probability[:, 1:]).all()
     certain = lean(np.float32([[0.0], [1.0]]), np.array([[True], [False]]), weight)
     assert certain.ravel().tolist() == [0, 1]
+
+
+@given(probabilities, st.integers(0, 9))
+@settings(max_examples=60, deadline=None)
+def test_so_many_speakers(probability, seed):
+    count = np.random.default_rng(seed).integers(0, 4, len(probability))
+    active = likeliest(probability, count)
+    assert (active.sum(axis=1) == np.minimum(count, probability.shape[1])).all()
+    for chosen, row in zip(active, probability, strict=True):
+        if chosen.any() and not chosen.all():
+            assert row[chosen].min() >= row[~chosen].max()
 
 
 def test_difference_is_an_error_rate_by_name():

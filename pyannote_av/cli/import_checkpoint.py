@@ -9,21 +9,21 @@ import typer
 
 
 def command(
-    checkpoint: Annotated[Path, typer.Argument(help="The authors' file (.model, .pt).")],
+    checkpoint: Annotated[Path, typer.Argument(help="The authors' file (.model, .pt, .ckpt).")],
     into: Annotated[Path, typer.Option("--into", help="The .safetensors file to write.")],
     network: Annotated[
         str | None,
         typer.Option(help="Name of the network; found out from the tensors when left out."),
     ] = None,
 ) -> None:
-    """Turn a checkpoint of an active speaker network into a file that from_pretrained reads.
+    """Turn a published checkpoint of a network into a file that from_pretrained reads.
 
     Nothing in the checkpoint is executed. Weights that do not fit are named one by one, and
     nothing is written.
 
     Example: pyannote-av import-checkpoint finetuning_TalkSet.model --into lr_asd.safetensors
     """
-    from pyannote_av.models.active_speaker.importers import import_checkpoint
+    from pyannote_av.models.importers import import_checkpoint
 
     if into.suffix != ".safetensors":
         typer.echo(f"error: --into takes a .safetensors file, not {into}", err=True)

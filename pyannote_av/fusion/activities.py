@@ -82,6 +82,22 @@ def lean(probability: np.ndarray, before: np.ndarray, weight: float) -> np.ndarr
     return np.concatenate([leant, probability[:, count:]], axis=1).astype(probability.dtype)
 
 
+def likeliest(probability: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """So many of the speakers, those with the highest probabilities.
+
+    Parameters
+    ----------
+    probability : (steps, speakers) array
+    count : (steps,) int array
+
+    Returns
+    -------
+    active : (steps, speakers) bool array
+    """
+    ranks = (-probability).argsort(axis=1, kind="stable").argsort(axis=1, kind="stable")
+    return ranks < count[:, None]
+
+
 def confine(active: np.ndarray, probability: np.ndarray, speech: Timeline) -> np.ndarray:
     """Nobody speaks where there is no speech, and somebody, the likeliest, where there is.
 

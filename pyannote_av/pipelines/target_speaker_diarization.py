@@ -11,7 +11,7 @@ import numpy as np
 from pyannote.audio import Pipeline as _Pipeline
 from pyannote.core import Annotation
 from pyannote.metrics.diarization import DiarizationErrorRate
-from pyannote.pipeline.parameter import Uniform
+from pyannote.pipeline.parameter import Categorical, Uniform
 
 from pyannote_av.core.crop_shard import SAMPLES_PER_FRAME
 from pyannote_av.core.inference import UPSAMPLING, AVInference
@@ -27,6 +27,7 @@ from pyannote_av.fusion.activities import (
     exclusive,
     from_annotation,
     lean,
+    likeliest,
     to_annotation,
 )
 from pyannote_av.fusion.targets import VisualFeaturePass, find_targets
@@ -66,8 +67,10 @@ class TargetSpeakerDiarization(MediaMixin, _Pipeline):
     ----------------
     prior : float
         How much the turns of the first pass count next to what the network says, in log-odds.
+    counting : {"first_pass", "network"}
+        Who is to say how many speak at a time. If it is the first pass, the network says who.
     onset, offset : float
-        Probability at which turns begin, and below which they end.
+        Probability at which turns begin, and below which they end, if the network counts.
     min_duration_on, min_duration_off : float
         Shortest turn and shortest gap, in seconds.
     min_new : float
@@ -108,6 +111,7 @@ class TargetSpeakerDiarization(MediaMixin, _Pipeline):
         self.iterations, self.oracle_vad = iterations, oracle_vad
 
         self.prior = Uniform(0.0, 5.0)
+        self.counting = Categorical(["first_pass", "network"])
         self.onset = Uniform(0.1, 0.9)
         self.offset = Uniform(0.1, 0.9)
         self.min_duration_on = Uniform(0.0, 1.0)
@@ -120,10 +124,11 @@ class TargetSpeakerDiarization(MediaMixin, _Pipeline):
         return {
             "first_pass": self.first_pass.default_parameters(),
             "prior": 1.0,
+            "counting": "first_pass",
             "onset": 0.5,
-            "offset": 0.4,
+            "offset": 0.5,
             "min_duration_on": 0.1,
-            "min_duration_off": 0.1,
+            "min_duration_off": 0.0,
             "min_new": 2.0,
             "max_change": 0.6,
         }
@@ -228,7 +233,11 @@ class TargetSpeakerDiarization(MediaMixin, _Pipeline):
             for k, target in enumerate(targets[: len(labels)]):
                 if target.voiceprint is None and not target.faces:
                     probability[:, k] = before[:, k]  # nothing to ask with: the turns stand
-            active = binarize(probability, self._rules)
+            if self.counting == "first_pass":
+                chosen = likeliest(probability, before.sum(axis=1))
+                active = binarize(chosen, self._rules)
+            else:
+                active = binarize(probability, self._rules)
             if self.oracle_vad:
                 active = confine(active, probability, file["lab"])
         kept = self._speakers(active, len(labels), most)

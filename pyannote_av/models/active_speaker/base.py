@@ -80,7 +80,7 @@ class ActiveSpeakerModel(AVModel):
     @classmethod
     def from_checkpoint(cls, path: str | Path):
         """Read a checkpoint of the authors; see ``importers.import_checkpoint``."""
-        from pyannote_av.models.active_speaker.importers import import_checkpoint
+        from pyannote_av.models.importers import import_checkpoint
 
         return import_checkpoint(path, cls)
 

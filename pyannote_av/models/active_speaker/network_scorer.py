@@ -11,9 +11,9 @@ import torch
 
 from pyannote_av.models.active_speaker.base import ABSENT, FRAME_RATE, ActiveSpeakerModel
 from pyannote_av.models.active_speaker.export import OnnxNetwork, in_parts, score_alone
-from pyannote_av.models.active_speaker.importers import NETWORKS
 from pyannote_av.models.active_speaker.loconet import LoCoNet
 from pyannote_av.models.blocks.separable import fold
+from pyannote_av.models.importers import ACTIVE_SPEAKER_NETWORKS
 
 
 @dataclass(frozen=True)
@@ -219,5 +219,5 @@ class NetworkScorer:
 
 def _name_of(model: ActiveSpeakerModel) -> str:
     cls = type(model)
-    names = {path: name for name, path in NETWORKS.items()}
+    names = {path: name for name, path in ACTIVE_SPEAKER_NETWORKS.items()}
     return names.get(f"{cls.__module__}.{cls.__qualname__}", cls.__name__)

@@ -13,9 +13,9 @@ from pyannote_av.core import weights
 from pyannote_av.core.checksums import sha256_of
 from pyannote_av.core.model import Model
 from pyannote_av.models.active_speaker.base import ActiveSpeakerModel
-from pyannote_av.models.active_speaker.importers import import_checkpoint
 from pyannote_av.models.active_speaker.network_scorer import CALIBRATIONS, NetworkScorer
 from pyannote_av.models.active_speaker.synchrony import SynchronyScorer
+from pyannote_av.models.importers import import_checkpoint
 
 #: waveform (1, n), crops (T, 112, 112), present (T,): see :class:`ActiveSpeakerScorer`
 Face = tuple[torch.Tensor, np.ndarray, np.ndarray]

@@ -30,7 +30,7 @@ class _Excitation(nn.Module):
         return x * self.gate(x.mean(dim=(2, 3)))[:, :, None, None]
 
 
-class _Block(nn.Module):
+class SEBlock(nn.Module):
     """Two convolutions and a shortcut; the first is followed by ReLU, then normalisation."""
 
     def __init__(self, in_channels: int, channels: int, stride: int = 1):
@@ -71,8 +71,8 @@ class SEResNet(nn.Module):
 
     @staticmethod
     def _stage(in_channels: int, channels: int, num_blocks: int, stride: int = 1) -> nn.Sequential:
-        first = _Block(in_channels, channels, stride)
-        return nn.Sequential(first, *(_Block(channels, channels) for _ in range(num_blocks - 1)))
+        first = SEBlock(in_channels, channels, stride)
+        return nn.Sequential(first, *(SEBlock(channels, channels) for _ in range(num_blocks - 1)))
 
     def forward(self, spectra: torch.Tensor) -> torch.Tensor:
         """(batch, 4 x frames, coefficients) to (batch, frames, 128)."""

@@ -1,29 +1,36 @@
-"""Checkpoints of the authors of active speaker detectors, read safely and mapped to our names."""
+"""Checkpoints of the authors of networks, read safely and mapped to our names."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 
-from pyannote_av.core.model import load_checkpoint
-from pyannote_av.models.active_speaker.base import ActiveSpeakerModel
+from pyannote_av.core.model import AVModel, load_checkpoint
 
-#: networks whose published checkpoints can be read
-NETWORKS = {
+#: active speaker networks whose published checkpoints can be read
+ACTIVE_SPEAKER_NETWORKS = {
     "light-asd": "pyannote_av.models.active_speaker.lightasd.LightASD",
     "loconet": "pyannote_av.models.active_speaker.loconet.LoCoNet",
     "lr-asd": "pyannote_av.models.active_speaker.lrasd.LRASD",
     "talknet": "pyannote_av.models.active_speaker.talknet.TalkNet",
 }
 
+#: all networks whose published checkpoints can be read
+NETWORKS = {
+    **ACTIVE_SPEAKER_NETWORKS,
+    "avr-net": "pyannote_av.models.relation.avrnet.AVRNet",
+}
+
 # what wrappers for training on several machines put before the names of tensors
 _WRAPPERS = ("module.", "model.module.")
 
 
-def get_network(name: str) -> type[ActiveSpeakerModel]:
+def get_network(name: str) -> type[AVModel]:
     """Class of a network by its name in ``NETWORKS``."""
     if name not in NETWORKS:
         raise ValueError(f"no network called {name!r}: choose from {', '.join(NETWORKS)}")
@@ -38,9 +45,14 @@ def _unwrap(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return dict(tensors)
 
 
-def convert(
-    tensors: Mapping[str, torch.Tensor], network: type[ActiveSpeakerModel]
-) -> ActiveSpeakerModel:
+def _plain_numbers() -> list[Any]:
+    """What numbers of numpy, such as thresholds and errors, are restored by."""
+    scalar, (dtype, _) = np.float64(0).__reduce__()
+    modules = ("numpy.core.multiarray", "numpy._core.multiarray")
+    return [np.dtype, type(dtype), *((scalar, f"{module}.scalar") for module in modules)]
+
+
+def convert(tensors: Mapping[str, torch.Tensor], network: type[AVModel]) -> AVModel:
     """Build a network from the authors' weights.
 
     Parameters
@@ -52,7 +64,7 @@ def convert(
 
     Returns
     -------
-    model : ActiveSpeakerModel
+    model : AVModel
         In evaluation mode.
 
     Raises
@@ -86,21 +98,19 @@ def convert(
     return model.eval()
 
 
-def import_checkpoint(
-    path: str | Path, network: str | type[ActiveSpeakerModel] | None = None
-) -> ActiveSpeakerModel:
+def import_checkpoint(path: str | Path, network: str | type[AVModel] | None = None) -> AVModel:
     """Read a checkpoint of the authors of a network.
 
     Parameters
     ----------
     path : str or Path
-        A ``.model`` or ``.pt`` file; read without executing anything in it.
+        A ``.model``, ``.pt`` or ``.ckpt`` file; read without executing anything in it.
     network : str or class, optional
         One of ``NETWORKS``. Found out from the names of the tensors when not given.
 
     Returns
     -------
-    model : ActiveSpeakerModel
+    model : AVModel
         In evaluation mode.
 
     Raises
@@ -108,7 +118,11 @@ def import_checkpoint(
     ValueError
         When the file does not hold exactly the weights of the network.
     """
-    tensors = load_checkpoint(path)
+    with torch.serialization.safe_globals(_plain_numbers()):
+        tensors = load_checkpoint(path)
+    # AVR-Net keeps its weights next to the state of its training
+    if isinstance(tensors, Mapping) and isinstance(tensors.get("model"), Mapping):
+        tensors = tensors["model"]
     if not isinstance(tensors, Mapping) or not all(map(torch.is_tensor, tensors.values())):
         raise ValueError(f"{path} does not hold a flat set of weights, as the authors' files do")
     if network is None:
@@ -121,11 +135,11 @@ def import_checkpoint(
         raise ValueError(f"{path}: {error}") from None
 
 
-def _recognise(tensors: Mapping[str, torch.Tensor]) -> type[ActiveSpeakerModel]:
+def _recognise(tensors: Mapping[str, torch.Tensor]) -> type[AVModel]:
     """The network that knows most of the names."""
     names = list(_unwrap(tensors))
 
-    def known(network: type[ActiveSpeakerModel]) -> int:
+    def known(network: type[AVModel]) -> int:
         return sum(network.rename(name) is not None for name in names)
 
     return max(map(get_network, NETWORKS), key=known)

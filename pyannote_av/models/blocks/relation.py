@@ -1,0 +1,90 @@
+"""Are these two the same? Comparison of pairs of maps, told what there is to be seen.
+
+References
+----------
+Xu, Song, Tsutsui, Feng, Ye, Shou. AVA-AVD: audio-visual speaker diarization in the wild.
+ACM Multimedia 2022. https://github.com/zcxu-eric/AVA-AVD (BSD-3-Clause)
+
+Sung, Yang, Zhang, Xiang, Torr, Hospedales. Learning to compare: relation network for few-shot
+learning. CVPR 2018.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import nn
+from torchvision.models.resnet import Bottleneck
+
+
+class ModalityMask(nn.Module):
+    """What the channels of a pair are multiplied by, depending on whose face is visible.
+
+    Parameters
+    ----------
+    kind : {"learnable", "partial", "handcrafted", "none"}
+        One factor for each channel in each case; the same for the second of a pair only; 0 for
+        faces that are not visible (also for the first of a pair when partial); 1 throughout.
+    face_channels, audio_channels : int
+        Of one of the pair, faces first.
+    """
+
+    def __init__(
+        self,
+        kind: Literal["learnable", "partial", "handcrafted", "none"],
+        face_channels: int,
+        audio_channels: int,
+    ):
+        super().__init__()
+        width = face_channels + audio_channels
+        num_fixed = {"learnable": 0, "partial": width, "handcrafted": 2 * width, "none": 2 * width}
+        table = torch.ones(4, 2, width)
+        if kind != "none":
+            # whether the first and the second are visible, by case
+            visible = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+            table[..., :face_channels] = visible.unsqueeze(2)
+        table = table.flatten(1)[:, : num_fixed[kind]]
+        self.register_buffer("fixed", table, persistent=False)
+        self.learned = nn.Parameter(torch.ones(4, 2 * width - num_fixed[kind]))
+
+    def forward(self, visible_a: torch.Tensor, visible_b: torch.Tensor) -> torch.Tensor:
+        """(pairs,) and (pairs,) bool tensors to factors (pairs, channels)."""
+        case = 2 * visible_a.long() + visible_b.long()
+        return torch.cat([self.fixed, self.learned], dim=1)[case]
+
+
+class RelationNetwork(nn.Module):
+    """Score in (0, 1) of pairs of maps that lie on top of each other.
+
+    Parameters
+    ----------
+    channels : int
+        Of the pair.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.stages = nn.Sequential(self._stage(channels, 256, 8), self._stage(1024, 64, 6))
+        # changes nothing for maps of 7 x 7
+        self.pool = nn.AdaptiveAvgPool2d(2)
+        self.classifier = nn.Sequential(
+            nn.Linear(256 * 2 * 2, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 1)
+        )
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    @staticmethod
+    def _stage(in_channels: int, width: int, num_blocks: int) -> nn.Sequential:
+        channels = Bottleneck.expansion * width
+        shortcut = nn.Sequential(
+            nn.Conv2d(in_channels, channels, 1, stride=2, bias=False), nn.BatchNorm2d(channels)
+        )
+        first = Bottleneck(in_channels, width, stride=2, downsample=shortcut)
+        return nn.Sequential(first, *(Bottleneck(channels, width) for _ in range(num_blocks - 1)))
+
+    def forward(self, pairs: torch.Tensor) -> torch.Tensor:
+        """(pairs, channels, height, width) to (pairs,)."""
+        features = self.pool(self.stages(pairs)).flatten(1)
+        return self.classifier(features).squeeze(1).sigmoid()

@@ -1,0 +1,102 @@
+"""Where in time and frequency a voice is what it is: the acoustic branch of AVR-Net.
+
+References
+----------
+AVA-AVD, https://github.com/zcxu-eric/AVA-AVD (BSD-3-Clause)
+
+Chung, Huh, Mun, Lee, Heo, Choe et al. In defence of metric learning for speaker recognition.
+Interspeech 2020.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torchaudio.transforms import MelSpectrogram
+
+from pyannote_av.models.blocks.se_resnet import SEBlock
+
+#: seconds that shorter sounds are repeated to fill
+WINDOW = 2.0
+
+_LOUDNESS, _SILENCE = 0.1, 1e-4
+
+
+class SpeakerSpectrum(nn.Module):
+    """Logarithmic mel spectra of sounds that are made equally loud.
+
+    Root mean square of 0.1, pre-emphasis, power spectra of 25 ms (Hamming) every 10 ms, 64 bands,
+    logarithm; then each band has mean 0 and variance 1 over time.
+
+    Parameters
+    ----------
+    sample_rate : int, optional
+        In Hz.
+    """
+
+    def __init__(self, sample_rate: int = 16000):
+        super().__init__()
+        self.num_samples = round(WINDOW * sample_rate)
+        # constants, but part of the weights: published checkpoints bring their own
+        self.register_buffer("emphasis", torch.tensor([[[-0.97, 1.0]]]))
+        self.mel = MelSpectrogram(
+            sample_rate,
+            n_fft=512,
+            win_length=round(0.025 * sample_rate),
+            hop_length=round(0.010 * sample_rate),
+            window_fn=torch.hamming_window,
+            n_mels=64,
+        )
+
+    def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
+        """Compute spectra.
+
+        Parameters
+        ----------
+        waveforms : (batch, num_samples) tensor
+            Sounds of less than 2 s are repeated until they last 2 s.
+
+        Returns
+        -------
+        spectra : (batch, 64, num_frames) tensor
+            201 frames for 2 s.
+        """
+        num_samples = waveforms.shape[-1]
+        if num_samples < self.num_samples:
+            times = math.ceil(self.num_samples / num_samples)
+            waveforms = waveforms.repeat(1, times)[:, : self.num_samples]
+        loudness = waveforms.square().mean(dim=-1, keepdim=True).sqrt()
+        x = waveforms * (_LOUDNESS / loudness.clamp_min(_SILENCE))
+        x = F.conv1d(F.pad(x.unsqueeze(1), (1, 0), "reflect"), self.emphasis).squeeze(1)
+        return F.instance_norm((self.mel(x) + 1e-6).log())
+
+
+class SpeakerMap(nn.Module):
+    """Residual network of 34 layers with squeeze and excitation, without pooling."""
+
+    dimension = 256
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), nn.BatchNorm2d(32))
+        self.stages = nn.Sequential(
+            self._stage(32, 32, 3),
+            self._stage(32, 64, 4, stride=2),
+            self._stage(64, 128, 6, stride=2),
+            self._stage(128, self.dimension, 3, stride=2),
+        )
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    @staticmethod
+    def _stage(in_channels: int, channels: int, num_blocks: int, stride: int = 1) -> nn.Sequential:
+        first = SEBlock(in_channels, channels, stride)
+        return nn.Sequential(first, *(SEBlock(channels, channels) for _ in range(num_blocks - 1)))
+
+    def forward(self, spectra: torch.Tensor) -> torch.Tensor:
+        """(batch, 1, bands, frames) to (batch, 256, bands / 8, frames / 8)."""
+        return self.stages(self.stem(spectra))
