@@ -46,7 +46,6 @@ EVERY = 2
 #: frames by which faces are out of step where gates are to be closed: 0.6 s and more
 OUT_OF_STEP = (15, 25, 40)
 TITLES = {
-    "disa": "DISA",
     "mean": "mean of others",
     "none": "none",
     "fixed": "fixed places",

@@ -12,7 +12,6 @@ DATA, none of which has a part in any choice. Everything is taken up where it wa
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -97,8 +96,11 @@ class AskedOnce:
         from hashlib import sha256
 
         name = sha256(waveform.numpy().tobytes()).hexdigest()
-        ask = lambda _: self._inference(waveform, targets, heard, progress)  # noqa: E731
-        return once(self._folder / f"{name}.pickle", ask, None)
+
+        def ask(waveform):
+            return self._inference(waveform, targets, heard, progress)
+
+        return once(self._folder / f"{name}.pickle", ask, waveform)
 
 
 def load(weights: Path, work: Path):
@@ -124,10 +126,11 @@ class Passes:
 
         file = Video().validate_file(file)
         file["waveform"], file["sample_rate"] = Video().waveform(file), 16000
-        see = lambda f: (  # noqa: E731
-            *self.pipeline._first(f, (None, None, None), lambda *_, **__: None),
-            self.pipeline._heard(f),
-        )
+
+        def see(file):
+            first = self.pipeline._first(file, (None, None, None), lambda *_, **__: None)
+            return *first, self.pipeline._heard(file)
+
         return file, once(self.folder / f"{file['uri']}.pickle", see, file)
 
     def second(self, file: dict, passed):
@@ -230,7 +233,6 @@ def main() -> None:
         text += f"{file['uri']}: {100 * change:.1f} %{stands}\n"
     print(text)
     write_text(options.into / "hmsanet_pipeline.txt", text)
-    write_text(work / "best.json", json.dumps(best))
 
 
 if __name__ == "__main__":

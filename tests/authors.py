@@ -1,7 +1,7 @@
 """Checkpoints as the authors of TalkNet and LoCoNet write them, with made-up weights."""
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -115,14 +115,10 @@ def common() -> Shapes:
         yield from layer(f"loss{head}.FC", 2, width)
 
 
-def talknet() -> Shapes:
-    """Tensors of a checkpoint of TalkNet."""
-    yield from visual(has_unused_shortcut=True)
-    name = "model.audioEncoder"
-    yield from layer(f"{name}.conv1", 16, 1, 7, 7, bias=False)
-    yield from batch_norm(f"{name}.bn1", 16)
-    before = 16
-    for i, (width, count) in enumerate(((16, 3), (32, 4), (64, 6), (128, 3)), start=1):
+def residual_stages(name: str, widths: Sequence[int]) -> Shapes:
+    """Residual network of 34 layers with squeeze and excitation."""
+    before = widths[0]
+    for i, (width, count) in enumerate(zip(widths, (3, 4, 6, 3), strict=True), start=1):
         for j in range(count):
             where = f"{name}.layer{i}.{j}"
             yield from layer(f"{where}.conv1", width, before, 3, 3, bias=False)
@@ -135,6 +131,15 @@ def talknet() -> Shapes:
                 yield from layer(f"{where}.downsample.0", width, before, 1, 1, bias=False)
                 yield from batch_norm(f"{where}.downsample.1", width)
             before = width
+
+
+def talknet() -> Shapes:
+    """Tensors of a checkpoint of TalkNet."""
+    yield from visual(has_unused_shortcut=True)
+    name = "model.audioEncoder"
+    yield from layer(f"{name}.conv1", 16, 1, 7, 7, bias=False)
+    yield from batch_norm(f"{name}.bn1", 16)
+    yield from residual_stages(name, (16, 32, 64, 128))
     yield from attention("model.selfAV", 256)
     yield from common()
 

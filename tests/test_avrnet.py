@@ -4,7 +4,7 @@ import authors
 import numpy as np
 import pytest
 import torch
-from authors import batch_norm, layer, numbers
+from authors import batch_norm, layer, numbers, residual_stages
 from torchaudio.functional import melscale_fbanks
 
 from pyannote_av.core.model import Model
@@ -49,20 +49,7 @@ def authors_shapes():
     name = "audio_encoder"
     yield from layer(f"{name}.conv1", 32, 1, 3, 3)
     yield from batch_norm(f"{name}.bn1", 32)
-    before = 32
-    for i, (width, count) in enumerate(((32, 3), (64, 4), (128, 6), (256, 3)), start=1):
-        for j in range(count):
-            where = f"{name}.layer{i}.{j}"
-            yield from layer(f"{where}.conv1", width, before, 3, 3, bias=False)
-            yield from batch_norm(f"{where}.bn1", width)
-            yield from layer(f"{where}.conv2", width, width, 3, 3, bias=False)
-            yield from batch_norm(f"{where}.bn2", width)
-            yield from layer(f"{where}.se.fc.0", width // 8, width)
-            yield from layer(f"{where}.se.fc.2", width, width // 8)
-            if before != width:
-                yield from layer(f"{where}.downsample.0", width, before, 1, 1, bias=False)
-                yield from batch_norm(f"{where}.downsample.1", width)
-            before = width
+    yield from residual_stages(name, (32, 64, 128, 256))
     name = "video_encoder"
     yield from layer(f"{name}.conv1", 64, 3, 3, 3, bias=False)
     yield from batch_norm(f"{name}.bn1", 64)

@@ -10,6 +10,8 @@ Interspeech 2020.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
@@ -51,6 +53,24 @@ class SEBlock(nn.Module):
         return (y + self.shortcut(x)).relu()
 
 
+def residual_stages(channels: Sequence[int], strides: Sequence[int]) -> nn.Sequential:
+    """The four stages of a residual network of 34 layers, of 3, 4, 6 and 3 blocks.
+
+    Parameters
+    ----------
+    channels : sequence of 4 int
+        Of each stage; the first takes as many as it gives.
+    strides : sequence of 4 int
+        Of the first block of each stage.
+    """
+    stages, before = nn.Sequential(), channels[0]
+    for width, stride, count in zip(channels, strides, (3, 4, 6, 3), strict=True):
+        rest = (SEBlock(width, width) for _ in range(count - 1))
+        stages.append(nn.Sequential(SEBlock(before, width, stride), *rest))
+        before = width
+    return stages
+
+
 class SEResNet(nn.Module):
     """Spectra at 100 Hz to one 128-d feature per video frame; sees the whole of time."""
 
@@ -59,20 +79,10 @@ class SEResNet(nn.Module):
         self.stem = nn.Sequential(
             nn.Conv2d(1, 16, 7, stride=(2, 1), padding=3, bias=False), nn.BatchNorm2d(16), nn.ReLU()
         )
-        self.stages = nn.Sequential(
-            self._stage(16, 16, 3),
-            self._stage(16, 32, 4, stride=2),
-            self._stage(32, 64, 6, stride=2),
-            self._stage(64, 128, 3),
-        )
+        self.stages = residual_stages((16, 32, 64, 128), strides=(1, 2, 2, 1))
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
-    @staticmethod
-    def _stage(in_channels: int, channels: int, num_blocks: int, stride: int = 1) -> nn.Sequential:
-        first = SEBlock(in_channels, channels, stride)
-        return nn.Sequential(first, *(SEBlock(channels, channels) for _ in range(num_blocks - 1)))
 
     def forward(self, spectra: torch.Tensor) -> torch.Tensor:
         """(batch, 4 x frames, coefficients) to (batch, frames, 128)."""

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import nn
 from torchaudio.transforms import MelSpectrogram
 
-from pyannote_av.models.blocks.se_resnet import SEBlock
+from pyannote_av.models.blocks.se_resnet import residual_stages
 
 #: seconds that shorter sounds are repeated to fill
 WINDOW = 2.0
@@ -82,20 +82,10 @@ class SpeakerMap(nn.Module):
     def __init__(self):
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), nn.BatchNorm2d(32))
-        self.stages = nn.Sequential(
-            self._stage(32, 32, 3),
-            self._stage(32, 64, 4, stride=2),
-            self._stage(64, 128, 6, stride=2),
-            self._stage(128, self.dimension, 3, stride=2),
-        )
+        self.stages = residual_stages((32, 64, 128, self.dimension), strides=(1, 2, 2, 2))
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
-    @staticmethod
-    def _stage(in_channels: int, channels: int, num_blocks: int, stride: int = 1) -> nn.Sequential:
-        first = SEBlock(in_channels, channels, stride)
-        return nn.Sequential(first, *(SEBlock(channels, channels) for _ in range(num_blocks - 1)))
 
     def forward(self, spectra: torch.Tensor) -> torch.Tensor:
         """(batch, 1, bands, frames) to (batch, 256, bands / 8, frames / 8)."""
