@@ -12,7 +12,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.optimize import linear_sum_assignment
 
 from pyannote_av.core.model import Model
-from pyannote_av.fusion.counting import NOBODY, informed_clusters, threshold_clusters
+from pyannote_av.fusion.linkage import NOBODY, informed_clusters, threshold_clusters
 from pyannote_av.models.embedding.cysmsd import CYSMSD, mask_modality
 from pyannote_av.tasks.counting_losses import (
     activity_loss,
@@ -221,10 +221,15 @@ def test_equation_10_total(model):
     y = labels()
     with torch.inference_mode():
         losses = counting_losses(say(model, inputs()), y)
-    mean = {name: loss.mean().item() for name, loss in losses.items()}
+    means = {name: loss.mean() for name, loss in losses.items()}
+    a, b, c = (means[name].item() for name in ("activity", "contrast", "count"))
     for beta in (0.5, 0.8):
-        expected = beta * (mean["activity"] + mean["contrast"]) + (1 - beta) * mean["count"]
-        assert total_loss(losses, beta).item() == pytest.approx(expected, rel=1e-6)
+        expected = beta * (a + b) + (1 - beta) * c
+        assert total_loss(means, beta).item() == pytest.approx(expected, rel=1e-6)
+
+
+def total(losses):
+    return total_loss({name: loss.mean() for name, loss in losses.items()})
 
 
 # ------------------------------------------------------------- what must not change what is said
@@ -372,7 +377,7 @@ def test_far_windows_are_not_compared():
 
 def test_nothing_known():
     output = say(build().train(), inputs())
-    loss = total_loss(counting_losses(output, torch.full((2, 9, 3), -1)))
+    loss = total(counting_losses(output, torch.full((2, 9, 3), -1)))
     loss.backward()
     assert loss == 0
 
@@ -388,7 +393,7 @@ def test_gradients_are_finite(precision, missing):
     if missing == "windows":
         data["window_mask"][1], y[1] = False, -1
     with torch.autocast("cpu", precision, enabled=precision is not torch.float32):
-        loss = total_loss(counting_losses(say(model, data), y))
+        loss = total(counting_losses(say(model, data), y))
     loss.backward()
     assert loss.isfinite()
     for name, parameter in model.named_parameters():
@@ -532,7 +537,7 @@ def test_counts_speakers():
         chosen = torch.randint(len(y), (64,))
         output = model(*(one[chosen] for one in x))
         optimizer.zero_grad()
-        total_loss(counting_losses(output, y[chosen])).backward()
+        total(counting_losses(output, y[chosen])).backward()
         optimizer.step()
         schedule.step()
 

@@ -6,8 +6,8 @@ import pytest
 from pyannote_av.core import weights
 from pyannote_av.vision.identity import (
     FaceEmbedder,
-    IdentityCollector,
     InceptionResnet,
+    LookCollector,
     get_embedder,
     good,
 )
@@ -97,7 +97,7 @@ def test_gate():
 
 def test_one_look_every_two_seconds():
     embedder = Mean()
-    collector = IdentityCollector(embedder)
+    collector = LookCollector(embedder)
     image = np.zeros((360, 640, 3), np.uint8)
     for index in range(0, 200, 5):
         image[:] = (200, 0, 0) if index < 100 else (0, 200, 0)
@@ -116,6 +116,6 @@ def test_the_face_is_what_is_looked_at():
 
     embedder, image = Keep(), np.zeros((360, 640, 3), np.uint8)
     image[108:216, 192:320] = (0, 0, 255)  # 128 x 108 pixels: squared to 128
-    IdentityCollector(embedder).look(0, 0, image, row())
+    LookCollector(embedder).look(0, 0, image, row())
     assert (embedder.faces[0, 2:-2, 1:-1, 2] == 255).all()
     assert (embedder.faces[0, 0] == 0).all()

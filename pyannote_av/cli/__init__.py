@@ -20,6 +20,7 @@ def main() -> None:
         doctor,
         download,
         evaluate,
+        fit_plda,
         fit_statistics,
         import_checkpoint,
         info,
@@ -30,7 +31,7 @@ def main() -> None:
     )
 
     commands = (apply, evaluate, sweep, prepare, simulate, fit_statistics, info, doctor, download)
-    commands += (import_checkpoint, sample, demo)
+    commands += (fit_plda, import_checkpoint, sample, demo)
     for module in commands:
         name = module.__name__.rsplit(".", 1)[-1].replace("_", "-")
         app.command(name)(module.command)

@@ -12,6 +12,7 @@ import numpy as np
 
 from pyannote_av.core.checksums import sha256_of
 from pyannote_av.core.io import FRAME_RATE, SAMPLE_RATE
+from pyannote_av.core.tracks import Looks
 
 if TYPE_CHECKING:
     from pyannote_av.core.tracks import FaceTracks
@@ -20,9 +21,11 @@ FORMAT = 1
 SIDE = 112
 SAMPLES_PER_FRAME = round(SAMPLE_RATE / FRAME_RATE)
 ARRAYS = ("crops.npy", "present.npy", "waveform.npy", "tracks.npz")
-
+#: pictures of whole faces in colour: width and height in pixels, and seconds between two
+LOOK_SIDE, LOOK_INTERVAL = 112, 1.0
 
 MEGABYTE = 2**20
+_NO_LOOKS = np.zeros((0, LOOK_SIDE, LOOK_SIDE, 3), np.uint8)
 
 
 def shard_folder(store: Path, uri: str) -> Path:
@@ -104,6 +107,16 @@ class Shard:
 
         return FaceTracks.read(self.folder / "tracks.npz")
 
+    @cached_property
+    def looks(self) -> Looks:
+        """Pictures of whole faces in colour, now and then: (n, 112, 112, 3) uint8, memory-mapped.
+
+        None where there are none, or where the shard is older than looks are.
+        """
+        where = np.array(self.index.get("looks", []), np.int64).reshape(-1, 2)
+        pictures = self._open("looks.npy") if len(where) else _NO_LOOKS
+        return Looks(where[:, 0], where[:, 1], pictures)
+
     @property
     def problems(self) -> list[str]:
         """What was wrong with the file, in sentences."""
@@ -135,7 +148,7 @@ class Shard:
 
     def verify(self) -> str | None:
         """What is wrong with the shard's files, None when their checksums are right."""
-        for name in ARRAYS:
+        for name in {*ARRAYS, *self.index["sha256"]}:
             path = self.folder / name
             if not path.is_file():
                 return f"{path} is missing"

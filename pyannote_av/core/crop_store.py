@@ -6,6 +6,7 @@ One folder per file of the corpus, which appears whole or not at all::
                        present.npy    (N,) bool
                        waveform.npy   (samples,) int16 at 16 kHz, memory-mapped
                        tracks.npz     where the faces are, on the 25 Hz grid
+                       looks.npy      (L, 112, 112, 3) uint8, whole faces in colour, one a second
                        index.json     which rows are which face when; checksums
 
 Labels are not in it: they come from the protocol, at training time, by (uri, track).

@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pyannote_av.core.checksums import digest
-from pyannote_av.core.crop_shard import FORMAT, MEGABYTE, SIDE, shard_folder
+from pyannote_av.core.crop_shard import FORMAT, LOOK_INTERVAL, LOOK_SIDE, MEGABYTE, shard_folder
 from pyannote_av.core.crop_store import CropStore
 from pyannote_av.core.io import FRAME_RATE, MediaError, Video
 from pyannote_av.core.shard_writer import ShardWriter, to_int16
-from pyannote_av.core.tracks import FaceTracks
+from pyannote_av.core.tracks import FaceTracks, Looks
 
 logger = logging.getLogger(__name__)
 
@@ -99,20 +99,26 @@ def _face_tracking() -> Any:
     return FaceTracking(embedder=None)
 
 
-def _cut(job: _Job, tracks: FaceTracks | None, write: Callable, problems: list[str]) -> FaceTracks:
-    """One pass over the pictures; returns the tracks on the grid"""
-    if tracks is None:
-        return _face_tracking()({**job.media, "uri": job.uri}, consumers=[write], problems=problems)
-    from pyannote_av.vision.crops import crop_tracks, on_grid
+def _cut(
+    job: _Job, tracks: FaceTracks | None, write: Callable, problems: list[str]
+) -> tuple[FaceTracks, Looks]:
+    """One pass over the pictures; returns the tracks on the grid, and faces in colour"""
+    from pyannote_av.vision.identity import LookCollector, Pictures
 
-    tracks = on_grid(tracks)
+    collector = LookCollector(Pictures(LOOK_SIDE), LOOK_INTERVAL)
+    if tracks is None:
+        file = {**job.media, "uri": job.uri}
+        tracks = _face_tracking()(file, consumers=[write], problems=problems, looks=collector)
+        return tracks, collector.looks
+    from pyannote_av.vision.streaming import KnownPass
+
+    run = KnownPass(tracks, [write], collector)
     if tracks:
         step = 1 / FRAME_RATE
         start, end = max(0.0, float(tracks.time.min()) - step), float(tracks.time.max()) + 2 * step
-        frames = Video().frames(job.media["video"], start=start, end=end, problems=problems)
-        for segment in crop_tracks(frames, tracks, size=SIDE):
-            write(segment)
-    return tracks
+        for frame in Video().frames(job.media["video"], start=start, end=end, problems=problems):
+            run.see(frame)
+    return run.finish(), collector.looks
 
 
 def _sound(job: _Job, problems: list[str]) -> np.ndarray:
@@ -141,8 +147,9 @@ def write_shard(store: Path, job: _Job) -> _Outcome:
 
     problems: list[str] = []
     with ShardWriter(store, job.uri) as shard:
-        tracks = _cut(job, tracks, shard.add, problems)
-        return _Outcome(True, shard.finish(tracks, _sound(job, problems), source, problems))
+        tracks, looks = _cut(job, tracks, shard.add, problems)
+        sound = _sound(job, problems)
+        return _Outcome(True, shard.finish(tracks, sound, source, problems, looks))
 
 
 def _reason(error: BaseException) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 
 from pyannote_av.core.checksums import sha256_of
 from pyannote_av.core.crop_shard import ARRAYS, FORMAT, SIDE, shard_folder
-from pyannote_av.core.tracks import FaceTracks, TrackSegment
+from pyannote_av.core.tracks import FaceTracks, Looks, TrackSegment
 
 
 class ShardWriter:
@@ -78,6 +78,7 @@ class ShardWriter:
         sound: np.ndarray,
         source: Mapping[str, str],
         problems: Sequence[str],
+        looks: Looks | None = None,
     ) -> list[str]:
         """Complete the file, and put it in its place.
 
@@ -91,6 +92,8 @@ class ShardWriter:
             Fingerprints of what the content depends on.
         problems : sequence of str
             What is wrong with the file, in sentences.
+        looks : Looks, optional
+            Pictures of whole faces in colour.
 
         Returns
         -------
@@ -110,6 +113,10 @@ class ShardWriter:
             )
         where = replace(tracks, speaking=None, label=None, speaker={}, uri=self.uri)
         where.write(self._partial / "tracks.npz")
+        arrays = list(ARRAYS)
+        if looks is not None and len(looks.track):
+            np.save(self._partial / "looks.npy", looks.vector)
+            arrays.append("looks.npy")
         index = {
             "format": FORMAT,
             "uri": self.uri,
@@ -117,8 +124,10 @@ class ShardWriter:
             "samples": len(sound),
             "problems": problems,
             "pieces": sorted(self._pieces),
-            "sha256": {name: sha256_of(self._partial / name) for name in ARRAYS},
+            "sha256": {name: sha256_of(self._partial / name) for name in arrays},
         }
+        if looks is not None:
+            index["looks"] = np.stack([looks.track, looks.frame], axis=1).tolist()
         (self._partial / "index.json").write_text(json.dumps(index), encoding="utf-8")
         shutil.rmtree(self.folder, ignore_errors=True)
         os.replace(self._partial, self.folder)

@@ -167,3 +167,20 @@ class PictureStats:
     frame_rate: float = 0.0
     brightness: float = float("nan")
     shots: int = 0
+
+
+class Looks(NamedTuple):
+    """What faces look like, now and then.
+
+    Attributes
+    ----------
+    track : (n,) int array
+    frame : (n,) int array
+        Of the 25 Hz grid.
+    vector : (n, ...) array
+        Whatever an embedder makes of a face, or its picture.
+    """
+
+    track: np.ndarray
+    frame: np.ndarray
+    vector: np.ndarray

@@ -14,6 +14,7 @@ from pyannote_av.core.track_parts import (
     COLUMNS,
     FRAME_RATE,
     Label,
+    Looks,
     PictureStats,
     TrackSegment,
     check_rows,
@@ -23,7 +24,7 @@ from pyannote_av.core.track_parts import (
 if TYPE_CHECKING:
     from pyannote_av.core.io import Video
 
-__all__ = ["FRAME_RATE", "FaceTracks", "Label", "PictureStats", "TrackSegment"]
+__all__ = ["FRAME_RATE", "FaceTracks", "Label", "Looks", "PictureStats", "TrackSegment"]
 
 
 @dataclass(eq=False, repr=False)

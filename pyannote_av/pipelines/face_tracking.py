@@ -16,7 +16,7 @@ from pyannote_av.core.io import Video
 from pyannote_av.core.media import probe
 from pyannote_av.core.tracks import FRAME_RATE, FaceTracks, PictureStats
 from pyannote_av.vision.detection import FaceDetector, get_detector
-from pyannote_av.vision.identity import FaceEmbedder, IdentityCollector, get_embedder
+from pyannote_av.vision.identity import FaceEmbedder, LookCollector, get_embedder
 from pyannote_av.vision.streaming import Consumer, DetectionPass, KnownPass
 from pyannote_av.vision.tracking import Tracker
 
@@ -31,8 +31,8 @@ class FaceTracking(Pipeline):
     ----------
     detector : {"auto", "mtcnn", "yunet"} or FaceDetector
         "auto" is YuNet where its weights are on this machine, MTCNN otherwise.
-    embedder : {"auto", "facenet-vggface2"}, FaceEmbedder or None
-        "auto" is facenet-vggface2 where its weights are on this machine, None otherwise.
+    embedder : {"auto", "facenet-vggface2", "dlib-resnet"}, FaceEmbedder or None
+        See :func:`~pyannote_av.vision.identity.get_embedder`.
     token, cache_dir : optional
         As in other pipelines; unused.
 
@@ -106,6 +106,7 @@ class FaceTracking(Pipeline):
         consumers: Sequence[Consumer] = (),
         hook: Callable | None = None,
         problems: list[str] | None = None,
+        looks: LookCollector | None = None,
     ) -> FaceTracks:
         """Track the faces of one file.
 
@@ -123,6 +124,9 @@ class FaceTracking(Pipeline):
             ``hook("face_tracking", None, file=..., total=..., completed=...)``, in seconds.
         problems : list of str, optional
             Receives sentences about damage in the file; they are warned about otherwise.
+        looks : LookCollector, optional
+            Collects what faces look like, in place of the embedder of this pipeline: tracks then
+            come without ``embeddings`` of their own.
 
         Returns
         -------
@@ -146,7 +150,9 @@ class FaceTracking(Pipeline):
         if not self._has_pictures(file):
             return FaceTracks.empty(uri=uri, stats=PictureStats())
 
-        looks = IdentityCollector(self._embedder) if self._embedder is not None else None
+        identity = None
+        if looks is None and self._embedder is not None and not (known and known.embeddings):
+            looks = identity = LookCollector(self._embedder)
         if known is not None:
             run = KnownPass(known, consumers, looks)
         else:
@@ -164,6 +170,8 @@ class FaceTracking(Pipeline):
                 hook("face_tracking", None, total=total, completed=min(total, round(frame.time)))
             run.see(frame)
         tracks = replace(run.finish(), uri=uri)
+        if identity is not None:
+            tracks = replace(tracks, embeddings=identity.embeddings)
         hook("face_tracking", None, total=total, completed=total)
         return tracks
 

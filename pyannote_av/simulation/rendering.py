@@ -92,13 +92,13 @@ def _lit(image: np.ndarray, shot: Shot) -> np.ndarray:
 
 
 def _compressed(image: np.ndarray, quality: int) -> np.ndarray:
-    """A grey picture after JPEG, at the size at which a film would have it"""
+    """A picture after JPEG, at the size at which a film would have it"""
     import cv2
 
     if quality >= _LOSSLESS:
         return image
     _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)
+    return cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
 
 
 def render(scene: Scene, people: Mapping[str, Performer]) -> Iterator[tuple[int, np.ndarray]]:
@@ -130,6 +130,17 @@ def geometry(person: Performer, face: Appearance, frames: slice) -> tuple[np.nda
     box, landmarks = person.face(face.height).geometry(frames)
     corner = np.float64(_corner(face))
     return box + np.tile(corner, 2), landmarks + corner
+
+
+def face_look(person: Performer, face: Appearance, shot: Shot, k: int, size: int) -> np.ndarray:
+    """A face in colour at frame `k`, as embedders are given it: (size, size, 3) uint8."""
+    from pyannote_av.vision.crops import cut
+    from pyannote_av.vision.identity import face_box
+
+    drawn = person.face(face.height)
+    box, _ = drawn.geometry(slice(k, k + 1))
+    picture = _compressed(_lit(drawn.draw(k), shot), shot.quality)
+    return cut(picture, face_box(box[0] / np.tile(drawn.shape[::-1], 2), drawn.shape), size)
 
 
 def face_crops(

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
+from pyannote_av.core.crop_shard import LOOK_INTERVAL, LOOK_SIDE
+from pyannote_av.core.io import FRAME_RATE
 from pyannote_av.core.shard_writer import ShardWriter, to_int16
-from pyannote_av.core.tracks import FaceTracks, TrackSegment
+from pyannote_av.core.tracks import FaceTracks, Looks, TrackSegment
 from pyannote_av.simulation.conversation import Conversation
-from pyannote_av.simulation.rendering import SIDE, face_crops
+from pyannote_av.simulation.rendering import SIDE, face_crops, face_look
+from pyannote_av.vision.identity import MIN_SIZE
 
 #: frames of a track that are drawn before they are written (12 s)
 _LENGTH = 300
@@ -44,6 +47,27 @@ def segments(conversation: Conversation, seed: Sequence[int]) -> Iterator[TrackS
                 yield TrackSegment(face.track, shot.first + first, crops, present)
 
 
+def looks(conversation: Conversation) -> Looks:
+    """Whole faces of a conversation in colour, those that are large enough to tell who they are.
+
+    Parameters
+    ----------
+    conversation : Conversation
+    """
+    found, step = [], round(LOOK_INTERVAL * FRAME_RATE)
+    for shot in conversation.scene.shots:
+        there = shot.first + np.flatnonzero(conversation.scene.kept[shot.first : shot.end])
+        for face in shot.faces:
+            if face.height >= MIN_SIZE:
+                person = conversation.people[face.person]
+                for k in there[::step].tolist():
+                    found.append((face.track, k, face_look(person, face, shot, k, LOOK_SIDE)))
+    found.sort(key=lambda look: look[:2])
+    where = np.array([look[:2] for look in found], np.int64).reshape(-1, 2)
+    pictures = [picture for *_, picture in found]
+    return Looks(where[:, 0], where[:, 1], np.array(pictures, np.uint8))
+
+
 def write_shard(
     conversation: Conversation, store: Path, tracks: FaceTracks, seed: Sequence[int]
 ) -> None:
@@ -62,4 +86,6 @@ def write_shard(
     with ShardWriter(store, conversation.uri) as shard:
         for segment in segments(conversation, seed):
             shard.add(segment)
-        shard.finish(tracks, to_int16(conversation.heard), {"seed": "-".join(map(str, seed))}, [])
+        source = {"seed": "-".join(map(str, seed))}
+        sound = to_int16(conversation.heard)
+        shard.finish(tracks, sound, source, [], looks(conversation))

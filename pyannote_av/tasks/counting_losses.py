@@ -141,15 +141,14 @@ def counting_losses(
     }
 
 
-def total_loss(losses: Mapping[str, Total], beta: float = 0.5) -> torch.Tensor:
+def total_loss(means: Mapping[str, torch.Tensor], beta: float = 0.5) -> torch.Tensor:
     """Equation (10).
 
     Parameters
     ----------
-    losses : mapping of str to Total
-        What :func:`counting_losses` gives.
+    means : mapping of str to tensor
+        Means of what :func:`counting_losses` gives.
     beta : float, optional
         Weight of telling speakers apart; counting them has the rest.
     """
-    mean = {name: loss.mean() for name, loss in losses.items()}
-    return beta * (mean["activity"] + mean["contrast"]) + (1 - beta) * mean["count"]
+    return beta * (means["activity"] + means["contrast"]) + (1 - beta) * means["count"]

@@ -120,6 +120,37 @@ def voiceprint(features: np.ndarray, weights: np.ndarray | None = None) -> np.nd
     return total / max(float(np.linalg.norm(total)), 1e-6)
 
 
+def stretch_voices(features: np.ndarray, stretches: np.ndarray) -> np.ndarray:
+    """What is heard in stretches of a recording: the mean of the windows that lie in each.
+
+    Parameters
+    ----------
+    features : (L, E) array
+        Of the recording; see :func:`speaker_features`.
+    stretches : (n, 2) float array
+        Start and end in seconds. Those that are too short for a window have the nearest one.
+
+    Returns
+    -------
+    voices : (n, E) float32 array
+        Unit length, zero where there is digital silence.
+    """
+    if not len(stretches) or not len(features):
+        return np.zeros((len(stretches), features.shape[1]), np.float32)
+    # middle of window i: (HOP i + HOP / 2) / FRAME_RATE
+    start, end = (np.asarray(stretches, float).T * FRAME_RATE - HOP / 2) / HOP
+    half = WINDOW * FRAME_RATE / HOP / 2
+    first, last = np.ceil(start + half - 1e-6), np.floor(end - half + 1e-6) + 1
+    nearest = np.floor((start + end) / 2 + 0.5)
+    first, last = (np.where(last > first, x, nearest + k) for k, x in enumerate((first, last)))
+    first = first.clip(0, len(features) - 1).astype(int)
+    last = np.maximum(last.clip(0, len(features)).astype(int), first + 1)
+    spans = zip(first.tolist(), last.tolist(), strict=True)
+    voices = np.stack([features[a:b].sum(axis=0, dtype=np.float32) for a, b in spans])
+    length = np.linalg.norm(voices, axis=1, keepdims=True)
+    return (voices / np.maximum(length, 1e-6)).astype(np.float32)
+
+
 def windows_of_speakers(activity: np.ndarray) -> list[np.ndarray]:
     """Windows that lie in the turns of each speaker.
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from pyannote_av.core.tracks import FRAME_RATE
+from pyannote_av.core.tracks import FRAME_RATE, Looks
 from pyannote_av.vision.crops import cut
 
-#: seconds between two looks at the same face
+#: seconds between two looks at the same face, unless told
 INTERVAL = 2.0
+#: where the extra `identity` keeps the network of dlib, and its finder of eyes and nose
+_DLIB_MODELS = "face_recognition_models"
 #: pixels: smaller faces do not tell who they are
 MIN_SIZE = 32.0
 #: faces found with less confidence are often not faces, or hidden ones
@@ -82,34 +85,107 @@ class InceptionResnet:
             return self._net(batch).cpu().numpy()
 
 
+class DlibResnet:
+    """The ResNet of dlib, trained on three million faces; needs the extra ``identity``.
+
+    It comes with its weights (CC0) as packages, so that nothing is downloaded. Faces of one person
+    are within 0.6 of each other where it puts them, and all faces lie on one side of zero there:
+    what is returned is seen from the middle of many faces, and of unit length, so that cosine
+    distances tell faces apart as those of other embedders do.
+
+    References
+    ----------
+    http://dlib.net/face_recognition.py.html
+    """
+
+    name = "dlib-resnet"
+    size = 150
+
+    def __init__(self):
+        import dlib
+
+        folder = dlib_models()
+        if folder is None:
+            raise ModuleNotFoundError(
+                "the face embedder of dlib is not installed: pip install 'pyannote-av[identity]'"
+            )
+        self._landmarks = dlib.shape_predictor(str(folder / "shape_predictor_5_face_landmarks.dat"))
+        self._net = dlib.face_recognition_model_v1(
+            str(folder / "dlib_face_recognition_resnet_model_v1.dat")
+        )
+        self._centre = np.loadtxt(Path(__file__).with_name("dlib_centre.txt"))
+        self._whole = dlib.rectangle(0, 0, self.size - 1, self.size - 1)
+
+    def __call__(self, faces: np.ndarray) -> np.ndarray:
+        """See :class:`FaceEmbedder`."""
+        found = [
+            self._net.compute_face_descriptor(face, self._landmarks(face, self._whole))
+            for face in np.ascontiguousarray(faces)
+        ]
+        vectors = np.array(found).reshape(len(faces), -1) - self._centre
+        return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+@cache
+def dlib_models() -> Path | None:
+    """Folder of the models of dlib; None where the extra ``identity`` is not installed."""
+    from importlib.util import find_spec
+
+    # found, not imported: importing it needs a part of setuptools that is no more
+    models = find_spec(_DLIB_MODELS)
+    if models is None or find_spec("dlib") is None:
+        return None
+    return Path(models.submodule_search_locations[0]) / "models"
+
+
+class Pictures:
+    """Keeps faces as they are, for embedding them later.
+
+    Parameters
+    ----------
+    size : int
+        Width and height, in pixels.
+    """
+
+    name = "pictures"
+
+    def __init__(self, size: int):
+        self.size = size
+
+    def __call__(self, faces: np.ndarray) -> np.ndarray:
+        """(n, size, size, 3) uint8, as they come."""
+        return faces
+
+
 def get_embedder(embedder: str | FaceEmbedder | None = "auto") -> FaceEmbedder | None:
     """Embedder by name.
 
     Parameters
     ----------
-    embedder : {"auto", "facenet-vggface2"}, FaceEmbedder or None
-        "auto" is facenet-vggface2 where its weights are on this machine, and None (tracks are
-        told apart by voice, place and time only) otherwise.
+    embedder : {"auto", "facenet-vggface2", "dlib-resnet"}, FaceEmbedder or None
+        "auto" is facenet-vggface2 where its weights are on this machine, else dlib-resnet where
+        it is installed, and None (tracks are told apart by voice, place and time only) otherwise.
 
     Raises
     ------
     ValueError
         For any other name.
-    MissingWeightsError
-        For "facenet-vggface2" without its weights; the message says how to get them.
+    MissingWeightsError, ModuleNotFoundError
+        For an embedder that is not on this machine; the message says how to get it.
     """
     if embedder is None or not isinstance(embedder, str):
         return embedder
     if embedder == "auto":
         from pyannote_av.core import weights
 
-        path = weights.find(InceptionResnet.name)
-        return InceptionResnet(path) if path else None
-    if embedder != InceptionResnet.name:
-        raise ValueError(
-            f'face embedder must be "auto", "{InceptionResnet.name}" or None, not {embedder!r}'
-        )
-    return InceptionResnet()
+        if path := weights.find(InceptionResnet.name):
+            return InceptionResnet(path)
+        return DlibResnet() if dlib_models() else None
+    known = {one.name: one for one in (InceptionResnet, DlibResnet)}
+    if embedder not in known:
+        names = ", ".join(f'"{name}"' for name in ("auto", *known))
+        raise ValueError(f"face embedder must be one of {names}, or None, not {embedder!r}")
+    return known[embedder]()
 
 
 def good(row: np.ndarray, shape: tuple[int, ...]) -> bool:
@@ -131,31 +207,59 @@ def good(row: np.ndarray, shape: tuple[int, ...]) -> bool:
     return not (nose <= left or nose >= right)
 
 
-class IdentityCollector:
-    """Embeds a few good looks at each track, and averages.
+class LookCollector:
+    """Embeds a few good looks at each track.
 
     Parameters
     ----------
     embedder : FaceEmbedder
+    interval : float, optional
+        Seconds between two looks at the same track, at least.
     """
 
-    def __init__(self, embedder: FaceEmbedder):
+    def __init__(self, embedder: FaceEmbedder, interval: float = INTERVAL):
+        self.interval = interval
         self._embedder = embedder
-        self._sums: dict[int, np.ndarray] = {}
+        self._looks: list[tuple[int, int, np.ndarray]] = []
         self._next: dict[int, float] = {}
 
     def look(self, index: int, track: int, image: np.ndarray, row: np.ndarray) -> None:
         """Consider the face `row` (see :func:`good`) of `track` at grid `index`; RGB picture."""
         if index < self._next.get(track, 0) or not good(row, image.shape):
             return
-        self._next[track] = index + INTERVAL * FRAME_RATE
-        x1, y1, x2, y2 = row[:4] * np.array([image.shape[1], image.shape[0]] * 2)
-        side = max(x2 - x1, y2 - y1)
-        square = ((x1 + x2 - side) / 2, (y1 + y2 - side) / 2, side)
-        vector = self._embedder(cut(image, square, self._embedder.size)[None])[0]
-        self._sums[track] = self._sums.get(track, 0) + vector
+        self._next[track] = index + self.interval * FRAME_RATE
+        face = cut(image, face_box(row[:4], image.shape), self._embedder.size)
+        self._looks.append((track, index, self._embedder(face[None])[0]))
+
+    @property
+    def looks(self) -> Looks:
+        """All that was seen, by track and time."""
+        looks = sorted(self._looks, key=lambda look: look[:2])
+        # of a face nobody has seen the shape is not known either
+        vectors = np.stack([v for *_, v in looks]) if looks else np.zeros((0, 0), np.float32)
+        where = np.array([look[:2] for look in looks], np.int64).reshape(-1, 2)
+        return Looks(where[:, 0], where[:, 1], vectors)
 
     @property
     def embeddings(self) -> dict[int, np.ndarray]:
         """(E,) unit-length vector of each track that was good to look at once at least."""
-        return {t: (v / np.linalg.norm(v)).astype(np.float32) for t, v in self._sums.items()}
+        track, _, vector = self.looks
+        means = {int(t): vector[track == t].sum(axis=0) for t in np.unique(track)}
+        return {t: (v / np.linalg.norm(v)).astype(np.float32) for t, v in means.items()}
+
+
+def face_box(box: np.ndarray, shape: tuple[int, ...]) -> tuple[float, float, float]:
+    """Square that embedders are given of a detector's box: as wide as its longer side.
+
+    Parameters
+    ----------
+    box : (4,) normalised
+    shape : (height, width, ...) in pixels
+
+    Returns
+    -------
+    left, top, side : float, in pixels
+    """
+    x1, y1, x2, y2 = box * np.array([shape[1], shape[0]] * 2)
+    side = max(x2 - x1, y2 - y1)
+    return (x1 + x2 - side) / 2, (y1 + y2 - side) / 2, side

@@ -11,7 +11,7 @@ import numpy as np
 from pyannote_av.core.tracks import FRAME_RATE, FaceTracks, PictureStats, TrackSegment
 from pyannote_av.vision.crops import Rows, Segmenter, crop, grey, on_grid
 from pyannote_av.vision.detection import Detections, FaceDetector
-from pyannote_av.vision.identity import INTERVAL, IdentityCollector
+from pyannote_av.vision.identity import LookCollector
 from pyannote_av.vision.shots import ShotDetector, Thumbnail, thumbnail
 from pyannote_av.vision.tracking import Stretch, Tracker
 
@@ -27,7 +27,7 @@ Consumer = Callable[[TrackSegment], Any]
 class _Pass:
     """What both passes share: statistics of the picture, cuts, and crops for the consumers"""
 
-    def __init__(self, consumers: Sequence[Consumer], looks: IdentityCollector | None):
+    def __init__(self, consumers: Sequence[Consumer], looks: LookCollector | None):
         self._consumers = consumers
         self._looks = looks
         self._shots = ShotDetector()
@@ -72,8 +72,7 @@ class _Pass:
             brightness=self._luma / self._frames,
             shots=self._cuts + 1,
         )
-        embeddings = tracks.embeddings or (self._looks.embeddings if self._looks else {})
-        return replace(tracks, frame_size=self._size, embeddings=embeddings, stats=stats)
+        return replace(tracks, frame_size=self._size, stats=stats)
 
 
 class DetectionPass(_Pass):
@@ -88,7 +87,7 @@ class DetectionPass(_Pass):
     tracker : Tracker
     consumers : sequence of callable
         Called with every finished :class:`TrackSegment`.
-    looks : IdentityCollector, optional
+    looks : LookCollector, optional
     """
 
     def __init__(
@@ -96,7 +95,7 @@ class DetectionPass(_Pass):
         detector: FaceDetector,
         tracker: Tracker,
         consumers: Sequence[Consumer] = (),
-        looks: IdentityCollector | None = None,
+        looks: LookCollector | None = None,
     ):
         super().__init__(consumers, looks)
         self._detector, self._tracker = detector, tracker
@@ -166,19 +165,20 @@ class KnownPass(_Pass):
     ----------
     tracks : FaceTracks
     consumers : sequence of callable
-    looks : IdentityCollector, optional
-        Left aside where the tracks have embeddings.
+    looks : LookCollector, optional
     """
 
     def __init__(
         self,
         tracks: FaceTracks,
         consumers: Sequence[Consumer] = (),
-        looks: IdentityCollector | None = None,
+        looks: LookCollector | None = None,
     ):
-        super().__init__(consumers, None if tracks.embeddings else looks)
+        super().__init__(consumers, looks)
         self._tracks = on_grid(tracks)
         self._rows = Rows(self._tracks)
+        # whoever is not good to look at may be soon
+        self._often = max(1, round(looks.interval * FRAME_RATE / 4)) if looks else 1
 
     def see(self, frame: Frame) -> None:
         """Take the next picture of the grid."""
@@ -190,7 +190,7 @@ class KnownPass(_Pass):
             if picture is not None:
                 one = crop(picture, box, landmarks)
                 self._publish(self._segmenter.add(track, frame.index, one))
-            if self._looks is not None and frame.index % round(INTERVAL * FRAME_RATE / 4) == 0:
+            if self._looks is not None and frame.index % self._often == 0:
                 row = np.concatenate([box, landmarks.ravel(), tracks.confidence[[i]]])
                 self._looks.look(frame.index, track, frame.image, row)
 

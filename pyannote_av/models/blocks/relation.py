@@ -61,15 +61,26 @@ class RelationNetwork(nn.Module):
     ----------
     channels : int
         Of the pair.
+    widths, blocks : (int, int), optional
+        Width and number of residual blocks of the two stages.
     """
 
-    def __init__(self, channels: int):
+    def __init__(
+        self,
+        channels: int,
+        widths: tuple[int, int] = (256, 64),
+        blocks: tuple[int, int] = (8, 6),
+    ):
         super().__init__()
-        self.stages = nn.Sequential(self._stage(channels, 256, 8), self._stage(1024, 64, 6))
+        stages = []
+        for width, num_blocks in zip(widths, blocks, strict=True):
+            stages.append(self._stage(channels, width, num_blocks))
+            channels = Bottleneck.expansion * width
+        self.stages = nn.Sequential(*stages)
         # changes nothing for maps of 7 x 7
         self.pool = nn.AdaptiveAvgPool2d(2)
         self.classifier = nn.Sequential(
-            nn.Linear(256 * 2 * 2, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 1)
+            nn.Linear(channels * 2 * 2, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 1)
         )
         for module in self.modules():
             if isinstance(module, nn.Conv2d):

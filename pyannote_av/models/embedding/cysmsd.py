@@ -18,7 +18,7 @@ The equations, with ``E_a`` the voice and ``E_v`` the face of each window of a r
 
 The numbers are ours: they follow the order of the method. Losses are in
 :mod:`pyannote_av.tasks.counting_losses`, the clustering that is told the count in
-:mod:`pyannote_av.fusion.counting`.
+:mod:`pyannote_av.fusion.linkage`.
 
 References
 ----------

@@ -20,6 +20,7 @@ from pyannote_av.core.model import AVModel
 from pyannote_av.models.blocks.iresnet import FaceMap
 from pyannote_av.models.blocks.relation import ModalityMask, RelationNetwork
 from pyannote_av.models.blocks.speaker_map import WINDOW, SpeakerMap, SpeakerSpectrum
+from pyannote_av.models.relation.pairs import score_pairs, square
 
 _SAMPLE_RATE = 16000
 
@@ -28,9 +29,6 @@ FACE_SIZE = 112
 
 # height and width of what is compared
 _SIZES = {"feature": 7, "embedding": 1, "raw": FACE_SIZE}
-
-# pairs that `forward` scores at once, as published
-_PAIRS = 256
 
 
 class AVRNet(AVModel):
@@ -257,14 +255,7 @@ class AVRNet(AVModel):
             face_mask = torch.ones(faces.shape[:2], device=faces.device)
         visible = face_mask.bool().any(dim=1)
         audio, face = self.audio_map(waveforms), self.face_map(faces, face_mask)
-        first, second = torch.triu_indices(count, count, offset=1, device=audio.device)
-        scores = [
-            self.relate(audio[a], face[a], audio[b], face[b], visible[a], visible[b])
-            for a, b in zip(first.split(_PAIRS), second.split(_PAIRS), strict=True)
-        ]
-        matrix = torch.eye(count, device=audio.device, dtype=audio.dtype)
-        matrix = matrix.index_put((first, second), torch.cat(scores))
-        return matrix.index_put((second, first), torch.cat(scores))
+        return square(score_pairs(self, audio, face, visible), count)
 
 
 # names of tensors by what the authors' begin with; of blocks of the two branches, and of the rest

@@ -1,0 +1,58 @@
+"""``pyannote-av fit-plda``: what VBx clustering has to know of speaker embeddings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    protocol: Annotated[str, typer.Argument(help="Such as AMI.SpeakerDiarization.only_words.")],
+    into: Annotated[Path, typer.Option("--into", help="Folder to write, for `plda=`.")],
+    subset: Annotated[str, typer.Option(help="train, development or test.")] = "train",
+    database: Annotated[
+        Path | None, typer.Option(help="database.yml that has the protocol.")
+    ] = None,
+    embedding: Annotated[
+        str, typer.Option(help="Model that embeds speakers: a name, a path or a hub identifier.")
+    ] = "campplus",
+    dimension: Annotated[
+        int, typer.Option(min=1, help="Of the LDA; fewer where there are fewer speakers.")
+    ] = 128,
+    duration: Annotated[
+        float, typer.Option(min=1.0, help="Seconds of speech embedded at once, at most.")
+    ] = 3.0,
+) -> None:
+    """Fit the PLDA that VBx clustering compares speaker embeddings by.
+
+    Speakers are embedded where they speak alone, by the embedding model that is used later on:
+    AudioDiarization(embedding=..., plda=FOLDER). A file that cannot be read is reported and does
+    not stop the others; the exit code is 1 then.
+
+    Example: pyannote-av fit-plda AMI.SpeakerDiarization.only_words --into plda
+    """
+    import sys
+
+    from pyannote_av.cli.prepare import files_of
+    from pyannote_av.training.plda import fit_plda, plda_embeddings, save_plda
+
+    try:
+        into.mkdir(parents=True, exist_ok=True)  # rather now than after an hour of embedding
+        files = files_of(protocol, [subset], database)[subset]
+        found = plda_embeddings(files, embedding, duration, progress=sys.stderr.isatty())
+        for uri, reason in found.failed.items():
+            typer.echo(f"error: {uri}: {reason}", err=True)
+        parameters = fit_plda(found.embeddings, found.speakers, dimension)
+        save_plda(into, parameters)
+    except (OSError, ValueError, RuntimeError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error
+    speakers = len(set(found.speakers.tolist()))
+    typer.echo(
+        f"{into}: PLDA of {len(parameters.psi)} dimensions, from {len(found.embeddings)} "
+        f"embeddings of {speakers} speakers"
+    )
+    if found.failed:
+        raise typer.Exit(1)

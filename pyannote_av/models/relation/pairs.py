@@ -1,0 +1,83 @@
+"""Scores of all pairs of windows, a block at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+
+#: pairs that are scored at once; as published
+BLOCK = 256
+
+
+class RelationModel(Protocol):
+    """What tells whether two windows have the same speaker, such as AVR-Net.
+
+    Windows are turned into maps once each, by ``audio_map`` and ``face_map``; ``relate`` then
+    compares maps. Where ``hparams.embeddings`` is set, these are given embeddings of voices and
+    faces, else sound and pictures.
+    """
+
+    def audio_map(self, waveforms: torch.Tensor) -> torch.Tensor: ...
+
+    def face_map(
+        self, faces: torch.Tensor, face_mask: torch.Tensor | None = None
+    ) -> torch.Tensor: ...
+
+    def relate(self, audio_a, face_a, audio_b, face_b, visible_a, visible_b) -> torch.Tensor: ...
+
+
+def score_pairs(
+    model: RelationModel,
+    audio: torch.Tensor,
+    face: torch.Tensor,
+    visible: torch.Tensor,
+    window: torch.Tensor | None = None,
+    block: int = BLOCK,
+    progress: Callable[[int, int], None] | None = None,
+) -> torch.Tensor:
+    """Score every two of `n` items.
+
+    Memory is that of the maps, of one block of pairs, and of a number for each pair.
+
+    Parameters
+    ----------
+    model : RelationModel
+    audio : (windows, ...) tensor
+        From ``audio_map``.
+    face : (n, ...) tensor
+        From ``face_map``.
+    visible : (n,) bool tensor
+        Which items have a face.
+    window : (n,) int tensor, optional
+        Which of `audio` items have. Defaults to one each, in order.
+    block : int, optional
+        Pairs at once.
+    progress : callable, optional
+        ``progress(done, total)``, in pairs.
+
+    Returns
+    -------
+    scores : (n (n - 1) / 2,) tensor
+        In the order of ``scipy.spatial.distance.pdist``.
+    """
+    count = len(face)
+    if window is None:
+        window = torch.arange(count, device=face.device)
+    first, second = torch.triu_indices(count, count, offset=1, device=face.device)
+    scores = []
+    for a, b in zip(first.split(block), second.split(block), strict=True):
+        i, j = window[a], window[b]
+        scores.append(model.relate(audio[i], face[a], audio[j], face[b], visible[a], visible[b]))
+        if progress is not None:
+            progress(min(len(scores) * block, len(first)), len(first))
+    return torch.cat(scores) if scores else face.new_zeros(0)
+
+
+def square(scores: torch.Tensor, count: int) -> torch.Tensor:
+    """Scores of pairs as a symmetric matrix (count, count), 1 on the diagonal."""
+    first, second = torch.triu_indices(count, count, offset=1, device=scores.device)
+    matrix = torch.eye(count, device=scores.device, dtype=scores.dtype)
+    matrix = matrix.index_put((first, second), scores)
+    return matrix.index_put((second, first), scores)
