@@ -97,6 +97,9 @@ def test_space_of_pyannotes_plda(dimension, tmp_path):
     # lengths hardly vary in 100 dimensions: neither then do ratios of variances
     if dimension == 100:
         np.testing.assert_allclose(plda.phi[:60], world.psi[:60], rtol=0.25)
+    else:
+        # those that LDA is to choose have 5 and more, the others down to 0.3
+        assert plda.phi.min() > 3
 
 
 def test_files_hold_what_was_fitted(tmp_path):
@@ -109,8 +112,11 @@ def test_files_hold_what_was_fitted(tmp_path):
     def unit(x):
         return x / np.linalg.norm(x, axis=1, keepdims=True)
 
-    y = np.sqrt(10) * unit(np.sqrt(20) * unit(embeddings - p.mean1) @ p.lda - p.mean2)
+    projected = np.sqrt(20) * unit(embeddings - p.mean1) @ p.lda
+    y = np.sqrt(10) * unit(projected - p.mean2)
     expected = (y - p.mu) @ p.tr.T
+    for values, mean in ((embeddings, p.mean1), (projected, p.mean2), (y, p.mu)):
+        np.testing.assert_allclose(values.mean(axis=0), mean, atol=1e-9)
     # axes have no sign
     np.testing.assert_allclose(np.abs(plda(embeddings)), np.abs(expected), atol=1e-6)
     np.testing.assert_allclose(plda.phi, p.psi, rtol=1e-6)
@@ -139,6 +145,16 @@ def test_few_embeddings_make_a_valid_plda(counts, tmp_path):
     plda = load(tmp_path, fit_plda(embeddings, speakers))
     assert np.isfinite(plda(embeddings)).all()
     assert (plda.phi > 0).all()
+
+
+def test_speakers_who_do_not_differ_make_a_valid_plda(tmp_path):
+    """Variances between them come out negative, too"""
+    embeddings, speakers = World(10, np.zeros(10)).draw([10] * 100, 14)
+    assert np.linalg.eigvalsh(two_covariance(embeddings, speakers)[2]).min() < 0
+    plda = load(tmp_path, fit_plda(embeddings, speakers))
+    assert (plda.phi > 0).all()
+    assert plda.phi.max() < 0.1
+    assert np.isfinite(plda(embeddings)).all()
 
 
 # what does not matter
@@ -186,6 +202,15 @@ def test_neither_scale_nor_rotation_nor_origin_matters(
     check(outcome(tmp_path_factory.mktemp("moved"), moved, SPEAKERS, moved), reference)
 
 
+def test_lengths_do_not_matter(tmp_path):
+    """Those from the mean, which mirror images keep where it is"""
+    latent, speakers = EMBEDDINGS - EMBEDDINGS.mean(axis=0), np.append(SPEAKERS, SPEAKERS + 100)
+    both = np.vstack([latent, -latent])
+    lengths = np.tile(np.random.default_rng(15).uniform(0.1, 10, len(latent)), 2)[:, None]
+    got = outcome(tmp_path / "a", lengths * both, speakers, lengths * both)
+    check(got, outcome(tmp_path / "b", both, speakers, both))
+
+
 # VBx
 
 
@@ -214,14 +239,13 @@ def test_vbx_tells_speakers_apart(tmp_path):
         (np.eye(4), [0, 0, 0, 0], "two speakers"),
         (np.zeros((0, 4)), [], "two speakers"),
         (np.eye(4), [0, 1, 2, 3], "no speaker has two"),
-        (np.eye(4) * [1, 1, 1, np.nan], [0, 0, 1, 1], "not finite"),
-        (np.eye(4) * [1, 1, 1, np.inf], [0, 0, 1, 1], "not finite"),
+        (np.diag([1, 1, 1, np.nan]), [0, 0, 1, 1], "not finite"),
+        (np.diag([1, 1, 1, np.inf]), [0, 0, 1, 1], "not finite"),
         (np.eye(4), [0, 0, 1], "expected"),
         (np.arange(4), [0, 0, 1, 1], "expected"),
         (np.ones((4, 3)), [0, 0, 1, 1], "the same"),
     ],
 )
-@pytest.mark.filterwarnings("ignore:invalid value")
 def test_what_cannot_be_fitted(embeddings, speakers, what):
     with pytest.raises(ValueError, match=what):
         fit_plda(embeddings, speakers)
@@ -360,16 +384,20 @@ def test_speakers_of_different_files_are_different_unless_said_otherwise(corpus)
     assert np.linalg.norm(found.embeddings, axis=1).min() > 2
 
 
-def test_annotation_beyond_the_sound_and_silence_are_left_out():
-    sound = np.concatenate([voice(120, 4.0, 0), np.zeros(4 * 16000)])
+@pytest.mark.parametrize("annotated", [None, Timeline([Segment(0, 60)])])
+def test_annotation_beyond_the_sound_and_silence_are_left_out(annotated):
+    sound = np.concatenate([voice(120, 4.0, 0), np.zeros(56000), voice(150, 3.0, 1)[:14400]])
     file = {
         "uri": "x",
         "waveform": torch.from_numpy(sound.astype(np.float32))[None],
         "sample_rate": 16000,
-        "annotation": turns((0, 3, "a"), (4, 7, "b"), (7, 30, "a")),
+        # b's is silence, and of c's there is 0.9 s
+        "annotation": turns((0, 3, "a"), (4, 7, "b"), (7.5, 30, "c"), (40, 50, "a")),
+        "annotated": annotated,
     }
     found = plda_embeddings([file, {"uri": "y", "waveform": file["waveform"]}])
     assert found.speakers.tolist() == ["x/a"]
+    assert list(found.failed) == ["y"]
     assert "no annotation" in found.failed["y"]
     assert plda_embeddings([]).embeddings.shape == (0, 192)
 

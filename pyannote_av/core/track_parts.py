@@ -184,3 +184,9 @@ class Looks(NamedTuple):
     track: np.ndarray
     frame: np.ndarray
     vector: np.ndarray
+
+    @property
+    def means(self) -> dict[int, np.ndarray]:
+        """Mean of vectors (n, E) of each track, of unit length."""
+        sums = {int(t): self.vector[self.track == t].sum(axis=0) for t in np.unique(self.track)}
+        return {t: (v / np.linalg.norm(v)).astype(np.float32) for t, v in sums.items()}

@@ -16,6 +16,8 @@ from pyannote_av.fusion.linkage import NOBODY
 UNSEEN = -1
 # share of its own time in which a face is scored, for it to be seen talking in a window
 _SEEN = 0.5
+# frames for which faces are in the picture together by mistake: trackers overlap at cuts
+_TOGETHER = 5
 # seconds that floating point numbers may be wrong by
 _TOLERANCE = 1e-6
 
@@ -45,7 +47,7 @@ class Entries(NamedTuple):
     Attributes
     ----------
     window : (m,) int array
-        In increasing order; every window has one entry at least.
+        In increasing order; every window has one entry at least, the likeliest one first.
     track : (m,) int array
         Of the face that is seen talking; :data:`UNSEEN` where none is.
     """
@@ -98,36 +100,54 @@ def cut_windows(speech: Timeline, duration: float, step: float) -> Windows:
     return Windows(np.concatenate(spans), np.concatenate(own))
 
 
-def who_talks(windows: Windows, tracks: FaceTracks, threshold: float = 0.0) -> Entries:
-    """One entry for every face that is seen talking in a window, or one without.
+def talking_scores(windows: Windows, tracks: FaceTracks) -> np.ndarray:
+    """How likely faces are to talk in windows: the mean score in a window's own time.
 
     Parameters
     ----------
     windows : Windows
     tracks : FaceTracks
         On the 25 Hz grid, with speaking scores.
-    threshold : float, optional
-        Mean score in a window's own time above which a face talks, in log-odds. A face must be
-        scored for half of that time.
+
+    Returns
+    -------
+    scores : (n, num_tracks) array
+        Log-odds, for ``tracks.tracks``; NaN where a face is not scored for half of that time.
     """
     first = np.ceil(windows.own[:, 0] * FRAME_RATE - _TOLERANCE).astype(int)
     # one frame at least, however short the time
     last = np.maximum(np.ceil(windows.own[:, 1] * FRAME_RATE - _TOLERANCE).astype(int), first + 1)
-    found = [(window, UNSEEN) for window in range(len(windows))]
-    for track in tracks.tracks:
+    scores = np.full((len(windows), len(tracks.tracks)), np.nan)
+    for column, track in zip(scores.T, tracks.tracks, strict=True):
         one = tracks.of(track)
         index, known = np.round(one.time * FRAME_RATE).astype(int), np.isfinite(one.speaking)
-        score = np.zeros(index[-1] - index[0] + 1)
-        count = np.zeros(len(score))
+        score, count = np.zeros((2, index[-1] - index[0] + 1))
         score[index[known] - index[0]] = one.speaking[known]
         count[index[known] - index[0]] = 1
         total, seen = (_between(x, first - index[0], last - index[0]) for x in (score, count))
-        talks = (seen >= _SEEN * (last - first)) & (total > threshold * seen)
-        found += [(int(window), track) for window in np.flatnonzero(talks)]
-    seen = {window for window, track in found if track != UNSEEN}
-    kept = sorted(entry for entry in found if entry[1] != UNSEEN or entry[0] not in seen)
-    table = np.array(kept, np.int64).reshape(-1, 2)
-    return Entries(table[:, 0], table[:, 1])
+        enough = seen >= _SEEN * (last - first)
+        column[enough] = total[enough] / seen[enough]
+    return scores
+
+
+def who_talks(windows: Windows, tracks: FaceTracks, threshold: float = 0.0) -> Entries:
+    """One entry for every face that is seen talking in a window, or one without.
+
+    Parameters
+    ----------
+    windows, tracks
+        See :func:`talking_scores`.
+    threshold : float, optional
+        Score above which a face talks, in log-odds.
+    """
+    scores = talking_scores(windows, tracks)
+    window, column = np.nonzero(scores > threshold)
+    unseen = np.setdiff1d(np.arange(len(windows)), window)
+    score = np.r_[scores[window, column], np.zeros(len(unseen))]
+    track = np.r_[np.array(tracks.tracks, np.int64)[column], np.full(len(unseen), UNSEEN)]
+    window = np.r_[window, unseen]
+    order = np.lexsort([-score, window])
+    return Entries(window[order], track[order])
 
 
 def _between(values: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:
@@ -224,10 +244,6 @@ def at_once(entries: Entries, tracks: FaceTracks) -> np.ndarray:
     return _pairs(entries, ids, apart)
 
 
-#: frames: trackers overlap at cuts
-_TOGETHER = 5
-
-
 def same_track(entries: Entries) -> np.ndarray:
     """Pairs of entries of one face track: (k, 2) int array, first < second."""
     ids = np.unique(entries.track[entries.visible])
@@ -241,41 +257,45 @@ def _pairs(entries: Entries, ids: np.ndarray, related: np.ndarray) -> np.ndarray
     return np.stack([seen[first], seen[second]], axis=1)
 
 
-def turns_of(
-    windows: Windows, entries: Entries, clusters: np.ndarray, uri: str | None = None
-) -> Annotation:
-    """Turns of the clusters of entries.
+def settle(windows: Windows, entries: Entries, clusters: np.ndarray) -> np.ndarray:
+    """Give a speaker to every entry.
 
     Parameters
     ----------
     windows : Windows
     entries : Entries
     clusters : (m,) int array
-        Windows whose entries are all :data:`NOBODY` go with the nearest ones that are not; where
-        there are none, they are of one speaker.
-    uri : str, optional
+        Entries that are :data:`NOBODY` go with the nearest in time that is not; if none is, all
+        are one speaker.
 
     Returns
     -------
-    turns : Annotation
-        Speakers are called ``SPEAKER_00`` and so on, in order of appearance. Windows with entries
-        of several clusters are overlap.
+    speakers : (m,) int array
+        Numbered from 0 in order of appearance.
+    """
+    speakers = np.where((clusters == NOBODY).all(), 0, clusters)
+    known = np.flatnonzero(speakers != NOBODY)
+    middle = windows.own.mean(axis=1)[entries.window]
+    for i in np.flatnonzero(speakers == NOBODY):
+        speakers[i] = clusters[known[np.abs(middle[known] - middle[i]).argmin()]]
+    _, first, inverse = np.unique(speakers, return_index=True, return_inverse=True)
+    return first.argsort().argsort()[inverse]
+
+
+def turns_of(
+    windows: Windows, entries: Entries, names: Sequence[str], uri: str | None = None
+) -> Annotation:
+    """Turns of the speakers of entries.
+
+    Parameters
+    ----------
+    windows : Windows
+    entries : Entries
+    names : sequence of str
+        One for each entry. Windows with entries of several speakers are overlap.
+    uri : str, optional
     """
     turns = Annotation(uri=uri)
-    if not len(windows):
-        return turns
-    who: list[Sequence[int]] = [
-        np.unique(clusters[(entries.window == i) & (clusters != NOBODY)]).tolist()
-        for i in range(len(windows))
-    ]
-    known = np.flatnonzero([bool(speakers) for speakers in who])
-    middle = windows.own.mean(axis=1)
-    names: dict[int, str] = {}
-    for i in range(len(windows)):
-        speakers = who[i]
-        if not speakers and len(known):
-            speakers = who[known[np.abs(middle[known] - middle[i]).argmin()]]
-        for speaker in speakers or [0]:
-            name = names.setdefault(speaker, f"SPEAKER_{len(names):02d}")
-            turns[Segment(*windows.own[i]), f"{i}-{speaker}"] = name
+    for i, (window, name) in enumerate(zip(entries.window.tolist(), names, strict=True)):
+        turns[Segment(*windows.own[window]), i] = name
     return turns.support()

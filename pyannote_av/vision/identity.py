@@ -243,9 +243,7 @@ class LookCollector:
     @property
     def embeddings(self) -> dict[int, np.ndarray]:
         """(E,) unit-length vector of each track that was good to look at once at least."""
-        track, _, vector = self.looks
-        means = {int(t): vector[track == t].sum(axis=0) for t in np.unique(track)}
-        return {t: (v / np.linalg.norm(v)).astype(np.float32) for t, v in means.items()}
+        return self.looks.means
 
 
 def face_box(box: np.ndarray, shape: tuple[int, ...]) -> tuple[float, float, float]:

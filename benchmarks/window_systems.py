@@ -1,0 +1,543 @@
+"""Systems that cut speech into windows, trained and compared on simulated conversations.
+
+    python benchmarks/window_systems.py DATA CORPUS WORK [--seeds 0 1 2] [--into benchmarks/results]
+
+CORPUS is what ``hmsanet_corpus.py`` made of DATA: conversations of real voices and portraits that
+talk, none of whom is in two subsets. AVR-Net (on embeddings), the fusions it was compared with, and
+CYS-MSD are trained on its train files; a PLDA is fitted to them; thresholds of all systems are
+chosen on development files; and then all are scored on test files: with speech given or found, with
+more and more faces missing, each trained network with every seed. Face tracks are those of the
+simulation, who talks is up to LR-ASD (TalkSet weights, see ``pyannote-av download``). Last, there
+are the AMI excerpts of DATA, for voices alone. Everything is taken up where it was left.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pyannote_av.core.atomic import replacing, write_text
+
+#: shares of talking faces that are not shown
+RATES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+#: of development files, to choose thresholds by
+TUNED_ON = "Full"
+THRESHOLDS = tuple(round(0.04 * k, 2) for k in range(1, 25))
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class System:
+    """A pipeline, and what is tuned of it.
+
+    Attributes
+    ----------
+    make : callable
+        (folder of trained models, seed, options of windows) -> pipeline
+    grid : dict
+        Hyper-parameters and values that are tried.
+    trained : bool
+        Whether it differs by seed.
+    faces : bool
+        Whether it looks.
+    """
+
+    make: Callable[..., Any]
+    grid: Mapping[str, tuple]
+    trained: bool = False
+    faces: bool = True
+
+
+def _relation(name: str):
+    def make(work: Path, seed: int, **options):
+        from pyannote_av.pipelines.relation_diarization import RelationDiarization
+
+        return RelationDiarization(work / f"{name}-{seed}" / "model.safetensors", **options)
+
+    return System(make, {"threshold": THRESHOLDS}, trained=True)
+
+
+def _similarity(faces: bool):
+    def make(work: Path, seed: int, **options):
+        from pyannote_av.pipelines.similarity_diarization import SimilarityDiarization
+
+        return SimilarityDiarization(use_faces=faces, **options)
+
+    return System(make, {"threshold": THRESHOLDS}, faces=faces)
+
+
+def _counting(counting: str):
+    def make(work: Path, seed: int, **options):
+        from pyannote_av.pipelines.counting_diarization import CountingDiarization
+
+        return CountingDiarization(work / f"cys-msd-{seed}" / "model.safetensors", **options)
+
+    thresholds = THRESHOLDS if counting == "threshold" else (0.3,)
+    return System(make, {"counting": (counting,), "threshold": thresholds}, trained=True)
+
+
+def _vbx(work: Path, seed: int, **options):
+    from pyannote_av.pipelines.vbx_diarization import VBxDiarization
+
+    return VBxDiarization(work / "plda", **options)
+
+
+def _enrolment(work: Path, seed: int, **options):
+    from pyannote_av.pipelines.enrolment import EnrolmentDiarization
+
+    return EnrolmentDiarization(**options)
+
+
+def _joint(work: Path, seed: int, **options):
+    from pyannote_av.pipelines.joint_diarization import JointDiarization
+
+    return JointDiarization(**options)
+
+
+SYSTEMS = {
+    "speech": _similarity(faces=False),
+    "VBx": System(
+        _vbx,
+        {
+            "clustering": tuple(
+                {"threshold": 0.6, "Fa": fa, "Fb": fb}
+                for fa, fb in product((0.05, 0.1, 0.2, 0.4), (0.5, 1.0, 3.0, 8.0, 15.0))
+            )
+        },
+        faces=False,
+    ),
+    "WST": System(_enrolment, {"certain": (1.0, 2.0, 3.0), "weight": (0.25, 0.5, 1.0)}),
+    "3D-Speaker": System(_joint, {"pruning": (0.032, 0.1), "merge": (0.5, 0.6, 0.7, 0.8, 0.9)}),
+    "speech + face": _similarity(faces=True),
+    "DIMNet": _relation("dimnet"),
+    "GMU": _relation("gmu"),
+    "AVR-Net": _relation("avr-net"),
+    "CYS-MSD, threshold": _counting("threshold"),
+    "CYS-MSD": _counting("predicted"),
+}
+
+
+# ------------------------------------------------------------------------------------ training
+
+
+def protocol_of(corpus: Path):
+    """The protocol of a simulated corpus."""
+    from pyannote.database import registry
+
+    registry.load_database(corpus / "database.yml")
+    return registry.get_protocol("Simulated.SpeakerDiarization.Simulated")
+
+
+def train(corpus: Path, work: Path, seed: int) -> None:
+    """All networks of a seed."""
+    import torch
+
+    from pyannote_av.core.crop_store import CropStore
+    from pyannote_av.models.embedding.cysmsd import CYSMSD
+    from pyannote_av.models.relation.embedded import FusedEmbeddings, RelationOfEmbeddings
+    from pyannote_av.tasks.identities import Identities
+    from pyannote_av.tasks.pairwise_relation import PairwiseRelation
+    from pyannote_av.tasks.speaker_counting import SpeakerCounting
+    from pyannote_av.training.runner import optimize
+    from pyannote_av.training.stages import Stage
+
+    store, protocol = CropStore(corpus), protocol_of(corpus)
+    dimensions = 192, Identities(store).dimension
+    relation = PairwiseRelation(
+        protocol, store, cache=work / "files.npz", per_recording=3, num_workers=0
+    )
+    counting = SpeakerCounting(protocol, store, cache=work / "files.npz", num_workers=0)
+    published = {"learning_rate": 5e-4, "weight_decay": 1e-4}
+    plans = {
+        "avr-net": (RelationOfEmbeddings, {}, relation, Stage("relation", **published)),
+        "gmu": (FusedEmbeddings, {"fusion": "gmu"}, relation, Stage("fusion", **published)),
+        "dimnet": (FusedEmbeddings, {"fusion": "dimnet"}, relation, Stage("fusion", **published)),
+        "cys-msd": (
+            CYSMSD,
+            {},
+            counting,
+            # 1e-5 as published takes ten times as many epochs here
+            Stage("counting", max_epochs=120, learning_rate=3e-4, weight_decay=1e-2),
+        ),
+    }
+    for name, (network, changed, task, stage) in plans.items():
+        torch.manual_seed(seed)
+        optimize(
+            network(*dimensions, **changed),
+            task,
+            [replace(stage, schedule="cosine")],
+            work / f"{name}-{seed}",
+            seed=1000 * seed,
+            enable_progress_bar=False,
+            accelerator="cpu",
+        )
+
+
+def fit(corpus: Path, work: Path) -> None:
+    """The PLDA of VBx."""
+    from pyannote_av.training.plda import fit_plda, plda_embeddings, save_plda
+
+    if not (work / "plda" / "plda.npz").is_file():
+        found = plda_embeddings(protocol_of(corpus).train(), duration=2.0, most=10, progress=True)
+        save_plda(work / "plda", fit_plda(found.embeddings, found.speakers))
+
+
+# ------------------------------------------------------------------------------------ files
+
+
+def simulated(corpus: Path, work: Path, subset: str) -> Iterator[tuple[dict, Any]]:
+    """Files of a subset, and what is seen of them."""
+    import torch
+
+    from pyannote_av.core.crop_store import CropStore
+    from pyannote_av.core.io import SAMPLE_RATE
+    from pyannote_av.pipelines.window_diarization import Seen
+    from pyannote_av.tasks.identities import Identities
+    from pyannote_av.tasks.voices import read_voices
+
+    store = CropStore(corpus)
+    voices, identities = read_voices(store), Identities(store)
+    for one in getattr(protocol_of(corpus), subset)():
+        uri = one["uri"]
+        shard = store[uri]
+        sound = shard.waveform(0, shard.index["samples"] // 640)
+        file = {
+            "uri": uri,
+            "waveform": torch.from_numpy(sound)[None],
+            "sample_rate": SAMPLE_RATE,
+            "problems": [],
+            "annotation": one["annotation"],
+            "annotated": one["annotated"],
+            "lab": one["annotation"].get_timeline().support(),
+            "training_cache/voices": (None, np.asarray(voices[uri])),
+        }
+        tracks = speaking(shard, file["waveform"], work / "speaking" / f"{uri}.npy")
+        yield file, Seen(tracks, identities[uri])
+
+
+def speaking(shard, waveform, path: Path):
+    """Face tracks with scores of speaking, which are kept in a file."""
+    from pyannote_av.core.tracks import TrackSegment
+    from pyannote_av.pipelines.active_speaker_detection import ActiveSpeakerDetection
+
+    tracks = shard.face_tracks
+    if not path.is_file():
+        listener = ActiveSpeakerDetection(scorer="lr-asd").listen(waveform)
+        for track, start, length, _ in shard.pieces.tolist():
+            for first in range(start, start + length, 300):
+                last = min(start + length, first + 300)
+                listener(TrackSegment(track, first, *shard.crops(track, first, last)))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary, open(temporary, "wb") as file:
+            np.save(file, listener.scores(tracks).speaking)
+    return replace(tracks, speaking=np.load(path))
+
+
+def excerpts(data: Path) -> Iterator[tuple[dict, Any]]:
+    """The AMI excerpts: nothing is seen of them."""
+    from pyannote.database.util import load_rttm, load_uem
+
+    from pyannote_av.core.io import Video
+    from pyannote_av.core.tracks import FaceTracks
+    from pyannote_av.models.loading import load_model
+    from pyannote_av.pipelines.window_diarization import NO_LOOKS, Seen
+    from pyannote_av.tasks.voices import speaker_features
+
+    embedder = load_model("campplus")
+    references, maps = {}, {}
+    for path in sorted((data / "ami").rglob("*.rttm")):
+        references |= load_rttm(path)
+    for path in sorted((data / "ami").rglob("*.uem")):
+        maps |= load_uem(path)
+    for path in sorted((data / "ami").rglob("*.flac")):
+        uri = path.stem
+        if uri not in references:
+            continue
+        waveform = Video().waveform(path)
+        file = {
+            "uri": uri,
+            "waveform": waveform,
+            "sample_rate": 16000,
+            "problems": [],
+            "annotation": references[uri],
+            "annotated": maps[uri],
+            "lab": references[uri].get_timeline().support().crop(maps[uri]),
+            "training_cache/voices": (None, speaker_features(waveform, embedder)),
+        }
+        yield file, Seen(FaceTracks.empty(uri=uri), NO_LOOKS)
+
+
+# ------------------------------------------------------------------------------------ scoring
+
+
+def settings(system: System) -> Iterator[dict[str, Any]]:
+    """All that is tried of a system."""
+    for values in product(*system.grid.values()):
+        yield dict(zip(system.grid, values, strict=True))
+
+
+def prepared(system: System, work: Path, seed: int, vad: str):
+    """The pipeline of a system, which remembers what it has computed."""
+    pipeline = system.make(work, seed, oracle_vad=vad == "oracle", embedder=None)
+    pipeline.training = True
+    return pipeline
+
+
+def diarize(pipeline, files, chosen: Mapping[str, Any], missing: float = 0.0, seed: int = 0):
+    """Hypotheses of files, by uri."""
+    pipeline.instantiate({**pipeline.default_parameters(), **chosen})
+    pipeline.missing_rate, pipeline.seed = missing, seed
+    return {file["uri"]: pipeline(file, seen=seen) for file, seen in files}
+
+
+def total(files, hypotheses) -> dict[str, Any]:
+    """Scores of all files together and of each, by rule."""
+    from pyannote_av.evaluation.diarization import score_file
+
+    found: dict[str, Any] = {}
+    for file, _ in files:
+        scores = score_file(file["annotation"], hypotheses[file["uri"]], file["annotated"])
+        for rule, one in scores.items():
+            found.setdefault(rule, {})[file["uri"]] = [
+                one.total, one.false_alarm, one.missed, one.confusion,
+                one.speakers, one.guessed,
+            ]  # fmt: skip
+    return found
+
+
+def error(scores: Mapping[str, list[float]], part: str = "DER") -> float:
+    """DER, or a part of it, of all files together, in percent."""
+    rows = np.array(list(scores.values()))[:, :4].sum(axis=0)
+    wrong = {"DER": rows[1:].sum(), "FA": rows[1], "MISS": rows[2], "SPKE": rows[3]}[part]
+    return 100 * float(wrong) / float(rows[0])
+
+
+def once(path: Path, compute: Callable[[], Any]) -> Any:
+    """Compute, or read what was computed before."""
+    if not path.is_file():
+        write_text(path, json.dumps(compute()))
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def seeds_of(system: System, seeds: list[int]) -> list[int]:
+    """Those by which it differs."""
+    return seeds if system.trained else seeds[:1]
+
+
+def compare(corpus: Path, data: Path, work: Path, seeds: list[int]) -> None:
+    """Choose thresholds on development files; score test files, and excerpts."""
+    sets = {
+        "development": list(simulated(corpus, work, "development")),
+        "test": list(simulated(corpus, work, "test")),
+        "ami": list(excerpts(data)),
+    }
+    for name, system in SYSTEMS.items():
+        for seed, vad in product(seeds_of(system, seeds), ("oracle", "automatic")):
+            place = work / "scores" / f"{name}-{seed}-{vad}"
+            if (place / "done").is_file():
+                continue
+            pipeline = prepared(system, work, seed, vad)
+            # what a pipeline remembers of a file is of no use to another
+            files = {
+                part: [(dict(file), seen) for file, seen in some] for part, some in sets.items()
+            }
+
+            def choose(pipeline=pipeline, system=system, some=files["development"]):
+                tried = []
+                for chosen in settings(system):
+                    scores = total(some, diarize(pipeline, some, chosen))
+                    tried.append((error(scores[TUNED_ON]), json.dumps(chosen)))
+                return min(tried)
+
+            value, chosen = once(place / "chosen.json", choose)
+            chosen = json.loads(chosen)
+            logger.info("%s, seed %d, %s: %s (%.2f)", name, seed, vad, chosen, value)
+            for rate in RATES if system.faces else RATES[:1]:
+
+                def score(pipeline=pipeline, chosen=chosen, rate=rate, some=files["test"], s=seed):
+                    return total(some, diarize(pipeline, some, chosen, rate, s))
+
+                once(place / f"test-{rate}.json", score)
+            some = files["ami"]
+            once(
+                place / "ami.json",
+                lambda p=pipeline, c=chosen, some=some: total(some, diarize(p, some, c)),
+            )
+            write_text(place / "done", "")
+
+
+# ------------------------------------------------------------------------------------ report
+
+
+def scores_of(work: Path, name: str, seed: int, vad: str, what: str) -> dict[str, Any]:
+    """What :func:`compare` wrote."""
+    path = work / "scores" / f"{name}-{seed}-{vad}" / f"{what}.json"
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def report(work: Path, into: Path, seeds: list[int]) -> None:
+    """Table, plot, and what differs with significance."""
+    result: dict[str, Any] = {"systems": {}, "differences": {}, "counting": {}}
+    for name, system in SYSTEMS.items():
+        mine = seeds_of(system, seeds)
+        row: dict[str, Any] = {}
+        for vad, rule in product(("oracle", "automatic"), ("Full", "Fair")):
+            found = [scores_of(work, name, seed, vad, "test-0.0")[rule] for seed in mine]
+            for part in ("DER", "SPKE"):
+                row[f"{vad} {rule} {part}"] = [error(one, part) for one in found]
+            ami = [scores_of(work, name, seed, vad, "ami")[rule] for seed in mine]
+            row[f"AMI {vad} {rule} DER"] = [error(one) for one in ami]
+        rates = RATES if system.faces else (0.0,) * len(RATES)
+        curve = [
+            [
+                error(scores_of(work, name, seed, "oracle", f"test-{rate}")["Fair"], "SPKE")
+                for seed in mine
+            ]
+            for rate in rates
+        ]
+        row["missing"] = [float(np.mean(values)) for values in curve]
+        row["average SPKE"] = [float(v) for v in np.mean(curve, axis=0)]
+        counts = [scores_of(work, name, s, "oracle", "test-0.0")["Full"].values() for s in mine]
+        row["count accuracy"] = [
+            100 * float(np.mean([c[4] == c[5] for c in one])) for one in counts
+        ]
+        result["systems"][name] = row
+    pairs = [("AVR-Net", other) for other in ("speech", "speech + face", "DIMNet", "GMU")]
+    pairs += [("CYS-MSD", "CYS-MSD, threshold"), ("AVR-Net", "CYS-MSD"), ("AVR-Net", "VBx")]
+    for first, second in pairs:
+        for vad in ("oracle", "automatic"):
+            one = difference(work, first, second, vad, seeds)
+            result["differences"][f"{first} - {second}, {vad}"] = one
+    write_text(into / "window_systems.json", json.dumps(result, indent=1) + "\n")
+    write_text(into / "window_systems.txt", table(result))
+    print(table(result))
+    plot(result, into)
+
+
+def difference(work: Path, first: str, second: str, vad: str, seeds: list[int]) -> dict[str, Any]:
+    """DER of one system less that of another, seeds averaged, with what chance may do to it."""
+    from pyannote_av.evaluation.significance import bootstrap, permutation
+
+    wrong = {}
+    for name in (first, second):
+        mine = seeds_of(SYSTEMS[name], seeds)
+        found = [scores_of(work, name, seed, vad, "test-0.0")["Full"] for seed in mine]
+        wrong[name] = np.mean([[sum(f[1:4]) for f in one.values()] for one in found], axis=0)
+        spoken = np.array([f[0] for f in found[0].values()])
+    change = wrong[first] - wrong[second]
+    low, high, _ = bootstrap(change, spoken)
+    return {
+        "difference": 100 * float(change.sum() / spoken.sum()),
+        "range": [low, high],
+        "p permutation": permutation(change),
+    }
+
+
+def table(result: Mapping[str, Any]) -> str:
+    """All figures, as text."""
+
+    def cell(values: list[float]) -> str:
+        reach = f" ({min(values):.1f}-{max(values):.1f})" if len(values) > 1 else ""
+        return f"{np.mean(values):.2f}{reach}"
+
+    lines = [
+        "Simulated conversations, tracks given, mean (range) of seeds, percent. c0 and c.25:",
+        "collar 0 and 0.25 s to either side, overlap scored; thresholds by development files at c0.",
+        "average: mean SPKE (oracle, c.25) over shares of missing faces. count: oracle.",
+        "",
+    ]
+    columns = {
+        "oracle c0 DER": "oracle Full DER",
+        "SPKE": "oracle Full SPKE",
+        "c.25 DER": "oracle Fair DER",
+        "SPKE ": "oracle Fair SPKE",
+        "automatic c0 DER": "automatic Full DER",
+        "c.25 DER ": "automatic Fair DER",
+        "average": "average SPKE",
+        "count": "count accuracy",
+        "AMI oracle c0": "AMI oracle Full DER",
+        "AMI automatic c0": "AMI automatic Full DER",
+    }
+    rows = [["system", *columns]]
+    for name, row in result["systems"].items():
+        rows.append([name, *(cell(row[key]) for key in columns.values())])
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines += ["  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
+    lines += ["", "SPKE (oracle, c.25) with a share of faces missing: " + str(RATES)]
+    for name, row in result["systems"].items():
+        lines.append(f"{name:>20}: " + "  ".join(f"{v:5.2f}" for v in row["missing"]))
+    lines += ["", "Differences of DER at c0 (95 %), p of permutation of files"]
+    for name, one in result["differences"].items():
+        low, high = one["range"]
+        lines.append(
+            f"{name:>40}: {one['difference']:+6.2f} ({low:+.2f} to {high:+.2f})  "
+            f"p = {one['p permutation']:.4f}"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def plot(result: Mapping[str, Any], into: Path) -> None:
+    """Errors, and what missing faces do to them."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(13, 5), layout="constrained")
+    names = list(result["systems"])
+    for k, vad in enumerate(("oracle", "automatic")):
+        values = [result["systems"][name][f"{vad} Full DER"] for name in names]
+        means = np.array([np.mean(v) for v in values])
+        reach = [means - [min(v) for v in values], [max(v) for v in values] - means]
+        axes[0].barh(np.arange(len(names)) + 0.4 * k, means, 0.4, xerr=reach, label=vad)
+    axes[0].set_yticks(np.arange(len(names)) + 0.2, names)
+    axes[0].set(xlabel="DER (%), collar 0, overlap scored", title="Test files")
+    axes[0].invert_yaxis()
+    axes[0].legend()
+    for name in names:
+        style = "-" if SYSTEMS[name].faces else ":"
+        axes[1].plot(RATES, result["systems"][name]["missing"], style, marker="o", label=name)
+    axes[1].set(
+        xlabel="share of talking faces that are missing",
+        ylabel="SPKE (%), oracle, collar 0.25",
+        title="Missing faces",
+    )
+    axes[1].legend(fontsize=8)
+    figure.savefig(into / "window_systems.png", dpi=110)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("corpus", type=Path)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--into", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--only", choices=("train", "compare", "report"))
+    given = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    warnings.filterwarnings("ignore")
+    given.work.mkdir(parents=True, exist_ok=True)
+    if given.only in (None, "train"):
+        from pyannote_av.core.crop_store import CropStore
+        from pyannote_av.tasks.identities import build_identities
+
+        build_identities(CropStore(given.corpus), interval=4.0, progress=True)
+        fit(given.corpus, given.work)
+        for seed in given.seeds:
+            train(given.corpus, given.work, seed)
+    if given.only in (None, "compare"):
+        compare(given.corpus, given.data, given.work, given.seeds)
+    if given.only in (None, "report"):
+        report(given.work, given.into, given.seeds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,357 @@
+"""What pipelines have in common that cut speech into windows and say whose each of them is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from pyannote.audio import Pipeline as _Pipeline
+from pyannote.audio.pipelines import VoiceActivityDetection
+from pyannote.core import Annotation, Timeline
+from pyannote.metrics.diarization import DiarizationErrorRate
+
+from pyannote_av.core.output import AVDiarizeOutput, Report
+from pyannote_av.core.pipeline import MediaMixin
+from pyannote_av.core.tracks import FRAME_RATE, FaceTracks, Looks
+from pyannote_av.fusion.joint_clustering import face_clusters
+from pyannote_av.fusion.windows import (
+    Entries,
+    Windows,
+    cut_windows,
+    hide_faces,
+    settle,
+    turns_of,
+    who_talks,
+)
+from pyannote_av.models.loading import ModelReference, load_model
+from pyannote_av.pipelines.active_speaker_detection import ActiveSpeakerDetection
+from pyannote_av.pipelines.face_tracking import FaceTracking
+from pyannote_av.tasks.voices import speaker_features, stretch_voices, voiceprint
+from pyannote_av.vision.identity import FaceEmbedder, LookCollector, get_embedder
+
+#: seconds between two looks at a face
+LOOK_INTERVAL = 1.0
+#: at nobody
+NO_LOOKS = Looks(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 1), np.float32))
+
+
+class Seen(NamedTuple):
+    """What was seen of a file.
+
+    Attributes
+    ----------
+    tracks : FaceTracks
+        With speaking scores.
+    looks : Looks
+        At faces, embedded.
+    """
+
+    tracks: FaceTracks
+    looks: Looks
+
+    def people(self, identity: float) -> list[list[int]]:
+        """Tracks of each person, those that were never looked at alone.
+
+        Parameters
+        ----------
+        identity : float
+            Mean cosine similarity from which face tracks are of one person.
+        """
+        frames = {t: self.tracks.of(t).time[[0, -1]] * FRAME_RATE for t in self.tracks.tracks}
+        spans = {t: [tuple(np.round(ends).astype(int))] for t, ends in frames.items()}
+        means = {t: v for t, v in self.looks.means.items() if t in spans}
+        return face_clusters(means, spans, identity)
+
+
+class Scene(NamedTuple):
+    """A file, cut into windows.
+
+    Attributes
+    ----------
+    file : mapping
+        As ``prepare_one`` returns it.
+    windows : Windows
+    entries : Entries
+        Who is seen talking in them.
+    seen : Seen
+    """
+
+    file: Mapping
+    windows: Windows
+    entries: Entries
+    seen: Seen
+
+
+class WindowDiarization(MediaMixin, _Pipeline):
+    """Cuts speech into windows, looks who talks in each, and hands them to subclasses.
+
+    Subclasses implement :meth:`cluster`, and may have hyper-parameters of their own.
+
+    Parameters
+    ----------
+    embedding : str, Path, mapping or Model, optional
+        Speaker embedding model; see :func:`~pyannote_av.models.loading.load_model`.
+    segmentation : str, Path, mapping or Model, optional
+        Model that tells where speech is, likewise.
+    detector : optional
+        See :class:`~pyannote_av.pipelines.face_tracking.FaceTracking`.
+    embedder : str, FaceEmbedder or None, optional
+        See :func:`~pyannote_av.vision.identity.get_embedder`. Without one, faces are not compared.
+    scorer : optional
+        See :class:`~pyannote_av.pipelines.active_speaker_detection.ActiveSpeakerDetection`.
+    duration, step : float, optional
+        Of windows and between them, in seconds.
+    oracle_vad : bool, optional
+        Speech is where the ``lab`` of files says so, as in papers.
+    missing_rate : float, optional
+        Share of the entries with a face that lose it, to try how robust a system is.
+    seed : int, optional
+        Of which these are.
+    token, cache_dir : optional
+        For models of the Hugging Face hub.
+
+    Hyper-parameters
+    ----------------
+    speech : dict
+        ``min_duration_on`` and ``min_duration_off`` of pyannote's voice activity detection.
+    faces, active_speaker : dict
+        See the pipelines.
+    """
+
+    def __init__(
+        self,
+        embedding: ModelReference = "campplus",
+        segmentation: ModelReference = "segmentation-3.0",
+        detector: Any = "auto",
+        embedder: str | FaceEmbedder | None = "auto",
+        scorer: Any = "auto",
+        duration: float = 2.0,
+        step: float = 0.5,
+        oracle_vad: bool = False,
+        missing_rate: float = 0.0,
+        seed: int = 0,
+        token: str | bool | None = None,
+        cache_dir: Path | str | None = None,
+    ):
+        super().__init__()
+        self.embedding = load_model(embedding, token, cache_dir)
+        self.speech = VoiceActivityDetection(load_model(segmentation, token, cache_dir))
+        self.faces = FaceTracking(detector=detector, embedder=None)
+        self.active_speaker = ActiveSpeakerDetection(scorer=scorer)
+        self._embedder = get_embedder(embedder)
+        self.duration, self.step = duration, step
+        self.oracle_vad, self.missing_rate, self.seed = oracle_vad, missing_rate, seed
+
+    def default_parameters(self) -> dict[str, Any]:
+        """Parameters used when none are given."""
+        return {
+            "speech": {"min_duration_on": 0.0, "min_duration_off": 0.0},
+            "faces": self.faces.default_parameters(),
+            "active_speaker": self.active_speaker.default_parameters(),
+        }
+
+    def to(self, device) -> WindowDiarization:
+        """Move all models."""
+        self.embedding.to(device)
+        return super().to(device)
+
+    def classes(self):
+        """Labels are ``SPEAKER_00`` and so on."""
+        k = 0
+        while True:
+            yield f"SPEAKER_{k:02d}"
+            k += 1
+
+    def get_metric(self) -> DiarizationErrorRate:
+        """What the optimizer minimises."""
+        return DiarizationErrorRate(collar=0.0, skip_overlap=False)
+
+    @staticmethod
+    def get_direction() -> str:
+        """Of the metric: the lower, the better."""
+        return "minimize"
+
+    def cluster(
+        self, scene: Scene, bounds: tuple[int | None, int | None, int | None], hook: Callable
+    ) -> np.ndarray:
+        """Whose each entry is.
+
+        Parameters
+        ----------
+        scene : Scene
+            With one window at least.
+        bounds : tuple
+            ``num_speakers``, ``min_speakers`` and ``max_speakers``.
+        hook : callable
+
+        Returns
+        -------
+        clusters : (num_entries,) int array
+            :data:`~pyannote_av.fusion.linkage.NOBODY` where nothing is known.
+        """
+        raise NotImplementedError
+
+    def apply(
+        self,
+        file: Mapping,
+        num_speakers: int | None = None,
+        min_speakers: int | None = None,
+        max_speakers: int | None = None,
+        hook: Callable | None = None,
+        seen: Seen | None = None,
+    ) -> AVDiarizeOutput | Annotation:
+        """Diarize one file.
+
+        Parameters
+        ----------
+        file : str, Path or mapping
+            A video or audio file. A mapping may also hold ``face_tracks`` (FaceTracks or a path,
+            used instead of face detection), and ``lab`` (a Timeline of speech) for `oracle_vad`.
+        num_speakers, min_speakers, max_speakers : int, optional
+            Number of speakers or bounds on it, when known; never more than there are windows.
+        hook : callable, optional
+            ``hook(step, artifact, file=..., total=..., completed=...)``.
+        seen : Seen, optional
+            What is known to be seen: the picture is not looked at.
+
+        Returns
+        -------
+        output : AVDiarizeOutput
+            Or an ``Annotation`` while ``self.training``.
+
+        Raises
+        ------
+        ValueError
+            When bounds contradict each other, or there is no oracle to ask.
+        """
+        bounds = num_speakers, min_speakers, max_speakers
+        check_bounds(*bounds)
+        hook = self.setup_hook(file, hook)
+        report = Report(duration=file["waveform"].shape[-1] / file["sample_rate"])
+        report.problems += file.get("problems", [])
+        with report.stage("speech"):
+            speech = self._speech(file, hook)
+        windows = cut_windows(speech, self.duration, self.step)
+        if seen is None:
+            seen = self._look(file, speech, hook, report)
+        entries = hide_faces(who_talks(windows, seen.tracks), self.missing_rate, self.seed)
+        report.numbers |= {
+            "windows": len(windows),
+            "entries with a face": int(entries.visible.sum()),
+        }
+        report.video_used = bool(entries.visible.any())
+        report.reasons.append(
+            "faces are seen talking" if report.video_used else "no face is seen talking"
+        )
+        scene = Scene(file, windows, entries, seen)
+        with report.stage("clustering"):
+            clusters = self.cluster(scene, bounds, hook) if len(windows) else np.zeros(0, int)
+            speakers = settle(windows, entries, clusters)
+            names = [f"SPEAKER_{speaker:02d}" for speaker in speakers]
+            turns = turns_of(windows, entries, names, file["uri"])
+        hook("clustering", turns)
+        return turns if self.training else self._output(scene, turns, names, report)
+
+    def _speech(self, file: Mapping, hook: Callable) -> Timeline:
+        """Where speech is, by the oracle or by the network"""
+        if self.oracle_vad:
+            if file.get("lab") is None:
+                raise ValueError(f"file {file['uri']!r} has no `lab`: there is no oracle to ask")
+            return file["lab"].support()
+        if not file.get("has_audio", True):
+            return Timeline()
+        return self.speech.apply(file, hook=hook).get_timeline().support()
+
+    def _look(self, file: Mapping, speech: Timeline, hook: Callable, report: Report) -> Seen:
+        """Track faces, score them, and remember what they look like, in one decoding pass"""
+
+        def look() -> Seen:
+            listener = self.active_speaker.listen(file["waveform"], speech)
+            collector = self.face_embedder and LookCollector(self.face_embedder, LOOK_INTERVAL)
+            tracks = self.faces.apply(
+                file,
+                tracks=file.get("face_tracks"),
+                consumers=[listener],
+                hook=hook,
+                problems=report.problems,
+                looks=collector,
+            )
+            return Seen(listener.scores(tracks), collector.looks if collector else NO_LOOKS)
+
+        key = (
+            repr(self.faces.parameters(instantiated=True)),
+            repr(self.active_speaker.parameters(instantiated=True)),
+            tuple(speech),
+        )
+        with report.stage("faces"):
+            return self.once(file, "seen", key, look)
+
+    @property
+    def face_embedder(self) -> FaceEmbedder | None:
+        """What faces are compared by."""
+        return self._embedder
+
+    def once(self, file: Mapping, name: str, key: Any, compute: Callable[[], Any]) -> Any:
+        """Compute, or remember while hyper-parameters are tuned and `key` stays the same."""
+        if not self.training:
+            return compute()
+        cached = file.get(f"training_cache/{name}")
+        if cached is None or cached[0] != key:
+            cached = key, compute()
+            file[f"training_cache/{name}"] = cached
+        return cached[1]
+
+    def voices(self, scene: Scene) -> np.ndarray:
+        """What is heard in windows, (n, E) of unit length; 0 where nothing is."""
+        heard = self.once(
+            scene.file,
+            "voices",
+            None,
+            lambda: speaker_features(scene.file["waveform"], self.embedding),
+        )
+        return stretch_voices(heard, scene.windows.span)
+
+    def _output(
+        self, scene: Scene, turns: Annotation, names: list[str], report: Report
+    ) -> AVDiarizeOutput:
+        """The answer, with voiceprints and names of faces"""
+        windows, entries, names = scene.windows, scene.entries, np.array(names, str)
+        tracks = np.unique(entries.track[entries.visible]).tolist()
+        owner = {track: _most_often(names[entries.track == track]) for track in tracks}
+        _, likeliest = np.unique(entries.window, return_index=True)
+        first = Entries(entries.window[likeliest], entries.track[likeliest])
+        voices = self.voices(scene)[entries.window]
+        labels = turns.labels()
+        prints = [voiceprint(voices[names == label]) for label in labels]
+        voiceprints = np.array(prints, float).reshape(len(labels), voices.shape[1])
+        voiceprints[~voiceprints.any(axis=1)] = np.nan
+        report.components |= {
+            "detector": self.faces.detector_name,
+            "scorer": self.active_speaker.scorer_name,
+            "identity": getattr(self.face_embedder, "name", "none"),
+        }
+        return AVDiarizeOutput(
+            speaker_diarization=turns,
+            exclusive_speaker_diarization=turns_of(
+                windows, first, names[likeliest], scene.file["uri"]
+            ),
+            speaker_embeddings=voiceprints,
+            face_tracks=scene.seen.tracks.with_speakers(owner),
+            report=report,
+        )
+
+
+def _most_often(names: np.ndarray) -> str:
+    found, count = np.unique(names, return_counts=True)
+    return str(found[count.argmax()])
+
+
+def check_bounds(num_speakers: int | None, fewest: int | None, most: int | None) -> None:
+    """Raise ValueError for numbers of speakers that cannot be."""
+    for number in (num_speakers, fewest, most):
+        if number is not None and number < 1:
+            raise ValueError(f"there is no diarization of {number} speakers: ask for 1 or more")
+    if fewest and most and fewest > most:
+        raise ValueError(f"min_speakers={fewest} is more than max_speakers={most}")
