@@ -1,13 +1,20 @@
 """Face identity: weights from a local file, a few good looks per track."""
 
+import sys
+
 import numpy as np
 import pytest
 
 from pyannote_av.core import weights
+from pyannote_av.vision.crops import cut
 from pyannote_av.vision.identity import (
+    DlibResnet,
     FaceEmbedder,
     InceptionResnet,
     LookCollector,
+    Pictures,
+    dlib_models,
+    face_box,
     get_embedder,
     good,
 )
@@ -66,19 +73,109 @@ def test_other_weights_are_refused(tmp_path):
         InceptionResnet(tmp_path / "other.pt")
 
 
-def test_get_embedder(monkeypatch, tmp_path, checkpoint):
+@pytest.fixture
+def no_weights(monkeypatch, tmp_path):
     monkeypatch.setenv("PYANNOTE_AV_CACHE", str(tmp_path))
     monkeypatch.setenv("PYANNOTE_AV_WEIGHTS", "")
-    assert get_embedder("auto") is None
+
+
+@pytest.fixture(params=["dlib", "face_recognition_models"])
+def no_dlib(monkeypatch, request):
+    """As if the extra were not installed, or half of it"""
+    monkeypatch.setitem(sys.modules, request.param, None)
+    dlib_models.cache_clear()
+    yield
+    dlib_models.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def dlib_resnet() -> DlibResnet:
+    pytest.importorskip("dlib", reason="the extra `identity` is not installed")
+    if dlib_models() is None:
+        pytest.skip("the models of dlib are not installed: the extra `identity`")
+    return DlibResnet()
+
+
+def test_get_embedder(monkeypatch, no_weights, checkpoint):
     assert get_embedder(None) is None
     with pytest.raises(weights.MissingWeightsError):
         get_embedder("facenet-vggface2")
-    with pytest.raises(ValueError, match="arcface"):
+    with pytest.raises(ValueError, match=r'"auto", "facenet-vggface2", "dlib-resnet".*arcface'):
         get_embedder("arcface")
     mine = Mean()
     assert get_embedder(mine) is mine
     monkeypatch.setenv("PYANNOTE_AV_WEIGHTS", str(checkpoint.parent))
     assert get_embedder("auto").name == "facenet-vggface2"
+
+
+def test_get_embedder_without_dlib(no_weights, no_dlib):
+    assert dlib_models() is None
+    assert get_embedder("auto") is None
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'pyannote-av\[identity\]'"):
+        get_embedder("dlib-resnet")
+
+
+def test_get_embedder_with_dlib(monkeypatch, no_weights, dlib_resnet, checkpoint):
+    assert get_embedder("auto").name == get_embedder("dlib-resnet").name == "dlib-resnet"
+    # where there is a choice
+    monkeypatch.setenv("PYANNOTE_AV_WEIGHTS", str(checkpoint.parent))
+    assert get_embedder("auto").name == "facenet-vggface2"
+
+
+def test_dlib_resnet(dlib_resnet):
+    assert isinstance(dlib_resnet, FaceEmbedder)
+    faces = np.random.default_rng(0).integers(0, 255, (3, 150, 150, 3), np.uint8)
+    vectors = dlib_resnet(faces)
+    assert vectors.shape == (3, 128)
+    assert vectors.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
+    # each by itself, whatever its memory looks like
+    np.testing.assert_allclose(dlib_resnet(faces[1:2]), vectors[1:2], atol=1e-5)
+    np.testing.assert_allclose(dlib_resnet(faces[::-1])[::-1], vectors, atol=1e-5)
+    assert dlib_resnet(faces[:0]).shape == (0, 128)
+
+
+def views(portrait, size: int) -> list[np.ndarray]:
+    """One person: as is, from farther away, off the middle, in the dark, blurred, mirrored"""
+    import cv2
+
+    def view(image, box, grown=0.0, shift=0.0) -> np.ndarray:
+        box = np.array(box) + np.array([shift - grown, shift - grown, shift + grown, shift + grown])
+        return cut(image, face_box(box, image.shape), size)
+
+    image, width = portrait.image, portrait.image.shape[1]
+    x1, y1, x2, y2 = box = np.array(portrait.box) / np.tile(image.shape[1::-1], 2)
+    mirrored = 1 - x2, y1, 1 - x1, y2
+    assert width > size
+    return [
+        view(image, box),
+        view(image, box, grown=0.03),
+        view(image, box, shift=0.015),
+        view(cv2.convertScaleAbs(image, alpha=0.6), box),
+        view(cv2.GaussianBlur(image, (0, 0), 1.5), box),
+        view(np.ascontiguousarray(image[:, ::-1]), mirrored),
+    ]
+
+
+def test_dlib_tells_two_people_apart(dlib_resnet):
+    pytest.importorskip(
+        "skimage", reason="the portraits need scikit-image: pip install '.[sample]'"
+    )
+    from pyannote_av.simulation.faces import public_portraits
+
+    people = [dlib_resnet(np.stack(views(p, dlib_resnet.size))) for p in public_portraits()]
+    one, other = people
+    same = np.concatenate([(x @ x.T)[np.triu_indices(len(x), 1)] for x in people])
+    assert same.min() > 0.7
+    assert (one @ other.T).max() < 0.5
+
+
+def test_pictures():
+    keep = Pictures(7)
+    assert isinstance(keep, FaceEmbedder)
+    faces = np.random.default_rng(0).integers(0, 255, (3, 7, 7, 3), np.uint8)
+    assert (keep(faces) == faces).all()
+    assert keep.size == 7
 
 
 def test_gate():

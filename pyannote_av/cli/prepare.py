@@ -105,6 +105,7 @@ def prepare(
     database: Path | None = None,
     progress: bool = False,
     voices: bool = False,
+    identities: bool = False,
 ) -> BuildReport:
     """Find, track and cut out the faces of a protocol's files, and keep their sound.
 
@@ -126,6 +127,8 @@ def prepare(
     voices : bool, optional
         Embed the voices, too, for target speakers (see
         :func:`~pyannote_av.tasks.voices.build_voices`).
+    identities : bool, optional
+        Embed the faces, too (see :func:`~pyannote_av.tasks.identities.build_identities`).
 
     Returns
     -------
@@ -139,11 +142,15 @@ def prepare(
     report = CropStore.build(into, whole, num_workers=workers, progress=progress)
     report.failed |= {file["uri"]: str(file.error) for file in files if file.error is not None}
     uris = {subset: [file["uri"] for file in some] for subset, some in by_subset.items()}
+    there = [uri for some in uris.values() for uri in some if uri in report.store]
     if voices:
         from pyannote_av.tasks.voices import build_voices
 
-        there = [uri for some in uris.values() for uri in some if uri in report.store]
         report.failed |= build_voices(report.store, there, progress=progress).failed
+    if identities:
+        from pyannote_av.tasks.identities import build_identities
+
+        report.failed |= build_identities(report.store, there, progress=progress).failed
     write_manifest(into, name, uris, report)
     return report
 
@@ -183,7 +190,12 @@ def command(
         Path | None, typer.Option(help="database.yml that has the protocol.")
     ] = None,
     voices: Annotated[
-        bool, typer.Option("--voices", help="Embed voices too, to train target speakers.")
+        bool,
+        typer.Option("--voices", help="Embed voices too, for all that tells speakers apart."),
+    ] = False,
+    identities: Annotated[
+        bool,
+        typer.Option("--identities", help="Embed faces too, for networks that compare or count."),
     ] = False,
 ) -> None:
     """Find the faces of a corpus once: tracks, crops and sound, ready for training.
@@ -204,6 +216,7 @@ def command(
             database,
             progress=sys.stderr.isatty(),
             voices=voices,
+            identities=identities,
         )
     except (OSError, ValueError, RuntimeError) as error:
         typer.echo(f"error: {error}", err=True)

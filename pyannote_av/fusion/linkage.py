@@ -12,6 +12,8 @@ import numpy as np
 
 #: cluster of windows of which nothing is known
 NOBODY = -1
+# a distance that is next to none; added to others, it is lost
+_TINY = 1e-100
 
 
 def informed_clusters(
@@ -123,12 +125,14 @@ def pair_clusters(
         return np.zeros(1, int)
     size = num_obs_y(distance)
     # what one distance must be for the mean of any two clusters to be beyond all others
-    beyond = (1.0 + distance.max()) * size**2
+    beyond = (1.0 + max(distance.max(), threshold)) * size**2
+    # groups of the same are joined first, also where others are no distance apart
+    distance = np.maximum(distance, _TINY)
     for pairs, value in ((same, 0.0), (apart, beyond)):
         if pairs is not None and len(pairs):
             first, second = np.sort(pairs, axis=1).T
             distance[size * first - first * (first + 1) // 2 + second - first - 1] = value
-    return _cut(distance, _above(threshold), (num_speakers, min_speakers, max_speakers))
+    return _cut(distance, _above(threshold + 2 * _TINY), (num_speakers, min_speakers, max_speakers))
 
 
 def _above(threshold: float) -> Callable[[np.ndarray], int]:

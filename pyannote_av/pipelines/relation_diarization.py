@@ -33,6 +33,8 @@ class RelationDiarization(SimilarityDiarization):
         :func:`~pyannote_av.models.loading.load_model`.
     block : int, optional
         Pairs that are scored at once.
+    precision : {"fp32", "bf16"}, optional
+        Of the comparison of pairs; see :class:`~pyannote_av.models.relation.fast.PairScorer`.
     others
         See :class:`~pyannote_av.pipelines.similarity_diarization.SimilarityDiarization`.
 
@@ -54,10 +56,12 @@ class RelationDiarization(SimilarityDiarization):
     a detector's box, where the authors turn and scale them by landmarks.
     """
 
-    def __init__(self, relation: ModelReference, block: int = 512, **others: Any):
+    def __init__(
+        self, relation: ModelReference, block: int = 512, precision: str = "fp32", **others: Any
+    ):
         super().__init__(**others)
         self.relation = load_model(relation, others.get("token"), others.get("cache_dir"))
-        self.block = block
+        self.block, self.precision = block, precision
 
     def default_parameters(self) -> dict[str, Any]:
         """Parameters used when none are given; the threshold is that of the public checkpoint."""
@@ -98,6 +102,7 @@ class RelationDiarization(SimilarityDiarization):
                 torch.from_numpy(entries.window).to(device),
                 self.block,
                 lambda done, total: hook("relation", None, completed=done, total=total),
+                self.precision,
             )
         return scores.float().cpu().numpy()
 

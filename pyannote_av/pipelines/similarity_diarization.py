@@ -63,10 +63,10 @@ class SimilarityDiarization(WindowDiarization):
     ) -> np.ndarray:
         """See :class:`~pyannote_av.pipelines.window_diarization.WindowDiarization`."""
         entries = scene.entries
-        key = (scene.windows.span.tobytes(), entries.track.tobytes())
+        key = (scene.windows.span.tobytes(), entries.track.tobytes(), self.looked)
         alike = self.once(scene.file, "similarities", key, lambda: self.similarities(scene, hook))
         distance = squareform(1.0 - alike, checks=False) if len(alike) else np.zeros((1, 1))
-        known = np.isfinite(distance).any(axis=1)
+        known = np.isfinite(distance).sum(axis=1) > (len(distance) > 1)  # not to itself alone
         place = np.cumsum(known) - 1
         pairs: dict[str, np.ndarray] = {}
         if self.constrained:

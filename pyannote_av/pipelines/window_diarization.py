@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from pyannote.audio import Pipeline as _Pipeline
 from pyannote.audio.pipelines import VoiceActivityDetection
-from pyannote.core import Annotation, Timeline
+from pyannote.core import Annotation, Segment, Timeline
 from pyannote.metrics.diarization import DiarizationErrorRate
 
 from pyannote_av.core.output import AVDiarizeOutput, Report
@@ -232,7 +232,8 @@ class WindowDiarization(MediaMixin, _Pipeline):
         report = Report(duration=file["waveform"].shape[-1] / file["sample_rate"])
         report.problems += file.get("problems", [])
         with report.stage("speech"):
-            speech = self._speech(file, hook)
+            # oracles and networks may see speech a little longer than there is sound
+            speech = self._speech(file, hook).crop(Segment(0.0, report.duration))
         windows = cut_windows(speech, self.duration, self.step)
         if seen is None:
             seen = self._look(file, speech, hook, report)
@@ -280,11 +281,7 @@ class WindowDiarization(MediaMixin, _Pipeline):
             )
             return Seen(listener.scores(tracks), collector.looks if collector else NO_LOOKS)
 
-        key = (
-            repr(self.faces.parameters(instantiated=True)),
-            repr(self.active_speaker.parameters(instantiated=True)),
-            tuple(speech),
-        )
+        key = (self.looked, repr(self.active_speaker.parameters(instantiated=True)), tuple(speech))
         with report.stage("faces"):
             return self.once(file, "seen", key, look)
 
@@ -292,6 +289,11 @@ class WindowDiarization(MediaMixin, _Pipeline):
     def face_embedder(self) -> FaceEmbedder | None:
         """What faces are compared by."""
         return self._embedder
+
+    @property
+    def looked(self) -> str:
+        """How faces are looked for, which what is seen of them depends on."""
+        return repr(self.faces.parameters(instantiated=True))
 
     def once(self, file: Mapping, name: str, key: Any, compute: Callable[[], Any]) -> Any:
         """Compute, or remember while hyper-parameters are tuned and `key` stays the same."""

@@ -112,6 +112,22 @@ def count_loss(count: torch.Tensor, y: torch.Tensor) -> Total:
     return Total(torch.where(known, error, 0.0).square().sum(), known)
 
 
+def count_entropy(logits: torch.Tensor, y: torch.Tensor) -> Total:
+    """Cross entropy of the number of speakers, in place of equation (9).
+
+    Parameters
+    ----------
+    logits : (batch, most) tensor
+        Of there being 1, 2, ... speakers; more than the most are taken to be the most.
+    y : (batch, windows, speakers) int tensor
+        Recordings of which no window is known do not count.
+    """
+    known = (y != UNKNOWN).all(dim=2).any(dim=1)
+    which = (num_speakers(y) - 1).clamp(0, logits.shape[1] - 1)
+    entropy = F.cross_entropy(logits.float(), which, reduction="none")
+    return Total(torch.where(known, entropy, 0.0).sum(), known)
+
+
 def num_speakers(y: torch.Tensor) -> torch.Tensor:
     """Speakers that are ever active, a (batch,) tensor."""
     return (y > 0).any(dim=1).sum(dim=1)
@@ -137,7 +153,9 @@ def counting_losses(
     return {
         "activity": activity_loss(output.activity_logits, y),
         "contrast": nt_xent(output.embeddings, y, temperature, reach),
-        "count": count_loss(output.count, y),
+        "count": count_loss(output.count, y)
+        if output.count_logits is None
+        else count_entropy(output.count_logits, y),
     }
 
 

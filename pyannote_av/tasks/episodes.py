@@ -56,7 +56,7 @@ class Episodes(Dataset):
     ways : int
         Speakers of an episode.
     per_recording : int
-        Of these, how many may be of one recording; 1 as published.
+        Of these, how many may be of one recording, as long as there are others; 1 as published.
     episodes : int
         In a batch.
     missing : float

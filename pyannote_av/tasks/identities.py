@@ -91,7 +91,8 @@ def _vectors(store: CropStore, embedder: FaceEmbedder, interval: float, uri: str
         before = i
         face = resize(np.asarray(pictures[i]), (embedder.size,) * 2, interpolation=INTER_LINEAR)
         vectors.append(embedder(face[None])[0])
-    return np.array(vectors, np.float32).reshape(len(track), -1)
+    # of a file without faces the dimension is not known
+    return np.stack(vectors).astype(np.float32) if vectors else np.zeros((0, 0), np.float32)
 
 
 class Identities:

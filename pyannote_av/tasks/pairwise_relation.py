@@ -55,8 +55,8 @@ class PairwiseRelation(WindowTask):
     ways : int, optional
         Speakers of an episode. Defaults to 20, as published.
     per_recording : int, optional
-        How many of these may be of one recording. Defaults to 1, as published; with more,
-        networks also learn to tell apart people who sit in one room.
+        How many of these may be of one recording, as long as there are others. Defaults to 1, as
+        published; with more, networks also learn to tell apart people who sit in one room.
     missing : float, optional
         Probability that the face of a window is not shown in training. Defaults to 0.5.
     batch_size : int, optional
@@ -165,6 +165,9 @@ class PairwiseRelation(WindowTask):
         """
         voices, faces, visible = batch["voices"], batch["faces"], batch["visible"]
         shape = voices.shape[:3]
+        if faces.ndim == 4 and not visible.any():
+            # of embeddings of nobody's face the dimension is not known
+            faces = voices.new_zeros(*shape, self.model.hparams.face_dimension)
         audio = self.model.audio_map(voices.flatten(0, 2)).unflatten(0, shape)
         faces, seen = faces.flatten(0, 2), visible.flatten(0, 2)
         if faces.ndim == 4:  # pictures, of which a window has one

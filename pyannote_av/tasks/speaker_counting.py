@@ -105,9 +105,10 @@ class SpeakerCounting(WindowTask):
         )
 
     def _losses(self, batch: dict[str, torch.Tensor]):
-        output = self.model(
-            batch["voices"], batch["faces"], batch["face_mask"], batch["window_mask"]
-        )
+        seen = batch["face_mask"]
+        # of embeddings of nobody's face the dimension is not known
+        faces = batch["faces"] if seen.any() else None
+        output = self.model(batch["voices"], faces, seen, batch["window_mask"])
         return output, counting_losses(output, batch["y"], self.temperature, self.reach)
 
     def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> dict:

@@ -11,7 +11,7 @@ from pyannote.database import Protocol
 
 from pyannote_av.core.crop_store import CropStore
 from pyannote_av.tasks.identities import Identities
-from pyannote_av.tasks.labelled_windows import EmbeddedWindows, WindowReader
+from pyannote_av.tasks.labelled_windows import EmbeddedWindows, WindowReader, label_windows
 from pyannote_av.tasks.recordings import LabelledFile, load_recordings, recording, save_recordings
 from pyannote_av.tasks.store_task import StoreTask
 from pyannote_av.tasks.track_labels import complete
@@ -87,7 +87,7 @@ class WindowTask(StoreTask):
                 ", ".join(missing[:5]),
                 self.store.folder,
             )
-        if not any(len(one.turns) for one in found):
+        if not any(len(label_windows(one, self.duration, self.step).windows) for one in found):
             raise ValueError(
                 f"{self.protocol.name}: nobody speaks in its {subset} files, as far as they are "
                 f"in the store {self.store.folder}"

@@ -102,13 +102,13 @@ class DlibResnet:
     size = 150
 
     def __init__(self):
-        import dlib
-
         folder = dlib_models()
         if folder is None:
             raise ModuleNotFoundError(
                 "the face embedder of dlib is not installed: pip install 'pyannote-av[identity]'"
             )
+        import dlib
+
         self._landmarks = dlib.shape_predictor(str(folder / "shape_predictor_5_face_landmarks.dat"))
         self._net = dlib.face_recognition_model_v1(
             str(folder / "dlib_face_recognition_resnet_model_v1.dat")
@@ -122,7 +122,7 @@ class DlibResnet:
             self._net.compute_face_descriptor(face, self._landmarks(face, self._whole))
             for face in np.ascontiguousarray(faces)
         ]
-        vectors = np.array(found).reshape(len(faces), -1) - self._centre
+        vectors = np.array(found).reshape(-1, len(self._centre)) - self._centre
         return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
 

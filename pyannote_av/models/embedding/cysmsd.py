@@ -16,8 +16,9 @@ The equations, with ``E_a`` the voice and ``E_v`` the face of each window of a r
 (10)  ``L = beta (L_cls + L_cont) + (1 - beta) L_count``    ``total_loss``
 ====  ====================================================  ============================
 
-The numbers are ours: they follow the order of the method. Losses are in
-:mod:`pyannote_av.tasks.counting_losses`, the clustering that is told the count in
+The numbers are ours: they follow the order of the method. With ``counter="tree"``, which is not
+published, (8) reads ``n = argmax(MLP(tree of the voices))``, and (9) is cross entropy. Losses are
+in :mod:`pyannote_av.tasks.counting_losses`, the clustering that is told the count in
 :mod:`pyannote_av.fusion.linkage`.
 
 References
@@ -28,13 +29,14 @@ Interspeech 2025. https://www.isca-archive.org/interspeech_2025/singh25_interspe
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from pyannote_av.core.model import AVModel
+from pyannote_av.models.blocks.linkage_tree import NUM_FEATURES, tree_features
 
 
 class CYSOutput(NamedTuple):
@@ -49,11 +51,14 @@ class CYSOutput(NamedTuple):
         has means nothing.
     count : (batch,) tensor
         Number of speakers, not rounded.
+    count_logits : (batch, max_speakers) tensor or None
+        Of there being 1, 2, ... speakers, where these are what is learned.
     """
 
     embeddings: torch.Tensor
     activity_logits: torch.Tensor
     count: torch.Tensor
+    count_logits: torch.Tensor | None = None
 
 
 def mask_modality(x: torch.Tensor, probability: float) -> torch.Tensor:
@@ -93,7 +98,11 @@ class CYSMSD(AVModel):
     alpha : float, optional
         Weight of the voice in the embedding; the face has the rest.
     max_speakers : int, optional
-        Whose activity is told apart; the number of speakers is not limited by it.
+        Whose activity is told apart; the number of speakers is not limited by it, unless they are
+        counted by the tree.
+    counter : {"mean", "tree"}, optional
+        What speakers are counted by: the mean embedding of all windows, as published, or the tree
+        of which voices are alike, see :mod:`pyannote_av.models.blocks.linkage_tree`.
     masking : float, optional
         Probability that a window is trained without its voice, and that it is without its face.
     dropout : float, optional
@@ -121,6 +130,7 @@ class CYSMSD(AVModel):
         heads: int = 4,
         alpha: float = 0.6,
         max_speakers: int = 24,
+        counter: Literal["mean", "tree"] = "mean",
         masking: float = 0.1,
         dropout: float = 0.1,
         sample_rate: int = 16000,
@@ -139,7 +149,13 @@ class CYSMSD(AVModel):
         )
         self.fusion = nn.MultiheadAttention(width, heads, bias=False, batch_first=True)
         self.activity = _head(width, max_speakers, dropout)
-        self.counter = _head(width, 1, dropout)
+        if counter not in ("mean", "tree"):
+            raise ValueError(f'counter must be "mean" or "tree", not {counter!r}')
+        by_mean = counter == "mean"
+        self.tree_norm = nn.Identity() if by_mean else nn.BatchNorm1d(NUM_FEATURES)
+        self.counter = _head(
+            width, 1 if by_mean else max_speakers, dropout, None if by_mean else NUM_FEATURES
+        )
         for branch in (self.acoustic, self.visual, self.activity, self.counter):
             for layer in branch:
                 if isinstance(layer, nn.Linear):
@@ -195,6 +211,9 @@ class CYSMSD(AVModel):
         r = self.hparams.alpha * a + (1 - self.hparams.alpha) * attended
         r = torch.where(real.unsqueeze(2), r, 0.0)
 
+        if self.hparams.counter == "tree":
+            logits = self.counter(self.tree_norm(tree_features(voices, real).to(r)))
+            return CYSOutput(r, self.activity(r), 1.0 + logits.argmax(dim=1), logits)
         mean = r.sum(dim=1) / real.sum(dim=1, keepdim=True).clamp(min=1)
         return CYSOutput(r, self.activity(r), self.counter(mean).squeeze(1))
 
@@ -217,7 +236,10 @@ class CYSMSD(AVModel):
                 raise ValueError(f"{name} of shape {tuple(value.shape)}: expected {shape}")
 
 
-def _head(width: int, dimension: int, dropout: float) -> nn.Sequential:
+def _head(width: int, dimension: int, dropout: float, inputs: int | None = None) -> nn.Sequential:
     return nn.Sequential(
-        nn.Linear(width, width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(width, dimension)
+        nn.Linear(inputs or width, width),
+        nn.ReLU(),
+        nn.Dropout(dropout),
+        nn.Linear(width, dimension),
     )

@@ -7,6 +7,9 @@ from typing import Protocol
 
 import torch
 
+from pyannote_av.models.blocks.relation import RelationNetwork
+from pyannote_av.models.relation.fast import PairScorer
+
 #: pairs that are scored at once; as published
 BLOCK = 256
 
@@ -28,6 +31,28 @@ class RelationModel(Protocol):
     def relate(self, audio_a, face_a, audio_b, face_b, visible_a, visible_b) -> torch.Tensor: ...
 
 
+def pair_scorer(
+    model: RelationModel,
+    audio: torch.Tensor,
+    face: torch.Tensor,
+    visible: torch.Tensor,
+    window: torch.Tensor,
+    precision: str = "fp32",
+) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """What scores pairs (first, second) of items; see :func:`score_pairs`."""
+    network = getattr(model, "relation", None)
+    if isinstance(network, RelationNetwork) and not torch.is_grad_enabled():
+        maps = torch.cat([face, audio[window]], dim=1)
+        maps = maps if maps.ndim == 4 else maps[..., None, None]
+        return PairScorer(model.mask, network, maps, visible, model.hparams.siamese, precision)
+
+    def relate(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        i, j = window[a], window[b]
+        return model.relate(audio[i], face[a], audio[j], face[b], visible[a], visible[b])
+
+    return relate
+
+
 def score_pairs(
     model: RelationModel,
     audio: torch.Tensor,
@@ -36,6 +61,7 @@ def score_pairs(
     window: torch.Tensor | None = None,
     block: int = BLOCK,
     progress: Callable[[int, int], None] | None = None,
+    precision: str = "fp32",
 ) -> torch.Tensor:
     """Score every two of `n` items.
 
@@ -56,6 +82,8 @@ def score_pairs(
         Pairs at once.
     progress : callable, optional
         ``progress(done, total)``, in pairs.
+    precision : {"fp32", "bf16"}, optional
+        See :class:`~pyannote_av.models.relation.fast.PairScorer`.
 
     Returns
     -------
@@ -66,10 +94,9 @@ def score_pairs(
     if window is None:
         window = torch.arange(count, device=face.device)
     first, second = torch.triu_indices(count, count, offset=1, device=face.device)
-    scores = []
+    scores, score = [], pair_scorer(model, audio, face, visible, window, precision)
     for a, b in zip(first.split(block), second.split(block), strict=True):
-        i, j = window[a], window[b]
-        scores.append(model.relate(audio[i], face[a], audio[j], face[b], visible[a], visible[b]))
+        scores.append(score(a, b))
         if progress is not None:
             progress(min(len(scores) * block, len(first)), len(first))
     return torch.cat(scores) if scores else face.new_zeros(0)

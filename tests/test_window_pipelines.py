@@ -1,0 +1,672 @@
+"""Pipelines that cut speech into windows: what they answer, whatever they are given."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from media import write_media
+from pyannote.core import Annotation, Segment, Timeline
+from pyannote.database.util import load_rttm
+
+pytest.importorskip("skimage", reason="the sample needs scikit-image: pip install '.[sample]'")
+
+from pyannote_av import Pipeline
+from pyannote_av.core.io import SAMPLE_RATE, Video
+from pyannote_av.core.output import AVDiarizeOutput
+from pyannote_av.core.tracks import FaceTracks
+from pyannote_av.fusion.windows import cut_windows
+from pyannote_av.models.embedding.cysmsd import CYSMSD
+from pyannote_av.models.loading import load_model
+from pyannote_av.models.relation.avrnet import AVRNet
+from pyannote_av.models.relation.embedded import FusedEmbeddings, RelationOfEmbeddings
+from pyannote_av.pipelines.counting_diarization import CountingDiarization
+from pyannote_av.pipelines.enrolment import EnrolmentDiarization
+from pyannote_av.pipelines.face_tracking import FaceTracking
+from pyannote_av.pipelines.joint_diarization import JointDiarization
+from pyannote_av.pipelines.relation_diarization import RelationDiarization
+from pyannote_av.pipelines.similarity_diarization import SimilarityDiarization
+from pyannote_av.pipelines.vbx_diarization import VBxDiarization
+from pyannote_av.pipelines.window_diarization import NO_LOOKS, Seen
+from pyannote_av.training.plda import fit_plda, save_plda
+from pyannote_av.vision.identity import DlibResnet, dlib_models
+
+# part of the sample, in seconds: two people who take turns, and talk at once
+START, DURATION = 12.0, 8.0
+SIZE = (320, 180)
+VOICE, FACE = 192, 128
+FRAME = 0.04
+
+
+@dataclass
+class Scene:
+    """A video of two people, and what there is to know of it."""
+
+    path: Path
+    waveform: torch.Tensor
+    reference: Annotation
+    tracks: FaceTracks
+
+    @property
+    def speech(self) -> Timeline:
+        return self.reference.get_timeline().support()
+
+    def file(self, **changes) -> dict:
+        """With given tracks, and where speech is."""
+        given = {"video": str(self.path), "uri": "scene", "lab": self.speech}
+        return {**given, "face_tracks": self.tracks, **changes}
+
+    def sound(self, seconds: float = 3.0, **changes) -> dict:
+        """The beginning of it, without any picture."""
+        heard, lab = self.waveform[:, : round(seconds * SAMPLE_RATE)], Timeline([Segment(0.5, 2.6)])
+        given = {"waveform": heard, "sample_rate": SAMPLE_RATE, "uri": "scene"}
+        return {**given, "lab": lab, **changes}
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory) -> Scene:
+    import cv2
+
+    from pyannote_av.sample import make_sample
+
+    made = make_sample(tmp_path_factory.mktemp("sample"))
+    part = Segment(START, START + DURATION)
+    frames = Video().frames(made["video"], part.start, part.end)
+    pictures = [cv2.resize(f.image, SIZE, interpolation=cv2.INTER_AREA) for f in frames]
+    first = round(START * SAMPLE_RATE)
+    samples = Video().waveform(made["video"])[0, first : first + round(DURATION * SAMPLE_RATE)]
+    path = write_media(
+        tmp_path_factory.mktemp("media") / "scene.mp4",
+        duration=DURATION,
+        size=SIZE,
+        draw=lambda t: pictures[min(int(t * 25 + 0.5), len(pictures) - 1)],
+        audio_signal=lambda t: np.interp(t, np.arange(len(samples)) / SAMPLE_RATE, samples),
+    )
+    reference, truth = Annotation(uri="scene"), FaceTracks.read(made["tracks"])
+    for segment, track, label in load_rttm(made["rttm"])["sample"].itertracks(yield_label=True):
+        if segment & part:
+            inside = segment & part
+            reference[Segment(inside.start - START, inside.end - START), track] = label
+    rows = (truth.time >= START - 1e-6) & (truth.time < START + DURATION - 1e-6)
+    tracks = FaceTracks(
+        truth.time[rows] - START,
+        truth.track[rows],
+        truth.box[rows],
+        truth.landmarks[rows],
+        truth.confidence[rows],
+        frame_size=SIZE,
+    )
+    return Scene(path, Video().waveform(path), reference, tracks)
+
+
+class Remembering:
+    """An embedder that looks at every picture once, however many pipelines show it"""
+
+    def __init__(self, embedder):
+        self.name, self.size, self._embedder = embedder.name, embedder.size, embedder
+        self._known = {}
+
+    def __call__(self, faces):
+        key = faces.tobytes()
+        if key not in self._known:
+            self._known[key] = self._embedder(faces)
+        return self._known[key]
+
+
+@pytest.fixture(scope="module")
+def parts() -> dict:
+    """What all pipelines are made of"""
+    torch.set_num_threads(1)
+    return {
+        "embedding": load_model("campplus"),
+        "segmentation": load_model("segmentation-3.0"),
+        "embedder": Remembering(DlibResnet()) if dlib_models() else None,
+        "scorer": "synchrony",
+    }
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory) -> dict:
+    """Networks and a PLDA that know nothing"""
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    who = np.repeat(np.arange(40), 6)
+    voices = rng.standard_normal((40, VOICE))[who] + 0.7 * rng.standard_normal((len(who), VOICE))
+    embed = RelationOfEmbeddings(VOICE, FACE, widths=(16, 8), blocks=(1, 1))
+    return {
+        "embed": embed.eval(),
+        "gmu": FusedEmbeddings(VOICE, FACE, fusion="gmu", dimension=16).eval(),
+        "counter": CYSMSD(VOICE, FACE, width=32, heads=2, max_speakers=4).eval(),
+        "plda": save_plda(tmp_path_factory.mktemp("plda") / "plda", fit_plda(voices, who, 16)),
+    }
+
+
+#: class, and which models it is given, by argument
+KINDS = {
+    "similarity": (SimilarityDiarization, {}),
+    "embed": (RelationDiarization, {"relation": "embed"}),
+    "gmu": (RelationDiarization, {"relation": "gmu"}),
+    "counting": (CountingDiarization, {"counter": "counter"}),
+    "enrolment": (EnrolmentDiarization, {}),
+    "joint": (JointDiarization, {}),
+    "vbx": (VBxDiarization, {"plda": "plda"}),
+}
+
+
+@pytest.fixture(scope="module")
+def make(parts, models):
+    """Make a pipeline by kind"""
+
+    def made(kind: str, **options):
+        build, given = KINDS[kind]
+        named = {argument: models[name] for argument, name in given.items()}
+        pipeline = build(**{"oracle_vad": True, **parts, **named, **options})
+        return pipeline.instantiate(pipeline.default_parameters())
+
+    return made
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def kind(request) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def pipeline(make, kind):
+    return make(kind)
+
+
+@pytest.fixture(scope="module")
+def output(pipeline, scene):
+    return pipeline(scene.file())
+
+
+@pytest.fixture(scope="module")
+def seen(make, scene):
+    """What pipelines see of the scene"""
+    pipeline, file = make("similarity"), scene.file()
+    pipeline.training = True
+    pipeline(file)
+    return file["training_cache/seen"][1]
+
+
+@pytest.fixture
+def hasty(pipeline, scene, seen):
+    """Turns of the scene, by what is remembered of it as while tuning"""
+
+    def turns(file=None, **options) -> Annotation:
+        pipeline.training = True
+        try:
+            return pipeline(known if file is None else file, seen=seen, **options)
+        finally:
+            pipeline.training = False
+
+    known = scene.file()
+    return turns
+
+
+def assert_same_speech(turns: Annotation, speech: Timeline) -> None:
+    """No false alarm, and nothing missed"""
+    found, speech = turns.get_timeline().support(), speech.support()
+    found, speech = (np.array([tuple(s) for s in x]).reshape(-1, 2) for x in (found, speech))
+    np.testing.assert_allclose(found, speech, atol=1e-5)
+
+
+def assert_whole(output, speech: Timeline, dimension: int = VOICE) -> None:
+    turns, labels = output.speaker_diarization, output.speaker_diarization.labels()
+    assert_same_speech(turns, speech)
+    assert_same_speech(output.exclusive_speaker_diarization, speech)
+    assert not output.exclusive_speaker_diarization.get_overlap()
+    assert labels == [f"SPEAKER_{k:02d}" for k in range(len(labels))]
+    assert output.speaker_embeddings.shape == (len(labels), dimension)
+    assert set(output.face_tracks.speaker.values()) <= set(labels)
+    content = json.loads(json.dumps(output.serialize()))
+    assert content["speakers"] == labels
+
+
+def count(output) -> int:
+    return len(output.speaker_diarization.labels())
+
+
+# what is answered
+
+
+def test_output_is_whole(output, scene, kind):
+    assert isinstance(output, AVDiarizeOutput)
+    assert_whole(output, scene.speech)
+    length = np.linalg.norm(output.speaker_embeddings, axis=1)
+    np.testing.assert_allclose(length, 1, rtol=1e-4)
+    # numbered in order of appearance
+    turns = output.speaker_diarization
+    starts = [turns.label_timeline(label)[0].start for label in turns.labels()]
+    assert starts == sorted(starts)
+    report = output.report
+    assert report.duration == pytest.approx(DURATION, abs=FRAME)
+    assert report.seconds.keys() == {"speech", "faces", "clustering"}
+    assert report.components["scorer"] == "synchrony"
+    assert report.components["identity"] == ("dlib-resnet" if dlib_models() else "none")
+    assert report.video_used
+    sizes = (1.5, 0.75) if kind in ("counting", "joint") else (2.0, 0.5)
+    assert report.numbers["windows"] == len(cut_windows(scene.speech, *sizes))
+    assert output.face_tracks.speaker
+
+
+def test_again_is_the_same(pipeline, output, scene, seen):
+    again = pipeline(scene.file(), seen=seen)
+    assert again.speaker_diarization == output.speaker_diarization
+    assert again.exclusive_speaker_diarization == output.exclusive_speaker_diarization
+    assert np.array_equal(again.speaker_embeddings, output.speaker_embeddings)
+    assert again.face_tracks.speaker == output.face_tracks.speaker
+
+
+def test_voiceprints_are_in_order_of_labels(output, parts, scene, kind):
+    """Of who speaks where nobody else does"""
+    from pyannote_av.tasks.voices import speaker_features, stretch_voices
+
+    labels = output.speaker_diarization.labels()
+    features = speaker_features(scene.waveform, parts["embedding"])
+    for label, mine in zip(labels, output.speaker_embeddings, strict=True):
+        turns = output.speaker_diarization.label_timeline(label)
+        heard = stretch_voices(features, np.array([tuple(turn) for turn in turns])).sum(axis=0)
+        own = heard @ mine
+        if kind == "similarity":  # others may be wrong about who it is
+            assert own == pytest.approx((output.speaker_embeddings @ heard).max())
+        assert own / np.linalg.norm(heard) > 0.8
+
+
+def test_number_of_speakers(hasty, scene, kind):
+    found = [len(hasty(num_speakers=number).labels()) for number in (1, 2, 3)]
+    fewest, most = (
+        len(hasty(**{f"{k}_speakers": n}).labels()) for k, n in (("min", 3), ("max", 1))
+    )
+    if kind == "enrolment":  # as many as enrol
+        assert {*found, fewest, most} == {len(hasty().labels())}
+    elif kind == "joint":  # faces have the last word
+        assert all(found)
+    else:
+        assert found == [1, 2, 3]
+        assert (fewest >= 3, most) == (True, 1)
+
+
+def test_number_of_speakers_where_nobody_is_seen(pipeline, scene, kind):
+    if kind == "joint":
+        for number in (1, 2, 3):
+            assert count(pipeline(scene.sound(), num_speakers=number)) == number
+
+
+def test_numbers_that_cannot_be(pipeline, scene, kind):
+    lab = Timeline([Segment(0.1, 1.9), Segment(2.1, 2.9)])
+    many = pipeline(scene.sound(lab=lab), num_speakers=50)
+    windows = many.report.numbers["windows"]
+    assert windows < 5
+    assert count(many) == 1 if kind == "enrolment" else 1 < count(many) <= windows
+    assert_whole(many, lab)
+    for bounds in ({"num_speakers": 0}, {"min_speakers": 0}, {"max_speakers": -1}):
+        with pytest.raises(ValueError, match="speakers: ask for 1 or more"):
+            pipeline(scene.sound(), **bounds)
+    with pytest.raises(ValueError, match="min_speakers=3 is more than max_speakers=2"):
+        pipeline(scene.sound(), min_speakers=3, max_speakers=2)
+
+
+def test_missing_faces_are_no_faces(pipeline, hasty, scene, seen):
+    blind = Seen(FaceTracks.empty(uri="scene"), NO_LOOKS)
+    nobody = pipeline(scene.file(), seen=blind)
+    assert not nobody.report.video_used
+    assert not nobody.report.numbers["entries with a face"]
+    assert not nobody.face_tracks.tracks
+    pipeline.missing_rate = 1.0
+    try:
+        assert hasty(scene.file()) == nobody.speaker_diarization
+    finally:
+        pipeline.missing_rate = 0.0
+
+
+# what is given
+
+
+def test_a_list_of_files(pipeline, scene):
+    lab = Timeline([Segment(1, 3)])
+    files = [scene.sound(lab=lab, uri="one"), {"audio": str(scene.path), "uri": "two", "lab": lab}]
+    found = [(file["uri"], output) for file, output in pipeline(files)]
+    assert [uri for uri, _ in found] == ["one", "two"]
+    for uri, output in found:
+        assert output.speaker_diarization.uri == uri
+        assert_whole(output, lab)
+
+
+def test_nobody_speaks(pipeline, scene):
+    empty = pipeline(scene.file(lab=Timeline()))
+    assert_whole(empty, Timeline())
+    assert not empty.face_tracks.speaker
+    assert set(empty.face_tracks.tracks) == set(scene.tracks.tracks)
+    pipeline.oracle_vad = False
+    try:
+        silence = pipeline(scene.sound(waveform=torch.zeros(1, 3 * SAMPLE_RATE)))
+    finally:
+        pipeline.oracle_vad = True
+    assert_whole(silence, Timeline())
+    assert not silence.report.video_used
+
+
+@pytest.mark.parametrize("lab", [(1.0, 2.5), (2.0, 2.01)])
+def test_one_window(lab, pipeline, scene):
+    lab = Timeline([Segment(*lab)])
+    for number in (None, 3):
+        one = pipeline(scene.sound(lab=lab), num_speakers=number)
+        assert one.report.numbers["windows"] == 1
+        assert_whole(one, lab)
+        assert count(one) >= 1
+
+
+def test_sound_alone(pipeline, scene):
+    output = pipeline({"audio": str(scene.path), "lab": scene.speech})
+    assert_whole(output, scene.speech)
+    assert not output.report.video_used
+    assert output.report.reasons == ["no face is seen talking"]
+    assert not output.face_tracks.tracks
+
+
+def test_oracle_without_oracle(pipeline, scene):
+    with pytest.raises(ValueError, match="'scene' has no `lab`"):
+        pipeline({"video": str(scene.path), "face_tracks": scene.tracks})
+
+
+def test_an_oracle_that_knows_too_much(pipeline, scene):
+    """Speech before the beginning, and after the end"""
+    lab = Timeline([Segment(-3, 1.3), Segment(1.5, 8), Segment(30, 31)])
+    output = pipeline(scene.sound(lab=lab))
+    assert_whole(output, Timeline([Segment(0, 1.3), Segment(1.5, 3)]))
+
+
+@pytest.mark.parametrize("silent", [(0.0, 2.0), (0.0, 4.0)])
+def test_digital_silence_inside_of_speech(silent, pipeline, scene):
+    waveform, lab = scene.waveform[:, : 4 * SAMPLE_RATE].clone(), Timeline([Segment(0, 4)])
+    first, last = (round(t * SAMPLE_RATE) for t in silent)
+    waveform[:, first:last] = 0
+    output = pipeline(scene.sound(waveform=waveform, lab=lab))
+    assert_whole(output, lab)
+    known = np.isfinite(output.speaker_embeddings).all(axis=1)
+    if last == waveform.shape[1]:
+        assert not known.any()
+    else:
+        assert known.any()
+
+
+def test_speech_is_found_where_nobody_says_so(pipeline, scene):
+    pipeline.oracle_vad = False
+    try:
+        output = pipeline(scene.sound(DURATION))
+    finally:
+        pipeline.oracle_vad = True
+    found = output.speaker_diarization.get_timeline().support()
+    assert found.extent() in Segment(0, scene.waveform.shape[1] / SAMPLE_RATE + 1e-6)
+    common = found.crop(scene.speech).duration()
+    assert common > 0.85 * max(found.duration(), scene.speech.duration())
+
+
+def test_from_pretrained(kind, pipeline, models, scene, tmp_path):
+    build, given = KINDS[kind]
+    params = {"embedder": None, "scorer": "synchrony", "oracle_vad": True}
+    for argument, name in given.items():
+        params[argument] = f"$model/{name}"
+        if name == "plda":
+            (tmp_path / name).symlink_to(models[name])
+        else:
+            models[name].save(tmp_path / name)
+    content = {"name": f"{build.__module__}.{build.__name__}", "params": params}
+    (tmp_path / "config.yaml").write_text(json.dumps({"pipeline": content}))
+    loaded = Pipeline.from_pretrained(tmp_path)
+    assert type(loaded) is type(pipeline)
+    assert loaded.default_parameters() == pipeline.default_parameters()
+    found, expected = loaded(scene.sound()), pipeline(scene.sound())
+    assert found.speaker_diarization == expected.speaker_diarization
+
+
+# what only some of them do
+
+
+@pytest.mark.parametrize("kind", ["similarity", "embed"])
+def test_faces_that_are_seen_together_are_apart(kind, make, scene, seen):
+    free, constrained = make(kind), make(kind, constrained=True)
+    for one in (free, constrained):
+        one.instantiate({**one.default_parameters(), "threshold": 0.0})  # all are alike
+    assert count(free(scene.file(), seen=seen)) == 1
+    found = constrained(scene.file(), seen=seen)
+    names = found.face_tracks.speaker
+    assert len(names) == 2
+    assert len(set(names.values())) == 2
+    assert_whole(found, scene.speech)
+    # a number is a number
+    assert count(constrained(scene.file(), seen=seen, num_speakers=1)) == 1
+
+
+def test_similarity_tells_them_apart(make, scene, seen):
+    from pyannote.metrics.diarization import DiarizationErrorRate
+
+    whole = Timeline([Segment(0, DURATION)])
+    for use_faces in (True, False):
+        pipeline = make("similarity", use_faces=use_faces)
+        output = pipeline(scene.file(), seen=seen, num_speakers=2)
+        metric = DiarizationErrorRate(collar=0.25)
+        assert metric(scene.reference, output.speaker_diarization, uem=whole) < 0.35
+
+
+@pytest.mark.parametrize(("bias", "expected"), [(-7.0, 1), (0.0, 1), (2.2, 2), (1e4, None)])
+def test_predicted_counts(bias, expected, make, scene):
+    torch.manual_seed(0)
+    network = CYSMSD(VOICE, FACE, width=32, heads=2, max_speakers=4).eval()
+    with torch.no_grad():
+        network.counter[-1].weight.zero_()
+        network.counter[-1].bias.fill_(bias)
+    pipeline = make("counting", counter=network)
+    output = pipeline(scene.sound(DURATION, lab=scene.speech))
+    windows = output.report.numbers["windows"]
+    assert count(output) == (windows if expected is None else expected)
+    assert_whole(output, scene.speech)
+    assert count(pipeline(scene.sound(), max_speakers=1)) == 1
+    assert count(pipeline(scene.sound(), min_speakers=2)) == 2
+    # whatever was counted
+    pipeline.instantiate({**pipeline.default_parameters(), "counting": "threshold"})
+    pipeline.instantiate({**pipeline.parameters(instantiated=True), "threshold": 1.0})
+    assert count(pipeline(scene.sound())) == 1
+
+
+def test_avrnet(parts, scene):
+    """The real network, untrained, on four windows"""
+    torch.manual_seed(0)
+    network = AVRNet().eval()
+    pipeline = RelationDiarization(network, **parts, oracle_vad=True, step=1.0)
+    pipeline.instantiate({**pipeline.default_parameters(), "threshold": 0.5})
+    rows = scene.tracks.time < 2.5
+    tracks = FaceTracks(
+        scene.tracks.time[rows],
+        scene.tracks.track[rows],
+        scene.tracks.box[rows],
+        scene.tracks.landmarks[rows],
+        scene.tracks.confidence[rows],
+        frame_size=SIZE,
+    )
+    lab = Timeline([Segment(0, 3), Segment(4, 6), Segment(7, 7.5)])
+    steps = []
+
+    def hook(name, artifact, file=None, total=None, completed=None):
+        steps.append((name, completed, total))
+
+    output = pipeline(scene.file(lab=lab, face_tracks=tracks), num_speakers=2, hook=hook)
+    assert_whole(output, lab)
+    assert count(output) == 2
+    assert output.report.numbers["windows"] == 4
+    assert output.report.numbers["entries with a face"] >= 1
+    assert output.report.components["identity"] == "avr-net"
+    pairs = [step for step in steps if step[0] == "relation"]
+    assert pairs[-1][1] == pairs[-1][2] > 0
+    # and without anybody to be seen
+    alone = pipeline(scene.sound(lab=lab), num_speakers=3)
+    assert count(alone) == 3
+    assert_whole(alone, lab)
+    one = pipeline(scene.sound(lab=Timeline([Segment(7, 7.5)])))
+    assert count(one) == 1
+
+
+def test_windows_that_do_not_cover_speech(make, scene):
+    with pytest.raises(ValueError, match="do not cover"):
+        make("similarity", duration=1.0, step=2.0)(scene.sound())
+    with pytest.raises(ValueError, match="missing faces"):
+        make("similarity", missing_rate=1.5)(scene.sound())
+
+
+# tuning
+
+
+@pytest.fixture
+def calls(monkeypatch) -> dict[str, int]:
+    """How often what takes time was done"""
+    from pyannote.audio.core.inference import Inference
+
+    import pyannote_av.pipelines.window_diarization as base
+
+    counted: dict[str, int] = {}
+
+    def watch(owner, name):
+        original = getattr(owner, name)
+
+        def watched(*args, **kwargs):
+            counted[name] = counted.get(name, 0) + 1
+            return original(*args, **kwargs)
+
+        counted[name] = 0
+        monkeypatch.setattr(owner, name, watched)
+
+    watch(Video, "waveform")
+    watch(Video, "frames")
+    watch(FaceTracking, "apply")
+    watch(Inference, "slide")
+    watch(base, "speaker_features")
+    watch(RelationDiarization, "similarities")
+    watch(CountingDiarization, "count")
+    return counted
+
+
+TUNED = {"embed": ["threshold"], "counting": ["counting", "threshold"]}
+
+
+def once_each(kind: str, files: int = 1) -> dict[str, int]:
+    own = {"similarities": kind == "embed", "count": kind == "counting"}
+    names = ("waveform", "frames", "apply", "slide", "speaker_features")
+    return dict.fromkeys(names, files) | {name: files * on for name, on in own.items()}
+
+
+@pytest.mark.filterwarnings("ignore:suggest_uniform:FutureWarning")
+@pytest.mark.parametrize("tuned", TUNED)
+def test_in_the_second_trial_nothing_is_done_again(tuned, make, scene, calls):
+    from pyannote.pipeline import Optimizer
+
+    pipeline = make(tuned, oracle_vad=False)
+    frozen = pipeline.default_parameters()
+    for name in TUNED[tuned]:
+        del frozen[name]
+    pipeline.freeze(frozen)
+    file = scene.file(
+        annotation=scene.reference, annotated=Timeline([Segment(0, DURATION)], uri="scene")
+    )
+    del file["lab"]
+    tuning = Optimizer(pipeline, sampler="RandomSampler", seed=0).tune_iter([file])
+    next(tuning)
+    assert calls == once_each(tuned)
+    for _ in range(3):
+        status = next(tuning)
+    assert calls == once_each(tuned)
+    assert 0 <= status["loss"] < 1.5
+    best = pipeline.instantiate(status["params"])
+    assert isinstance(best(file), AVDiarizeOutput)
+
+
+def test_what_was_remembered_is_not_used_for_something_else(make, scene):
+    """Faces that are hidden, looks that are others"""
+    for kind in ("similarity", "counting"):
+        pipeline, file = make(kind), scene.sound()
+        pipeline.training = True
+        first = pipeline(file)
+        assert isinstance(first, Annotation)
+        name = "training_cache/" + ("similarities" if kind == "similarity" else "count")
+        before = file[name]
+        assert pipeline(file) == first
+        assert file[name] is before
+        if kind == "counting":  # all faces, not those of entries
+            pipeline.missing_rate = 1.0
+            pipeline(file)
+            assert file[name] is not before
+            before = file[name]
+        parameters = pipeline.default_parameters()
+        parameters["faces"]["stride"] = 10
+        pipeline.instantiate(parameters)
+        pipeline(file)
+        assert file[name] is not before
+
+
+@pytest.fixture(scope="module")
+def registry(scene, tmp_path_factory) -> Path:
+    """database.yml of a protocol with one video, its faces, and where speech is"""
+    folder = tmp_path_factory.mktemp("protocol")
+    (folder / "scene.mp4").write_bytes(scene.path.read_bytes())
+    scene.tracks.write(folder / "scene.npz")
+    with open(folder / "scene.rttm", "w") as rttm:
+        scene.reference.write_rttm(rttm)
+    lab = "".join(f"{turn.start:.3f} {turn.end:.3f} speech\n" for turn in scene.speech)
+    (folder / "scene.lab").write_text(lab)
+    (folder / "scene.uem").write_text(f"scene 1 0.000 {DURATION:.3f}\n")
+    (folder / "list.txt").write_text("scene\n")
+    (folder / "database.yml").write_text(
+        """
+Databases:
+  AV: ./{uri}.mp4
+Protocols:
+  AV:
+    SpeakerDiarization:
+      Scene:
+        scope: file
+        development:
+          uri: ./list.txt
+          annotation: ./scene.rttm
+          annotated: ./scene.uem
+          video: ./{uri}.mp4
+          face_tracks: ./{uri}.npz
+          lab: ./{uri}.lab_strict
+"""
+    )
+    return folder / "database.yml"
+
+
+@pytest.mark.filterwarnings("ignore:suggest_uniform:FutureWarning")
+@pytest.mark.parametrize("tuned", TUNED)
+def test_stock_optimize(tuned, make, models, registry, calls, tmp_path):
+    import yaml
+    from pyannote.audio.__main__ import app
+    from typer.testing import CliRunner
+
+    build, given = KINDS[tuned]
+    ((argument, name),) = given.items()
+    models[name].save(tmp_path / name)
+    params = {argument: f"$model/{name}", "embedder": None, "oracle_vad": True}
+    frozen = make(tuned).default_parameters()
+    for one in TUNED[tuned]:
+        del frozen[one]
+    content = {"name": f"{build.__module__}.{build.__name__}", "params": params}
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump({"pipeline": content, "freeze": frozen}))
+    protocol = "AV.SpeakerDiarization.Scene"
+    options = ["--registry", str(registry), "--max-iterations", "2", "--device", "cpu"]
+    result = CliRunner().invoke(app, ["optimize", str(config), protocol, *options])
+    assert result.exit_code == 0, (result.output, result.exception)
+    # of the oracle nothing is asked that takes time
+    assert calls == {**once_each(tuned), "slide": 0}
+    found = yaml.safe_load((tmp_path / f"config.{protocol}.development.yaml").read_text())
+    assert set(TUNED[tuned]) <= set(found["params"])
+    assert 0 <= found["optimization"]["status"]["best_loss"] < 1.5
