@@ -179,7 +179,7 @@ def listen(corpus: Path, data: Path) -> None:
         return speaker_features(heard, embedder).astype(np.float16)
 
     sources = {uri: store[uri].index["sha256"]["waveform.npy"] for uri in store.uris}
-    fill(corpus / VOICES, {"embedder": "campplus", "snr": SNR}, sources, compute, "Voices")
+    fill(corpus / VOICES, {"embedder": "campplus", "snr": list(SNR)}, sources, compute, "Voices")
 
 
 def train(corpus: Path, work: Path, seed: int) -> None:

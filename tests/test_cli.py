@@ -97,7 +97,16 @@ def test_info_and_doctor(clips, monkeypatch, capsys):
 @pytest.mark.parametrize(
     "command",
     [
-        *("apply", "evaluate", "prepare", "simulate", "fit-statistics", "fit-plda", "info", "doctor"),
+        *(
+            "apply",
+            "evaluate",
+            "prepare",
+            "simulate",
+            "fit-statistics",
+            "fit-plda",
+            "info",
+            "doctor",
+        ),
         *("download", "import-checkpoint", "sample", "demo"),
     ],
 )

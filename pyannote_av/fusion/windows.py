@@ -159,6 +159,8 @@ def _between(values: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndar
 def hide_faces(entries: Entries, rate: float, seed: int = 0) -> Entries:
     """Entries of which some lose their faces, each with the same probability.
 
+    Those of a window that have none any more become one.
+
     Parameters
     ----------
     entries : Entries
@@ -173,7 +175,12 @@ def hide_faces(entries: Entries, rate: float, seed: int = 0) -> Entries:
     if not 0 <= rate <= 1:
         raise ValueError(f"the rate of missing faces must be in [0, 1], not {rate}")
     hidden = np.random.default_rng(seed).random(len(entries)) < rate
-    return Entries(entries.window, np.where(hidden, UNSEEN, entries.track))
+    track = np.where(hidden, UNSEEN, entries.track)
+    # two of a window who are both not seen are one voice
+    again = np.zeros(len(entries), bool)
+    unseen = np.flatnonzero(track == UNSEEN)
+    again[unseen[1:]] = entries.window[unseen[1:]] == entries.window[unseen[:-1]]
+    return Entries(entries.window[~again], track[~again])
 
 
 def entry_faces(windows: Windows, entries: Entries, looks: Looks) -> tuple[np.ndarray, np.ndarray]:

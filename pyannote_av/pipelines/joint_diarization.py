@@ -25,6 +25,10 @@ class JointDiarization(WindowDiarization):
     others
         See :class:`~pyannote_av.pipelines.window_diarization.WindowDiarization`.
 
+    Notes
+    -----
+    Given numbers of speakers are for clusters of voices; faces may split and merge these.
+
     Hyper-parameters
     ----------------
     pruning : float

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -104,11 +104,6 @@ class Identities:
     folder : str or Path, optional
         Defaults to ``identities`` in the folder of the store.
 
-    Attributes
-    ----------
-    dimension : int
-        Of the vectors.
-
     Raises
     ------
     FileNotFoundError
@@ -125,8 +120,9 @@ class Identities:
                 f"there are no faces in {folder}: write them with build_identities"
             ) from None
 
-    @property
+    @cached_property
     def dimension(self) -> int:
+        """Of the vectors."""
         return max((self.arrays[uri].shape[1] for uri in self.arrays), default=0)
 
     def __contains__(self, uri: str) -> bool:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from pyannote.core import Segment, Timeline
@@ -90,6 +90,11 @@ class EmbeddedWindows:
     store: CropStore
     voices: ArrayStore
     identities: Identities | None
+    # of all files: a store keeps but some of its files open, and these are small (0.5 kB a look)
+    _looks: dict[str, Looks] = field(default_factory=dict, init=False, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_looks": {}}
 
     def heard(self, uri: str, windows: Windows) -> np.ndarray:
         """(n, E) embeddings of unit length, 0 in digital silence."""
@@ -100,7 +105,9 @@ class EmbeddedWindows:
         if self.identities is None:
             nothing = np.zeros(0, np.int64)
             return Looks(nothing, nothing, np.zeros((0, 1), np.float32))
-        return self.identities[uri]
+        if uri not in self._looks:
+            self._looks[uri] = self.identities[uri]
+        return self._looks[uri]
 
     def is_ready(self, uri: str) -> bool:
         """Whether voices and faces are those of what is in the store."""
