@@ -638,7 +638,9 @@ def test_files_that_are_not_all_there_are_named(
     assert "1 train files" in caplog.text
     assert URIS[0] in caplog.text
     task = small(Conversations(protocol.folder, URIS[:1], URIS[1:]), store, voices=tmp_path)
-    with pytest.raises(ValueError, match="nothing of its train files"):
+    with pytest.raises(
+        ValueError, match="nobody speaks, or nothing is annotated, in its train files"
+    ):
         task.prepare_data()
 
 

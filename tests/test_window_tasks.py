@@ -554,7 +554,9 @@ def test_files_that_are_not_all_there_are_named(make, protocol, folder, store, t
     assert "1 train files" in caplog.text
     assert URIS[0] in caplog.text
     only = Conversations(folder, URIS[:1], URIS[1:])
-    with pytest.raises(ValueError, match="nobody speaks in its train files"):
+    with pytest.raises(
+        ValueError, match="nobody speaks, or nothing is annotated, in its train files"
+    ):
         make(only, store, voices=tmp_path / "some", **SHORT).prepare_data()
 
 
@@ -565,7 +567,9 @@ def test_speech_that_is_not_annotated_is_no_speech(make, folder, store):
         return {**file, "annotated": silence}
 
     protocol = Conversations(folder, URIS[:3], change=elsewhere)
-    with pytest.raises(ValueError, match="nobody speaks in its train files"):
+    with pytest.raises(
+        ValueError, match="nobody speaks, or nothing is annotated, in its train files"
+    ):
         make(protocol, store, **SHORT).prepare_data()
 
 

@@ -66,7 +66,7 @@ class CountingDiarization(WindowDiarization):
     def count(self, scene: Scene) -> tuple[np.ndarray, float]:
         """Embeddings of windows (n, D), and the number of speakers, not rounded."""
         windows, looks = scene.windows, scene.seen.looks
-        voices, (faces, visible) = self.voices(scene), all_faces(windows, looks)
+        voices, (faces, visible) = scene.voices, all_faces(windows, looks)
         if self.missing_rate:  # of faces, whoever's
             kept = np.random.default_rng(self.seed).random(len(windows)) >= self.missing_rate
             visible = visible & kept

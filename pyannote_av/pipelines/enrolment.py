@@ -68,6 +68,6 @@ class EnrolmentDiarization(WindowDiarization):
         talking = np.full((len(scene.windows), len(people)), np.nan)
         for k, group in enumerate(people):
             talking[:, k] = np.fmax.reduce(scores[:, [column[t] for t in group]], axis=1)
-        voices = self.voices(scene)
+        voices = scene.voices
         prototypes = enrol_visible(voices, talking, self.certain, self.most)
         return assign(voices, prototypes, talking, self.weight)[entries.window]

@@ -55,7 +55,7 @@ class JointDiarization(WindowDiarization):
     ) -> np.ndarray:
         """See :class:`~pyannote_av.pipelines.window_diarization.WindowDiarization`."""
         windows, entries = scene.windows, scene.entries
-        voices = self.voices(scene)
+        voices = scene.voices
         clusters = spectral_clusters(voices, *bounds, self.pruning, self.merge)
         alone = entries.visible & (np.bincount(entries.window)[entries.window] == 1)
         talks: list[list[tuple[float, float]]] = []

@@ -89,7 +89,7 @@ class RelationDiarization(SimilarityDiarization):
             if self._has_backbones:
                 audio, face = self._audio_maps(scene), self._face_maps(faces, visible)
             else:
-                voices = self.voices(scene)
+                voices = scene.voices
                 if not visible.any():
                     faces = np.zeros((len(entries), self.relation.hparams.face_dimension), "f4")
                 audio = self.relation.audio_map(torch.from_numpy(voices).to(device))

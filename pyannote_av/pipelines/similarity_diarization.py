@@ -47,7 +47,7 @@ class SimilarityDiarization(WindowDiarization):
     def similarities(self, scene: Scene, hook: Callable) -> np.ndarray:
         """How alike entries are: (m (m - 1) / 2,) in the order of ``pdist``; NaN where unknown."""
         windows, entries, seen = scene.windows, scene.entries, scene.seen
-        voices = self.voices(scene)[entries.window]
+        voices = scene.voices[entries.window]
         alike = voices @ voices.T
         if self.use_faces:
             faces, visible = entry_faces(windows, entries, seen.looks)

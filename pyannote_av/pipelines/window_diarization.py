@@ -76,12 +76,15 @@ class Scene(NamedTuple):
     entries : Entries
         Who is seen talking in them.
     seen : Seen
+    voices : (num_windows, E) array
+        What is heard in them, of unit length; 0 where nothing is.
     """
 
     file: Mapping
     windows: Windows
     entries: Entries
     seen: Seen
+    voices: np.ndarray
 
 
 class WindowDiarization(MediaMixin, _Pipeline):
@@ -246,7 +249,11 @@ class WindowDiarization(MediaMixin, _Pipeline):
         report.reasons.append(
             "faces are seen talking" if report.video_used else "no face is seen talking"
         )
-        scene = Scene(file, windows, entries, seen)
+        with report.stage("voices"):
+            heard = self.once(
+                file, "voices", None, lambda: speaker_features(file["waveform"], self.embedding)
+            )
+            scene = Scene(file, windows, entries, seen, stretch_voices(heard, windows.span))
         with report.stage("clustering"):
             clusters = self.cluster(scene, bounds, hook) if len(windows) else np.zeros(0, int)
             speakers = settle(windows, entries, clusters)
@@ -305,16 +312,6 @@ class WindowDiarization(MediaMixin, _Pipeline):
             file[f"training_cache/{name}"] = cached
         return cached[1]
 
-    def voices(self, scene: Scene) -> np.ndarray:
-        """What is heard in windows, (n, E) of unit length; 0 where nothing is."""
-        heard = self.once(
-            scene.file,
-            "voices",
-            None,
-            lambda: speaker_features(scene.file["waveform"], self.embedding),
-        )
-        return stretch_voices(heard, scene.windows.span)
-
     def _output(
         self, scene: Scene, turns: Annotation, names: list[str], report: Report
     ) -> AVDiarizeOutput:
@@ -324,7 +321,7 @@ class WindowDiarization(MediaMixin, _Pipeline):
         owner = {track: _most_often(names[entries.track == track]) for track in tracks}
         _, likeliest = np.unique(entries.window, return_index=True)
         first = Entries(entries.window[likeliest], entries.track[likeliest])
-        voices = self.voices(scene)[entries.window]
+        voices = scene.voices[entries.window]
         labels = turns.labels()
         prints = [voiceprint(voices[names == label]) for label in labels]
         voiceprints = np.array(prints, float).reshape(len(labels), voices.shape[1])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,6 +46,11 @@ class CountingBatches(Dataset):
     left_out: float = 0.0
     mirrored: float = 0.0
     seed: int = 0
+    # what is heard and seen of recordings, which are few: 0.2 MB for two minutes
+    _known: dict[int, tuple[np.ndarray, ...]] = field(default_factory=dict, init=False, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_known": {}}
 
     def __len__(self) -> int:
         return max(1, -(-len(self.files) // self.batch_size))
@@ -65,15 +71,19 @@ class CountingBatches(Dataset):
         if self.training:
             order = np.random.default_rng([self.seed, epoch]).permutation(order)
         some = order[index * self.batch_size : (index + 1) * self.batch_size]
-        items = [self._item(self.files[i], rng) for i in some]
+        items = [self._item(int(i), rng) for i in some]
         batch = _collate(items)
         if not counts:
             batch["y"][:] = UNKNOWN
         return batch
 
-    def _item(self, one: LabelledWindows, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        voices = self.reader.heard(one.recording.uri, one.windows)
-        faces, seen = everybody(self.reader.looks(one.recording.uri), one)
+    def _item(self, number: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        one = self.files[number]
+        if number not in self._known:
+            heard = self.reader.heard(one.recording.uri, one.windows)
+            seen = everybody(self.reader.looks(one.recording.uri), one)
+            self._known[number] = (heard, *seen)
+        voices, faces, seen = self._known[number]
         kept = np.ones(len(voices), bool)
         if self.training:
             kept = self._kept(one.active, rng)

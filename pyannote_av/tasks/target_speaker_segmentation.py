@@ -9,9 +9,8 @@ Slots come in random order, their number varies, and there is no permutation to 
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,26 +24,18 @@ from torchmetrics import Metric
 from pyannote_av.core.crop_store import CropStore
 from pyannote_av.core.io import FRAME_RATE, SAMPLE_RATE
 from pyannote_av.core.task import AVInput
-from pyannote_av.tasks.recordings import (
-    LabelledFile,
-    load_recordings,
-    recording,
-    save_recordings,
-)
+from pyannote_av.tasks.recording_task import RecordingTask
+from pyannote_av.tasks.recordings import LabelledFile
 from pyannote_av.tasks.slot_batches import SlotBatches, fixed_chunks
 from pyannote_av.tasks.slot_corruption import Corruption
 from pyannote_av.tasks.slot_losses import BRANCHES, WEIGHTS, SlotOutput, slot_losses
 from pyannote_av.tasks.slot_metrics import moments, slot_metrics
 from pyannote_av.tasks.slots import UNKNOWN, Pictures
-from pyannote_av.tasks.store_task import StoreTask
-from pyannote_av.tasks.track_labels import complete
 from pyannote_av.tasks.visual_features import VisualFeatures
 from pyannote_av.tasks.voices import read_voices
 
-logger = logging.getLogger(__name__)
 
-
-class TargetSpeakerSegmentation(StoreTask):
+class TargetSpeakerSegmentation(RecordingTask):
     """Target speaker segmentation
 
     Trains models with a method ``predict(waveforms, faces, face_mask, slot_mask, voiceprints,
@@ -101,6 +92,8 @@ class TargetSpeakerSegmentation(StoreTask):
     visual encoder whose features are read, or on heads without a loss.
     """
 
+    NEEDS = "voices or visual features"
+
     def __init__(
         self,
         protocol: Protocol,
@@ -118,9 +111,9 @@ class TargetSpeakerSegmentation(StoreTask):
         augmentation: BaseWaveformTransform | None = None,
         metric: Metric | Sequence[Metric] | dict[str, Metric] | None = None,
     ):
-        complete(protocol)
         super().__init__(
             protocol,
+            store,
             cache=cache,
             duration=duration,
             batch_size=batch_size,
@@ -130,7 +123,6 @@ class TargetSpeakerSegmentation(StoreTask):
             metric=metric,
         )
         self._transform = augmentation
-        self.store = store if isinstance(store, CropStore) else CropStore(store)
         self.voices = read_voices(self.store, voices)
         self.features = features
         self.max_slots = max_slots
@@ -178,45 +170,11 @@ class TargetSpeakerSegmentation(StoreTask):
         if not self._losses or min(self._losses.values()) < 0:
             raise ValueError(f"weights of losses must be positive, not {dict(weights)}")
 
-    def collect(self, files: Iterable[Mapping], subset: str) -> list[LabelledFile]:
-        """Turns and faces of the files of a subset; see :class:`StoreTask`."""
-        found = list(self._recordings(files, subset))
-        if not any(len(one.regions) for one in found):
-            raise ValueError(
-                f"{self.protocol.name}: nothing of its {subset} files is annotated and in the "
-                f"store {self.store.folder}"
-            )
-        return found
+    def is_useful(self, one: LabelledFile) -> bool:
+        """Whether anything of a file is annotated."""
+        return len(one.regions) > 0
 
-    def save(self, path: Path, subsets: Mapping[str, list[LabelledFile]]) -> None:
-        """See :class:`StoreTask`."""
-        save_recordings(path, self.protocol.name, subsets)
-
-    def load(self, path: Path) -> tuple[str, dict[str, list[LabelledFile]]]:
-        """See :class:`StoreTask`."""
-        return load_recordings(path)
-
-    def _recordings(self, files, subset: str) -> Iterator[LabelledFile]:
-        """Files for which all is there"""
-        missing = []
-        for file in files:
-            uri = file["uri"]
-            if uri in self.store and self._is_ready(uri):
-                yield recording(file, self.store)
-            else:
-                missing.append(uri)
-        if missing:
-            logger.warning(
-                "%d %s files of %s are left aside (%s): they are not in the store %s, or their "
-                "voices or visual features are missing or outdated",
-                len(missing),
-                subset,
-                self.protocol.name,
-                ", ".join(missing[:5]),
-                self.store.folder,
-            )
-
-    def _is_ready(self, uri: str) -> bool:
+    def is_ready(self, uri: str) -> bool:
         """Whether voices and visual features are those of what is in the store"""
         digests = self.store[uri].index["sha256"]
         arrays = {"waveform.npy": self.voices}
@@ -305,11 +263,6 @@ class TargetSpeakerSegmentation(StoreTask):
             sync_dist=name.startswith("loss/val"),
             batch_size=max(1, int(counts.sum())),
         )
-
-    @property
-    def val_monitor(self) -> tuple[str, str]:
-        """Name of what to minimise: ``loss/val``."""
-        return "loss/val", "min"
 
     def default_metric(self) -> dict[str, Metric]:
         """Diarization error rate, its components, and that of kinds of moments."""
