@@ -6,11 +6,12 @@ CORPUS is what ``hmsanet_corpus.py`` made of DATA: conversations of real voices 
 talk, none of whom is in two subsets. Each is heard through a noise of DATA, of its own loudness
 (0 to 20 dB below speech), as films and meetings differ. AVR-Net (on embeddings), the fusions it
 was compared with, and CYS-MSD are trained on its train files; a PLDA is fitted to them; thresholds
-of all systems are chosen on development files; and then all are scored on test files: with speech
-given or found, with more and more faces missing, each trained network with every seed. Face tracks
-are those of the simulation, who talks is up to LR-ASD (TalkSet weights, see ``pyannote-av
-download``). Last, there are the AMI excerpts of DATA, for voices alone. Everything is taken up
-where it was left.
+of all systems are chosen on development files; and then all are scored on test files, each trained
+network with every seed: as in AVA-AVD, with an oracle that says where speech is and which faces
+talk, and more and more of these missing; and with both found, by segmentation-3.0 and LR-ASD
+(TalkSet weights, see ``pyannote-av download``). Face tracks are those of the simulation throughout.
+Last, there are the AMI excerpts of DATA, for voices alone. Everything is taken up where it was
+left.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ NOISES = {"train": slice(0, 3), "development": slice(3, 4), "test": slice(4, 5)}
 TUNED_ON = "Full"
 #: folder of voices in noise
 VOICES = "voices-noisy"
-THRESHOLDS = tuple(round(0.04 * k, 2) for k in range(1, 25))
+THRESHOLDS = tuple(round(0.06 * k, 2) for k in range(1, 17))
+#: log-odds from which a face is taken to talk, where no oracle says so
+TALKING = (1.0, 3.0, 5.0)
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +93,8 @@ def _counting(counting: str, name: str = "cys-msd"):
 
         return CountingDiarization(work / f"{name}-{seed}" / "model.safetensors", **options)
 
-    thresholds = THRESHOLDS if counting == "threshold" else (0.3,)
+    finer = tuple(round(0.02 * k, 2) for k in range(1, 41))
+    thresholds = finer if counting == "threshold" else (0.3,)
     return System(make, {"counting": (counting,), "threshold": thresholds}, trained=True)
 
 
@@ -258,8 +262,8 @@ def fit(corpus: Path, data: Path, work: Path) -> None:
 # ------------------------------------------------------------------------------------ files
 
 
-def simulated(corpus: Path, data: Path, work: Path, subset: str) -> Iterator[tuple[dict, Any]]:
-    """Files of a subset, and what is seen of them."""
+def simulated(corpus: Path, data: Path, work: Path, subset: str) -> Iterator[tuple[dict, dict]]:
+    """Files of a subset, and what is seen of them: with and without an oracle."""
     import torch
 
     from pyannote_av.core.crop_store import CropStore
@@ -283,8 +287,23 @@ def simulated(corpus: Path, data: Path, work: Path, subset: str) -> Iterator[tup
             "lab": one["annotation"].get_timeline().support(),
             "training_cache/voices": (None, np.asarray(voices[uri])),
         }
-        tracks = speaking(shard, file["waveform"], work / "speaking" / f"{uri}.npy")
-        yield file, Seen(tracks, identities[uri])
+        found = speaking(shard, file["waveform"], work / "speaking" / f"{uri}.npy")
+        seen = {"oracle": told(found, one["face_tracks"]), "automatic": found}
+        yield file, {vad: Seen(tracks, identities[uri]) for vad, tracks in seen.items()}
+
+
+def told(tracks, reference: str):
+    """Face tracks with scores of an oracle."""
+    from pyannote_av.core.tracks import FaceTracks, Label
+
+    known = FaceTracks.read(reference)
+    talks = {
+        (track, round(25 * time))
+        for track, time, label in zip(known.track, known.time, known.label, strict=True)
+        if label == Label.SPEAKING_AUDIBLE
+    }
+    rows = zip(tracks.track.tolist(), np.round(25 * tracks.time).astype(int).tolist(), strict=True)
+    return replace(tracks, speaking=np.float32([10.0 if row in talks else -10.0 for row in rows]))
 
 
 def speaking(shard, waveform, path: Path):
@@ -305,7 +324,7 @@ def speaking(shard, waveform, path: Path):
     return replace(tracks, speaking=np.load(path))
 
 
-def excerpts(data: Path) -> Iterator[tuple[dict, Any]]:
+def excerpts(data: Path) -> Iterator[tuple[dict, dict]]:
     """The AMI excerpts: nothing is seen of them."""
     from pyannote.database.util import load_rttm, load_uem
 
@@ -336,16 +355,20 @@ def excerpts(data: Path) -> Iterator[tuple[dict, Any]]:
             "lab": references[uri].get_timeline().support().crop(maps[uri]),
             "training_cache/voices": (None, speaker_features(waveform, embedder)),
         }
-        yield file, Seen(FaceTracks.empty(uri=uri), NO_LOOKS)
+        nobody = Seen(FaceTracks.empty(uri=uri), NO_LOOKS)
+        yield file, {"oracle": nobody, "automatic": nobody}
 
 
 # ------------------------------------------------------------------------------------ scoring
 
 
-def settings(system: System) -> Iterator[dict[str, Any]]:
+def settings(system: System, vad: str) -> Iterator[dict[str, Any]]:
     """All that is tried of a system."""
-    for values in product(*system.grid.values()):
-        yield dict(zip(system.grid, values, strict=True))
+    grid = {**system.grid}
+    if system.faces and vad == "automatic":
+        grid["talking"] = TALKING
+    for values in product(*grid.values()):
+        yield dict(zip(grid, values, strict=True))
 
 
 def prepared(system: System, work: Path, seed: int, vad: str):
@@ -430,12 +453,13 @@ def compare(corpus: Path, data: Path, work: Path, seeds: list[int], names: list[
             pipeline = prepared(system, work, seed, vad)
             # what a pipeline remembers of a file is of no use to another
             files = {
-                part: [(dict(file), seen) for file, seen in some] for part, some in sets.items()
+                part: [(dict(file), seen[vad]) for file, seen in some]
+                for part, some in sets.items()
             }
 
-            def choose(pipeline=pipeline, system=system, some=files["development"]):
+            def choose(pipeline=pipeline, system=system, vad=vad, some=files["development"]):
                 tried = []
-                for chosen in settings(system):
+                for chosen in settings(system, vad):
                     scores = total(some, diarize(pipeline, some, chosen))
                     tried.append((error(scores[TUNED_ON]), json.dumps(chosen)))
                 return min(tried)

@@ -257,7 +257,7 @@ def test_output_is_whole(output, scene, kind):
     assert starts == sorted(starts)
     report = output.report
     assert report.duration == pytest.approx(DURATION, abs=FRAME)
-    assert report.seconds.keys() == {"speech", "faces", "clustering"}
+    assert report.seconds.keys() == {"speech", "faces", "voices", "clustering"}
     assert report.components["scorer"] == "synchrony"
     assert report.components["identity"] == ("dlib-resnet" if dlib_models() else "none")
     assert report.video_used
@@ -464,6 +464,18 @@ def test_similarity_tells_them_apart(make, scene, seen):
         output = pipeline(scene.file(), seen=seen, num_speakers=2)
         metric = DiarizationErrorRate(collar=0.25)
         assert metric(scene.reference, output.speaker_diarization, uem=whole) < 0.35
+
+
+def test_who_is_taken_to_talk(make, scene, seen):
+    pipeline = make("similarity")
+    scores = replace(seen.tracks, speaking=np.full(len(seen.tracks), 2.0, np.float32))
+    faces = []
+    for talking in (1.9, 2.1):
+        pipeline.instantiate({**pipeline.default_parameters(), "talking": talking})
+        found = pipeline(scene.file(), seen=Seen(scores, seen.looks))
+        faces.append(found.report.numbers["entries with a face"])
+    assert faces[0] > 0
+    assert faces[1] == 0
 
 
 @pytest.mark.parametrize(("bias", "expected"), [(-7.0, 1), (2.2, 2), (1e4, None)])

@@ -63,7 +63,7 @@ class EnrolmentDiarization(WindowDiarization):
             shown = np.zeros(scores.shape, bool)
             seen = entries.visible
             shown[entries.window[seen], [column[t] for t in entries.track[seen].tolist()]] = True
-            scores[(scores > 0) & ~shown] = np.nan
+            scores[(scores > self.talking) & ~shown] = np.nan
         people = scene.seen.people(self.identity)
         talking = np.full((len(scene.windows), len(people)), np.nan)
         for k, group in enumerate(people):

@@ -11,6 +11,7 @@ from pyannote.audio import Pipeline as _Pipeline
 from pyannote.audio.pipelines import VoiceActivityDetection
 from pyannote.core import Annotation, Segment, Timeline
 from pyannote.metrics.diarization import DiarizationErrorRate
+from pyannote.pipeline.parameter import Uniform
 
 from pyannote_av.core.output import AVDiarizeOutput, Report
 from pyannote_av.core.pipeline import MediaMixin
@@ -121,6 +122,9 @@ class WindowDiarization(MediaMixin, _Pipeline):
         ``min_duration_on`` and ``min_duration_off`` of pyannote's voice activity detection.
     faces, active_speaker : dict
         See the pipelines.
+    talking : float
+        Mean score in a window, in log-odds, above which a face is taken to talk. Where several
+        do, several people are: false ones are false alarms of overlap.
     """
 
     def __init__(
@@ -146,6 +150,7 @@ class WindowDiarization(MediaMixin, _Pipeline):
         self._embedder = get_embedder(embedder)
         self.duration, self.step = duration, step
         self.oracle_vad, self.missing_rate, self.seed = oracle_vad, missing_rate, seed
+        self.talking = Uniform(-2.0, 6.0)
 
     def default_parameters(self) -> dict[str, Any]:
         """Parameters used when none are given."""
@@ -153,6 +158,7 @@ class WindowDiarization(MediaMixin, _Pipeline):
             "speech": {"min_duration_on": 0.0, "min_duration_off": 0.0},
             "faces": self.faces.default_parameters(),
             "active_speaker": self.active_speaker.default_parameters(),
+            "talking": 0.0,
         }
 
     def to(self, device) -> WindowDiarization:
@@ -240,7 +246,8 @@ class WindowDiarization(MediaMixin, _Pipeline):
         windows = cut_windows(speech, self.duration, self.step)
         if seen is None:
             seen = self._look(file, speech, hook, report)
-        entries = hide_faces(who_talks(windows, seen.tracks), self.missing_rate, self.seed)
+        entries = who_talks(windows, seen.tracks, self.talking)
+        entries = hide_faces(entries, self.missing_rate, self.seed)
         report.numbers |= {
             "windows": len(windows),
             "entries with a face": int(entries.visible.sum()),
