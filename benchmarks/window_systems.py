@@ -619,7 +619,7 @@ def plot(result: Mapping[str, Any], into: Path) -> None:
         title="Missing faces",
         yscale="log",
     )
-    axes[1].legend(fontsize=8)
+    axes[1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     figure.savefig(into / "window_systems.png", dpi=110)
 
 
