@@ -22,6 +22,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -268,7 +269,7 @@ def simulated(corpus: Path, data: Path, work: Path, subset: str) -> Iterator[tup
 
     from pyannote_av.core.crop_store import CropStore
     from pyannote_av.core.io import SAMPLE_RATE
-    from pyannote_av.pipelines.window_diarization import Seen
+    from pyannote_av.fusion.scene import Seen
     from pyannote_av.tasks.identities import Identities
     from pyannote_av.tasks.voices import read_voices
 
@@ -306,14 +307,34 @@ def told(tracks, reference: str):
     return replace(tracks, speaking=np.float32([10.0 if row in talks else -10.0 for row in rows]))
 
 
+@cache
+def active_speaker_detection():
+    """LR-ASD, loaded once."""
+    from pyannote_av.pipelines.active_speaker_detection import ActiveSpeakerDetection
+
+    return ActiveSpeakerDetection(scorer="lr-asd")
+
+
+@cache
+def voice_activity_detection():
+    """That of all pipelines, loaded once; it leaves what it says in the file."""
+    from pyannote.audio.pipelines import VoiceActivityDetection
+
+    from pyannote_av.models.loading import load_model
+
+    vad = VoiceActivityDetection(load_model("segmentation-3.0"))
+    vad.instantiate({"min_duration_on": 0.0, "min_duration_off": 0.0})
+    vad.training = True
+    return vad
+
+
 def speaking(shard, waveform, path: Path):
     """Face tracks with scores of speaking, which are kept in a file."""
     from pyannote_av.core.tracks import TrackSegment
-    from pyannote_av.pipelines.active_speaker_detection import ActiveSpeakerDetection
 
     tracks = shard.face_tracks
     if not path.is_file():
-        listener = ActiveSpeakerDetection(scorer="lr-asd").listen(waveform)
+        listener = active_speaker_detection().listen(waveform)
         for track, start, length, _ in shard.pieces.tolist():
             for first in range(start, start + length, 300):
                 last = min(start + length, first + 300)
@@ -329,9 +350,9 @@ def excerpts(data: Path) -> Iterator[tuple[dict, dict]]:
     from pyannote.database.util import load_rttm, load_uem
 
     from pyannote_av.core.io import Video
-    from pyannote_av.core.tracks import FaceTracks
+    from pyannote_av.core.tracks import FaceTracks, Looks
+    from pyannote_av.fusion.scene import Seen
     from pyannote_av.models.loading import load_model
-    from pyannote_av.pipelines.window_diarization import NO_LOOKS, Seen
     from pyannote_av.tasks.voices import speaker_features
 
     embedder = load_model("campplus")
@@ -355,7 +376,7 @@ def excerpts(data: Path) -> Iterator[tuple[dict, dict]]:
             "lab": references[uri].get_timeline().support().crop(maps[uri]),
             "training_cache/voices": (None, speaker_features(waveform, embedder)),
         }
-        nobody = Seen(FaceTracks.empty(uri=uri), NO_LOOKS)
+        nobody = Seen(FaceTracks.empty(uri=uri), Looks.none())
         yield file, {"oracle": nobody, "automatic": nobody}
 
 
@@ -380,18 +401,13 @@ def prepared(system: System, work: Path, seed: int, vad: str):
 
 def find_speech(file: dict, path: Path) -> None:
     """Add what the voice activity detection of all pipelines has to say of a file."""
-    from pyannote.audio.pipelines import VoiceActivityDetection
-
-    from pyannote_av.models.loading import load_model
+    vad = voice_activity_detection()
 
     def find(file: dict):
-        vad = VoiceActivityDetection(load_model("segmentation-3.0"))
-        vad.instantiate({"min_duration_on": 0.0, "min_duration_off": 0.0})
-        vad.training = True
         vad.apply(file)
         return file[vad.CACHED_SEGMENTATION]
 
-    file[VoiceActivityDetection.CACHED_SEGMENTATION] = remember(path, find, file)
+    file[vad.CACHED_SEGMENTATION] = remember(path, find, file)
 
 
 def diarize(pipeline, files, chosen: Mapping[str, Any], missing: float = 0.0, seed: int = 0):

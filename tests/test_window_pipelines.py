@@ -16,7 +16,8 @@ pytest.importorskip("skimage", reason="the sample needs scikit-image: pip instal
 from pyannote_av import Pipeline
 from pyannote_av.core.io import SAMPLE_RATE, Video
 from pyannote_av.core.output import AVDiarizeOutput
-from pyannote_av.core.tracks import FaceTracks
+from pyannote_av.core.tracks import FaceTracks, Looks
+from pyannote_av.fusion.scene import Seen
 from pyannote_av.fusion.windows import cut_windows
 from pyannote_av.models.embedding.cysmsd import CYSMSD
 from pyannote_av.models.loading import load_model
@@ -29,7 +30,6 @@ from pyannote_av.pipelines.joint_diarization import JointDiarization
 from pyannote_av.pipelines.relation_diarization import RelationDiarization
 from pyannote_av.pipelines.similarity_diarization import SimilarityDiarization
 from pyannote_av.pipelines.vbx_diarization import VBxDiarization
-from pyannote_av.pipelines.window_diarization import NO_LOOKS, Seen
 from pyannote_av.tasks.voices import speaker_features, stretch_voices
 from pyannote_av.training.plda import fit_plda, save_plda
 from pyannote_av.vision.identity import DlibResnet, dlib_models
@@ -320,7 +320,7 @@ def test_numbers_that_cannot_be(pipeline, scene, kind):
 
 
 def test_missing_faces_are_no_faces(pipeline, hasty, scene, seen):
-    blind = Seen(FaceTracks.empty(uri="scene"), NO_LOOKS)
+    blind = Seen(FaceTracks.empty(uri="scene"), Looks.none())
     nobody = pipeline(scene.file(), seen=blind)
     assert not nobody.report.video_used
     assert not nobody.report.numbers["entries with a face"]

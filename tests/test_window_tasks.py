@@ -21,6 +21,7 @@ from pyannote.database.util import load_rttm
 from pyannote_av import Model
 from pyannote_av.core.crop_store import CropStore
 from pyannote_av.core.tracks import FaceTracks
+from pyannote_av.fusion.windows import all_faces
 from pyannote_av.models.embedding.cysmsd import CYSMSD
 from pyannote_av.models.relation.avrnet import AVRNet
 from pyannote_av.models.relation.embedded import FusedEmbeddings, RelationOfEmbeddings
@@ -33,7 +34,7 @@ from pyannote_av.simulation.statistics import ConversationStatistics
 from pyannote_av.tasks.counting_batches import CountingBatches
 from pyannote_av.tasks.episodes import Episodes, find_speakers
 from pyannote_av.tasks.identities import build_identities
-from pyannote_av.tasks.labelled_windows import everybody, faces_of, label_windows
+from pyannote_av.tasks.labelled_windows import faces_of, label_windows
 from pyannote_av.tasks.pairwise_relation import PairwiseRelation
 from pyannote_av.tasks.recordings import LabelledFile
 from pyannote_av.tasks.speaker_counting import SpeakerCounting
@@ -229,7 +230,7 @@ def test_faces_of_windows_are_those_of_their_speakers(protocol, store):
             np.testing.assert_allclose(faces[i], looks.vector[seen].mean(axis=0), atol=1e-3)
         # nobody is seen who has no track
         assert not faces_of(looks, one, rows, 99)[1].any()
-        together, anybody = everybody(looks, one)
+        together, anybody = all_faces(one.windows, looks)
         assert anybody.tolist() == inside.any(axis=1).tolist()
         assert together.shape == (len(rows), FACE)
 

@@ -25,7 +25,6 @@ ARRAYS = ("crops.npy", "present.npy", "waveform.npy", "tracks.npz")
 LOOK_SIDE, LOOK_INTERVAL = 112, 1.0
 
 MEGABYTE = 2**20
-_NO_LOOKS = np.zeros((0, LOOK_SIDE, LOOK_SIDE, 3), np.uint8)
 
 
 def shard_folder(store: Path, uri: str) -> Path:
@@ -111,11 +110,12 @@ class Shard:
     def looks(self) -> Looks:
         """Pictures of whole faces in colour, now and then: (n, 112, 112, 3) uint8, memory-mapped.
 
-        None where there are none, or where the shard is older than looks are.
+        Empty where there are no faces, or where the shard is older than looks are.
         """
         where = np.array(self.index.get("looks", []), np.int64).reshape(-1, 2)
-        pictures = self._open("looks.npy") if len(where) else _NO_LOOKS
-        return Looks(where[:, 0], where[:, 1], pictures)
+        if not len(where):
+            return Looks.none(np.zeros((0, LOOK_SIDE, LOOK_SIDE, 3), np.uint8))
+        return Looks(where[:, 0], where[:, 1], self._open("looks.npy"))
 
     @property
     def problems(self) -> list[str]:

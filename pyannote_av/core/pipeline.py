@@ -12,6 +12,7 @@ import torch
 import yaml
 from pyannote.audio import Pipeline as _Pipeline
 from pyannote.audio.core.pipeline import expand_subfolders
+from pyannote.metrics.diarization import DiarizationErrorRate
 
 from pyannote_av.core.hub import resolve
 from pyannote_av.core.model import Model, check_trusted
@@ -213,3 +214,16 @@ class MediaMixin:
         if twice:
             raise ValueError(f"several files are called {', '.join(twice)}: uris must be distinct")
         return ((file, self(file, **kwargs)) for file in files)
+
+
+class DiarizationPipeline(MediaMixin, _Pipeline):
+    """A pipeline of ours that says who speaks when: takes media files, and is tuned by its DER."""
+
+    def get_metric(self) -> DiarizationErrorRate:
+        """What the optimizer minimises."""
+        return DiarizationErrorRate(collar=0.0, skip_overlap=False)
+
+    @staticmethod
+    def get_direction() -> str:
+        """Of the metric: the lower, the better."""
+        return "minimize"

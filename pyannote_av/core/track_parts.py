@@ -185,6 +185,12 @@ class Looks(NamedTuple):
     frame: np.ndarray
     vector: np.ndarray
 
+    @classmethod
+    def none(cls, vectors: np.ndarray | None = None) -> Looks:
+        """At nobody; `vectors` is an array (0, ...), for those whose shape is known."""
+        nobody = np.zeros(0, np.int64)
+        return cls(nobody, nobody, np.zeros((0, 1), np.float32) if vectors is None else vectors)
+
     @property
     def means(self) -> dict[int, np.ndarray]:
         """Mean of vectors (n, E) of each track, of unit length."""

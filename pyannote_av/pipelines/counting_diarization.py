@@ -10,9 +10,10 @@ import torch
 from pyannote.pipeline.parameter import Categorical, Uniform
 
 from pyannote_av.fusion.linkage import informed_clusters, threshold_clusters
+from pyannote_av.fusion.scene import Scene
 from pyannote_av.fusion.windows import all_faces
 from pyannote_av.models.loading import ModelReference, load_model
-from pyannote_av.pipelines.window_diarization import Scene, WindowDiarization
+from pyannote_av.pipelines.window_diarization import WindowDiarization
 
 
 class CountingDiarization(WindowDiarization):

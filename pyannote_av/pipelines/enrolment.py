@@ -9,8 +9,9 @@ import numpy as np
 from pyannote.pipeline.parameter import Integer, Uniform
 
 from pyannote_av.fusion.enrolment import assign, enrol_visible
+from pyannote_av.fusion.scene import Scene
 from pyannote_av.fusion.windows import talking_scores
-from pyannote_av.pipelines.window_diarization import Scene, WindowDiarization
+from pyannote_av.pipelines.window_diarization import WindowDiarization
 
 
 class EnrolmentDiarization(WindowDiarization):

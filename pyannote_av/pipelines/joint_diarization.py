@@ -10,7 +10,8 @@ from pyannote.core import Segment, Timeline
 from pyannote.pipeline.parameter import Uniform
 
 from pyannote_av.fusion.joint_clustering import join, spectral_clusters
-from pyannote_av.pipelines.window_diarization import Scene, WindowDiarization
+from pyannote_av.fusion.scene import Scene
+from pyannote_av.pipelines.window_diarization import WindowDiarization
 
 
 class JointDiarization(WindowDiarization):

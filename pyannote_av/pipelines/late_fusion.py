@@ -10,12 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from pyannote.audio import Pipeline as _Pipeline
 from pyannote.core import Annotation
-from pyannote.metrics.diarization import DiarizationErrorRate
 from pyannote.pipeline.parameter import Uniform
 
 from pyannote_av.core.io import SAMPLE_RATE
 from pyannote_av.core.output import AVDiarizeOutput, Report
-from pyannote_av.core.pipeline import MediaMixin, Pipeline
+from pyannote_av.core.pipeline import DiarizationPipeline, Pipeline
 from pyannote_av.core.tracks import FaceTracks, TrackSegment
 from pyannote_av.fusion import guard
 from pyannote_av.fusion.persons import People, find_persons
@@ -44,7 +43,7 @@ class Fused(NamedTuple):
     offset: float
 
 
-class LateFusion(MediaMixin, _Pipeline):
+class LateFusion(DiarizationPipeline):
     """Who spoke when, and where they are in the picture.
 
     An audio pipeline finds voices; faces are tracked and scored for speaking where speech is
@@ -150,15 +149,6 @@ class LateFusion(MediaMixin, _Pipeline):
     def classes(self):
         """Labels are those of the audio pipeline, continued."""
         return self.audio.classes()
-
-    def get_metric(self) -> DiarizationErrorRate:
-        """What the optimizer minimises."""
-        return DiarizationErrorRate(collar=0.0, skip_overlap=False)
-
-    @staticmethod
-    def get_direction() -> str:
-        """Of the metric: the lower, the better."""
-        return "minimize"
 
     # ------------------------------------------------------------------ the way of one file
 

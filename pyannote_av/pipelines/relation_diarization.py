@@ -9,12 +9,12 @@ import numpy as np
 import torch
 
 from pyannote_av.core.io import SAMPLE_RATE
+from pyannote_av.fusion.scene import Scene
 from pyannote_av.fusion.windows import entry_faces
 from pyannote_av.models.loading import ModelReference, load_model
 from pyannote_av.models.relation.avrnet import FACE_SIZE, AVRNet
 from pyannote_av.models.relation.pairs import score_pairs
 from pyannote_av.pipelines.similarity_diarization import SimilarityDiarization
-from pyannote_av.pipelines.window_diarization import Scene
 from pyannote_av.vision.identity import FaceEmbedder
 
 # windows that are encoded at once

@@ -10,8 +10,9 @@ from pyannote.pipeline.parameter import Uniform
 from scipy.spatial.distance import squareform
 
 from pyannote_av.fusion.linkage import NOBODY, pair_clusters
+from pyannote_av.fusion.scene import Scene
 from pyannote_av.fusion.windows import at_once, entry_faces, same_track
-from pyannote_av.pipelines.window_diarization import Scene, WindowDiarization
+from pyannote_av.pipelines.window_diarization import WindowDiarization
 
 
 class SimilarityDiarization(WindowDiarization):

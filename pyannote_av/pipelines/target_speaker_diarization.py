@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 from pyannote.audio import Pipeline as _Pipeline
 from pyannote.core import Annotation
-from pyannote.metrics.diarization import DiarizationErrorRate
 from pyannote.pipeline.parameter import Categorical, Uniform
 
 from pyannote_av.core.crop_shard import SAMPLES_PER_FRAME
 from pyannote_av.core.inference import UPSAMPLING, AVInference
 from pyannote_av.core.output import AVDiarizeOutput
-from pyannote_av.core.pipeline import MediaMixin
+from pyannote_av.core.pipeline import DiarizationPipeline
 from pyannote_av.fusion.activities import (
     RATE,
     Binarization,
@@ -36,7 +35,7 @@ from pyannote_av.pipelines.late_fusion import Fused, LateFusion
 from pyannote_av.tasks.voices import enrol, speaker_features
 
 
-class TargetSpeakerDiarization(MediaMixin, _Pipeline):
+class TargetSpeakerDiarization(DiarizationPipeline):
     """Who spoke when, asked of every voice and every face that was found.
 
     Late fusion finds voices, faces, and which belong together. A network is then given each of
@@ -142,15 +141,6 @@ class TargetSpeakerDiarization(MediaMixin, _Pipeline):
     def classes(self):
         """Labels are those of the audio pipeline, continued."""
         return self.first_pass.classes()
-
-    def get_metric(self) -> DiarizationErrorRate:
-        """What the optimizer minimises."""
-        return DiarizationErrorRate(collar=0.0, skip_overlap=False)
-
-    @staticmethod
-    def get_direction() -> str:
-        """Of the metric: the lower, the better."""
-        return "minimize"
 
     def apply(
         self,

@@ -13,9 +13,10 @@ from pyannote.core import SlidingWindow, SlidingWindowFeature
 
 from pyannote_av.core.io import SAMPLE_RATE
 from pyannote_av.fusion.linkage import NOBODY
+from pyannote_av.fusion.scene import Scene
 from pyannote_av.models.loading import locate
 from pyannote_av.pipelines.clustering import VBxClustering
-from pyannote_av.pipelines.window_diarization import Scene, WindowDiarization
+from pyannote_av.pipelines.window_diarization import WindowDiarization
 
 # windows that are embedded at once
 _BATCH = 16
@@ -51,28 +52,33 @@ class VBxDiarization(WindowDiarization):
         chosen = {"threshold": 0.6, "Fa": 0.07, "Fb": 0.8}
         return {**super().default_parameters(), "clustering": chosen}
 
-    def _embed(self, scene: Scene) -> np.ndarray:
-        """Embeddings of windows (n, E) as they come: their length matters to a PLDA"""
-        sound = scene.file["waveform"]
-        spans = np.round(scene.windows.span * SAMPLE_RATE).astype(int)
+    def hear(self, file: Mapping, spans: np.ndarray) -> np.ndarray:
+        """What is heard in windows, as it comes: its length matters to a PLDA."""
+        key = spans.tobytes()
+        return self.once(file, "vbx", key, lambda: self._embed(file["waveform"], spans))
+
+    def _embed(self, sound: torch.Tensor, spans: np.ndarray) -> np.ndarray:
+        """Embeddings (n, E), 0 for windows that are too short, or digital silence"""
+        spans = np.round(spans * SAMPLE_RATE).astype(int)
         size = spans[:, 1] - spans[:, 0]
-        found = np.full((len(spans), self.embedding.dimension), np.nan, np.float32)
+        found = np.zeros((len(spans), self.embedding.dimension), np.float32)
         shortest = self.embedding.receptive_field_size(self.embedding.MIN_FRAMES)
         with torch.inference_mode():
             for length in np.unique(size[size >= shortest]):
                 rows = np.flatnonzero(size == length)
                 for some in np.split(rows, range(_BATCH, len(rows), _BATCH)):
                     pieces = torch.stack([sound[:, a : a + length] for a in spans[some, 0]])
-                    found[some] = self.embedding(pieces.to(self.embedding.device)).cpu().numpy()
-        return found
+                    voices = self.embedding(pieces.to(self.embedding.device)).cpu().numpy()
+                    # of digital silence there is an embedding, too, which says nothing
+                    found[some] = voices * pieces.any(dim=2).numpy()
+        return np.where(np.isfinite(found).all(axis=1, keepdims=True), found, 0.0)
 
     def cluster(
         self, scene: Scene, bounds: tuple[int | None, int | None, int | None], hook: Callable
     ) -> np.ndarray:
         """See :class:`~pyannote_av.pipelines.window_diarization.WindowDiarization`."""
-        key = scene.windows.span.tobytes()
-        voices = self.once(scene.file, "vbx", key, lambda: self._embed(scene))
-        known = np.isfinite(voices).all(axis=1)
+        voices = scene.voices
+        known = voices.any(axis=1)
         clusters = np.full(len(voices), NOBODY)
         if known.any():
             number, fewest, most = bounds

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from pyannote.audio import Pipeline as _Pipeline
 from pyannote.audio.pipelines import VoiceActivityDetection
 from pyannote.core import Annotation, Segment, Timeline
-from pyannote.metrics.diarization import DiarizationErrorRate
 from pyannote.pipeline.parameter import Uniform
 
+from pyannote_av.core.crop_shard import LOOK_INTERVAL
 from pyannote_av.core.output import AVDiarizeOutput, Report
-from pyannote_av.core.pipeline import MediaMixin
-from pyannote_av.core.tracks import FRAME_RATE, FaceTracks, Looks
-from pyannote_av.fusion.joint_clustering import face_clusters
+from pyannote_av.core.pipeline import DiarizationPipeline
+from pyannote_av.core.tracks import Looks
+from pyannote_av.fusion.scene import Scene, Seen
 from pyannote_av.fusion.windows import (
     Entries,
-    Windows,
     cut_windows,
     hide_faces,
     settle,
@@ -32,63 +30,8 @@ from pyannote_av.pipelines.face_tracking import FaceTracking
 from pyannote_av.tasks.voices import speaker_features, stretch_voices, voiceprint
 from pyannote_av.vision.identity import FaceEmbedder, LookCollector, get_embedder
 
-#: seconds between two looks at a face
-LOOK_INTERVAL = 1.0
-#: at nobody
-NO_LOOKS = Looks(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 1), np.float32))
 
-
-class Seen(NamedTuple):
-    """What was seen of a file.
-
-    Attributes
-    ----------
-    tracks : FaceTracks
-        With speaking scores.
-    looks : Looks
-        At faces, embedded.
-    """
-
-    tracks: FaceTracks
-    looks: Looks
-
-    def people(self, identity: float) -> list[list[int]]:
-        """Tracks of each person, those that were never looked at alone.
-
-        Parameters
-        ----------
-        identity : float
-            Mean cosine similarity from which face tracks are of one person.
-        """
-        frames = {t: self.tracks.of(t).time[[0, -1]] * FRAME_RATE for t in self.tracks.tracks}
-        spans = {t: [tuple(np.round(ends).astype(int))] for t, ends in frames.items()}
-        means = {t: v for t, v in self.looks.means.items() if t in spans}
-        return face_clusters(means, spans, identity)
-
-
-class Scene(NamedTuple):
-    """A file, cut into windows.
-
-    Attributes
-    ----------
-    file : mapping
-        As ``prepare_one`` returns it.
-    windows : Windows
-    entries : Entries
-        Who is seen talking in them.
-    seen : Seen
-    voices : (num_windows, E) array
-        What is heard in them, of unit length; 0 where nothing is.
-    """
-
-    file: Mapping
-    windows: Windows
-    entries: Entries
-    seen: Seen
-    voices: np.ndarray
-
-
-class WindowDiarization(MediaMixin, _Pipeline):
+class WindowDiarization(DiarizationPipeline):
     """Cuts speech into windows, looks who talks in each, and hands them to subclasses.
 
     Subclasses implement :meth:`cluster`, and may have hyper-parameters of their own.
@@ -173,15 +116,6 @@ class WindowDiarization(MediaMixin, _Pipeline):
             yield f"SPEAKER_{k:02d}"
             k += 1
 
-    def get_metric(self) -> DiarizationErrorRate:
-        """What the optimizer minimises."""
-        return DiarizationErrorRate(collar=0.0, skip_overlap=False)
-
-    @staticmethod
-    def get_direction() -> str:
-        """Of the metric: the lower, the better."""
-        return "minimize"
-
     def cluster(
         self, scene: Scene, bounds: tuple[int | None, int | None, int | None], hook: Callable
     ) -> np.ndarray:
@@ -257,10 +191,7 @@ class WindowDiarization(MediaMixin, _Pipeline):
             "faces are seen talking" if report.video_used else "no face is seen talking"
         )
         with report.stage("voices"):
-            heard = self.once(
-                file, "voices", None, lambda: speaker_features(file["waveform"], self.embedding)
-            )
-            scene = Scene(file, windows, entries, seen, stretch_voices(heard, windows.span))
+            scene = Scene(file, windows, entries, seen, self.hear(file, windows.span))
         with report.stage("clustering"):
             clusters = self.cluster(scene, bounds, hook) if len(windows) else np.zeros(0, int)
             speakers = settle(windows, entries, clusters)
@@ -293,7 +224,7 @@ class WindowDiarization(MediaMixin, _Pipeline):
                 problems=report.problems,
                 looks=collector,
             )
-            return Seen(listener.scores(tracks), collector.looks if collector else NO_LOOKS)
+            return Seen(listener.scores(tracks), collector.looks if collector else Looks.none())
 
         key = (self.looked, repr(self.active_speaker.parameters(instantiated=True)), tuple(speech))
         with report.stage("faces"):
@@ -318,6 +249,25 @@ class WindowDiarization(MediaMixin, _Pipeline):
             cached = key, compute()
             file[f"training_cache/{name}"] = cached
         return cached[1]
+
+    def hear(self, file: Mapping, spans: np.ndarray) -> np.ndarray:
+        """What is heard in windows.
+
+        Parameters
+        ----------
+        file : mapping
+        spans : (n, 2) float array
+            Start and end in seconds.
+
+        Returns
+        -------
+        voices : (n, E) float32 array
+            Of unit length, 0 where nothing is heard.
+        """
+        heard = self.once(
+            file, "voices", None, lambda: speaker_features(file["waveform"], self.embedding)
+        )
+        return stretch_voices(heard, spans)
 
     def _output(
         self, scene: Scene, turns: Annotation, names: list[str], report: Report

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from pyannote_av.tasks.labelled_windows import EmbeddedWindows, LabelledWindows, everybody
+from pyannote_av.fusion.windows import all_faces
+from pyannote_av.tasks.labelled_windows import EmbeddedWindows, LabelledWindows
 from pyannote_av.tasks.slots import UNKNOWN
 
 #: least share of a recording that an excerpt is, and windows that it has at least
@@ -81,7 +82,7 @@ class CountingBatches(Dataset):
         one = self.files[number]
         if number not in self._known:
             heard = self.reader.heard(one.recording.uri, one.windows)
-            seen = everybody(self.reader.looks(one.recording.uri), one)
+            seen = all_faces(one.windows, self.reader.looks(one.recording.uri))
             self._known[number] = (heard, *seen)
         voices, faces, seen = self._known[number]
         kept = np.ones(len(voices), bool)

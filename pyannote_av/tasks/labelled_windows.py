@@ -11,7 +11,7 @@ from pyannote.core import Segment, Timeline
 from pyannote_av.core.crop_store import CropStore
 from pyannote_av.core.io import FRAME_RATE, SAMPLE_RATE
 from pyannote_av.core.tracks import Looks
-from pyannote_av.fusion.windows import UNSEEN, Entries, Windows, all_faces, cut_windows, entry_faces
+from pyannote_av.fusion.windows import UNSEEN, Entries, Windows, cut_windows, entry_faces
 from pyannote_av.tasks.array_store import ArrayStore
 from pyannote_av.tasks.identities import Identities
 from pyannote_av.tasks.recordings import STEPS, LabelledFile
@@ -103,8 +103,7 @@ class EmbeddedWindows:
     def looks(self, uri: str) -> Looks:
         """Embeddings (m, F)."""
         if self.identities is None:
-            nothing = np.zeros(0, np.int64)
-            return Looks(nothing, nothing, np.zeros((0, 1), np.float32))
+            return Looks.none()
         if uri not in self._looks:
             self._looks[uri] = self.identities[uri]
         return self._looks[uri]
@@ -169,8 +168,3 @@ def faces_of(
             middle = some.own.mean(axis=1) * FRAME_RATE
             track[(first <= middle) & (middle < last)] = number
     return entry_faces(some, Entries(np.arange(len(rows)), track), looks)
-
-
-def everybody(looks: Looks, labelled: LabelledWindows) -> tuple[np.ndarray, np.ndarray]:
-    """The mean face of whoever is seen in each window; see ``fusion.windows.all_faces``."""
-    return all_faces(labelled.windows, looks)

@@ -57,8 +57,8 @@ class PairScorer:
             if isinstance(module, Bottleneck):
                 _fold(module)
         entry: Bottleneck = relation.stages[0][0]
-        self._inner = entry.conv1, entry.downsample[0]
-        self._heads = [self._contributions(conv, mask, items) for conv in self._inner]
+        inner = entry.conv1, entry.downsample[0]
+        self._heads = [self._contributions(conv, mask, items) for conv in inner]
         self._rest = relation.to(self._type).to(memory_format=torch.channels_last)
 
     def _contributions(

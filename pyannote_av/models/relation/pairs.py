@@ -18,17 +18,20 @@ class RelationModel(Protocol):
     """What tells whether two windows have the same speaker, such as AVR-Net.
 
     Windows are turned into maps once each, by ``audio_map`` and ``face_map``; ``relate`` then
-    compares maps. Where ``hparams.embeddings`` is set, these are given embeddings of voices and
-    faces, else sound and pictures.
+    compares maps. What windows come as, sound and pictures or embeddings, differs by model.
     """
 
-    def audio_map(self, waveforms: torch.Tensor) -> torch.Tensor: ...
+    def audio_map(self, waveforms: torch.Tensor) -> torch.Tensor:
+        """(windows, ...) sounds or voices to (windows, ...) maps."""
+        ...
 
-    def face_map(
-        self, faces: torch.Tensor, face_mask: torch.Tensor | None = None
-    ) -> torch.Tensor: ...
+    def face_map(self, faces: torch.Tensor, face_mask: torch.Tensor | None = None) -> torch.Tensor:
+        """(windows, ...) pictures or faces to (windows, ...) maps, also where there are none."""
+        ...
 
-    def relate(self, audio_a, face_a, audio_b, face_b, visible_a, visible_b) -> torch.Tensor: ...
+    def relate(self, audio_a, face_a, audio_b, face_b, visible_a, visible_b) -> torch.Tensor:
+        """(pairs, ...) maps and (pairs,) bool to (pairs,) scores in (0, 1)."""
+        ...
 
 
 def pair_scorer(
