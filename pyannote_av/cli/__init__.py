@@ -28,9 +28,10 @@ def main() -> None:
         sample,
         simulate,
         sweep,
+        train,
     )
 
-    commands = (apply, evaluate, sweep, prepare, simulate, fit_statistics, info, doctor, download)
+    commands = (apply, evaluate, sweep, prepare, train, simulate, fit_statistics, info, doctor, download)
     commands += (fit_plda, import_checkpoint, sample, demo)
     for module in commands:
         name = module.__name__.rsplit(".", 1)[-1].replace("_", "-")

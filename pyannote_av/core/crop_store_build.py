@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from pyannote_av.core.checksums import digest
-from pyannote_av.core.crop_shard import FORMAT, LOOK_INTERVAL, LOOK_SIDE, MEGABYTE, shard_folder
+from pyannote_av.core.checksums import digest, fingerprint
+from pyannote_av.core.crop_shard import FORMAT, LOOK_INTERVAL, LOOK_SIDE, shard_folder
 from pyannote_av.core.crop_store import CropStore
-from pyannote_av.core.io import FRAME_RATE, MediaError, Video
+from pyannote_av.core.io import FRAME_RATE, Video
 from pyannote_av.core.shard_writer import ShardWriter, to_int16
 from pyannote_av.core.tracks import FaceTracks, Looks
+from pyannote_av.core.workers import Failure, open_pool, run
 
 logger = logging.getLogger(__name__)
 
@@ -47,10 +45,21 @@ class BuildReport:
     problems: dict[str, list[str]] = field(default_factory=dict)
 
 
-class _Job(NamedTuple):
+class ShardJob(NamedTuple):
+    """What a worker needs to know to write one file of a store.
+
+    Attributes
+    ----------
+    uri : str
+    media : dict
+        Paths, by ``video`` and ``audio``.
+    tracks : FaceTracks, str or None
+        Or the path of a file of them; faces are looked for where there are none.
+    """
+
     uri: str
     media: dict[str, str]
-    tracks: FaceTracks | str | None
+    tracks: FaceTracks | str | None = None
 
 
 class _Outcome(NamedTuple):
@@ -58,31 +67,17 @@ class _Outcome(NamedTuple):
     problems: list[str]
 
 
-def fingerprint(path: str | Path) -> str:
-    """Of the size, and of a megabyte from beginning, middle and end: quick, and of content."""
-    size = os.path.getsize(path)
-
-    def blocks() -> Iterator[bytes]:
-        yield str(size).encode()
-        with open(path, "rb") as file:
-            for position in (0, size // 2, max(0, size - MEGABYTE)):
-                file.seek(position)
-                yield file.read(MEGABYTE)
-
-    return digest(blocks())
-
-
-def _job(file: Mapping[str, Any]) -> _Job:
+def _job(file: Mapping[str, Any]) -> ShardJob:
     """What a worker needs to know of a file of a protocol"""
     media = {key: str(file[key]) for key in ("video", "audio") if key in file}
     uri = str(file["uri"])
     if "video" not in media:
         raise ValueError(f"file {uri!r} has no video")
     tracks = file.get("face_tracks")
-    return _Job(uri, media, str(tracks) if isinstance(tracks, Path) else tracks)
+    return ShardJob(uri, media, str(tracks) if isinstance(tracks, Path) else tracks)
 
 
-def _source(job: _Job, tracks: FaceTracks | None) -> dict[str, str]:
+def _source(job: ShardJob, tracks: FaceTracks | None) -> dict[str, str]:
     """What the content of a shard depends on"""
     source = {key: fingerprint(path) for key, path in sorted(job.media.items())}
     if tracks is not None:
@@ -100,7 +95,7 @@ def _face_tracking() -> Any:
 
 
 def _cut(
-    job: _Job, tracks: FaceTracks | None, write: Callable, problems: list[str]
+    job: ShardJob, tracks: FaceTracks | None, write: Callable, problems: list[str]
 ) -> tuple[FaceTracks, Looks]:
     """One pass over the pictures; returns the tracks on the grid, and faces in colour"""
     from pyannote_av.vision.identity import LookCollector, Pictures
@@ -121,7 +116,7 @@ def _cut(
     return run.finish(), collector.looks
 
 
-def _sound(job: _Job, problems: list[str]) -> np.ndarray:
+def _sound(job: ShardJob, problems: list[str]) -> np.ndarray:
     """(samples,) int16; empty where there is no sound"""
     from pyannote_av.core.media import probe
 
@@ -132,8 +127,16 @@ def _sound(job: _Job, problems: list[str]) -> np.ndarray:
     return to_int16(waveform.numpy()[0])
 
 
-def write_shard(store: Path, job: _Job) -> _Outcome:
-    """Write one file of a store, unless it is there and its sources are the same."""
+def write_shard(store: Path, job: ShardJob, elsewhere: Path | None = None) -> _Outcome:
+    """Write one file of a store, unless it is there and its sources are the same.
+
+    Parameters
+    ----------
+    store : Path
+    job : ShardJob
+    elsewhere : Path, optional
+        Another store, to write to instead; whoever calls moves the folder of the shard then.
+    """
     tracks = job.tracks
     if isinstance(tracks, str):
         tracks = FaceTracks.read(tracks, uri=job.uri)
@@ -146,47 +149,10 @@ def write_shard(store: Path, job: _Job) -> _Outcome:
         pass  # not there, or not usable: written anew
 
     problems: list[str] = []
-    with ShardWriter(store, job.uri) as shard:
+    with ShardWriter(elsewhere or store, job.uri) as shard:
         tracks, looks = _cut(job, tracks, shard.add, problems)
         sound = _sound(job, problems)
         return _Outcome(True, shard.finish(tracks, sound, source, problems, looks))
-
-
-def _reason(error: BaseException) -> str:
-    return str(error) if isinstance(error, (MediaError, ValueError, OSError)) else repr(error)
-
-
-def _run(store: Path, jobs: list[_Job], num_workers: int) -> Iterator[tuple[_Job, Any]]:
-    """(job, outcome or exception) as they are done"""
-    if num_workers == 0:
-        for job in jobs:
-            try:
-                yield job, write_shard(store, job)
-            except Exception as error:
-                yield job, error
-        return
-    from multiprocessing import get_context
-
-    # not forked: torch's and OpenCV's threads do not survive that
-    context = get_context("spawn")
-    while jobs:
-        lost: set[str] = set()
-        with ProcessPoolExecutor(num_workers, mp_context=context) as pool:
-            futures = {pool.submit(write_shard, store, job): job for job in jobs}
-            for future in as_completed(futures):
-                error = future.exception()
-                if isinstance(error, BrokenProcessPool):
-                    lost.add(futures[future].uri)
-                else:
-                    yield futures[future], error or future.result()
-        jobs = [job for job in jobs if job.uri in lost]
-        if jobs and num_workers == 1:
-            # a file that takes its process with it: the first one of those that were waiting
-            yield jobs.pop(0), RuntimeError("the process that decoded it died")
-        elif jobs:
-            # one at a time tells which
-            yield from _run(store, jobs, 1)
-            return
 
 
 def build(
@@ -197,7 +163,7 @@ def build(
 
     (folder / "shards").mkdir(parents=True, exist_ok=True)
     report = BuildReport(CropStore(folder))
-    jobs: dict[str, _Job] = {}
+    jobs: dict[str, ShardJob] = {}
     for file in files:
         uri = str(file["uri"])
         if uri in jobs or uri in report.failed:
@@ -205,26 +171,28 @@ def build(
         try:
             jobs[uri] = _job(file)
         except Exception as error:
-            report.failed[uri] = _reason(error)
+            report.failed[uri] = Failure.of(error).reason
     lock = FileLock(folder / ".lock", timeout=0)
     try:
         lock.acquire()
     except Timeout:
         raise RuntimeError(f"another process is writing to the store {folder}") from None
     try:
-        outcomes = _run(folder, list(jobs.values()), num_workers)
-        if progress:
-            from rich.progress import track
+        with open_pool(partial(write_shard, folder), num_workers) as pool:
+            attempts = run(pool, jobs.values())
+            if progress:
+                from rich.progress import track
 
-            outcomes = track(outcomes, "Face crops", total=len(jobs))
-        for job, outcome in outcomes:
-            if isinstance(outcome, BaseException):
-                report.failed[job.uri] = _reason(outcome)
-                logger.warning("file %r is not in the store: %s", job.uri, _reason(outcome))
-                continue
-            (report.written if outcome.written else report.kept).append(job.uri)
-            if outcome.problems:
-                report.problems[job.uri] = outcome.problems
+                attempts = track(attempts, "Face crops", total=len(jobs))
+            for attempt in attempts:
+                uri, outcome = attempt.job.uri, attempt.value
+                if isinstance(outcome, Failure):
+                    report.failed[uri] = outcome.reason
+                    logger.warning("file %r is not in the store: %s", uri, outcome.reason)
+                    continue
+                (report.written if outcome.written else report.kept).append(uri)
+                if outcome.problems:
+                    report.problems[uri] = outcome.problems
     finally:
         lock.release()
     return report

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pyannote.audio.core.task import Problem, Resolution, Specifications
@@ -83,6 +83,8 @@ class ActiveSpeakerDetection(StoreTask):
     metric : optional
         Validation metrics. Defaults to average precision and area under the ROC curve of frames.
     """
+
+    TRAINS: ClassVar = {"heads": ("spectra", "faces"), "predict": ("face_mask",), "temperature": ()}
 
     def __init__(
         self,
@@ -232,8 +234,9 @@ class ActiveSpeakerDetection(StoreTask):
             on_epoch=True,
             prog_bar=False,
             logger=True,
-            sync_dist=stage == "val",
-            batch_size=max(1, int((y != UNKNOWN).sum())),
+            sync_dist=True,
+            # losses of steps are means already; those of validation are put together by count
+            batch_size=1 if stage == "train" else max(1, int((y != UNKNOWN).sum())),
         )
 
     def default_metric(self) -> list[Metric]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pyannote.audio.core.task import Problem, Resolution, Specifications
@@ -79,6 +79,8 @@ class PairwiseRelation(WindowTask):
     Pictures are mirrored and blurred in training, each with probability 0.5; embeddings are not
     varied. In validation, no face is hidden.
     """
+
+    TRAINS: ClassVar = {"audio_map": (), "face_map": (), "relate_in_order": ()}
 
     def __init__(
         self,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from pyannote.audio.core.task import Problem, Resolution, Specifications
@@ -50,6 +51,8 @@ class SpeakerCounting(WindowTask):
         Validation metric, called with (predicted - true) rounded counts being 0 or not. Defaults
         to the share of recordings whose speakers are counted right.
     """
+
+    TRAINS: ClassVar = {"forward": ("voices", "faces", "face_mask", "window_mask")}
 
     def __init__(
         self,

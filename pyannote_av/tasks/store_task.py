@@ -2,18 +2,55 @@
 
 from __future__ import annotations
 
+import inspect
+import json
+import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from tempfile import mkstemp
-from typing import Any
+from typing import Any, ClassVar
 
 from pyannote.audio.core.task import Task
+from pyannote.database import Protocol
 from torch.utils.data import DataLoader, Dataset
 
+from pyannote_av.core.atomic import write_text
+from pyannote_av.core.checksums import digest, fingerprint
+from pyannote_av.core.crop_store import CropStore
+from pyannote_av.core.tracks import FaceTracks
 from pyannote_av.tasks.track_batches import BatchOrder
 
+logger = logging.getLogger(__name__)
+
 SUBSETS = ("train", "development")
+
+
+def content_of(protocol: Protocol, store: CropStore, subsets: Iterable[str]) -> str:
+    """Digest of what a protocol says of its files, and of what a store holds of them."""
+
+    def parts() -> Iterator[bytes]:
+        for subset in subsets:
+            for file in getattr(protocol, subset)():
+                uri = str(file["uri"])
+                yield f"{subset}/{uri}".encode()
+                if (annotation := file.get("annotation")) is not None:
+                    yield repr(list(annotation.itertracks(yield_label=True))).encode()
+                if (annotated := file.get("annotated")) is not None:
+                    yield repr(list(annotated)).encode()
+                yield _tracks_of(file.get("face_tracks"))
+                if uri in store:
+                    yield repr(sorted(store[uri].index["sha256"].items())).encode()
+
+    return digest(parts())
+
+
+def _tracks_of(tracks: Any) -> bytes:
+    if tracks is None:
+        return b""
+    if not isinstance(tracks, FaceTracks):
+        return fingerprint(tracks).encode()
+    return json.dumps(tracks.to_dict(), sort_keys=True).encode()
 
 
 class StoreTask(Task):
@@ -21,6 +58,22 @@ class StoreTask(Task):
 
     Subclasses implement :meth:`collect`, :meth:`save`, :meth:`load` and :meth:`batches`.
     """
+
+    #: whether there are tensors without gradient in some steps, which several processes must know
+    SPARSE: ClassVar[bool] = False
+    #: methods of the models it trains, and parameters that these have to take
+    TRAINS: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+
+    def check_model(self, model: Any) -> None:
+        """Raise ValueError for models that are made for something else."""
+        for name, parameters in self.TRAINS.items():
+            method = getattr(model, name, None)
+            known = inspect.signature(method).parameters if callable(method) else {}
+            if not callable(method) or not set(parameters) <= set(known):
+                raise ValueError(
+                    f"{type(self).__name__} does not train {type(model).__name__}: it has no "
+                    f"{name}({', '.join(parameters)})"
+                )
 
     def collect(self, files: Iterable[Mapping], subset: str) -> Any:
         """What there is to know of the files of a subset.
@@ -45,24 +98,38 @@ class StoreTask(Task):
         raise NotImplementedError
 
     def prepare_data(self) -> None:
-        """Collect what the protocol says of its files, once, in the main process."""
+        """Collect what the protocol says of its files, once, in the main process.
+
+        A cache is used again as long as the content of the protocol and of the store stays the
+        same, whatever it is called.
+        """
+        subsets = SUBSETS if self.has_validation else SUBSETS[:1]
         if self.cache is None:
             handle, name = mkstemp(suffix=".npz")
             os.close(handle)
             self.cache = Path(name)
-        elif self.cache.exists() and self.cache.stat().st_size > 0:
-            return
-        subsets = SUBSETS if self.has_validation else SUBSETS[:1]
+        self.cache = Path(self.cache)
+        stamp = self.cache.with_name(f"{self.cache.name}.sha256")
+        content = content_of(self.protocol, self.store, subsets)
+        if self.cache.exists() and self.cache.stat().st_size > 0:
+            self._check_protocol(self.load(self.cache)[0])
+            if stamp.is_file() and stamp.read_text(encoding="utf-8") == content:
+                return
+            logger.warning("%s is of other files, or of an older state: made anew", self.cache)
         self.save(
             self.cache,
             {name: self.collect(getattr(self.protocol, name)(), name) for name in subsets},
         )
+        write_text(stamp, content)
 
     def setup(self, stage: str | None = None) -> None:
         """Read what was collected, in every process."""
         if stage == "fit":
             self.cache = self.trainer.strategy.broadcast(self.cache)
         protocol, self.prepared_data = self.load(self.cache)
+        self._check_protocol(protocol)
+
+    def _check_protocol(self, protocol: str) -> None:
         if protocol != self.protocol.name:
             raise ValueError(
                 f"cache {self.cache} is of protocol {protocol}, not {self.protocol.name}: "
@@ -71,6 +138,12 @@ class StoreTask(Task):
 
     def _loader(self, subset: str) -> DataLoader:
         batches, trainer = self.batches(subset), self.model.trainer
+        if subset != "train" and len(batches) < trainer.world_size:
+            # a process without anything to score would have no metrics to share
+            raise ValueError(
+                f"{self.protocol.name}: {len(batches)} batches of development files for "
+                f"{trainer.world_size} processes: take smaller batches, or fewer processes"
+            )
         # a sampler of batches and not a batch sampler: Lightning tells it the epoch, and leaves it
         # as it is when there are several processes
         order = BatchOrder(

@@ -13,7 +13,7 @@ import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pyannote.audio.core.task import Problem, Resolution, Specifications
@@ -88,11 +88,14 @@ class TargetSpeakerSegmentation(RecordingTask):
     diarization loss, or else, where its weight is zero, the weighted sum of those that count;
     ``loss/val/NAME`` is each of them. Metrics are logged where the diarization loss counts.
 
-    With several processes, use ``strategy="ddp_find_unused_parameters_true"``: no loss depends on a
-    visual encoder whose features are read, or on heads without a loss.
+    With several processes, ``Trainer`` needs ``strategy="ddp_find_unused_parameters_true"``, as
+    ``pyannote-av train`` gives it: no loss depends on a visual encoder whose features are read, or
+    on heads without a loss.
     """
 
+    TRAINS: ClassVar = {"predict": ("voiceprints", "branches")}
     NEEDS = "voices or visual features"
+    SPARSE = True  # no loss depends on encoders whose features are read, or on heads without one
 
     def __init__(
         self,
@@ -260,8 +263,9 @@ class TargetSpeakerSegmentation(RecordingTask):
             on_epoch=True,
             prog_bar=False,
             logger=True,
-            sync_dist=name.startswith("loss/val"),
-            batch_size=max(1, int(counts.sum())),
+            sync_dist=True,
+            # losses of steps are means already; those of validation are put together by count
+            batch_size=1 if name == "loss/train" else max(1, int(counts.sum())),
         )
 
     def default_metric(self) -> dict[str, Metric]:

@@ -81,6 +81,7 @@ class WindowTask(RecordingTask):
             on_step=False,
             on_epoch=True,
             logger=True,
-            sync_dist=name.startswith("loss/val"),
-            batch_size=batch_size,
+            sync_dist=True,
+            # losses of steps are means already
+            batch_size=1 if name == "loss/train" else batch_size,
         )

@@ -13,12 +13,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pyannote_av.core.atomic import write_text
 
 #: `train` of a stage in which nothing is frozen
 EVERYTHING = ("*",)
+#: courses of the learning rate
+SCHEDULES = ("constant", "cosine", "exponential")
 # of what usually happens to faces in training, other views are left
 _WHOLE_FACES = {
     "face_dropped": 0.0,
@@ -45,21 +47,29 @@ class Stage:
     max_epochs : int
         Epochs at most; how long one is, is for the task to say.
     patience : int or None
-        Stop after that many epochs without a lower `monitor`.
-    monitor : str
-        What the best epoch is chosen by, the lower the better: its weights are those of the stage.
-        The last ones where nothing is monitored (no development files).
+        Stop after that many epochs without a better `monitor`.
+    monitor : str or None
+        Metric that the best epoch is chosen by: its weights are those of the stage. None for what
+        the task says (its ``val_monitor``). Without development files nothing is monitored, and
+        the last weights are those of the stage.
+    mode : {"min", "max"}
+        Whether a low or a high `monitor` is good, where one is named.
     start : str
         "previous" (stage), the name of an earlier one, or the path of a ``.safetensors`` file, of
         which tensors of the same name and shape are taken.
     take : tuple of str
         Of which modules they are taken; ``("*",)`` for all.
+    optimizer : str
+        Name of a class of ``torch.optim``. AdamW is Adam when there is no weight decay.
     learning_rate, weight_decay : float
-        Of AdamW, which is Adam without decay.
+        Of the optimizer.
     warm_up : int
         Steps in which the learning rate rises from zero.
-    schedule : {"constant", "cosine"}
-        Cosine falls to zero in the last epoch.
+    schedule : {"constant", "cosine", "exponential"}
+        Cosine falls to zero in the last epoch; exponential falls by the factor `decay` after every
+        epoch.
+    decay : float
+        See `schedule`.
     clip : float or None
         Norm gradients are clipped to.
     settings : dict of str to value
@@ -71,13 +81,16 @@ class Stage:
     losses: Mapping[str, float] = field(default_factory=dict)
     max_epochs: int = 10
     patience: int | None = None
-    monitor: str = "loss/val"
+    monitor: str | None = None
+    mode: Literal["min", "max"] = "min"
     start: str = "previous"
     take: tuple[str, ...] = EVERYTHING
+    optimizer: str = "AdamW"
     learning_rate: float = 1e-4
     weight_decay: float = 0.0
     warm_up: int = 0
-    schedule: str = "constant"
+    schedule: Literal["constant", "cosine", "exponential"] = "constant"
+    decay: float = 0.95
     clip: float | None = 5.0
     settings: Mapping[str, Any] = field(default_factory=dict)
 
@@ -90,10 +103,31 @@ class Stage:
             raise ValueError(f"stage {self.name!r}: nothing learns (`train` is empty)")
         if self.max_epochs < 1:
             raise ValueError(f"stage {self.name!r}: max_epochs must be 1 or more")
-        if self.schedule not in ("constant", "cosine"):
+        if self.schedule not in SCHEDULES:
             raise ValueError(
-                f"stage {self.name!r}: schedule must be constant or cosine, not {self.schedule!r}"
+                f"stage {self.name!r}: schedule must be one of {', '.join(SCHEDULES)}, not "
+                f"{self.schedule!r}"
             )
+        if self.mode not in ("min", "max"):
+            raise ValueError(f"stage {self.name!r}: mode must be min or max, not {self.mode!r}")
+        self.optimizer_class()
+
+    def optimizer_class(self) -> type:
+        """Class of ``torch.optim`` that `optimizer` names."""
+        import torch
+
+        found = getattr(torch.optim, self.optimizer, None)
+        if not isinstance(found, type) or not issubclass(found, torch.optim.Optimizer):
+            raise ValueError(
+                f"stage {self.name!r}: torch.optim has no optimizer {self.optimizer!r}"
+            )
+        return found
+
+    def monitored(self, task: Any) -> tuple[str, str]:
+        """What the best epoch is chosen by, and whether "min" or "max" is good."""
+        if self.monitor is None:
+            return task.val_monitor
+        return self.monitor, self.mode
 
     def to_dict(self) -> dict[str, Any]:
         """All of it, as plain JSON-serialisable containers."""
@@ -212,3 +246,19 @@ def write_stages(stages: Iterable[Stage], path: str | Path) -> Path:
 
     content = [stage.to_short_dict() for stage in stages]
     return write_text(Path(path), yaml.safe_dump(content, sort_keys=False))
+
+
+def describe_fields() -> dict[str, str]:
+    """What each attribute of a stage means, by name, from its documentation."""
+    import inspect
+    import re
+
+    found: dict[str, str] = {}
+    names: list[str] = []
+    for line in inspect.cleandoc(Stage.__doc__ or "").splitlines():
+        if head := re.fullmatch(r"(\w+(?:, \w+)*) : (.*)", line):
+            names = head[1].split(", ")
+            found |= dict.fromkeys(names, f"({head[2]})")
+        elif names and line.startswith("    "):
+            found |= {name: f"{found[name]} {line.strip()}" for name in names}
+    return found

@@ -1,0 +1,333 @@
+"""What a training is, as a YAML file: checked against a schema before anything is loaded."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from pyannote_av.core.atomic import write_text
+from pyannote_av.training.stages import Stage, check_stages, end_to_end, multi_stage
+
+#: loggers by short names
+LOGGERS = {"csv": "CSVLogger", "tensorboard": "TensorBoardLogger"}
+
+
+class _Part(BaseModel):
+    # what is not known is an error, never ignored
+    model_config = ConfigDict(extra="forbid")
+
+
+class TaskConfig(_Part):
+    """What is learnt."""
+
+    name: Literal[
+        "ActiveSpeakerDetection",
+        "TargetSpeakerSegmentation",
+        "PairwiseRelation",
+        "SpeakerCounting",
+    ] = Field(description="One of `pyannote_av.tasks`.")
+    params: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Its parameters: `store` always, else see its documentation. An `augmentation` "
+        "is written as torch_audiomentations does: `{transform: Gain, params: {...}}`.",
+    )
+
+
+class ModelConfig(_Part):
+    """What learns it: a network by name, from scratch, or a checkpoint to fine-tune."""
+
+    name: str | None = Field(
+        None,
+        description="A network, such as `HMSANet` or `TalkNet`; with `checkpoint`, what that has "
+        "to be.",
+    )
+    checkpoint: str | None = Field(
+        None,
+        description="To fine-tune: a `.safetensors` or `.ckpt` file, a folder with one, the name "
+        "of known weights such as `lr-asd`, or an authors' file.",
+    )
+    params: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Hyper-parameters of the network; with `checkpoint`, those that change.",
+    )
+
+    @model_validator(mode="after")
+    def _something(self) -> ModelConfig:
+        if self.name is None and self.checkpoint is None:
+            raise ValueError("give the name of a network, or a checkpoint to fine-tune")
+        return self
+
+
+class PlanConfig(_Part):
+    """Stages that need not be written down one by one."""
+
+    preset: Literal["multi_stage", "end_to_end"] = Field(
+        description="The five stages of HMSA-Net, or its losses all at once."
+    )
+    epochs: int | list[int] | None = Field(
+        None, description="Of every stage, or of each; 10, and 50 for one stage, unless given."
+    )
+    learning_rate: float | None = Field(None, description="Of all stages but the joint one.")
+
+    def stages(self) -> list[Stage]:
+        """The stages that are meant."""
+        given = {"epochs": self.epochs, "learning_rate": self.learning_rate}
+        given = {name: value for name, value in given.items() if value is not None}
+        if self.preset == "multi_stage":
+            return multi_stage(**given)
+        if isinstance(self.epochs, list):
+            raise ValueError("end_to_end is one stage, and has one number of epochs")
+        return end_to_end(**given)
+
+
+class LoggerConfig(_Part):
+    """A logger that is not one of the two."""
+
+    name: str = Field(description="A class of `lightning.pytorch.loggers`, such as `WandbLogger`.")
+    params: dict[str, Any] = Field(default_factory=dict, description="Its parameters.")
+
+
+class TrainingConfig(_Part):
+    """A whole training.
+
+    Paths are relative to the working directory.
+
+    Attributes
+    ----------
+    protocol, database, into, task, model, stages, trainer, loggers, seed
+        See ``pyannote-av train --keys``.
+    """
+
+    protocol: str = Field(
+        description="Of pyannote.database, such as `AVA-AVD.SpeakerDiarization.Clips`."
+    )
+    database: Path | None = Field(
+        None, description="The database.yml that has it; those that are found unless given."
+    )
+    into: Path = Field(
+        description="Folder of checkpoints, records and logs. Training goes on where it was when "
+        "it is there already."
+    )
+    task: TaskConfig
+    model: ModelConfig
+    stages: list[Stage] | PlanConfig = Field(
+        default_factory=lambda: [Stage("training")],
+        description="One stage or several, one after the other; or `{preset: multi_stage}`.",
+    )
+    trainer: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Of Lightning's `Trainer`: accelerator, devices, num_nodes, strategy, "
+        "precision, accumulate_grad_batches, sync_batchnorm, limit_train_batches, ...",
+    )
+    loggers: list[str | LoggerConfig] = Field(
+        default_factory=lambda: list(LOGGERS),
+        description="`csv`, `tensorboard`, or others by name; `[]` for none.",
+    )
+    seed: int = Field(0, ge=0, description="Of initial weights, of batches, and of all chance.")
+
+    @field_validator("stages", mode="before")
+    @classmethod
+    def _each_stage(cls, value: Any) -> Any:
+        """Stages by themselves, so that errors name what is wrong and not what else it could be"""
+        if isinstance(value, Mapping):
+            return PlanConfig(**value)
+        if not isinstance(value, list) or not value:
+            raise ValueError("a list of stages is expected, or {preset: ...}")
+        stages = []
+        for number, one in enumerate(value):
+            if isinstance(one, Stage):
+                stages.append(one)
+                continue
+            if not isinstance(one, Mapping):
+                raise ValueError(f"stage number {number + 1} is no mapping")
+            name = one.get("name", f"number {number + 1}")
+            if unknown := sorted(set(one) - set(Stage.__dataclass_fields__)):
+                known = Stage.__dataclass_fields__
+                raise ValueError(f"stage {name}: {unknown_key(unknown[0], known)}")
+            try:
+                stages.append(Stage(**one))
+            except TypeError as error:
+                raise ValueError(f"stage {name}: {error}") from error
+        return check_stages(stages)
+
+    @field_validator("trainer")
+    @classmethod
+    def _of_trainer(cls, value: dict[str, Any]) -> dict[str, Any]:
+        import inspect
+
+        from lightning.pytorch import Trainer
+
+        from pyannote_av.training.fitting import OF_STAGES
+
+        known = set(inspect.signature(Trainer.__init__).parameters) - {"self", "logger"}
+        for key in value:
+            if key in OF_STAGES:
+                raise ValueError(f"{key}: stages say that, or `into` does")
+            if key not in known:
+                raise ValueError(unknown_key(key, known))
+        return value
+
+    @field_validator("loggers")
+    @classmethod
+    def _known_loggers(cls, value: list[str | LoggerConfig]) -> list[str | LoggerConfig]:
+        from lightning.pytorch import loggers
+
+        for one in value:
+            name = LOGGERS.get(one, one) if isinstance(one, str) else one.name
+            if not isinstance(getattr(loggers, name, None), type):
+                raise ValueError(f"no logger {name!r}; there is {', '.join(loggers.__all__)}")
+        return value
+
+    def plan(self) -> list[Stage]:
+        """Its stages."""
+        return self.stages.stages() if isinstance(self.stages, PlanConfig) else list(self.stages)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it, as plain containers."""
+        content = self.model_dump(mode="json", exclude={"stages"})
+        return {**content, "stages": [stage.to_short_dict() for stage in self.plan()]}
+
+    @classmethod
+    def read(cls, path: str | Path, overrides: Iterable[str] = ()) -> TrainingConfig:
+        """Read a YAML file.
+
+        Parameters
+        ----------
+        path : str or Path
+        overrides : iterable of str, optional
+            Such as ``task.params.batch_size=8`` or ``stages.joint.max_epochs=20``: what comes
+            after the sign is YAML; stages are called by name or by number from 0.
+
+        Raises
+        ------
+        ValueError
+            Naming file and key, where it makes no sense.
+        """
+        path = Path(path)
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except yaml.YAMLError as error:
+            raise ValueError(f"{path} is not valid YAML: {error}") from error
+        if not isinstance(content, dict):
+            raise ValueError(f"{path}: keys and values are expected, see train --keys")
+        for one in overrides:
+            override(content, one)
+        return cls.parse(content, str(path))
+
+    @classmethod
+    def parse(cls, content: Mapping[str, Any], origin: str = "configuration") -> TrainingConfig:
+        """Of plain containers.
+
+        Raises
+        ------
+        ValueError
+            Naming every key that is wrong, and `origin`.
+        """
+        try:
+            return cls(**content)
+        except ValidationError as error:
+            lines = [f"{origin}:"]
+            for one in error.errors():
+                where = ".".join(map(str, one["loc"])) or "all of it"
+                message = one["msg"].removeprefix("Value error, ")
+                if one["type"] == "extra_forbidden":
+                    message = unknown_key(where.rsplit(".", 1)[-1], _siblings(one["loc"]))
+                elif one["type"] == "missing":
+                    message = "is missing"
+                lines.append(f"  {where}: {message}")
+            raise ValueError("\n".join(lines)) from error
+
+    def write(self, path: str | Path) -> Path:
+        """Write what :meth:`read` reads."""
+        return write_text(Path(path), yaml.safe_dump(self.to_dict(), sort_keys=False))
+
+
+def unknown_key(key: str, known: Iterable[str]) -> str:
+    """What to say of a key that does not exist."""
+    close = difflib.get_close_matches(key, list(known), 1)
+    return f"there is no key {key!r}" + (f": is it {close[0]!r}?" if close else "")
+
+
+def _siblings(location: tuple) -> list[str]:
+    """Keys that there are where one is not known"""
+    part: Any = TrainingConfig
+    for step in location[:-1]:
+        part = part.model_fields[step].annotation if step in part.model_fields else part
+    return list(part.model_fields)
+
+
+def override(content: dict[str, Any], assignment: str) -> None:
+    """Change one value of a configuration, in place; see :meth:`TrainingConfig.read`.
+
+    Raises
+    ------
+    ValueError
+        When it is no assignment, or there is nothing to assign to.
+    """
+    path, sign, text = assignment.partition("=")
+    if not sign or not path:
+        raise ValueError(f"{assignment!r}: overrides read key=value")
+    *parents, last = path.split(".")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{assignment!r}: the value is not valid YAML: {error}") from error
+    place: Any = content
+    for step in parents:
+        place = _step(place, step, assignment)
+    if isinstance(place, list):
+        place[_index(place, last, assignment)] = value
+    elif isinstance(place, dict):
+        place[last] = value
+    else:
+        raise ValueError(f"{assignment!r}: there is nothing below {'.'.join(parents)}")
+
+
+def _step(place: Any, step: str, assignment: str) -> Any:
+    if isinstance(place, list):
+        return place[_index(place, step, assignment)]
+    if not isinstance(place, dict):
+        raise ValueError(f"{assignment!r}: there is nothing below what is above {step!r}")
+    if place.get(step) is None:
+        place[step] = {}
+    return place[step]
+
+
+def _index(place: list, step: str, assignment: str) -> int:
+    names = [one.get("name") if isinstance(one, dict) else None for one in place]
+    if step in names:
+        return names.index(step)
+    if step.isdigit() and int(step) < len(place):
+        return int(step)
+    raise ValueError(f"{assignment!r}: no {step!r} among {[n for n in names if n]}")
+
+
+def keys() -> str:
+    """All keys of a configuration, each with what it means."""
+    from pyannote_av.training.stages import describe_fields
+
+    lines: list[str] = []
+
+    def tell(part: type[BaseModel], indent: str) -> None:
+        for name, one in part.model_fields.items():
+            kind = one.annotation
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                lines.append(f"{indent}{name}: {kind.__doc__.splitlines()[0]}")
+                tell(kind, indent + "  ")
+                continue
+            needed = " (needed)" if one.is_required() else ""
+            lines.append(f"{indent}{name}{needed}: {one.description}")
+            if name == "stages":
+                lines.extend(f"{indent}  {key}: {text}" for key, text in describe_fields().items())
+                lines.append(f"{indent}  or, instead of a list:")
+                tell(PlanConfig, indent + "  ")
+            if name == "loggers":
+                tell(LoggerConfig, indent + "  ")
+
+    tell(TrainingConfig, "")
+    return "\n".join(lines)

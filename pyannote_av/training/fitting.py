@@ -1,0 +1,285 @@
+"""One stage of training: what learns, by which optimizer, and how an interrupted one goes on."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import math
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from torch import nn
+
+from pyannote_av.core.model import AVModel, allowed_in_checkpoints
+from pyannote_av.training.pace import Pace, PaceMeter
+from pyannote_av.training.stages import EVERYTHING, Stage
+
+if TYPE_CHECKING:
+    from pyannote.audio.core.task import Task
+
+logger = logging.getLogger(__name__)
+
+#: what a stage says of itself, and may not be said to the ``Trainer``
+OF_STAGES = ("max_epochs", "gradient_clip_val", "default_root_dir")
+
+
+def within(name: str, modules: tuple[str, ...]) -> bool:
+    """Whether a dotted name is one of, or below, those of `modules`."""
+    return modules == EVERYTHING or any(f"{name}.".startswith(f"{one}.") for one in modules)
+
+
+def freeze_others(model: nn.Module, train: Iterable[str]) -> list[str]:
+    """Let only some modules learn; all others stay exactly as they are.
+
+    Parameters
+    ----------
+    model : Module
+    train : iterable of str
+        Dotted names, or ``("*",)``.
+
+    Returns
+    -------
+    names : list of str
+        Parameters that learn.
+
+    Raises
+    ------
+    ValueError
+        When the model has no such module.
+    """
+    train = tuple(train)
+    modules = dict(model.named_modules())
+    if unknown := [name for name in train if name not in modules and train != EVERYTHING]:
+        known = ", ".join(name for name, _ in model.named_children())
+        raise ValueError(f"{type(model).__name__} has no {', '.join(unknown)}, but {known}")
+
+    for name, module in modules.items():
+        # `train()` would reach below: the mode of each module is its own
+        module.training = within(name, train) or any(one.startswith(f"{name}.") for one in train)
+    model.training = True
+    names = []
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad = within(name, train)
+        if parameter.requires_grad:
+            names.append(name)
+    return names
+
+
+def learning_rate_factor(stage: Stage, step: int, steps: int) -> float:
+    """What the learning rate of a stage is multiplied by, before a step of so many."""
+    rising = min(1.0, (step + 1) / stage.warm_up) if stage.warm_up else 1.0
+    if stage.schedule == "cosine":
+        return rising * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
+    if stage.schedule == "exponential":
+        return rising * stage.decay ** (step * stage.max_epochs // steps)
+    return rising
+
+
+def _optimizers(model: AVModel, stage: Stage) -> dict[str, Any]:
+    """Optimizer, and learning rate by step"""
+    steps = int(model.trainer.estimated_stepping_batches)
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = stage.optimizer_class()(
+        learning, lr=stage.learning_rate, weight_decay=stage.weight_decay
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: learning_rate_factor(stage, step, steps)
+    )
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class _Course(Callback):
+    """Random numbers that depend on the step alone, and a record of all epochs"""
+
+    def __init__(self, seed: int):
+        self.seed = seed
+        self.history: list[dict[str, float]] = []
+
+    def on_train_batch_start(self, trainer, model, batch, batch_idx):
+        # whoever is killed and comes back draws what he would have drawn; parts of a step, and
+        # processes, draw their own
+        part = batch_idx % trainer.accumulate_grad_batches
+        part = part * trainer.world_size + trainer.global_rank
+        torch.manual_seed(self.seed * 1_000_003 + trainer.global_step + part * 1_000_000_007)
+
+    def on_train_epoch_end(self, trainer, model):
+        row = {"epoch": trainer.current_epoch, "step": trainer.global_step}
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        self.history.append({**row, **metrics})
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"history": self.history}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.history = state["history"]
+
+
+class _Patience(EarlyStopping):
+    """Remembers that it had enough when training is taken up again"""
+
+    def on_train_start(self, trainer, model):
+        trainer.should_stop = trainer.should_stop or self.wait_count >= self.patience
+
+
+class _Last(ModelCheckpoint):
+    """State of the epoch that ended last, once everybody has taken note of it"""
+
+    def __init__(self, folder: Path):
+        super().__init__(
+            dirpath=folder,
+            filename="last",
+            save_top_k=1,
+            enable_version_counter=False,
+            save_on_train_epoch_end=True,
+        )
+
+
+@contextmanager
+def _less_noise() -> Iterator[None]:
+    """Without warnings of what is meant to be so"""
+    with warnings.catch_warnings():
+        for message in (
+            "Checkpoint directory .* exists",
+            "The number of training batches",
+            "The '.*dataloader' does not have many workers",
+            ".*isinstance.treespec, LeafSpec",
+            "Found .* in eval mode at the start of training",
+        ):
+            warnings.filterwarnings("ignore", message)
+        yield
+
+
+class Fit:
+    """One stage of training, in a folder that it can be taken up again from.
+
+    Parameters
+    ----------
+    model : AVModel
+    task : Task
+    stage : Stage
+    folder : Path
+        Exists; has ``last.ckpt`` when the stage was begun.
+    seed : int
+    options : dict
+        Of Lightning's ``Trainer``.
+
+    Attributes
+    ----------
+    history : list of dict
+        A row of metrics for every epoch.
+    pace : Pace
+        How fast this process did what was left to do.
+    """
+
+    def __init__(
+        self,
+        model: AVModel,
+        task: Task,
+        stage: Stage,
+        folder: Path,
+        seed: int,
+        options: dict[str, Any],
+    ):
+        self.model, self.task, self.stage, self.folder = model, task, stage, folder
+        self._course, self._meter = _Course(seed), PaceMeter()
+        # before the trainer is made, which makes processes that inherit it
+        seed_everything(seed, verbose=False)
+        self.trainer = self._trainer(options)
+
+    def _trainer(self, options: dict[str, Any]) -> Trainer:
+        stage = self.stage
+        if own := sorted(set(options).intersection(OF_STAGES)):
+            raise ValueError(f"{', '.join(own)}: stages say that, not the trainer")
+        callbacks: list[Callback] = [self._course]
+        if self.task.has_validation:
+            monitor, mode = stage.monitored(self.task)
+            callbacks.append(
+                ModelCheckpoint(
+                    self.folder, "best", monitor=monitor, mode=mode, enable_version_counter=False
+                )
+            )
+            if stage.patience is not None:
+                callbacks.append(_Patience(monitor, mode=mode, patience=stage.patience))
+        given = dict(options)
+        callbacks = [*given.pop("callbacks", ()), *callbacks, _Last(self.folder), self._meter]
+        quiet = {"logger": False, "enable_model_summary": False, "num_sanity_val_steps": 0}
+        return Trainer(
+            **{**quiet, **given},
+            max_epochs=stage.max_epochs,
+            gradient_clip_val=stage.clip,
+            default_root_dir=self.folder,
+            callbacks=callbacks,
+        )
+
+    @property
+    def history(self) -> list[dict[str, float]]:
+        """A row of metrics for every epoch."""
+        return self._course.history
+
+    @property
+    def pace(self) -> Pace:
+        """Of this process."""
+        return self._meter.pace
+
+    def run(self) -> None:
+        """Train; leaves the best weights in the model.
+
+        Raises
+        ------
+        RuntimeError
+            When memory is not enough, or the disk is full, saying what to do.
+        """
+        model, stage = self.model, self.stage
+        model.task = self.task
+        names = freeze_others(model, stage.train)
+        logger.info("stage %s: %d tensors learn", stage.name, len(names))
+        model.configure_optimizers = lambda: _optimizers(model, stage)
+        try:
+            self._fit()
+        except (RuntimeError, OSError) as error:
+            if (advice := self._advice(error)) is None:
+                raise
+            raise RuntimeError(f"stage {stage.name!r}: {advice}") from error
+        finally:
+            del model.configure_optimizers
+
+    def _fit(self) -> None:
+        last = self.folder / "last.ckpt"
+        # what is read is what was written here, and still nothing in it is executed
+        with torch.serialization.safe_globals(allowed_in_checkpoints()), _less_noise():
+            self.trainer.fit(
+                self.model, ckpt_path=last if last.is_file() else None, weights_only=True
+            )
+            if self.trainer.interrupted:
+                raise KeyboardInterrupt
+            if (best := self.folder / "best.ckpt").is_file():
+                state = torch.load(best, map_location="cpu", weights_only=True)
+                self.model.load_state_dict(state["state_dict"])
+
+    def _advice(self, error: BaseException) -> str | None:
+        """What to do about an error that is not the program's"""
+        text = str(error)
+        if isinstance(error, OSError) and error.errno != errno.ENOSPC:
+            return None
+        if isinstance(error, OSError) or "No space left" in text:
+            return (
+                f"the disk of {self.folder} is full: make room, and start again; training goes on "
+                "after the last epoch that was saved"
+            )
+        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in text:
+            size = getattr(self.task, "batch_size", None) or getattr(
+                self.task, "frames_per_batch", "?"
+            )
+            return (
+                f"out of memory ({text.splitlines()[0]}). Use smaller batches (now {size}) with "
+                "accumulate_grad_batches of the trainer to make up for it, shorter chunks "
+                "(duration of the task), or precision bf16-mixed; training goes on after the last "
+                "epoch that was saved"
+            )
+        return None
