@@ -121,7 +121,7 @@ class AVModel(_Model):
         path : Path
             The file written.
         """
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         path = Path(path)
         if path.suffix != ".safetensors":
@@ -135,7 +135,8 @@ class AVModel(_Model):
         }
         state = {key: value.contiguous() for key, value in self.state_dict().items()}
         with replacing(path) as temporary:
-            save_file(state, temporary, metadata=metadata)
+            # a full disk is an OSError then
+            temporary.write_bytes(save(state, metadata=metadata))
         return path
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import logging
 import math
 import warnings
@@ -14,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import nn
 
+from pyannote_av.core.atomic import replacing
 from pyannote_av.core.model import AVModel, allowed_in_checkpoints
 from pyannote_av.training.pace import Pace, PaceMeter
 from pyannote_av.training.stages import EVERYTHING, Stage
@@ -150,9 +153,25 @@ def _less_noise() -> Iterator[None]:
             "The '.*dataloader' does not have many workers",
             ".*isinstance.treespec, LeafSpec",
             "Found .* in eval mode at the start of training",
+            "You called `self.log.* but have no logger configured",
         ):
             warnings.filterwarnings("ignore", message)
         yield
+
+
+class _WholeCheckpoints(TorchCheckpointIO):
+    """Checkpoints that are there as a whole, or not at all
+
+    Lightning writes them to the folder of temporary files first; where that is another file system,
+    what it moves from there may be left in pieces.
+    """
+
+    def save_checkpoint(self, checkpoint, path, storage_options=None):
+        # written by torch, a full disk would be "unexpected pos 128 vs 0"
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        with replacing(path) as temporary:
+            temporary.write_bytes(content.getbuffer())
 
 
 class Fit:
@@ -207,6 +226,7 @@ class Fit:
             if stage.patience is not None:
                 callbacks.append(_Patience(monitor, mode=mode, patience=stage.patience))
         given = dict(options)
+        given.setdefault("plugins", [_WholeCheckpoints()])
         callbacks = [*given.pop("callbacks", ()), *callbacks, _Last(self.folder), self._meter]
         quiet = {"logger": False, "enable_model_summary": False, "num_sanity_val_steps": 0}
         return Trainer(
@@ -242,7 +262,7 @@ class Fit:
         model.configure_optimizers = lambda: _optimizers(model, stage)
         try:
             self._fit()
-        except (RuntimeError, OSError) as error:
+        except (RuntimeError, OSError, MemoryError) as error:
             if (advice := self._advice(error)) is None:
                 raise
             raise RuntimeError(f"stage {stage.name!r}: {advice}") from error
@@ -267,17 +287,18 @@ class Fit:
         text = str(error)
         if isinstance(error, OSError) and error.errno != errno.ENOSPC:
             return None
-        if isinstance(error, OSError) or "No space left" in text:
+        if isinstance(error, OSError):
             return (
                 f"the disk of {self.folder} is full: make room, and start again; training goes on "
                 "after the last epoch that was saved"
             )
-        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in text:
+        lacking = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+        if lacking or "can't allocate memory" in text:
             size = getattr(self.task, "batch_size", None) or getattr(
                 self.task, "frames_per_batch", "?"
             )
             return (
-                f"out of memory ({text.splitlines()[0]}). Use smaller batches (now {size}) with "
+                f"out of memory ({text.split(chr(10))[0]}). Use smaller batches (now {size}) with "
                 "accumulate_grad_batches of the trainer to make up for it, shorter chunks "
                 "(duration of the task), or precision bf16-mixed; training goes on after the last "
                 "epoch that was saved"

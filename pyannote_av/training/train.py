@@ -84,7 +84,10 @@ def make_task(config: TrainingConfig) -> Task:
     kind, params = getattr(tasks, config.task.name), dict(config.task.params)
     check_params(kind, params, "task.params", given=("protocol",))
     if isinstance(params.get("augmentation"), Mapping):
-        params["augmentation"] = from_dict(params["augmentation"])
+        given = params["augmentation"]
+        # what tasks of pyannote.audio expect
+        given = {**given, "params": {"output_type": "dict", **given.get("params", {})}}
+        params["augmentation"] = from_dict(given)
     return kind(open_protocol(config.protocol, config.database), **params)
 
 
