@@ -1,5 +1,6 @@
 """CYS-MSD: its equations by hand, what must not matter, and whether it can count."""
 
+import copy
 import itertools
 
 import numpy as np
@@ -621,3 +622,14 @@ def test_counting_by_the_tree_is_learned_and_holds_for_others():
     voices, y = conversations([6, 4, 2, 1, 3, 5], seed=1000)
     with torch.inference_mode():
         assert model.eval()(voices).count.tolist() == num_speakers(y).tolist()
+
+
+def test_one_recording_is_enough_of_a_batch(tree_counter):
+    model = copy.deepcopy(tree_counter).train()
+    before = model.tree_norm.running_mean.clone()
+    torch.manual_seed(0)
+    output = model(torch.randn(1, 9, 12))
+    assert output.count_logits.isfinite().all()
+    assert (model.tree_norm.running_mean == before).all()
+    model(torch.randn(2, 9, 12))
+    assert (model.tree_norm.running_mean != before).any()

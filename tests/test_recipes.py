@@ -21,19 +21,24 @@ from pathlib import Path
 import corpora
 import numpy as np
 import pytest
+import torch
 from media import FLASHES, read_time, sound_offset, write_media
 from pyannote.core import Segment, Timeline
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from pyannote_av import Model  # noqa: E402
 from pyannote_av.core.checksums import sha256_of  # noqa: E402
 from pyannote_av.core.io import Video  # noqa: E402
 from pyannote_av.core.tracks import FaceTracks, Label  # noqa: E402
+from pyannote_av.tasks.identities import build_identities  # noqa: E402
+from pyannote_av.tasks.voices import build_voices  # noqa: E402
+from pyannote_av.training import TrainingConfig, train  # noqa: E402
 from recipes import NAMES, Expected, load  # noqa: E402
 from recipes.__main__ import main  # noqa: E402
 from recipes.corpus import read_list  # noqa: E402
-from recipes.database import database  # noqa: E402
+from recipes.database import database, write_database  # noqa: E402
 from recipes.evaluate import describe, open_protocol  # noqa: E402
 from recipes.fetch import Download, fetch, get, unpack  # noqa: E402
 from recipes.media import Cut  # noqa: E402
@@ -132,6 +137,76 @@ def test_prepare_and_evaluate(name, raw, prepared, capsys):
         assert all(record["der"] == pytest.approx(0, abs=1e-6) for record in total)
         assert total
     assert "floor" in capsys.readouterr().out
+
+
+#: parameters that make networks and batches small
+SMALL = {
+    "ActiveSpeakerDetection": {"frames_per_batch": 30, "duration": 0.6},
+    "TargetSpeakerSegmentation": {"batch_size": 2, "duration": 0.8, "max_slots": 2},
+    "PairwiseRelation": {"ways": 2, "per_recording": 2, "duration": 0.3, "step": 0.1},
+    "SpeakerCounting": {"batch_size": 2},
+}
+HMSA = {"width": 16, "heads": 2, "num_mels": 16, "channels": [4, 4, 4, 4], "face_size": 28}
+HMSA |= {"visual": "compact", "disa_layers": 1}
+
+
+@pytest.fixture(scope="module")
+def learnt_from(prepared, tmp_path_factory):
+    """Database and store of a miniature corpus, voices and faces included"""
+    made: dict[str, tuple[Path, Path]] = {}
+
+    def make(name: str) -> tuple[Path, Path]:
+        if name not in made:
+            from pyannote_av.cli.prepare import prepare as cut_out
+
+            folder = tmp_path_factory.mktemp(f"learn-{name}")
+            path, recipe = folder / "database.yml", load(name)
+            write_database([recipe], path, {name: str(prepared(name))})
+            protocol, subsets = recipe.protocols[0], ("train", "development")
+            subsets = [subset for subset in subsets if subset in protocol.subsets]
+            name_ = recipe.full_name(protocol)
+            report = cut_out(name_, folder / "store", subsets, database=path)
+            assert not report.failed
+            build_voices(report.store)
+            build_identities(report.store)
+            made[name] = path, folder / "store"
+        return made[name]
+
+    return make
+
+
+CONFIGURATIONS = sorted((ROOT / "recipes").glob("*/train/*.yaml"))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in CONFIGURATIONS if "finetune" not in path.name],
+    ids=lambda path: f"{path.parts[-3]}-{path.stem}",
+)
+def test_training_configurations(path, learnt_from, tmp_path):
+    """A few steps of each, from scratch and then fine-tuned"""
+    torch.set_num_threads(1)
+    database, store = learnt_from(path.parts[-3])
+    scratch = tmp_path / "scratch"
+    for config in (path, path.with_name(f"{path.stem}-finetune.yaml")):
+        read = TrainingConfig.read(config)
+        small = {**SMALL[read.task.name], "store": str(store), "num_workers": 0}
+        given = [f"task.params.{key}={value}" for key, value in small.items()]
+        given += [f"database={database}", "loggers=[]", "trainer.accelerator=cpu"]
+        given += ["trainer.limit_train_batches=1", "trainer.limit_val_batches=9"]
+        given += ["trainer.enable_progress_bar=false"]
+        if isinstance(read.stages, list):
+            given += [f"stages.{stage.name}.max_epochs=1" for stage in read.stages]
+        else:
+            given.append("stages.epochs=1")
+        if config == path:
+            given.append(f"into={scratch}")
+            given += [f"model.params.{k}={v}" for k, v in HMSA.items() if "hmsa" in path.name]
+        else:
+            given += [f"into={tmp_path / 'tuned'}", f"model.checkpoint={scratch}"]
+        model = train(TrainingConfig.read(config, given))
+        assert all(value.isfinite().all() for value in model.state_dict().values())
+    assert len(model.lineage) > len(Model.from_pretrained(scratch).lineage) > 0
 
 
 def test_scores_of_an_active_speaker_scorer(prepared, tmp_path, capsys):

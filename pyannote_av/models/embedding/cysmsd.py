@@ -212,10 +212,21 @@ class CYSMSD(AVModel):
         r = torch.where(real.unsqueeze(2), r, 0.0)
 
         if self.hparams.counter == "tree":
-            logits = self.counter(self.tree_norm(tree_features(voices, real).to(r)))
+            features = tree_features(voices, real).to(r)
+            # a single recording has no spread: what was seen before stands in for it
+            alone = self.tree_norm.training and len(features) == 1
+            norm = self._by_running(features) if alone else self.tree_norm(features)
+            logits = self.counter(norm)
             return CYSOutput(r, self.activity(r), 1.0 + logits.argmax(dim=1), logits)
         mean = r.sum(dim=1) / real.sum(dim=1, keepdim=True).clamp(min=1)
         return CYSOutput(r, self.activity(r), self.counter(mean).squeeze(1))
+
+    def _by_running(self, features: torch.Tensor) -> torch.Tensor:
+        """What `tree_norm` makes of features in evaluation"""
+        norm = self.tree_norm
+        return F.batch_norm(
+            features, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps
+        )
 
     def _enter(self, x: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
         """Embeddings of the length of a vector of ones, 0 where nothing is known, some masked."""
