@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from pyannote.core import Segment, Timeline
@@ -59,7 +59,15 @@ def label_windows(recording: LabelledFile, duration: float, step: float) -> Labe
 
 
 class WindowReader(Protocol):
-    """What is heard in windows, and what the people look like that are seen there."""
+    """What is heard in windows, and what the people look like that are seen there.
+
+    Attributes
+    ----------
+    dimensions : dict of str to int
+        Of embeddings, by the hyper-parameters of models that are called so.
+    """
+
+    dimensions: dict[str, int]
 
     def heard(self, uri: str, windows: Windows) -> np.ndarray:
         """(n, ...) array: embeddings, or sound."""
@@ -96,6 +104,14 @@ class EmbeddedWindows:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_looks": {}}
 
+    @property
+    def dimensions(self) -> dict[str, int]:
+        """Of voices, and of faces where there are any."""
+        found = {"voice_dimension": self.voices[next(iter(self.voices))].shape[1]}
+        if self.identities is not None and self.identities.dimension:
+            found["face_dimension"] = self.identities.dimension
+        return found
+
     def heard(self, uri: str, windows: Windows) -> np.ndarray:
         """(n, E) embeddings of unit length, 0 in digital silence."""
         return stretch_voices(self.voices[uri], windows.span)
@@ -128,6 +144,7 @@ class MediaWindows:
 
     store: CropStore
     duration: float
+    dimensions: ClassVar[dict[str, int]] = {}
 
     def heard(self, uri: str, windows: Windows) -> np.ndarray:
         """(n, 1, samples) sound at 16 kHz."""

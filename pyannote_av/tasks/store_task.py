@@ -64,6 +64,10 @@ class StoreTask(Task):
     #: methods of the models it trains, and parameters that these have to take
     TRAINS: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
+    def implied_hparams(self) -> dict[str, int]:
+        """Hyper-parameters of models that follow from what is in the store, by name."""
+        return {}
+
     def check_model(self, model: Any) -> None:
         """Raise ValueError for models that are made for something else."""
         for name, parameters in self.TRAINS.items():

@@ -173,6 +173,10 @@ class TargetSpeakerSegmentation(RecordingTask):
         if not self._losses or min(self._losses.values()) < 0:
             raise ValueError(f"weights of losses must be positive, not {dict(weights)}")
 
+    def implied_hparams(self) -> dict[str, int]:
+        """Dimension of voiceprints; see :class:`~pyannote_av.tasks.store_task.StoreTask`."""
+        return {"voiceprint_dimension": self.voices[next(iter(self.voices))].shape[1]}
+
     def is_useful(self, one: LabelledFile) -> bool:
         """Whether anything of a file is annotated."""
         return len(one.regions) > 0

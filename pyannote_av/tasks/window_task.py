@@ -66,6 +66,10 @@ class WindowTask(RecordingTask):
             )
         return EmbeddedWindows(self.store, read_voices(self.store, voices), faces)
 
+    def implied_hparams(self) -> dict[str, int]:
+        """Dimensions of embeddings; see :class:`~pyannote_av.tasks.store_task.StoreTask`."""
+        return self.reader.dimensions
+
     def is_ready(self, uri: str) -> bool:
         """Whether what is heard and seen of a file is there."""
         return self.reader.is_ready(uri)

@@ -61,7 +61,7 @@ def train(config: TrainingConfig, trust: bool = False) -> AVModel:
         When store, database or checkpoint are not there.
     """
     task = make_task(config)
-    model = make_model(config.model, config.seed, trust)
+    model = make_model(config.model, config.seed, trust, task.implied_hparams())
     task.check_model(model)
     _remember(config)
     return optimize(
@@ -91,8 +91,24 @@ def make_task(config: TrainingConfig) -> Task:
     return kind(open_protocol(config.protocol, config.database), **params)
 
 
-def make_model(config: ModelConfig, seed: int = 0, trust: bool = False) -> AVModel:
+def make_model(
+    config: ModelConfig,
+    seed: int = 0,
+    trust: bool = False,
+    implied: Mapping[str, Any] | None = None,
+) -> AVModel:
     """Network from scratch, or from a checkpoint.
+
+    Parameters
+    ----------
+    config : ModelConfig
+    seed : int, optional
+        Of initial weights.
+    trust : bool, optional
+        Build a network of any package.
+    implied : mapping, optional
+        Hyper-parameters of networks from scratch that have them, unless the configuration says
+        otherwise.
 
     Raises
     ------
@@ -105,7 +121,9 @@ def make_model(config: ModelConfig, seed: int = 0, trust: bool = False) -> AVMod
     if config.checkpoint is None:
         kind = _network(config.name, trust)
         check_params(kind, config.params, "model.params", given=("task",))
-        return kind(**config.params)
+        known = inspect.signature(kind.__init__).parameters
+        fitting = {name: value for name, value in (implied or {}).items() if name in known}
+        return kind(**{**fitting, **config.params})
     path = Path(config.checkpoint).expanduser()
     if config.checkpoint in REGISTRY and not path.exists():
         path = require(config.checkpoint)
