@@ -20,19 +20,25 @@ def main() -> None:
         doctor,
         download,
         evaluate,
+        export,
         fit_plda,
         fit_statistics,
         import_checkpoint,
         info,
+        optimize,
         prepare,
+        pull,
+        push,
         sample,
         simulate,
+        strip,
         sweep,
         train,
     )
 
-    commands = (apply, evaluate, sweep, prepare, train, simulate, fit_statistics, info, doctor, download)
-    commands += (fit_plda, import_checkpoint, sample, demo)
+    commands = (apply, evaluate, sweep, prepare, train, optimize, simulate, fit_statistics)
+    commands += (fit_plda, info, doctor, download, import_checkpoint, strip, export, push, pull)
+    commands += (sample, demo)
     for module in commands:
         name = module.__name__.rsplit(".", 1)[-1].replace("_", "-")
         app.command(name)(module.command)

@@ -53,7 +53,7 @@ def resolve(
         return Path(snapshot_download(name, local_files_only=True, **options))
     except LocalEntryNotFoundError:
         pass
-    if not _hub_is_reachable():
+    if not hub_is_reachable():
         raise ConnectionError(
             f"{name!r} is not a path on this machine and not in the hub's cache, and the "
             "Hugging Face hub is out of reach. Give a local folder, or connect to a network."
@@ -67,7 +67,7 @@ def resolve(
         ) from error
 
 
-def _hub_is_reachable(timeout: float = 3.0) -> bool:
+def hub_is_reachable(timeout: float = 3.0) -> bool:
     """Whether the hub answers at all: asked once, instead of five retries of 5 s each."""
     from huggingface_hub import constants
 

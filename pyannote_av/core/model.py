@@ -99,6 +99,16 @@ class AVModel(_Model):
             return super().__call__(*args, **waveforms.present(), **kwargs)
         return super().__call__(waveforms, *args, **kwargs)
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the lineage in checkpoints of training, too."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["pyannote.audio"]["lineage"] = self.lineage
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """See :meth:`on_save_checkpoint`."""
+        super().on_load_checkpoint(checkpoint)
+        self.lineage = checkpoint["pyannote.audio"].get("lineage", [])
+
     @property
     def example_input_array(self) -> dict[str, torch.Tensor]:
         """Ten frames of noise: what Lightning measures shapes with for its summary of the model."""

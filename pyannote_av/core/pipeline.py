@@ -76,13 +76,13 @@ class Pipeline(_Pipeline):
         if isinstance(checkpoint, dict):
             config, folder, origin = deepcopy(checkpoint), Path.cwd(), "the configuration"
         else:
-            path = _locate(checkpoint, revision, token, cache_dir)
+            path = locate_pipeline(checkpoint, revision, token, cache_dir)
             if subfolder:
                 path = path / subfolder
             config_yml = path / "config.yaml" if path.is_dir() else path
             if not config_yml.is_file():
                 raise FileNotFoundError(f"no config.yaml in {path}: it is not a pipeline folder")
-            config, folder, origin = _read(config_yml), config_yml.parent, str(config_yml)
+            config, folder, origin = read_config(config_yml), config_yml.parent, str(config_yml)
 
         expand_subfolders(config, str(folder), token=token, cache_dir=cache_dir)
         if not trust:
@@ -92,7 +92,13 @@ class Pipeline(_Pipeline):
         )
 
 
-def _locate(checkpoint, revision, token, cache_dir) -> Path:
+def locate_pipeline(
+    checkpoint: str | Path,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | Path | None = None,
+) -> Path:
+    """Folder or YAML file of a pipeline; see :meth:`Pipeline.from_pretrained`."""
     name = str(checkpoint)
     if isinstance(checkpoint, str) and not Path(name).exists() and "/" not in name:
         if (_SHIPPED / name / "config.yaml").is_file():
@@ -107,7 +113,8 @@ def _locate(checkpoint, revision, token, cache_dir) -> Path:
     return resolve(checkpoint, revision=revision, token=token, cache_dir=cache_dir)
 
 
-def _read(config_yml: Path) -> dict[str, Any]:
+def read_config(config_yml: Path) -> dict[str, Any]:
+    """What a YAML file says of a pipeline; ValueError where it says nothing of one."""
     with open(config_yml, encoding="utf-8") as file:
         try:
             config = yaml.safe_load(file)

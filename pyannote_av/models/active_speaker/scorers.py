@@ -16,6 +16,7 @@ from pyannote_av.models.active_speaker.base import ActiveSpeakerModel
 from pyannote_av.models.active_speaker.network_scorer import CALIBRATIONS, NetworkScorer
 from pyannote_av.models.active_speaker.synchrony import SynchronyScorer
 from pyannote_av.models.importers import import_checkpoint
+from pyannote_av.models.loading import locate
 
 #: waveform (1, n), crops (T, 112, 112), present (T,): see :class:`ActiveSpeakerScorer`
 Face = tuple[torch.Tensor, np.ndarray, np.ndarray]
@@ -114,13 +115,13 @@ def score_many(scorer: ActiveSpeakerScorer, faces: Sequence[Face]) -> list[np.nd
 
 
 def get_scorer(
-    scorer: str | Path | ActiveSpeakerModel | ActiveSpeakerScorer = "auto", **options
+    scorer: str | Path | Mapping | ActiveSpeakerModel | ActiveSpeakerScorer = "auto", **options
 ) -> ActiveSpeakerScorer:
     """Find a scorer.
 
     Parameters
     ----------
-    scorer : str, Path, ActiveSpeakerModel or ActiveSpeakerScorer
+    scorer : str, Path, mapping, ActiveSpeakerModel or ActiveSpeakerScorer
         - "lr-asd", "light-asd" (public weights for faces found by a detector), "lr-asd-ava",
           "light-asd-ava" (for the boxes of AVA-ActiveSpeaker);
         - "synchrony", which needs no weights;
@@ -128,6 +129,7 @@ def get_scorer(
         - "auto": both where the weights of LR-ASD are found, synchrony alone otherwise;
         - a file: ``.safetensors`` as ``AVModel.save`` writes it, a checkpoint of a training run,
           or a checkpoint of the authors of a network;
+        - what ``$model/...`` stands for in a configuration file;
         - a network, or a scorer, which is returned as it is.
     **options
         Of :class:`NetworkScorer`, for whatever network is found.
@@ -141,6 +143,8 @@ def get_scorer(
     """
     if isinstance(scorer, ActiveSpeakerModel):
         return NetworkScorer(scorer, **options)
+    if isinstance(scorer, Mapping):
+        scorer = locate(scorer)
     if isinstance(scorer, Path) or (isinstance(scorer, str) and Path(scorer).suffix):
         return _scorer_from_file(Path(scorer), options)
     if not isinstance(scorer, str):

@@ -26,6 +26,8 @@ _SCALE = 10.0
 # frames to either side that moments differ from
 _AROUND = 25
 _HIDDEN = 64
+# length of a difference that is more than rounding: others are of the order of one
+_LEAST = 1e-2
 
 
 class Agreement(NamedTuple):
@@ -117,7 +119,8 @@ class Moments(nn.Module):
         x = self.convolution(x).float() * there
         window = (2 * _AROUND + 1, 1, _AROUND)
         mean = F.avg_pool1d(x, *window) / F.avg_pool1d(there, *window).clamp_min(1e-3)
-        return F.normalize((x - mean) * there, dim=1).transpose(1, 2)
+        # what differs by rounding only has no direction
+        return F.normalize((x - mean) * there, dim=1, eps=_LEAST).transpose(1, 2)
 
 
 class SynchronyEstimator(nn.Module):

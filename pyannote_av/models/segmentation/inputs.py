@@ -94,12 +94,12 @@ def complete(
 
     if voiceprints is None:
         voiceprints = waveforms.new_zeros(batch, count, voiceprint_dimension)
-    voiceprints = torch.where(targets.mask.unsqueeze(2), _unit(voiceprints, waveforms), 0.0)
+    voiceprints = torch.where(targets.mask.unsqueeze(2), unit(voiceprints, waveforms), 0.0)
     if speaker_features is not None:
-        speaker_features = _unit(speaker_features, waveforms)
+        speaker_features = unit(speaker_features, waveforms)
     return Inputs(waveforms[:, 0], faces, present, targets, voiceprints, speaker_features, real)
 
 
-def _unit(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+def unit(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     """Vectors of length 1, or 0, of the type of `like`."""
     return F.normalize(x.to(like.dtype), dim=-1)

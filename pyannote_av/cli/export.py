@@ -1,0 +1,37 @@
+"""``pyannote-av export``: a model as ONNX graphs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    model: Annotated[
+        str, typer.Argument(help="A model file or folder, or the name of weights (campplus, ...).")
+    ],
+    into: Annotated[Path, typer.Option("--into", help="The folder to write.")],
+) -> None:
+    """Convert a model to ONNX, and compare both on random inputs of several sizes.
+
+    Writes one .onnx file for each part of the model, and export.json: inputs, outputs, free axes,
+    and the largest difference. Nothing is written where it is above 0.0001.
+
+    Example: pyannote-av export trained/model.safetensors --into onnx
+    """
+    import json
+
+    from pyannote_av.models.export.files import export, load
+
+    try:
+        path = export(load(model), into)
+    except (OSError, ValueError, ImportError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error
+    for graph in json.loads(path.read_text())["graphs"].values():
+        size = (into / graph["file"]).stat().st_size / 1e6
+        differs = graph["parity"]["largest_difference"]
+        typer.echo(f"{into / graph['file']}: {size:.1f} MB, differs by {differs:.1e} at most")
+    typer.echo(path)

@@ -1,0 +1,37 @@
+"""``pyannote-av pull``: a pipeline or a model that somebody shared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    source: Annotated[
+        str, typer.Argument(help="hub:organisation/name on the Hugging Face hub, or a folder.")
+    ],
+    destination: Annotated[Path, typer.Argument(help="The folder to write.")],
+    revision: Annotated[
+        str | None, typer.Option(help="Branch, tag or commit of the repository.")
+    ] = None,
+    token: Annotated[
+        str | None, typer.Option(help="Of the hub; else that of `hf auth login`, or $HF_TOKEN.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace a folder that is there.")] = False,
+) -> None:
+    """Fetch a shared pipeline or model: data files only, checked by loading it.
+
+    What would have to be executed is not fetched, and what does not load without it is refused.
+
+    Example: pyannote-av pull hub:somebody/interviews interviews
+    """
+    from pyannote_av.sharing.hub import pull
+
+    try:
+        folder = pull(source, destination, revision, token, overwrite)
+    except (OSError, ValueError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error
+    typer.echo(f'{folder}: load it by from_pretrained("{folder}")')

@@ -1,0 +1,35 @@
+"""``pyannote-av strip``: a training checkpoint, without what only training needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of a training (.ckpt, .bin).")],
+    into: Annotated[
+        Path,
+        typer.Option(
+            "--into", help="The file to write: .safetensors; .ckpt for pyannote's own models."
+        ),
+    ],
+) -> None:
+    """Keep weights, hyper-parameters and lineage of a training checkpoint.
+
+    Nothing in the checkpoint is executed.
+
+    Example: pyannote-av strip trained/05-all/last.ckpt --into model.safetensors
+    """
+    from pyannote_av.sharing.strip import strip
+
+    try:
+        before = checkpoint.stat().st_size
+        path = strip(checkpoint, into)
+    except (OSError, ValueError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error
+    megabytes = (size / 1e6 for size in (before, path.stat().st_size))
+    typer.echo("{}: {:.1f} MB became {:.1f} MB".format(path, *megabytes))

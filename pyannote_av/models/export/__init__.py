@@ -1,0 +1,1 @@
+"""Networks as ONNX graphs, and how far these are from the networks."""

@@ -1,0 +1,155 @@
+"""Graphs of ONNX: how they are made, and how far they are from what they stand for."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+#: what ONNX Runtime and torch may differ by, in what networks say of random inputs
+TOLERANCE = 1e-4
+
+#: names of inputs to tensors, for sizes of axes
+Inputs = Callable[[Mapping[str, int], torch.Generator], dict[str, torch.Tensor]]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A part of a model that becomes one file.
+
+    Attributes
+    ----------
+    name : str
+        Of the file, without its suffix.
+    reference : callable
+        What the model does itself, with the tensors of `inputs` in order.
+    inputs : callable
+        Makes random ones of given sizes.
+    sizes : sequence of mapping
+        Of axes, by name: those that the graph is compared at. They are others than it was made at.
+    convert : callable
+        Makes the content of the file.
+    """
+
+    name: str
+    reference: Callable[..., Any]
+    inputs: Inputs
+    sizes: Sequence[Mapping[str, int]]
+    convert: Callable[[], bytes]
+
+
+def convert(
+    module: nn.Module,
+    inputs: Mapping[str, torch.Tensor],
+    outputs: Sequence[str],
+    axes: Mapping[str, Mapping[int, Any]],
+) -> bytes:
+    """Convert a module by torch's exporter.
+
+    Parameters
+    ----------
+    module : Module
+    inputs : mapping of str to tensor
+        An example. No free axis has length 1 or 0: these would be taken for constants.
+    outputs : sequence of str
+        Names of what comes out.
+    axes : mapping of str to mapping of int to torch.export.Dim
+        Free axes of each input.
+
+    Returns
+    -------
+    graph : bytes
+    """
+    # the fused kernel of attention has no counterpart in ONNX
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                module.eval(),
+                tuple(inputs.values()),
+                input_names=list(inputs),
+                output_names=list(outputs),
+                dynamic_shapes=tuple(dict(axes.get(name, {})) for name in inputs),
+                custom_translation_table={torch.ops.aten.median.dim: _median},
+                dynamo=True,
+                optimize=False,
+                verbose=False,
+            )
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+    return program.model_proto.SerializeToString()
+
+
+def _median(x, dim: int, keepdim: bool = False):
+    """Lower median along an axis of known length, which torch's exporter does not know"""
+    from onnxscript import opset18 as op
+
+    size = x.shape[dim]
+    if keepdim or not isinstance(size, int):
+        raise NotImplementedError("median is converted for axes of known length, without keepdim")
+    half = (size + 1) // 2
+    values, indices = op.TopK(x, op.Constant(value_ints=[half]), axis=dim, largest=0)
+    last = op.Constant(value_int=half - 1)
+    return op.Gather(values, last, axis=dim), op.Gather(indices, last, axis=dim)
+
+
+def session(graph: bytes):
+    """A session of ONNX Runtime on the CPU, with as many threads as torch uses.
+
+    Raises
+    ------
+    ImportError
+        When ONNX Runtime is not installed.
+    """
+    try:
+        from onnxruntime import InferenceSession, SessionOptions
+    except ImportError as error:
+        raise ImportError(
+            "ONNX Runtime is not installed: pip install 'pyannote-av[onnx]'"
+        ) from error
+    options = SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3  # what it cannot compute beforehand is no matter
+    return InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+
+@torch.inference_mode()
+def difference(graph: Graph, content: bytes, seed: int = 0) -> float:
+    """Largest difference between what ONNX Runtime and the model make of random inputs.
+
+    Parameters
+    ----------
+    graph : Graph
+    content : bytes
+        What it was converted to.
+    seed : int, optional
+
+    Returns
+    -------
+    difference : float
+        Over all sizes and outputs; infinite where shapes differ, or one has NaN and not the other.
+    """
+    run = session(content)
+    generator = torch.Generator().manual_seed(seed)
+    worst = 0.0
+    for sizes in graph.sizes:
+        inputs = graph.inputs(sizes, generator)
+        expected = graph.reference(*inputs.values())
+        # inputs that change nothing are not in the graph
+        feed = {one.name: inputs[one.name].numpy() for one in run.get_inputs()}
+        found = run.run(None, feed)
+        expected = (expected,) if torch.is_tensor(expected) else expected
+        for theirs, ours in zip(found, expected, strict=True):
+            ours = ours.numpy()
+            if theirs.shape != ours.shape or (np.isnan(theirs) != np.isnan(ours)).any():
+                return float("inf")
+            if theirs.size:
+                worst = max(worst, float(np.nanmax(np.abs(theirs - ours), initial=0.0)))
+    return worst

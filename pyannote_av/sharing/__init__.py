@@ -1,0 +1,1 @@
+"""What is made here, given to others: pipeline folders, model cards, the Hugging Face hub."""

@@ -1,0 +1,159 @@
+"""Model cards: what a model or pipeline is, how it was made and measured, what it is not for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from inspect import getdoc
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pyannote_av.core.atomic import write_text
+from pyannote_av.core.model import check_trusted
+from pyannote_av.core.weights import REGISTRY, how_to_get
+from pyannote_av.sharing.evaluation_tables import Evaluation, table
+from pyannote_av.sharing.inventory import Part, describe_lineage, parts_of
+
+CARD = "README.md"
+
+_TAGS = ("pyannote", "pyannote-audio", "pyannote-av", "speaker-diarization", "audio-visual")
+
+_INTENDED = """\
+Finding out who spoke when in recordings of conversations: meetings, broadcasts, films, interviews.
+Speakers are numbered within one recording; nobody is named or looked up.
+
+It is not fit for
+
+- identifying people, or deciding about them without a person who looks at the result;
+- watching people who do not know of it, or have not agreed;
+- recordings unlike those it was measured on, without measuring again: other languages, distances,
+  cameras and noise make other errors, and so do other groups of people (face detectors and
+  recognisers work less well for some than for others).
+
+Where the configuration does not name a face detector, a face embedder or an active speaker
+scorer, the best that is on the machine is used (`pyannote-av doctor` shows which), and figures
+differ accordingly."""
+
+_BIOMETRIC = """\
+Voiceprints and face identity vectors are biometric data under the GDPR, the Illinois BIPA and
+similar laws: processing them may need the consent of the people recorded, whatever the licence of
+weights and software says. They stay in memory unless you write them down. Turns and face boxes
+say who could be heard and seen where, and when: treat them like the recording itself."""
+
+
+def make_card(
+    folder: str | Path,
+    evaluation: str | Path | None = None,
+    system: str | None = None,
+    name: str | None = None,
+    licence: str | None = None,
+) -> str:
+    """Write the card of a pipeline folder, or of a folder with one model.
+
+    Parameters
+    ----------
+    folder : str or Path
+        With ``config.yaml`` or ``model.safetensors``.
+    evaluation : str or Path, optional
+        The JSON file of ``pyannote-av evaluate``: there are no other figures in a card.
+    system : str, optional
+        Whose figures are those of this pipeline, where several systems were scored.
+    name : str, optional
+        Title; that of the folder unless given.
+    licence : str, optional
+        Of what is in the folder, as the hub abbreviates it. Unless given, that of this package
+        where there are no weights, and "other" where there are.
+
+    Returns
+    -------
+    card : str
+        Markdown, with the front matter of the Hugging Face hub.
+
+    Raises
+    ------
+    ValueError
+        When the JSON is something else, or it is not clear which system is meant.
+    """
+    from huggingface_hub import ModelCard, ModelCardData
+
+    folder = Path(folder)
+    name = name or folder.absolute().name
+    config = _config(folder)
+    parts = parts_of(folder, config)
+    results = None
+    figures = "It was not measured in this form: measure it with `pyannote-av evaluate`."
+    if evaluation is not None:
+        found = Evaluation.read(evaluation)
+        chosen = found.choose(system)
+        results, figures = found.results(chosen), found.to_markdown()
+        if len(found.systems) > 1:
+            figures = f"This is `{chosen}`.\n\n{figures}"
+    kind = "pyannote-audio-pipeline" if config else "pyannote-audio-model"
+    data = ModelCardData(
+        license=licence or ("other" if any(part.file for part in parts) else "mit"),
+        library_name="pyannote-audio",
+        tags=[*_TAGS, kind],
+        # the task of the hub that comes nearest
+        pipeline_tag="voice-activity-detection",
+        model_name=name,
+        eval_results=results,
+    )
+    sections = {
+        f"# {name}": _summary(config, parts),
+        "## Use": _usage(config, name),
+        "## What it is made of": _contents(parts),
+        "## Training": "\n\n".join(filter(None, map(describe_lineage, parts))),
+        "## Evaluation": figures,
+        "## What it is for": _INTENDED,
+        "## Personal data": _BIOMETRIC,
+    }
+    body = "\n\n".join(f"{head}\n\n{text}" for head, text in sections.items() if text)
+    return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}\n"))
+
+
+def write_card(folder: str | Path, card: str | None = None, **options: Any) -> Path:
+    """Write a card into a folder: the one given, or that of :func:`make_card`."""
+    return write_text(Path(folder) / CARD, card or make_card(folder, **options))
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    path = folder / "config.yaml"
+    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _summary(config: Mapping[str, Any], parts: list[Part]) -> str:
+    """First sentence of what the class says of itself."""
+    dotted = config["pipeline"]["name"] if config else parts[0].architecture
+    check_trusted(dotted, "the card")
+    module, cls = dotted.rsplit(".", 1)
+    said = (getdoc(getattr(import_module(module), cls)) or "").split("\n\n")[0].replace("\n", " ")
+    return f"{said}\n\nClass: `{dotted}`."
+
+
+def _usage(config: Mapping[str, Any], name: str) -> str:
+    # a name, a folder, or an identifier of the hub
+    lines = [f"from pyannote_av import {'Pipeline' if config else 'Model'}", ""]
+    if config:
+        lines += [f'pipeline = Pipeline.from_pretrained("{name}")', 'output = pipeline("talk.mp4")']
+        lines += ["for turn, speaker in output.speaker_diarization:", "    print(turn, speaker)"]
+    else:
+        lines += [f'model = Model.from_pretrained("{name}")']
+    code = "\n".join(lines)
+    return f"```\npip install pyannote-av\n```\n\n```python\n{code}\n```"
+
+
+def _contents(parts: list[Part]) -> str:
+    rows = []
+    for part in parts:
+        if part.file:
+            where = f"`{part.file}` (sha256 `{part.sha256}`)"
+            rows.append([part.argument, part.title, where, f"{part.parameters:,}", "as above"])
+        else:
+            known = REGISTRY[part.title]
+            text = f"{known.purpose}; {how_to_get(part.title)}"
+            rows.append([part.argument, f"`{part.title}`", text, "-", known.licence])
+    if not rows:
+        return ""
+    return table(["argument", "model", "where it is", "parameters", "licence"], rows, left=3)

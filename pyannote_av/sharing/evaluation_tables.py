@@ -1,0 +1,170 @@
+"""Figures of an evaluation, as tables of Markdown and as results of a model index."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pyannote_av.core.checksums import sha256_of
+
+if TYPE_CHECKING:
+    from huggingface_hub import EvalResult
+
+_ERRORS = {"false_alarm": "false alarm", "missed": "missed", "confusion": "confusion"}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What ``pyannote-av evaluate --json`` wrote.
+
+    Attributes
+    ----------
+    name : str
+        Of the file.
+    sha256 : str
+        Of its content.
+    content : mapping
+    """
+
+    name: str
+    sha256: str
+    content: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, path: str | Path) -> Evaluation:
+        """Read such a file; raises ValueError for any other."""
+        path = Path(path)
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            whole = [row["der"] for row in content["scores"] if row["uri"] == "TOTAL"]
+            complete = bool(whole) and content["rules"] and "conditions" in content
+        except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError):
+            complete = False
+        if not complete:
+            raise ValueError(f"{path} was not written by `pyannote-av evaluate ... --json {path}`")
+        return cls(path.name, sha256_of(path), content)
+
+    @property
+    def dataset(self) -> str:
+        """What was scored, by the name of the file."""
+        return Path(self.name).stem
+
+    @property
+    def systems(self) -> list[str]:
+        """Names of the systems that were scored."""
+        return list(dict.fromkeys(row["system"] for row in self.totals()))
+
+    def totals(self) -> list[Mapping[str, Any]]:
+        """Scores over all files."""
+        return [row for row in self.content["scores"] if row["uri"] == "TOTAL"]
+
+    def switches(self, row: Mapping[str, Any]) -> dict[str, str]:
+        """What a score depends on: speech detection, collar, overlap, tracks."""
+        rule = self.content["rules"][row["rule"]]
+        return {
+            "VAD": row["vad"],
+            "collar": f"{rule['collar']:g} s",
+            "overlap": "scored" if rule["overlap"] else "left out",
+            "tracks": row["tracks"] or "not stated",
+        }
+
+    def choose(self, system: str | None) -> str:
+        """The system that a card is about: the one named, or the only one.
+
+        Raises
+        ------
+        ValueError
+            When it is not clear which.
+        """
+        if system is None and len(self.systems) == 1:
+            return self.systems[0]
+        if system not in self.systems:
+            asked = "several systems were scored" if system is None else f"no system {system!r}"
+            raise ValueError(f"{self.name}: {asked}; say which: {', '.join(self.systems)}")
+        return system
+
+    def results(self, system: str) -> list[EvalResult]:
+        """Error rates of a system, for the index of models on the hub."""
+        from huggingface_hub import EvalResult
+
+        found = []
+        for row in self.totals():
+            if row["system"] == system and row["der"] is not None:
+                how = ", ".join(f"{key} {value}" for key, value in self.switches(row).items())
+                found.append(
+                    EvalResult(
+                        task_type="speaker-diarization",
+                        task_name="Speaker diarization",
+                        dataset_type=self.dataset,
+                        dataset_name=self.dataset,
+                        metric_type="der",
+                        metric_name=f"DER in percent ({how})",
+                        metric_value=row["der"],
+                    )
+                )
+        return found
+
+    def to_markdown(self) -> str:
+        """All tables, and where they come from."""
+        parts = [
+            f"Figures are those of `{self.name}`, written by `pyannote-av evaluate ... --json "
+            f"{self.name}` (sha256 `{self.sha256}`). Error rates are in percent of reference "
+            "speech; the collar is that on either side of a turn.",
+            self._scores(),
+        ]
+        if self.content.get("comparisons"):
+            parts += ["### Differences", self._comparisons()]
+        for system in dict.fromkeys(row["system"] for row in self.content["conditions"]):
+            parts += [f"### Where errors are: {system}", self._conditions(system)]
+        return "\n\n".join(parts)
+
+    def _scores(self) -> str:
+        heads = ["system", "VAD", "collar", "overlap", "tracks", "DER", *_ERRORS.values()]
+        rows = [
+            [
+                row["system"],
+                *self.switches(row).values(),
+                *(row[name] for name in ("der", *_ERRORS, "jer")),
+                row["files"],
+                row["speakers"],
+            ]
+            for row in self.totals()
+        ]
+        return table([*heads, "JER", "files", "speakers"], rows, left=5)
+
+    def _comparisons(self) -> str:
+        rows = []
+        for row in self.content["comparisons"]:
+            spread = f"{_text(row['lowest'])} to {_text(row['highest'])}"
+            names = (row[key] for key in ("first", "second", "vad", "rule"))
+            rows.append([*names, row["difference"], spread, row["p_holm"], row["files"]])
+        heads = ["first", "second", "VAD", "rule", "difference of DER", "95 %", "p (Holm)", "files"]
+        return table(heads, rows, left=4, digits=4)
+
+    def _conditions(self, system: str) -> str:
+        columns = ("condition", "group", "error", *_ERRORS, "seconds")
+        rows = [
+            [row[name] for name in columns]
+            for row in self.content["conditions"]
+            if row["system"] == system
+        ]
+        return table(["condition", "", "error", *_ERRORS.values(), "seconds"], rows, left=2)
+
+
+def table(
+    heads: Sequence[str], rows: Iterable[Sequence[Any]], left: int = 1, digits: int = 2
+) -> str:
+    """Rows as a table of Markdown, the first `left` columns set left, the others right."""
+    rules = ["---" if i < left else "---:" for i in range(len(heads))]
+    lines = [heads, rules, *([_text(value, digits) for value in row] for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _text(value: Any, digits: int = 2) -> str:
+    if value is None:
+        return "-"
+    text = f"{value:.{digits}f}" if isinstance(value, float) else str(value)
+    return text.replace("|", "\\|")

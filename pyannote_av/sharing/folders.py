@@ -1,0 +1,170 @@
+"""Pipelines as folders that hold all they need, laid out as pyannote does.
+
+::
+
+    FOLDER/config.yaml                       models as $model/<argument>
+           README.md                         model card
+           <argument>/model.safetensors      a model
+           plda/{xvec_transform,plda}.npz    a PLDA
+
+Weights that :mod:`pyannote_av.core.weights` knows stay names: they come with installed packages,
+or by ``pyannote-av download``.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pyannote_av.core.pipeline import Pipeline, locate_pipeline, read_config
+from pyannote_av.core.weights import REGISTRY
+from pyannote_av.models.loading import locate
+from pyannote_av.sharing.atomic_folder import new_folder
+from pyannote_av.sharing.card import write_card
+from pyannote_av.sharing.models import MODEL, copy_model, find_files, known_as
+
+CONFIG = "config.yaml"
+
+_REFERENCE = "$model/"
+# arguments of pipelines that take a model, and those that take another pipeline
+_MODELS = ("segmentation", "embedding", "plda", "relation", "counter", "scorer")
+_PIPELINES = ("audio",)
+
+
+def save_pipeline(
+    checkpoint: str | Path,
+    into: str | Path,
+    params: Mapping[str, Any] | None = None,
+    card: str | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write a folder that holds all that a pipeline needs, and make sure that it loads.
+
+    Parameters
+    ----------
+    checkpoint : str or Path
+        What ``Pipeline.from_pretrained`` takes: a shipped name, a folder, a YAML file, an
+        identifier of the Hugging Face hub.
+    into : str or Path
+        The folder. It appears at once, complete.
+    params : mapping, optional
+        Hyper-parameters, as ``pipeline.instantiate`` takes them, in place of those it has.
+    card : str, optional
+        Content of the model card; one without figures unless given.
+    overwrite : bool, optional
+        Replace `into` where it holds a pipeline already.
+
+    Returns
+    -------
+    into : Path
+
+    Raises
+    ------
+    FileExistsError
+        When `into` is there, and not empty.
+    FileNotFoundError, UntrustedError, ValueError
+        When the pipeline, or a file that it refers to, cannot be read safely.
+    """
+    with new_folder(into, overwrite) as temporary:
+        config, folder = read_pipeline(checkpoint)
+        config = _gather(config, folder, temporary)
+        if params is not None:
+            config["params"] = _plain(params)
+        installed = {name: version(name) for name in ("pyannote.audio", "pyannote-av")}
+        config = {"dependencies": installed | (config.pop("dependencies", None) or {}), **config}
+        text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+        (temporary / CONFIG).write_text(text, encoding="utf-8")
+        Pipeline.from_pretrained(temporary)
+        write_card(temporary, card, name=Path(into).absolute().name)
+    return Path(into)
+
+
+def read_pipeline(checkpoint: str | Path) -> tuple[dict[str, Any], Path]:
+    """Configuration of a pipeline, and the folder it is in; see ``Pipeline.from_pretrained``."""
+    path = locate_pipeline(checkpoint)
+    config = path / CONFIG if path.is_dir() else path
+    if not config.is_file():
+        raise FileNotFoundError(f"no {CONFIG} in {path}: it is not a pipeline folder")
+    return read_config(config), config.parent
+
+
+def _gather(value: Any, folder: Path, into: Path, at: tuple[str, ...] = ()) -> Any:
+    """A part of a configuration, as it refers to copies of files.
+
+    Parameters
+    ----------
+    value : Any
+    folder : Path
+        What ``$model`` stands for.
+    into : Path
+        What it will stand for; files are copied into it.
+    at : tuple of str
+        Keys that lead to the part.
+    """
+    is_argument = at[-3:-1] == ("pipeline", "params")
+    source = _source(value, folder)
+    if is_argument and at[-1] in _PIPELINES and isinstance(value, str):
+        nested, folder = read_pipeline(source or value)
+        nested.pop("dependencies", None)
+        return _gather(nested, folder, into, at)
+    if is_argument and at[-1] in _MODELS and (source or _names_file(at[-1], value)):
+        return _model(source or locate(value), into, at)
+    if source:
+        name = str(value).removeprefix(_REFERENCE).partition("@")[0]
+        copy = partial(shutil.copytree, dirs_exist_ok=True) if source.is_dir() else shutil.copyfile
+        (into / name).parent.mkdir(parents=True, exist_ok=True)
+        copy(source, into / name)
+        return _REFERENCE + name
+    if isinstance(value, dict):
+        return {key: _gather(one, folder, into, (*at, str(key))) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_gather(one, folder, into, (*at, str(i))) for i, one in enumerate(value)]
+    return value
+
+
+def _source(value: Any, folder: Path) -> Path | None:
+    """What ``$model/...`` stands for, if the value is that."""
+    if not (isinstance(value, str) and value.startswith(_REFERENCE)):
+        return None
+    # revisions are those of the hub, which has given us one
+    name = value.removeprefix(_REFERENCE).partition("@")[0]
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise ValueError(f"{value} leads out of {folder}")
+    if not (folder / name).exists():
+        raise FileNotFoundError(f"{folder / CONFIG} refers to {value}, but there is no {name}")
+    return folder / name
+
+
+def _names_file(argument: str, value: Any) -> bool:
+    """Whether an argument for a model is a path, or an identifier of the hub."""
+    if isinstance(value, Mapping):
+        return "checkpoint" in value
+    if not isinstance(value, str) or value in REGISTRY:
+        return False
+    # scorers have names, and files have suffixes
+    return argument != "scorer" or bool(Path(value).suffix)
+
+
+def _model(source: Path, into: Path, at: tuple[str, ...]) -> str:
+    """Copy a model, and return what the copy is called."""
+    if name := known_as(find_files(source)[0]):
+        return name
+    place = "/".join(key for key in at if key not in ("pipeline", "params"))
+    copy_model(source, into / place)
+    # scorers are files
+    return f"{_REFERENCE}{place}" + (f"/{MODEL}" if at[-1] == "scorer" else "")
+
+
+def _plain(value: Any) -> Any:
+    """Numbers of numpy as those of Python, mappings as dictionaries."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    return value.item() if hasattr(value, "item") else value

@@ -1,0 +1,232 @@
+"""To a folder or the Hugging Face hub, and back."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from pyannote_av.core.hub import hub_is_reachable
+from pyannote_av.core.model import Model
+from pyannote_av.core.pipeline import Pipeline
+from pyannote_av.sharing.atomic_folder import new_folder
+from pyannote_av.sharing.card import CARD, write_card
+from pyannote_av.sharing.folders import CONFIG, save_pipeline
+from pyannote_av.sharing.models import MODEL, copy_model
+
+#: how destinations and sources on the hub begin
+HUB = "hub:"
+#: what is shared: data that nothing has to be executed for
+DATA = (".yaml", ".json", ".safetensors", ".npz", ".md", ".txt", ".onnx")
+
+
+def push(
+    source: str | Path,
+    destination: str | Path,
+    evaluation: str | Path | None = None,
+    system: str | None = None,
+    licence: str | None = None,
+    private: bool = False,
+    revision: str | None = None,
+    token: str | None = None,
+    overwrite: bool = False,
+) -> str:
+    """Give a pipeline or a model to others, with all it needs and a model card.
+
+    Parameters
+    ----------
+    source : str or Path
+        Name of a shipped pipeline, a pipeline folder, a model file, or a folder with one.
+    destination : str or Path
+        A folder, or ``hub:organisation/name``.
+    evaluation, system, licence : optional
+        For the card; see :func:`~pyannote_av.sharing.card.make_card`. A folder that has a card
+        keeps it when none of these is given.
+    private : bool, optional
+        Whether a repository that is created on the hub is private.
+    revision : str, optional
+        Branch of the repository, created if missing.
+    token : str, optional
+        Of the hub; that of ``hf auth login`` unless given.
+    overwrite : bool, optional
+        Replace a folder that holds a pipeline or a model. On the hub there is a history: files of
+        the same name get a new version there in any case.
+
+    Returns
+    -------
+    where : str
+        The folder, or the address of the commit.
+
+    Raises
+    ------
+    ConnectionError
+        At once, when the hub is out of reach.
+    ValueError
+        When what would be shared holds pickles, or anything else but data.
+    """
+    source, name = str(source), str(destination).removeprefix(HUB)
+    options = {"evaluation": evaluation, "system": system, "licence": licence}
+    if not str(destination).startswith(HUB):
+        with new_folder(destination, overwrite) as folder:
+            _collect(source, folder, Path(destination).absolute().name, options)
+        return str(destination)
+
+    from huggingface_hub import HfApi
+
+    api = HfApi(token=token)
+    with _hub(name), TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "shared"
+        folder.mkdir()
+        _collect(source, folder, name, options)
+        api.create_repo(name, private=private, exist_ok=True)
+        if revision is not None:
+            api.create_branch(name, branch=revision, exist_ok=True)
+        commit = api.upload_folder(
+            repo_id=name,
+            folder_path=folder,
+            revision=revision,
+            commit_message=f"pyannote-av push {Path(source).name}",
+        )
+        return str(commit.commit_url)
+
+
+def pull(
+    source: str | Path,
+    destination: str | Path,
+    revision: str | None = None,
+    token: str | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Fetch what was shared: data files only, and only what loads without executing anything.
+
+    Parameters
+    ----------
+    source : str or Path
+        ``hub:organisation/name``, or a folder.
+    destination : str or Path
+        A folder. It appears at once, complete.
+    revision, token, overwrite : optional
+        See :func:`push`.
+
+    Returns
+    -------
+    destination : Path
+
+    Raises
+    ------
+    ConnectionError
+        At once, when the hub is out of reach.
+    ValueError
+        When it is neither a pipeline nor a model, or would have to be trusted.
+    """
+    with new_folder(destination, overwrite) as folder:
+        if str(source).startswith(HUB):
+            from huggingface_hub import snapshot_download
+
+            name = str(source).removeprefix(HUB)
+            with _hub(name):
+                snapshot_download(
+                    name,
+                    revision=revision,
+                    token=token,
+                    local_dir=folder,
+                    allow_patterns=[f"*{suffix}" for suffix in DATA],
+                )
+            # what the client remembers of the download
+            shutil.rmtree(folder / ".cache", ignore_errors=True)
+        else:
+            for path in _data_files(Path(source).expanduser()):
+                (folder / path).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(Path(source).expanduser() / path, folder / path)
+        check(folder)
+    return Path(destination)
+
+
+def check(folder: Path) -> None:
+    """Make sure that a folder holds nothing but data, and that it loads.
+
+    Raises
+    ------
+    ValueError
+        When it is neither a pipeline nor a model, or holds other files.
+    FileNotFoundError
+        When it refers to files that are not there; weights that have to be got say how.
+    """
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder)
+        if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
+            raise ValueError(f"{name} leads out of the folder: it is not shared")
+        if path.is_file() and path.suffix not in DATA:
+            raise ValueError(
+                f"{name} may execute something where it is opened: only {', '.join(DATA)} are "
+                "shared. Make safetensors of models by `pyannote-av strip` or "
+                "`pyannote-av import-checkpoint`."
+            )
+        if path.suffix == ".npz":
+            import numpy as np
+
+            with np.load(path, allow_pickle=False) as arrays:
+                for array in arrays.files:
+                    arrays[array]  # raises ValueError for pickled objects
+    if (folder / CONFIG).is_file():
+        Pipeline.from_pretrained(folder)
+    elif (folder / MODEL).is_file():
+        Model.from_pretrained(folder)
+    else:
+        raise ValueError(f"there is neither {CONFIG} nor {MODEL}: no pipeline and no model")
+
+
+def _collect(source: str, folder: Path, name: str, options: dict[str, Any]) -> None:
+    """Fill an empty folder with what is to be shared, and make sure that it may be"""
+    path = Path(source).expanduser()
+    is_file = path.is_file() and path.suffix not in (".yaml", ".yml")
+    if is_file or ((path / MODEL).is_file() and not (path / CONFIG).is_file()):
+        copy_model(path, folder)
+    else:
+        save_pipeline(source, folder)
+    asked = any(value is not None for value in options.values())
+    if not asked and (path / CARD).is_file():
+        shutil.copyfile(path / CARD, folder / CARD)
+    else:
+        write_card(folder, name=name, **options)
+    check(folder)
+
+
+def _data_files(folder: Path) -> list[Path]:
+    """Names of the files of a folder that are data"""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no such folder: {folder} (of the hub: {HUB}organisation/name)")
+    found = []
+    for root, _, names in os.walk(folder):
+        paths = [Path(root) / name for name in names if Path(name).suffix in DATA]
+        found += [path.relative_to(folder) for path in paths]
+    return sorted(found)
+
+
+@contextmanager
+def _hub(name: str) -> Iterator[None]:
+    """Says at once when the hub is out of reach, and what it said when it refuses"""
+    # what the hub answers, and what happens to a connection
+    from huggingface_hub.errors import HTTPError
+    from huggingface_hub.utils import validate_repo_id
+
+    validate_repo_id(name)
+    if "/" not in name:
+        raise ValueError(f"{HUB}{name} does not name an organisation: {HUB}organisation/{name}")
+    if not hub_is_reachable():
+        raise ConnectionError(
+            "the Hugging Face hub is out of reach. Give a folder in its place, or connect to a "
+            "network (and unset HF_HUB_OFFLINE)."
+        )
+    try:
+        yield
+    except HTTPError as error:
+        said = str(error).strip().splitlines()[0]
+        raise ConnectionError(
+            f"the hub does not give or take {name!r} ({said}). Is that its name? Private and "
+            "gated repositories need --token, or `hf auth login`, of somebody who may."
+        ) from error

@@ -1,0 +1,119 @@
+"""Models that a folder holds or refers to: size, checksum, lineage."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from pyannote_av.core.checksums import sha256_of
+from pyannote_av.core.model import load_checkpoint
+from pyannote_av.core.weights import REGISTRY
+from pyannote_av.sharing.evaluation_tables import table
+from pyannote_av.sharing.strip import architecture
+
+
+@dataclass(frozen=True)
+class Part:
+    """A model of a pipeline.
+
+    Attributes
+    ----------
+    argument : str
+        Of the pipeline, such as ``audio/embedding``.
+    title : str
+        Its class; or its name where weights stay outside.
+    file : str
+        Relative to the folder; empty where weights stay outside.
+    architecture : str
+        Dotted name of its class.
+    sha256 : str
+    parameters : int
+    lineage : list of dict
+        Stages of its training, as ``AVModel.lineage`` has them.
+    """
+
+    argument: str
+    title: str
+    file: str = ""
+    architecture: str = ""
+    sha256: str = ""
+    parameters: int = 0
+    lineage: list[dict[str, Any]] = field(default_factory=list)
+
+
+def parts_of(folder: Path, config: Mapping[str, Any]) -> list[Part]:
+    """Models that a folder holds, and weights known by name that its configuration refers to."""
+    files = [*folder.rglob("*.safetensors"), *folder.rglob("*.npz"), *folder.rglob("*.bin")]
+    held = [_read(folder, path) for path in sorted(files)]
+    return [*(Part(argument, name) for argument, name in _named(config)), *held]
+
+
+def _named(config: Any, at: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:
+    for key, value in config.items() if isinstance(config, Mapping) else ():
+        if isinstance(value, str) and value in REGISTRY:
+            place = [*at, str(key)]
+            yield "/".join(one for one in place if one not in ("pipeline", "params")), value
+        yield from _named(value, (*at, str(key)))
+
+
+def _read(folder: Path, path: Path) -> Part:
+    relative = path.relative_to(folder)
+    common = {
+        "argument": relative.parent.as_posix() if relative.parent.parts else "model",
+        "file": relative.as_posix(),
+        "sha256": sha256_of(path),
+    }
+    if path.suffix == ".npz":
+        import numpy as np
+
+        with np.load(path, allow_pickle=False) as arrays:
+            size = sum(arrays[name].size for name in arrays.files)
+        return Part(title=path.stem, parameters=size, **common)
+    if path.suffix == ".bin":
+        content = load_checkpoint(path)
+        cls = architecture(content, path)
+        size = sum(tensor.numel() for tensor in content["state_dict"].values())
+        dotted = f"{cls.__module__}.{cls.__qualname__}"
+        return Part(title=cls.__name__, architecture=dotted, parameters=size, **common)
+
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
+        # shapes alone: nothing of the weights is read
+        size = sum(prod(file.get_slice(key).get_shape()) for key in file.keys())  # noqa: SIM118
+    dotted = metadata.get("architecture", "")
+    return Part(
+        title=dotted.rsplit(".", 1)[-1],
+        architecture=dotted,
+        parameters=size,
+        lineage=json.loads(metadata.get("lineage", "[]")),
+        **common,
+    )
+
+
+def describe_lineage(part: Part) -> str:
+    """Stages of training of a model as a table; empty where nothing is known of them."""
+    rows = []
+    for number, entry in enumerate(part.lineage, 1):
+        stage = entry.get("stage", {})
+        # of where weights came from, others need not know the path
+        name = stage.get("name") or Path(entry.get("start", "unfinished")).name
+        rows.append(
+            [
+                number,
+                name,
+                ", ".join(stage.get("train", ())) or "-",
+                ", ".join(f"{key} {value:g}" for key, value in stage.get("losses", {}).items())
+                or "-",
+                *(entry.get(key) for key in ("epochs", "steps", "seed")),
+            ]
+        )
+    if not rows:
+        return ""
+    heads = ["", "stage", "what learned", "losses", "epochs", "steps", "seed"]
+    return f"{part.title} (`{part.file}`), stage by stage:\n\n{table(heads, rows, left=4)}"
