@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from media import garbage, truncate, write_media
 from talkers import make_talkers
 
+from pyannote_av.core.checksums import fingerprint
 from pyannote_av.core.crop_store import CropStore
-from pyannote_av.core.crop_store_build import fingerprint
 from pyannote_av.core.io import Video
 from pyannote_av.core.tracks import FaceTracks, Label
 
@@ -266,7 +266,7 @@ def test_several_processes_and_one_that_dies(files, tmp_path, monkeypatch):
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     report = CropStore.build(tmp_path / "store", files, num_workers=2)
-    assert report.failed == {"talk1": "RuntimeError('the process that decoded it died')"}
+    assert report.failed == {"talk1": "the process that worked on it died (exit code 9)"}
     assert sorted(report.written + report.kept) == ["talk0", "talk2"]
     assert report.store.verify() == {}
 

@@ -681,3 +681,23 @@ def test_two_processes_train_and_validate(protocol, store, features):
     assert math.isfinite(run.callback_metrics["DiarizationErrorRate"])
     assert all(value.isfinite().all() for value in model.state_dict().values())
     assert (model.decoder.head.weight != before).any()
+
+
+def test_pictures_are_not_read_where_nobody_looks(protocol, store):
+    seen, unseen = (
+        small(protocol, store, losses={name: 1.0}, batch_size=3) for name in ("visual", "acoustic")
+    )
+    for task in (seen, unseen):
+        task.prepare_data()
+        task.setup()
+    for subset in ("train", "development"):
+        batch, other = seen.batches(subset)[0], unseen.batches(subset)[0]
+        assert batch["X"].faces.any()
+        assert not other["X"].faces.any()
+        assert other["X"].faces.shape[3:] == (1, 1)
+        for name in ("waveforms", "face_mask", "slot_mask", "voiceprints", "speaker_features"):
+            assert torch.equal(getattr(batch["X"], name), getattr(other["X"], name)), name
+        for name in ("y", "acoustic", "visual", "sync"):
+            assert torch.equal(batch[name], other[name]), name
+    unseen.losses = {"acoustic": 1.0, "visual": 1.0}
+    assert unseen.batches("train")[0]["X"].faces.any()

@@ -7,9 +7,15 @@ import logging
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from pyannote_av.cli import _engine
+
+if TYPE_CHECKING:
+    from pyannote_av.collection.engines import Engine
+    from pyannote_av.collection.run import CollectionReport, Limits
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +67,8 @@ def apply_all(
     device: str = "cpu",
     tell: Callable[[str], Any] = logger.info,
     progress: bool = False,
+    engine: Engine | None = None,
+    limits: Limits | None = None,
     **bounds: int | None,
 ) -> dict[Path, str]:
     """Diarize many files; one that fails never stops the others.
@@ -79,7 +87,11 @@ def apply_all(
     tell : callable, optional
         Called with one line per file.
     progress : bool, optional
-        Show bars for what is being done with the current file.
+        Show bars.
+    engine : Engine, optional
+        What does the work; this process unless given, which a file can hang.
+    limits : Limits, optional
+        Of time and attempts.
     **bounds
         ``num_speakers``, ``min_speakers``, ``max_speakers``.
 
@@ -87,11 +99,11 @@ def apply_all(
     -------
     failures : dict of path to message
     """
-    from pyannote.audio.pipelines.utils.hook import ProgressHook
-
+    from pyannote_av.collection.diarization import Diarize
+    from pyannote_av.collection.engines import Engine
+    from pyannote_av.collection.jobs import Job, Made
+    from pyannote_av.collection.run import process
     from pyannote_av.core.atomic import write_text
-    from pyannote_av.formats.json import write_json
-    from pyannote_av.formats.rttm import write_rttm
 
     # which file each name stands for: another run may bring others of the same name
     index = into / "files.json"
@@ -100,49 +112,81 @@ def apply_all(
     known |= {name: str(path.resolve()) for path, name in names.items()}
     write_text(index, json.dumps(known, indent=1) + "\n")
 
-    failures: dict[Path, str] = {}
-    loaded = None
-    bounds = {name: value for name, value in bounds.items() if value is not None}
+    work = Diarize(pipeline, formats, device)
+    options = {name: value for name, value in bounds.items() if value is not None}
+    jobs, heads = [], {}
     for i, (path, name) in enumerate(names.items(), start=1):
-        head = f"[{i}/{len(files)}] {path}"
-        targets = {kind: into / f"{name}.{kind}" for kind in formats}
-        if not overwrite and all(target.is_file() for target in targets.values()):
-            tell(f"{head}: done before, skipped (--overwrite does it again)")
-            continue
-        try:
-            if loaded is None:
-                import torch
+        heads[name] = f"[{i}/{len(files)}] {path}"
+        if not overwrite and all((into / f"{name}.{kind}").is_file() for kind in formats):
+            tell(f"{heads[name]}: done before, skipped (--overwrite does it again)")
+        else:
+            jobs.append(Job(name, {"video": str(path)}, options))
 
-                from pyannote_av import Pipeline
+    def say(job: Job, result: Any, final: bool) -> None:
+        if isinstance(result, Made):
+            tell(f"{heads[job.name]}: {result.note} -> {into / job.name}")
+            for problem in result.problems:
+                tell(f"    {problem}")
+        else:
+            again = "" if final else " (tried again)"
+            tell(f"{heads[job.name]}: FAILED{again}: {result.reason}")
 
-                loaded = Pipeline.from_pretrained(pipeline)
-                loaded.to(torch.device(device))
-            with ProgressHook(transient=True, hidden=not progress) as hook:
-                shown = {"hook": hook} if progress else {}
-                output = loaded({"video": str(path), "uri": name}, **bounds, **shown)
-            turns = getattr(output, "speaker_diarization", output)
-            if "rttm" in targets:
-                write_rttm(turns, targets["rttm"])
-            if "json" in targets:
-                write_json(output, targets["json"])
-        except Exception as error:
-            if loaded is None:
-                raise
-            logger.debug("%s failed", path, exc_info=True)
-            failures[path] = f"{type(error).__name__}: {error}"
-            tell(f"{head}: FAILED: {error}")
-            continue
-        report = getattr(output, "report", None)
-        used = " with the picture" if report is not None and report.video_used else ""
-        tell(f"{head}: {len(turns.labels())} speakers{used} -> {into / name}")
-        for problem in report.problems if report is not None else []:
-            tell(f"    {problem}")
-    return failures
+    engine = engine or Engine(workers=0)
+    report = process(work, jobs, into, engine, limits, False, progress=progress, tell=say)
+    return {path: report.failed[name] for path, name in names.items() if name in report.failed}
+
+
+def apply_manifest(
+    manifest: Path,
+    into: Path,
+    pipeline: str = "late_fusion",
+    formats: Sequence[str] = ("rttm", "json"),
+    overwrite: bool = False,
+    device: str = "cpu",
+    tell: Callable[[str], Any] = logger.info,
+    progress: bool = False,
+    engine: Engine | None = None,
+    limits: Limits | None = None,
+    **bounds: int | None,
+) -> CollectionReport:
+    """Diarize the files of a list, each once; see :func:`apply_all` for the other parameters.
+
+    Parameters
+    ----------
+    manifest : Path
+        See :mod:`pyannote_av.collection.manifest`; its numbers of speakers go before `bounds`.
+    into : Path
+        Folder of the outputs, ``<uri>.rttm`` and ``<uri>.json``, and of what is known of them.
+    overwrite : bool, optional
+        Do everything again.
+    """
+    from dataclasses import replace
+
+    from pyannote_av.collection.diarization import Diarize
+    from pyannote_av.collection.jobs import Job, Made
+    from pyannote_av.collection.manifest import read_manifest
+    from pyannote_av.collection.run import process
+
+    options = {name: value for name, value in bounds.items() if value is not None}
+    jobs = [replace(job, options={**options, **job.options}) for job in read_manifest(manifest)]
+
+    def say(job: Job, result: Any, final: bool) -> None:
+        if isinstance(result, Made):
+            if not progress:
+                tell(f"{job.name}: {result.note}")
+        else:
+            tell(f"{job.name}: FAILED{'' if final else ' (tried again)'}: {result.reason}")
+
+    work = Diarize(pipeline, formats, device)
+    return process(work, jobs, into, engine, limits, again=overwrite, progress=progress, tell=say)
 
 
 def command(
-    inputs: Annotated[list[Path], typer.Argument(help="Files, folders, or lists (.txt, .lst).")],
     into: Annotated[Path, typer.Option(help="Folder of the outputs.")],
+    inputs: Annotated[
+        list[Path] | None, typer.Argument(help="Files, folders, or lists (.txt, .lst).")
+    ] = None,
+    manifest: _engine.Manifest = None,
     pipeline: Annotated[
         str, typer.Option(help="Shipped name, folder, YAML file or hub identifier.")
     ] = "late_fusion",
@@ -152,38 +196,67 @@ def command(
     max_speakers: Annotated[int | None, typer.Option(min=1, help="At most so many.")] = None,
     overwrite: Annotated[bool, typer.Option(help="Do complete files again.")] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+    engine: _engine.EngineName = "local",
+    workers: _engine.Workers = 1,
+    timeout: _engine.Timeout = None,
+    retries: _engine.Retries = 1,
+    retry_failed: _engine.RetryFailed = False,
+    address: _engine.Address = None,
+    gpus_per_worker: _engine.Gpus = 0.0,
 ) -> None:
     """Diarize videos (and audio files): DIR/<name>.rttm and DIR/<name>.json.
 
+    With a manifest, each of its files is done once, whatever happens in between: started again, it
+    goes on where it was.
+
     Example: pyannote-av apply interview.mp4 talks/ --into output --num-speakers 2
+
+    Example: pyannote-av apply --manifest list.csv --into output --workers 8
     """
+    from pyannote_av.collection.run import Limits
     from pyannote_av.core.atomic import write_text
 
     formats = [name.strip() for name in format.split(",")]
     if unknown := set(formats) - {"rttm", "json"}:
         raise typer.BadParameter(f"unknown format: {', '.join(sorted(unknown))}")
-    files = expand(inputs)
-    if not files:
+    if bool(inputs) == (manifest is not None):
+        raise typer.BadParameter("give files, or --manifest")
+    files = expand(inputs or ())
+    if manifest is None and not files:
         raise typer.BadParameter("no media files there")
-    into.mkdir(parents=True, exist_ok=True)
-    bounds = {
+    options = {
+        "pipeline": pipeline,
+        "formats": formats,
+        "overwrite": overwrite,
+        "device": device,
+        "tell": typer.echo,
+        "progress": sys.stderr.isatty(),
+        "limits": Limits(timeout, retries, retry_failed),
         "num_speakers": num_speakers,
         "min_speakers": min_speakers,
         "max_speakers": max_speakers,
     }
     try:
-        failures = apply_all(
-            *(files, into, pipeline, formats, overwrite, device),
-            tell=typer.echo,
-            progress=sys.stderr.isatty(),
-            **bounds,
-        )
-    except (OSError, ValueError) as error:
+        options["engine"] = _engine.make_engine(engine, workers, address, gpus_per_worker, device)
+        if manifest is not None:
+            report = apply_manifest(manifest, into, **options)
+            failures, number = report.failed, _summary(report, into)
+        else:
+            into.mkdir(parents=True, exist_ok=True)
+            failures = {str(path): why for path, why in apply_all(files, into, **options).items()}
+            number = len(files)
+    except (OSError, ValueError, ImportError, RuntimeError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error
     (into / "failures.json").unlink(missing_ok=True)
     if failures:
-        why = {str(path): message for path, message in failures.items()}
-        write_text(into / "failures.json", json.dumps(why, indent=1) + "\n")
-        typer.echo(f"{len(failures)} of {len(files)} files failed, see {into}/failures.json")
+        write_text(into / "failures.json", json.dumps(failures, indent=1) + "\n")
+        typer.echo(f"{len(failures)} of {number} files failed, see {into}/failures.json")
         raise typer.Exit(1)
+
+
+def _summary(report: CollectionReport, into: Path) -> int:
+    """Say what became of the files; returns how many there are"""
+    done, kept, failed = len(report.done), len(report.kept), len(report.failed)
+    typer.echo(f"{into}: {done} files done, {kept} done before, {failed} failed")
+    return done + kept + failed

@@ -8,9 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pyannote_av.cli import _engine
+
 if TYPE_CHECKING:
     from pyannote.core import Annotation, Timeline
 
+    from pyannote_av.collection.engines import Engine
+    from pyannote_av.collection.jobs import Job
+    from pyannote_av.collection.run import Limits
     from pyannote_av.core.tracks import FaceTracks
 
 
@@ -65,6 +70,67 @@ def load_pipelines(names: Sequence[str], device: str) -> dict[str, Any]:
     return {name: Pipeline.from_pretrained(name).to(torch.device(device)) for name in names}
 
 
+def run_pipelines(
+    names: Sequence[str],
+    files: Sequence[Mapping],
+    into: Path,
+    device: str = "cpu",
+    engine: Engine | None = None,
+    limits: Limits | None = None,
+    progress: bool = False,
+) -> dict[str, dict[str, Annotation]]:
+    """What pipelines say of the files of a protocol; what is known already is not asked again.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Whatever ``Pipeline.from_pretrained`` takes.
+    files : sequence of mapping
+    into : Path
+        Has a folder of RTTM files of each pipeline in the end.
+    device : str, optional
+    engine : Engine, optional
+        What does the work; this process unless given.
+    limits : Limits, optional
+    progress : bool, optional
+        Show bars.
+
+    Raises
+    ------
+    ValueError
+        When a pipeline fails on a file.
+    """
+    from urllib.parse import quote
+
+    from pyannote_av.collection.diarization import Diarize, read_turns_of
+    from pyannote_av.collection.engines import Engine
+    from pyannote_av.collection.run import process
+
+    if len(set(names)) < len(names):
+        raise ValueError("the same pipeline is given twice")
+    works = {name: Diarize(name, ["rttm"], device) for name in names}
+    jobs = [_job(file) for file in files]
+    systems = {}
+    for name, work in works.items():
+        folder = into / quote(name, safe="")
+        report = process(work, jobs, folder, engine or Engine(workers=0), limits, progress=progress)
+        if report.failed:
+            uri, why = next(iter(report.failed.items()))
+            more = f", and on {len(report.failed) - 1} more files" if len(report.failed) > 1 else ""
+            raise ValueError(f"{name} failed on {uri!r}{more}: {why}")
+        systems[name] = {job.name: read_turns_of(folder, job.name) for job in jobs}
+    return systems
+
+
+def _job(file: Mapping) -> Job:
+    """A file of a protocol, as far as pipelines read what is said of it"""
+    from pyannote_av.collection.jobs import Job
+
+    media = {kind: str(file[kind]) for kind in ("video", "audio") if kind in file}
+    columns = {name: file[name] for name in ("face_tracks", "lab", "diarization") if name in file}
+    return Job(file["uri"], media, columns=columns)
+
+
 def reference_tracks(files: Sequence[Mapping]) -> dict[str, FaceTracks] | None:
     """Face tracks of a protocol, where all of its files have some and say whose they are."""
     from pyannote_av.core.tracks import FaceTracks
@@ -107,6 +173,17 @@ def command(
     ] = None,
     subset: Annotated[str, typer.Option(help="train, development or test.")] = "test",
     device: Annotated[str, typer.Option(help="Of the pipeline: cpu, cuda, ...")] = "cpu",
+    into: Annotated[
+        Path | None,
+        typer.Option(help="Keep what pipelines say there, as RTTM, and go on from it."),
+    ] = None,
+    engine: _engine.EngineName = "local",
+    workers: _engine.Workers = 1,
+    timeout: _engine.Timeout = None,
+    retries: _engine.Retries = 1,
+    retry_failed: _engine.RetryFailed = False,
+    address: _engine.Address = None,
+    gpus_per_worker: _engine.Gpus = 0.0,
 ) -> None:
     """Score one system or several: error rates as the papers report them, and where errors are.
 
@@ -114,9 +191,16 @@ def command(
     detection. Several systems are compared, with significance.
 
     Example: pyannote-av evaluate reference.rttm audio.rttm late_fusion.rttm --uem test.uem
+
+    Example: pyannote-av evaluate --protocol AMI.SpeakerDiarization.Seats --pipeline late_fusion
+    --into heard --workers 8
     """
+    import sys
+    from contextlib import nullcontext
+    from tempfile import TemporaryDirectory
+
+    from pyannote_av.collection.run import Limits
     from pyannote_av.evaluation import report
-    from pyannote_av.evaluation.sweeps import diarization
     from pyannote_av.formats.annotations import read_lab, read_reference, read_rttm
 
     if protocol is not None or pipeline:
@@ -124,15 +208,23 @@ def command(
             raise typer.BadParameter("--protocol and --pipeline go together, and with no files")
     elif reference is None or not hypothesis:
         raise typer.BadParameter("give REFERENCE HYPOTHESIS..., or --protocol and --pipeline")
+    if engine == "ray" and into is None:
+        raise typer.BadParameter("--engine ray needs --into, a folder that all machines see")
     try:
         systems: Mapping[str, Any]
         faces = found = None
         if protocol is not None and pipeline:
             files = protocol_files(protocol, subset)
-            systems = {
-                name: {file["uri"]: diarization(loaded, file) for file in files}
-                for name, loaded in load_pipelines(pipeline, device).items()
-            }
+            with nullcontext(into) if into is not None else TemporaryDirectory() as folder:
+                systems = run_pipelines(
+                    pipeline,
+                    files,
+                    Path(folder),
+                    device,
+                    _engine.make_engine(engine, workers, address, gpus_per_worker, device),
+                    Limits(timeout, retries, retry_failed),
+                    progress=sys.stderr.isatty(),
+                )
             references = {file["uri"]: file["annotation"] for file in files}
             maps = {file["uri"]: file["annotated"] for file in files}
             faces = reference_tracks(files)
@@ -148,7 +240,7 @@ def command(
         if tracks is not None:
             faces = read_tracks(tracks, sorted(references))
         results, comparisons, tables = score(references, systems, maps, speech, faces, found)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError, RuntimeError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from error
     typer.echo(report.to_text(results, comparisons, tables))

@@ -8,76 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pyannote_av.cli import _engine
+from pyannote_av.core.protocols import files_of
+
 if TYPE_CHECKING:
+    from pyannote_av.collection.engines import Engine
+    from pyannote_av.collection.jobs import Job
+    from pyannote_av.collection.run import Limits
     from pyannote_av.core.crop_store_build import BuildReport
 
-SUBSETS = ("train", "development", "test")
 COLUMNS = ("uri", "video", "audio", "face_tracks")
 MANIFEST = "manifest.json"
-
-
-def files_of(
-    name: str, subsets: Sequence[str] = (), database: Path | None = None
-) -> dict[str, list[Mapping[str, Any]]]:
-    """Files of a protocol by subset.
-
-    Parameters
-    ----------
-    name : str
-        Such as ``AVA-AVD.SpeakerDiarization.Clips``.
-    subsets : sequence of str, optional
-        All that there are unless given.
-    database : Path, optional
-        A ``database.yml`` to load first.
-
-    Raises
-    ------
-    ValueError
-        When there is no such protocol or subset, or a file is listed twice.
-    """
-    import warnings
-
-    import yaml
-    from pyannote.database import registry
-
-    if database is not None:
-        if not database.is_file():
-            raise FileNotFoundError(f"no such file: {database}")
-        try:
-            with warnings.catch_warnings():
-                # that of the working directory may have the same protocol, for another folder
-                warnings.filterwarnings("ignore", "Replacing existing")
-                registry.load_database(database)
-        except (yaml.YAMLError, AttributeError, TypeError) as error:
-            raise ValueError(f"{database} is no list of protocols: {error}") from error
-    if unknown := [subset for subset in subsets if subset not in SUBSETS]:
-        raise ValueError(f"no subset {unknown[0]!r}; there is {', '.join(SUBSETS)}")
-    if name.count(".") != 2:
-        raise ValueError(f"{name!r} is no protocol: names read DATABASE.TASK.PROTOCOL")
-    try:
-        protocol = registry.get_protocol(name)
-    except (ValueError, KeyError, AttributeError) as error:
-        there = (
-            ", ".join(sorted(registry)) or "none: give --database, or set PYANNOTE_DATABASE_CONFIG"
-        )
-        raise ValueError(f"no protocol {name!r}; there is {there}") from error
-    found: dict[str, list[Mapping[str, Any]]] = {}
-    seen: dict[str, str] = {}
-    for subset in subsets or SUBSETS:
-        try:
-            found[subset] = list(getattr(protocol, subset)())
-        except NotImplementedError as error:
-            if subsets:
-                raise ValueError(f"{name} has no subset {subset!r}") from error
-            continue
-        for file in found[subset]:
-            uri = file["uri"]
-            if uri in seen:
-                raise ValueError(f"{name}: {uri!r} is in {seen[uri]} and again in {subset}")
-            seen[uri] = subset
-    if not seen:
-        raise ValueError(f"{name} has no files")
-    return found
 
 
 class _File(dict):
@@ -98,16 +39,18 @@ class _File(dict):
 
 
 def prepare(
-    name: str,
+    name: str | None,
     into: Path,
     subsets: Sequence[str] = (),
-    workers: int = 0,
+    engine: Engine | None = None,
     database: Path | None = None,
     progress: bool = False,
     voices: bool = False,
     identities: bool = False,
+    manifest: Path | None = None,
+    limits: Limits | None = None,
 ) -> BuildReport:
-    """Find, track and cut out the faces of a protocol's files, and keep their sound.
+    """Find, track and cut out the faces of many files, and keep their sound.
 
     What a protocol says of faces (column ``face_tracks``) is taken as it is; faces are looked for
     where it has no such column. Files that are in the store already are left as they are, so that
@@ -116,32 +59,42 @@ def prepare(
     Parameters
     ----------
     name, subsets, database
-        See :func:`files_of`.
+        Files of a protocol, see :func:`~pyannote_av.core.protocols.files_of`.
     into : Path
         Folder of the store (:class:`~pyannote_av.core.crop_store.CropStore`); its
         ``manifest.json`` says which files are in it, and what is wrong with them.
-    workers : int, optional
-        Processes at work at once; 0 does without other processes.
+    engine : Engine, optional
+        What does the work; this process unless given.
     progress : bool, optional
-        Show a bar.
+        Show bars.
     voices : bool, optional
         Embed the voices, too, for target speakers (see
         :func:`~pyannote_av.tasks.voices.build_voices`).
     identities : bool, optional
         Embed the faces, too (see :func:`~pyannote_av.tasks.identities.build_identities`).
+    manifest : Path, optional
+        A list of files instead of a protocol, see :mod:`pyannote_av.collection.manifest`.
+    limits : Limits, optional
+        Of time and attempts.
 
     Returns
     -------
     report : BuildReport
     """
+    from pyannote_av.collection.engines import Engine
+    from pyannote_av.collection.preparation import Prepare
+    from pyannote_av.collection.run import process
     from pyannote_av.core.crop_store import CropStore
+    from pyannote_av.core.crop_store_build import BuildReport
 
-    by_subset = files_of(name, subsets, database)
-    files = [_File(file) for some in by_subset.values() for file in some]
-    whole = [file for file in files if file.error is None]
-    report = CropStore.build(into, whole, num_workers=workers, progress=progress)
-    report.failed |= {file["uri"]: str(file.error) for file in files if file.error is not None}
-    uris = {subset: [file["uri"] for file in some] for subset, some in by_subset.items()}
+    by_subset, failed = _jobs(name, subsets, database, manifest)
+    jobs = [job for some in by_subset.values() for job in some if job.name not in failed]
+    engine = engine or Engine(workers=0)
+    done = process(Prepare(into), jobs, into, engine, limits, progress=progress)
+    report = BuildReport(
+        CropStore(into), done.done, done.kept, {**failed, **done.failed}, done.problems
+    )
+    uris = {subset: [job.name for job in some] for subset, some in by_subset.items()}
     there = [uri for some in uris.values() for uri in some if uri in report.store]
     if voices:
         from pyannote_av.tasks.voices import build_voices
@@ -151,8 +104,31 @@ def prepare(
         from pyannote_av.tasks.identities import build_identities
 
         report.failed |= build_identities(report.store, there, progress=progress).failed
-    write_manifest(into, name, uris, report)
+    write_manifest(into, name or str(manifest), uris, report)
     return report
+
+
+def _jobs(
+    name: str | None, subsets: Sequence[str], database: Path | None, manifest: Path | None
+) -> tuple[dict[str, list[Job]], dict[str, str]]:
+    """Files by subset, and why some of them cannot be worked on"""
+    from pyannote_av.collection.jobs import Job
+    from pyannote_av.collection.manifest import read_manifest
+
+    if manifest is not None:
+        return {"all": read_manifest(manifest)}, {}
+    if name is None:
+        raise ValueError("neither a protocol nor a list of files")
+    by_subset: dict[str, list[Job]] = {}
+    failed = {}
+    for subset, files in files_of(name, subsets, database).items():
+        for file in map(_File, files):
+            if file.error is not None:
+                failed[file["uri"]] = str(file.error)
+            media = {kind: str(file[kind]) for kind in ("video", "audio") if kind in file}
+            columns = {kind: file[kind] for kind in ("face_tracks",) if kind in file}
+            by_subset.setdefault(subset, []).append(Job(file["uri"], media, columns=columns))
+    return by_subset, failed
 
 
 def write_manifest(
@@ -180,12 +156,14 @@ def write_manifest(
 
 
 def command(
-    protocol: Annotated[str, typer.Argument(help="Such as AVA-AVD.SpeakerDiarization.Clips.")],
     into: Annotated[Path, typer.Option("--into", help="Folder of the store to write.")],
+    protocol: Annotated[
+        str | None, typer.Argument(help="Such as AVA-AVD.SpeakerDiarization.Clips.")
+    ] = None,
+    manifest: _engine.Manifest = None,
     subset: Annotated[
         list[str] | None, typer.Option(help="train, development or test; all unless given.")
     ] = None,
-    workers: Annotated[int, typer.Option(min=0, help="Processes at work at once.")] = 0,
     database: Annotated[
         Path | None, typer.Option(help="database.yml that has the protocol.")
     ] = None,
@@ -197,6 +175,12 @@ def command(
         bool,
         typer.Option("--identities", help="Embed faces too, for networks that compare or count."),
     ] = False,
+    engine: _engine.EngineName = "local",
+    workers: _engine.Workers = 1,
+    timeout: _engine.Timeout = None,
+    retries: _engine.Retries = 1,
+    retry_failed: _engine.RetryFailed = False,
+    address: _engine.Address = None,
 ) -> None:
     """Find the faces of a corpus once: tracks, crops and sound, ready for training.
 
@@ -204,21 +188,31 @@ def command(
     the others; the exit code is 1 then.
 
     Example: pyannote-av prepare AVA-AVD.SpeakerDiarization.Clips --into crops --workers 8
+
+    Example: pyannote-av prepare --manifest list.csv --into crops --engine ray --address auto
     """
     import sys
 
+    from pyannote_av.collection.run import Limits
+
+    if (protocol is None) == (manifest is None):
+        raise typer.BadParameter("give a protocol, or --manifest")
+    if manifest is not None and (subset or database):
+        raise typer.BadParameter("--subset and --database are for protocols")
     try:
         report = prepare(
             protocol,
             into,
             subset or (),
-            workers,
+            _engine.make_engine(engine, workers, address),
             database,
             progress=sys.stderr.isatty(),
             voices=voices,
             identities=identities,
+            manifest=manifest,
+            limits=Limits(timeout, retries, retry_failed),
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, ImportError, RuntimeError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from error
     for uri, problems in report.problems.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -124,18 +125,30 @@ class Shard:
 
     def crops(self, track: int, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
         """Crops of one track; see :meth:`CropStore.crops`."""
+        crops = np.zeros((stop - start, SIDE, SIDE), np.uint8)
+        present = np.zeros(stop - start, bool)
+        for where, rows in self._rows(track, start, stop):
+            crops[where] = self._crops[rows]
+            present[where] = self._present[rows]
+        return crops, present
+
+    def presence(self, track: int, start: int, stop: int) -> np.ndarray:
+        """When one track is there; see :meth:`CropStore.presence`."""
+        present = np.zeros(stop - start, bool)
+        for where, rows in self._rows(track, start, stop):
+            present[where] = self._present[rows]
+        return present
+
+    def _rows(self, track: int, start: int, stop: int) -> Iterator[tuple[slice, slice]]:
+        """Frames from `start`, and rows of arrays that hold them"""
         mine = self.pieces[self.pieces[:, 0] == track]
         if not len(mine):
             raise KeyError(f"no track {track} in the store of {self.uri!r}")
-        crops = np.zeros((stop - start, SIDE, SIDE), np.uint8)
-        present = np.zeros(stop - start, bool)
         for _, first, length, row in mine.tolist():
             low, high = max(start, first), min(stop, first + length)
             if low < high:
                 rows = slice(row + low - first, row + high - first)
-                crops[low - start : high - start] = self._crops[rows]
-                present[low - start : high - start] = self._present[rows]
-        return crops, present
+                yield slice(low - start, high - start), rows
 
     def waveform(self, start: int, stop: int) -> np.ndarray:
         """Sound of grid steps; see :meth:`CropStore.waveform`."""

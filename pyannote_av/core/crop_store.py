@@ -153,6 +153,10 @@ class CropStore:
         """
         return self[uri].crops(track, start, stop)
 
+    def presence(self, uri: str, track: int, start: int, stop: int) -> np.ndarray:
+        """When a track is there: (stop - start,) bool, without reading its pictures."""
+        return self[uri].presence(track, start, stop)
+
     def waveform(self, uri: str, start: int, stop: int) -> np.ndarray:
         """Sound heard from grid index `start` to before `stop`.
 

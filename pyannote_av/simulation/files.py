@@ -275,7 +275,7 @@ def _simulate(
         if error is None:
             report.written.append(uri)
         else:
-            report.failed[uri] = f"{type(error).__name__}: {error}"
+            report.failed[uri] = str(error)
             logger.warning("%s: %s", uri, report.failed[uri])
     report.written.sort()
     _write_protocol(folder)

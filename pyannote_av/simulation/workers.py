@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-# what a worker process works with, sent once and not with every file
-_worker: dict[str, Any] = {}
+from pyannote_av.core.workers import Failure, open_pool
+from pyannote_av.core.workers import run as run_jobs
+
+
+@dataclass
+class _Making:
+    """What is the same for all files, sent to each process once"""
+
+    make: Callable[..., None]
+    arguments: Mapping[str, Any]
+
+    def __call__(self, job: tuple[str, tuple[int, ...]]) -> None:
+        uri, seed = job
+        self.make(uri=uri, seed=seed, **self.arguments)
 
 
 def run(
@@ -16,7 +28,7 @@ def run(
     arguments: Mapping[str, Any],
     workers: int,
     progress: bool,
-) -> Iterator[tuple[str, BaseException | None]]:
+) -> Iterator[tuple[str, Failure | None]]:
     """Make files, one after the other or several at once.
 
     Parameters
@@ -35,57 +47,12 @@ def run(
     ------
     uri : str
         In the order in which files are done.
-    error : Exception or None
+    failure : Failure or None
         Why there is no such file.
     """
     from rich.progress import track
 
-    done = _parallel(make, jobs, arguments, workers) if workers else _serial(make, jobs, arguments)
-    yield from track(done, "simulating", total=len(jobs), disable=not progress)
-
-
-def _serial(make, jobs, arguments):
-    for uri, seed in jobs.items():
-        try:
-            make(uri=uri, seed=seed, **arguments)
-        except Exception as error:
-            yield uri, error
-        else:
-            yield uri, None
-
-
-def _parallel(make, jobs, arguments, workers: int):
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor, as_completed
-
-    # a forked process inherits the locks of threads it does not have
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _start, (make, arguments)) as pool:
-        futures = {pool.submit(_work, uri, seed): uri for uri, seed in jobs.items()}
-        for future in as_completed(futures):
-            yield futures[future], future.exception()
-
-
-def _end_with_parent() -> None:
-    """End this process when the one that started it is gone, which else waits for work forever"""
-    from multiprocessing import parent_process
-
-    if (parent := parent_process()) is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _start(make: Callable[..., None], arguments: Mapping[str, Any]) -> None:
-    import threading
-
-    import cv2
-    import torch
-
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-    _worker.update(make=make, arguments=arguments)
-
-
-def _work(uri: str, seed: tuple[int, ...]) -> None:
-    _worker["make"](uri=uri, seed=seed, **_worker["arguments"])
+    with open_pool(_Making(make, arguments), workers) as pool:
+        attempts = run_jobs(pool, jobs.items())
+        for attempt in track(attempts, "simulating", total=len(jobs), disable=not progress):
+            yield attempt.job[0], attempt.failure

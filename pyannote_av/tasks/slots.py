@@ -49,6 +49,19 @@ class Pictures:
         return self.store.crops(uri, track, start, stop)
 
 
+class Presences(Pictures):
+    """When faces of a store are there, for those who do not look at them: pictures of a pixel."""
+
+    def like(self) -> np.ndarray:
+        """A black pixel."""
+        return np.zeros((1, 1), np.uint8)
+
+    def read(self, uri: str, track: int, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        """Presence as it is, and nothing to be seen."""
+        present = self.store.presence(uri, track, start, stop)
+        return np.zeros((stop - start, 1, 1), np.uint8), present
+
+
 @dataclass
 class Slot:
     """One slot of a chunk of T frames.

@@ -30,7 +30,7 @@ from pyannote_av.tasks.slot_batches import SlotBatches, fixed_chunks
 from pyannote_av.tasks.slot_corruption import Corruption
 from pyannote_av.tasks.slot_losses import BRANCHES, WEIGHTS, SlotOutput, slot_losses
 from pyannote_av.tasks.slot_metrics import moments, slot_metrics
-from pyannote_av.tasks.slots import UNKNOWN, Pictures
+from pyannote_av.tasks.slots import UNKNOWN, Pictures, Presences
 from pyannote_av.tasks.visual_features import VisualFeatures
 from pyannote_av.tasks.voices import read_voices
 
@@ -211,7 +211,7 @@ class TargetSpeakerSegmentation(RecordingTask):
             store=self.store,
             recordings=recordings,
             voices=self.voices,
-            faces=self.faces,
+            faces=self.faces if self._looks else Presences(self.store),
             num_frames=num_frames,
             batch_size=self.batch_size,
             max_slots=self.max_slots,
@@ -220,6 +220,11 @@ class TargetSpeakerSegmentation(RecordingTask):
             transform=transform,
             seed=int(os.environ.get("PL_GLOBAL_SEED", 0)),
         )
+
+    @property
+    def _looks(self) -> bool:
+        """Whether losses depend on what faces look like"""
+        return {BRANCHES[name] for name in self.losses} != {"acoustic"}
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, torch.Tensor]:
         """Weighted sum of losses."""

@@ -1,0 +1,96 @@
+"""A pipeline run on files, as work on a collection."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pyannote_av.collection.identity import pipeline_identity
+from pyannote_av.collection.jobs import Job, Made
+from pyannote_av.core.checksums import digest
+
+if TYPE_CHECKING:
+    from pyannote.core import Annotation
+
+FORMATS = ("rttm", "json")
+
+
+@dataclass
+class Diarize:
+    """Writes ``<name>.rttm`` and ``<name>.json`` of every file.
+
+    Parameters
+    ----------
+    pipeline : str
+        Whatever ``Pipeline.from_pretrained`` takes.
+    formats : sequence of {"rttm", "json"}
+    device : str
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        When there is no such pipeline.
+    """
+
+    pipeline: str
+    formats: Sequence[str] = FORMATS
+    device: str = "cpu"
+    verb: str = field(default="diarizing", init=False)
+
+    def __post_init__(self):
+        # a folder stays what it is for workers that are somewhere else
+        if Path(self.pipeline).exists() and not _is_shipped(self.pipeline):
+            self.pipeline = str(Path(self.pipeline).absolute())
+        parts = ["diarize", pipeline_identity(self.pipeline), *self.formats]
+        self.identity = digest([json.dumps(parts).encode()])
+        self._loaded: Any = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_loaded": None}
+
+    def load(self) -> None:
+        """See :class:`~pyannote_av.collection.jobs.Work`."""
+        import torch
+
+        from pyannote_av import Pipeline
+
+        self._loaded = Pipeline.from_pretrained(self.pipeline)
+        self._loaded.to(torch.device(self.device))
+
+    def process(self, job: Job, folder: Path) -> Made:
+        """See :class:`~pyannote_av.collection.jobs.Work`."""
+        from pyannote_av.formats.json import write_json
+        from pyannote_av.formats.rttm import write_rttm
+
+        output = self._loaded(job.file, **job.options)
+        turns = getattr(output, "speaker_diarization", output)
+        if "rttm" in self.formats:
+            write_rttm(turns, folder / f"{job.name}.rttm")
+        if "json" in self.formats:
+            write_json(output, folder / f"{job.name}.json")
+        report = getattr(output, "report", None)
+        used = " with the picture" if report is not None and report.video_used else ""
+        return Made(
+            [f"{job.name}.{kind}" for kind in self.formats],
+            f"{len(turns.labels())} speakers{used}",
+            report.problems if report is not None else (),
+        )
+
+
+def read_turns_of(folder: Path, name: str) -> Annotation:
+    """Turns that :class:`Diarize` wrote of a file."""
+    from pyannote_av.formats.annotations import read_rttm
+
+    # names in RTTM have no white space, those of files may
+    (turns,) = read_rttm(folder / f"{name}.rttm").values()
+    turns.uri = name
+    return turns
+
+
+def _is_shipped(name: str) -> bool:
+    from pyannote_av.core.pipeline import shipped
+
+    return name in shipped()

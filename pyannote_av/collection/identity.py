@@ -1,0 +1,88 @@
+"""What the result of a pipeline depends on, beside the file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from pyannote_av import __version__
+from pyannote_av.core.checksums import digest, sha256_of
+
+_REFERENCE = "$model/"
+# what pipelines of ours take where their configuration names nothing, as far as it is there
+_SOUND = ("segmentation-3.0", "campplus")
+_PICTURES = ("lr-asd", "yunet", "facenet-vggface2")
+_LISTENERS = ("AudioDiarization",)
+
+
+def pipeline_identity(checkpoint: str | Path) -> str:
+    """Digest of a pipeline: its configuration, the content of its weights, and versions.
+
+    Nothing is loaded. Of models on the Hugging Face hub, it is names and revisions that count.
+
+    Parameters
+    ----------
+    checkpoint : str or Path
+        Whatever ``Pipeline.from_pretrained`` takes.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        When there is no such pipeline, or its configuration cannot be read.
+    """
+    versions = {"pyannote-av": __version__, "pyannote.audio": version("pyannote.audio")}
+    content = {"versions": versions, "parts": sorted(_parts(checkpoint))}
+    return digest([json.dumps(content).encode()])
+
+
+def _parts(checkpoint: str | Path) -> Iterator[tuple[str, str]]:
+    """(what, content) of a configuration, and of all that it refers to"""
+    from pyannote_av.core.pipeline import shipped
+    from pyannote_av.core.weights import REGISTRY
+    from pyannote_av.sharing.folders import read_pipeline
+
+    config, folder = read_pipeline(checkpoint)
+    yield "config", json.dumps(config, sort_keys=True, default=str)
+    for value in _strings(config.get("pipeline")):
+        if value.startswith(_REFERENCE):
+            yield from _files(folder / value.removeprefix(_REFERENCE).partition("@")[0])
+        elif value in REGISTRY:
+            yield _weights(value)
+        elif value in shipped():
+            yield from _parts(value)
+        elif Path(value).exists():
+            yield from _files(Path(value))
+    name = config["pipeline"]["name"]
+    if name.startswith("pyannote_av."):
+        for one in _SOUND + (() if name.endswith(_LISTENERS) else _PICTURES):
+            yield _weights(one)
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for one in value.values():
+            yield from _strings(one)
+    elif isinstance(value, (list, tuple)):
+        for one in value:
+            yield from _strings(one)
+
+
+def _files(path: Path) -> Iterator[tuple[str, str]]:
+    """Of a file, or of all files of a folder"""
+    if not path.exists():
+        raise FileNotFoundError(f"a pipeline refers to {path}, which is not there")
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if file.is_file():
+            yield str(file.relative_to(path)), sha256_of(file)
+
+
+def _weights(name: str) -> tuple[str, str]:
+    from pyannote_av.core.weights import find
+
+    path = find(name)
+    return name, "absent" if path is None else sha256_of(path)

@@ -1,0 +1,242 @@
+"""Work on a Ray cluster: each file has an actor to itself, which can be killed.
+
+An actor that hangs is killed, an actor that is lost (with its machine, or by itself) is replaced,
+and the file it worked on counts one attempt. Ray restarts nothing by itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+
+from pyannote_av.core.processes import single_thread
+from pyannote_av.core.workers import Failure, Worker
+
+logger = logging.getLogger(__name__)
+
+# of the environment of who hands out the work, for who does it
+_PASSED_ON = ("PYANNOTE_AV_WEIGHTS", "PYANNOTE_AV_CACHE", "PYANNOTE_METRICS_ENABLED")
+_PASSED_ON += ("HF_HUB_OFFLINE", "HF_HOME")
+
+#: seconds without an actor that works after which that is said
+_PATIENCE = 60.0
+#: actors that die one after the other before they have done anything
+_MAX_DEATHS = 3
+
+
+class _Actor:
+    """A worker on some machine"""
+
+    def __init__(self, work: Callable[[Any], Any], environment: dict[str, str]):
+        os.environ.update(environment)
+        single_thread()
+        self._worker = Worker(work)
+        single_thread()
+
+    def ready(self) -> None:
+        """Returns when the actor is there"""
+
+    def work(self, job: Any) -> Any:
+        """What comes of a job"""
+        return self._worker(job)
+
+
+@contextmanager
+def connected(address: str | None, workers: int) -> Iterator[None]:
+    """Be part of a cluster.
+
+    Parameters
+    ----------
+    address : str, optional
+        Of a running cluster; "auto" finds one. Unless given, Ray is started on this machine.
+    workers : int
+        CPUs that it has then.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        When Ray is not installed.
+    ConnectionError
+        When there is no cluster at the address.
+    """
+    # nobody is told of it
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    try:
+        import ray
+    except ImportError as error:
+        raise ModuleNotFoundError(
+            "the engine ray needs Ray: pip install 'pyannote-av[ray]'"
+        ) from error
+    if ray.is_initialized():
+        yield
+        return
+    options: dict[str, Any] = {"address": address}
+    if address is None:
+        # nor is one looked for that an environment variable names
+        options = {"address": "local", "num_cpus": workers, "include_dashboard": False}
+    try:
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        where = "on this machine" if address is None else f"at {address!r}"
+        raise ConnectionError(f"no Ray {where}: {error}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@dataclass
+class _Slot:
+    """An actor, what it was asked last, and until when it may take"""
+
+    actor: Any
+    asked: Any
+    ticket: int | None = None
+    timeout: float | None = None
+    deadline: float | None = None
+
+
+class RayPool:
+    """Actors of the cluster that this process is part of, see :func:`connected`.
+
+    Parameters
+    ----------
+    work : callable
+        See :func:`~pyannote_av.core.workers.open_pool`.
+    workers : int
+        Actors, of one CPU each.
+    gpus : float
+        Of each actor; fractions share.
+    """
+
+    def __init__(self, work: Callable[[Any], Any], workers: int, gpus: float = 0.0):
+        import ray
+
+        self.capacity = workers
+        self._ray, self._work, self._gpus = ray, work, gpus
+        self._class = ray.remote(_Actor).options(
+            num_cpus=1,
+            num_gpus=gpus,
+            max_restarts=0,
+            max_task_retries=0,
+            scheduling_strategy="SPREAD",
+        )
+        self._waiting: deque[tuple[int, Any, float | None]] = deque()
+        self._slots: list[_Slot] = []
+        self._deaths = 0
+
+    def __enter__(self) -> RayPool:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for slot in self._slots:
+            self._kill(slot)
+        self._slots.clear()
+
+    def submit(self, ticket: int, job: Any, timeout: float | None) -> None:
+        """See :class:`~pyannote_av.core.workers.Pool`."""
+        self._waiting.append((ticket, job, timeout))
+        # there are no more actors than there was work for
+        if len(self._slots) < self.capacity and not any(self._is_free(s) for s in self._slots):
+            self._slots.append(self._new())
+
+    def next(self) -> tuple[int, Any]:
+        """See :class:`~pyannote_av.core.workers.Pool`."""
+        quiet = monotonic()
+        while True:
+            self._hand_out()
+            if (late := self._overdue()) is not None:
+                return late
+            asked = {slot.asked: slot for slot in self._slots if slot.asked is not None}
+            ready, _ = self._ray.wait(list(asked), num_returns=1, timeout=self._patience())
+            if ready and (result := self._receive(asked[ready[0]])) is not None:
+                return result
+            if not ready and monotonic() - quiet >= _PATIENCE:
+                self._complain()
+                quiet = monotonic()
+
+    def _receive(self, slot: _Slot) -> tuple[int, Any] | None:
+        """What an actor says: that it is there, or what came of a job"""
+        asked, ticket = slot.asked, slot.ticket
+        slot.asked = slot.ticket = slot.deadline = None
+        try:
+            value = self._ray.get(asked)
+        except self._ray.exceptions.RayActorError as error:
+            self._replace(slot)
+            if ticket is None:
+                self._deaths += 1
+                if self._deaths > _MAX_DEATHS:
+                    return self._give_up(Failure.of(error, starting=True))
+                return None
+            return ticket, Failure("ProcessDied", _first_line(error), expected=True)
+        except self._ray.exceptions.RayError as error:
+            # what came of a job cannot be read
+            if ticket is None:
+                return self._give_up(Failure.of(error, starting=True))
+            return ticket, Failure(type(error).__name__, _first_line(error))
+        self._deaths = 0
+        return None if ticket is None else (ticket, value)
+
+    def _give_up(self, failure: Failure) -> tuple[int, Any] | None:
+        """Answer somebody who waits, if anybody does: there are no actors"""
+        return (self._waiting.popleft()[0], failure) if self._waiting else None
+
+    def _overdue(self) -> tuple[int, Any] | None:
+        """A job that has taken too long; its actor is killed and replaced"""
+        now = monotonic()
+        for slot in self._slots:
+            if slot.deadline is not None and slot.deadline <= now:
+                ticket, timeout = slot.ticket, slot.timeout
+                self._replace(slot)
+                message = f"not done after {timeout:g} s: the process was killed"
+                return ticket, Failure("TimedOut", message, expected=True)
+        return None
+
+    def _patience(self) -> float:
+        """Seconds until the next job is overdue"""
+        deadlines = [slot.deadline for slot in self._slots if slot.deadline is not None]
+        return max(0.0, min([monotonic() + _PATIENCE, *deadlines]) - monotonic())
+
+    def _complain(self) -> None:
+        """Nothing happens: say so where it is for want of machines"""
+        if all(slot.ticket is None for slot in self._slots):
+            logger.warning(
+                "no worker could be started for %.0f s: %d are to be, with a CPU and %g GPUs each, "
+                "and the cluster has %s",
+                *(_PATIENCE, self.capacity, self._gpus, self._ray.cluster_resources()),
+            )
+
+    @staticmethod
+    def _is_free(slot: _Slot) -> bool:
+        return slot.asked is None
+
+    def _hand_out(self) -> None:
+        for slot in self._slots:
+            if self._waiting and self._is_free(slot):
+                slot.ticket, job, slot.timeout = self._waiting.popleft()
+                slot.asked = slot.actor.work.remote(job)
+                slot.deadline = None if slot.timeout is None else monotonic() + slot.timeout
+
+    def _new(self) -> _Slot:
+        environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+        actor = self._class.remote(self._work, environment)
+        return _Slot(actor, actor.ready.remote())
+
+    def _replace(self, slot: _Slot) -> None:
+        self._kill(slot)
+        fresh = self._new()
+        slot.actor, slot.asked = fresh.actor, fresh.asked
+        slot.ticket = slot.timeout = slot.deadline = None
+
+    def _kill(self, slot: _Slot) -> None:
+        self._ray.kill(slot.actor, no_restart=True)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0]

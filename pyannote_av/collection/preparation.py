@@ -1,0 +1,47 @@
+"""Faces and sound of files into a store of crops, as work on a collection."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pyannote_av import __version__
+from pyannote_av.collection.jobs import Job, Made
+from pyannote_av.core.checksums import digest
+from pyannote_av.core.crop_shard import FORMAT, shard_folder
+
+
+@dataclass
+class Prepare:
+    """Writes ``shards/<uri>`` of every file; see :class:`~pyannote_av.core.crop_store.CropStore`.
+
+    Parameters
+    ----------
+    store : Path
+        What is in it, made of the same media and tracks, is kept.
+    """
+
+    store: Path
+    verb: str = field(default="cutting out faces", init=False)
+
+    def __post_init__(self):
+        self.store = Path(self.store).absolute()
+        (self.store / "shards").mkdir(parents=True, exist_ok=True)
+        self.identity = digest([json.dumps(["prepare", FORMAT, __version__]).encode()])
+
+    def load(self) -> None:
+        """See :class:`~pyannote_av.collection.jobs.Work`; detectors are loaded when needed."""
+
+    def process(self, job: Job, folder: Path) -> Made:
+        """See :class:`~pyannote_av.collection.jobs.Work`."""
+        from pyannote_av.core.crop_store_build import ShardJob, write_shard
+
+        if "video" not in job.media:
+            raise ValueError(f"file {job.name!r} has no video")
+        tracks = job.columns.get("face_tracks")
+        shard = ShardJob(job.name, job.media, str(tracks) if isinstance(tracks, Path) else tracks)
+        outcome = write_shard(self.store, shard, elsewhere=folder)
+        # where it is, relative to either store
+        output = shard_folder(Path(), job.name).as_posix()
+        return Made([output], problems=outcome.problems, kept=not outcome.written)

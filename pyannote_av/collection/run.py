@@ -1,0 +1,238 @@
+"""Working on a collection: looked at first, then done, each file once."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pyannote_av.collection.engines import Engine
+from pyannote_av.collection.jobs import Job, Made, Work
+from pyannote_av.collection.ledger import Ledger
+from pyannote_av.collection.progress import Progress
+from pyannote_av.collection.steps import Doing, Done, Looking, Seen, Task
+from pyannote_av.core.workers import Attempt, Failure, run
+
+#: seconds for looking at a file; to process one: so many times its duration, but no less than ...
+LOOKING, FACTOR, SHORTEST = 60.0, 20.0, 600.0
+
+# of the disk, not of a file: going on would fail all the others, too
+_DISK = {errno.ENOSPC, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC)}
+# what numpy says instead
+_SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")
+
+
+class StartError(RuntimeError):
+    """Processes cannot be made ready for the work; the message says why."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long work on a file may take, and how often it is tried.
+
+    Attributes
+    ----------
+    timeout : float, optional
+        Seconds for each file; 20 times its duration, but 10 minutes at least, unless given.
+    retries : int
+        How often a file that failed is tried again, over all runs.
+    retry_failed : bool
+        Try those again, too, that have been tried as often as that.
+    """
+
+    timeout: float | None = None
+    retries: int = 1
+    retry_failed: bool = False
+
+    def of(self, duration: float) -> float:
+        """Seconds for a file of some duration."""
+        return self.timeout or max(SHORTEST, FACTOR * duration)
+
+
+@dataclass
+class CollectionReport:
+    """What became of the files of a collection, by name.
+
+    Attributes
+    ----------
+    done, kept : list of str
+        Done now, and done before.
+    failed : dict of str to str
+        Why.
+    problems : dict of str to list of str
+        What is wrong with files that were done all the same.
+    """
+
+    done: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    problems: dict[str, list[str]] = field(default_factory=dict)
+
+
+def process(
+    work: Work,
+    jobs: Sequence[Job],
+    into: Path,
+    engine: Engine | None = None,
+    limits: Limits | None = None,
+    recorded: bool = True,
+    again: bool = False,
+    progress: bool = False,
+    tell: Callable[[Job, Made | Failure, bool], Any] = lambda job, result, final: None,
+) -> CollectionReport:
+    """Do some work on every file of a collection.
+
+    Started again, it goes on where it was: files are done again whose media, options or work have
+    changed, or whose outputs are not as they were.
+
+    Parameters
+    ----------
+    work : Work
+    jobs : sequence of Job
+        Of different names.
+    into : Path
+        Folder of the outputs, and of the records of them. Seen by all machines that take part.
+    engine : Engine, optional
+        One process of this machine unless given.
+    limits : Limits, optional
+    recorded : bool, optional
+        Without records, everything is done, and written where it belongs at once.
+    again : bool, optional
+        Do everything, whatever the records say.
+    progress : bool, optional
+        Show bars.
+    tell : callable, optional
+        Called with job, :class:`Made` or :class:`Failure`, and whether that is final, for every
+        attempt that ended.
+
+    Returns
+    -------
+    report : CollectionReport
+
+    Raises
+    ------
+    StartError
+        When processes cannot be made ready.
+    OSError
+        When the disk is full or read-only. What is done stays done.
+    RuntimeError
+        When another process works on the same folder.
+    """
+    into = into.absolute()
+    # workers may be somewhere else
+    jobs = [
+        replace(job, media={kind: os.path.abspath(path) for kind, path in job.media.items()})
+        for job in jobs
+    ]
+    context: AbstractContextManager[Ledger | None] = Ledger(into) if recorded else nullcontext()
+    engine = engine or Engine()
+    with context as ledger, engine.connected(), Progress(progress) as bars:
+        one = _Run(work, into, engine, limits or Limits(), ledger, bars, tell)
+        one.do(list(one.look(jobs, again)))
+    return one.report
+
+
+@dataclass
+class _Run:
+    """One call of :func:`process`"""
+
+    work: Work
+    into: Path
+    engine: Engine
+    limits: Limits
+    ledger: Ledger | None
+    bars: Progress
+    tell: Callable[[Job, Made | Failure, bool], Any]
+    report: CollectionReport = field(default_factory=CollectionReport)
+
+    def look(self, jobs: Sequence[Job], again: bool) -> Iterator[Task]:
+        """What there is to do"""
+        looking = Looking(self.work.identity, self.into if self.ledger is not None else None)
+        limit = min(LOOKING, self.limits.timeout or LOOKING)
+        self.bars.begin("looking at files", len(jobs))
+        with self.engine.without_gpus().open(looking) as pool:
+            for attempt in run(pool, jobs, self.limits.retries, limit):
+                job, seen = attempt.job, attempt.value
+                if isinstance(seen, Failure):
+                    self._failed(job, None, seen, attempt)
+                    if attempt.final:
+                        self.bars.advance(1, failed=True)
+                    continue
+                self.bars.advance(1)
+                tried = 0 if again else self._tried(job, seen)
+                if tried is not None:
+                    yield Task(job, seen, tried)
+
+    def _tried(self, job: Job, seen: Seen) -> int | None:
+        """How often a file was tried before; None where there is nothing to do"""
+        record = seen.record
+        if record is None:
+            return 0
+        if seen.done:
+            self.report.kept.append(job.name)
+            if record["problems"]:
+                self.report.problems[job.name] = record["problems"]
+            return None
+        if record["status"] != "failed" or self.limits.retry_failed:
+            return 0
+        if record["attempts"] <= self.limits.retries:
+            return record["attempts"]
+        self.report.failed[job.name] = (
+            f"{record['error']} (tried {record['attempts']} times before; --retry-failed tries it "
+            "again)"
+        )
+        return None
+
+    def do(self, tasks: Sequence[Task]) -> None:
+        """Do it"""
+        if not tasks:
+            return
+        self.bars.begin(self.work.verb, len(tasks), sum(task.seen.duration for task in tasks))
+        with self.engine.open(Doing(self.work, self.into, self.ledger is not None)) as pool:
+            attempts = run(
+                pool,
+                tasks,
+                self.limits.retries,
+                timeout=lambda task: self.limits.of(task.seen.duration),
+                tried=lambda task: task.tried,
+                started=self._started,
+            )
+            for attempt in attempts:
+                (job, seen, _), done = attempt.job, attempt.value
+                if isinstance(done, Failure):
+                    self._failed(job, seen.key, done, attempt)
+                else:
+                    self._done(job, seen.key, done, attempt)
+                if attempt.final:
+                    self.bars.advance(seen.duration, failed=attempt.failure is not None)
+
+    def _started(self, task: Task, number: int) -> None:
+        if self.ledger is not None:
+            self.ledger.started(task.job.name, number)
+
+    def _failed(self, job: Job, key: str | None, failure: Failure, attempt: Attempt) -> None:
+        if failure.starting:
+            raise StartError(failure.reason)
+        if failure.errno in _DISK or _SHORT_WRITE.fullmatch(failure.message):
+            raise OSError(
+                f"cannot write to {self.into} ({failure.message}): make room, and run the same "
+                "again; what is done stays done"
+            )
+        if self.ledger is not None:
+            self.ledger.failed(job.name, key, attempt.number, str(failure), attempt.final)
+        if attempt.final:
+            self.report.failed[job.name] = str(failure)
+        self.tell(job, failure, attempt.final)
+
+    def _done(self, job: Job, key: str | None, done: Done, attempt: Attempt) -> None:
+        if self.ledger is not None and key is not None:
+            self.ledger.done(job.name, key, attempt.number, *done)
+        (self.report.kept if done.made.kept else self.report.done).append(job.name)
+        if done.made.problems:
+            self.report.problems[job.name] = list(done.made.problems)
+        self.tell(job, done.made, True)
