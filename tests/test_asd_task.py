@@ -592,9 +592,8 @@ def test_cache_of_another_protocol(files, store, tmp_path):
     other = make_protocol(files)
     other.name = "Other.SpeakerDiarization.Drawn"
     task = ActiveSpeakerDetection(other, store, cache=tmp_path / "cache", num_workers=0)
-    task.prepare_data()
     with pytest.raises(ValueError, match=r"of protocol Talkers.*not Other"):
-        task.setup()
+        task.prepare_data()
     (tmp_path / "cache").write_bytes(b"something else")
     with pytest.raises(ValueError, match="holds no labels of tracks"):
         task.setup()

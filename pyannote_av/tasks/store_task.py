@@ -6,6 +6,7 @@ import inspect
 import json
 import logging
 import os
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from tempfile import mkstemp
@@ -59,6 +60,8 @@ class StoreTask(Task):
     Subclasses implement :meth:`collect`, :meth:`save`, :meth:`load` and :meth:`batches`.
     """
 
+    # whether the cache is a temporary file
+    _temporary = False
     #: whether there are tensors without gradient in some steps, which several processes must know
     SPARSE: ClassVar[bool] = False
     #: methods of the models it trains, and parameters that these have to take
@@ -107,24 +110,33 @@ class StoreTask(Task):
         A cache is used again as long as the content of the protocol and of the store stays the
         same, whatever it is called.
         """
-        subsets = SUBSETS if self.has_validation else SUBSETS[:1]
         if self.cache is None:
             handle, name = mkstemp(suffix=".npz")
             os.close(handle)
-            self.cache = Path(name)
+            self.cache, self._temporary = Path(name), True
+            weakref.finalize(self, os.unlink, name)
+            self._collect()
+            return
+        if self._temporary:
+            return  # of this process, and of an earlier stage of training
         self.cache = Path(self.cache)
         stamp = self.cache.with_name(f"{self.cache.name}.sha256")
-        content = content_of(self.protocol, self.store, subsets)
+        content = content_of(self.protocol, self.store, self._subsets)
         if self.cache.exists() and self.cache.stat().st_size > 0:
             self._check_protocol(self.load(self.cache)[0])
             if stamp.is_file() and stamp.read_text(encoding="utf-8") == content:
                 return
             logger.warning("%s is of other files, or of an older state: made anew", self.cache)
-        self.save(
-            self.cache,
-            {name: self.collect(getattr(self.protocol, name)(), name) for name in subsets},
-        )
+        self._collect()
         write_text(stamp, content)
+
+    @property
+    def _subsets(self) -> tuple[str, ...]:
+        return SUBSETS if self.has_validation else SUBSETS[:1]
+
+    def _collect(self) -> None:
+        found = {s: self.collect(getattr(self.protocol, s)(), s) for s in self._subsets}
+        self.save(self.cache, found)
 
     def setup(self, stage: str | None = None) -> None:
         """Read what was collected, in every process."""
