@@ -3,7 +3,8 @@
 ``python benchmarks/training.py CORPUS WORK`` runs ``pyannote-av train`` on the configurations of
 ``recipes/simulated/train`` with small batches, on what ``benchmarks/hmsanet_corpus.py`` wrote to
 CORPUS (with identities); what is done in WORK stays. Then each checkpoint is put into its pipeline,
-which diarizes the sample file. Writes ``results/training.json``.
+which diarizes the sample file. ``--pace`` measures how fast the configurations are as they stand.
+Writes ``results/training.json``.
 """
 
 from __future__ import annotations
@@ -106,6 +107,29 @@ def train(name: str, tuned: bool, corpus: Path, work: Path) -> list[dict[str, An
     return rows
 
 
+def pace(name: str, corpus: Path, work: Path) -> dict[str, Any]:
+    """Eight steps of each stage of the configuration as it is: steps a second, and waiting."""
+    given = [
+        "protocol=Simulated.SpeakerDiarization.Simulated",
+        f"database={corpus / 'database.yml'}",
+        f"into={work / f'{name}-pace'}",
+        f"task.params.store={corpus}",
+        "trainer.accelerator=cpu",
+        "trainer.limit_train_batches=8",
+        "trainer.limit_val_batches=1",
+        "loggers=[]",
+    ]
+    stages = "stages.epochs" if name == "hmsanet" else "stages.training.max_epochs"
+    command = [sys.executable, "-m", "pyannote_av", "train", str(RECIPES / f"{name}.yaml")]
+    subprocess.run(
+        [*command, *given, f"{stages}=1"], check=True, env={**os.environ, **QUICK}, cwd=ROOT
+    )
+    found = {}
+    for path in sorted((work / f"{name}-pace").glob("*/stage.json")):
+        found[path.parent.name] = json.loads(path.read_text())["pace"]
+    return found
+
+
 def diarize(name: str, weights: Path) -> dict[str, Any]:
     """The sample file, by the pipeline of a network with these weights."""
     from pyannote_av.core.loaders import StrictRTTM
@@ -140,9 +164,17 @@ def main() -> None:
     parser.add_argument("corpus", type=Path)
     parser.add_argument("work", type=Path)
     parser.add_argument("--only", nargs="+", choices=SMALL, default=list(SMALL))
+    parser.add_argument("--pace", action="store_true", help="of the configurations as they are")
     arguments = parser.parse_args()
     content = json.loads(RESULT.read_text()) if RESULT.is_file() else {}
     for name in arguments.only:
+        if arguments.pace:
+            content.setdefault("pace", {})[name] = pace(
+                name, arguments.corpus.resolve(), arguments.work.resolve()
+            )
+            RESULT.write_text(json.dumps(content, indent=1) + "\n")
+            print(name, json.dumps(content["pace"][name], indent=1))
+            continue
         rows = []
         for tuned in (False, True):
             rows += train(name, tuned, arguments.corpus.resolve(), arguments.work.resolve())

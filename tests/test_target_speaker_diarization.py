@@ -360,14 +360,18 @@ def test_sound_alone(lenient, made):
 
 def test_optimization_looks_and_listens_once(lenient, made):
     file = {"video": str(made["video"]), "uri": "sample"}
+    parameters = lenient.parameters(instantiated=True)
     lenient.training = True
     try:
         first = lenient(file)
         assert isinstance(first, Annotation)
-        seen = file["training_cache/visual"]
-        assert seen
+        names = [f"training_cache/{name}" for name in ("look", "voices", "activities")]
+        before = [file[name] for name in names]
+        lenient.instantiate({"prior": 2.0})
+        lenient(file)
+        lenient.instantiate({"prior": parameters["prior"]})
         again = lenient(file)
-        assert file["training_cache/visual"] is seen
+        assert all(file[name] is one for name, one in zip(names, before, strict=True))
         assert again == first
     finally:
         lenient.training = False

@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pyannote.audio import Pipeline
 from pyannote.core import Annotation, Timeline
 from pyannote.pipeline.parameter import Integer, Uniform
 
-from pyannote_av.core.pipeline import MediaMixin
+from pyannote_av.core.pipeline import DiarizationPipeline
 from pyannote_av.core.tracks import FaceTracks
 from pyannote_av.models.active_speaker.base import ActiveSpeakerModel
 from pyannote_av.models.active_speaker.scorers import ActiveSpeakerScorer, get_scorer
-from pyannote_av.pipelines.active_speaker_pass import ActiveSpeakerPass
+from pyannote_av.pipelines.active_speaker_pass import ActiveSpeakerPass, Heard
+from pyannote_av.pipelines.remembering import once
 
 
-class ActiveSpeakerDetection(MediaMixin, Pipeline):
+class ActiveSpeakerDetection(DiarizationPipeline):
     """Active speaker detection pipeline.
 
     Parameters
@@ -131,6 +131,17 @@ class ActiveSpeakerDetection(MediaMixin, Pipeline):
         """
         speech = file.get("speech") if file.get("has_audio", True) else Timeline()
         listener = self.listen(file["waveform"], speech)
-        tracks = self._faces.apply(file, consumers=[listener], hook=hook, problems=file["problems"])
-        tracks = listener.scores(tracks)
-        return tracks.speaking_annotation() if self.training else tracks
+
+        def look() -> tuple[FaceTracks, list[Heard]]:
+            problems = file["problems"]
+            tracks = self._faces.apply(file, consumers=[listener], hook=hook, problems=problems)
+            return tracks, listener.heard
+
+        if not self.training:
+            tracks, _ = look()
+            return listener.scores(tracks)
+        key = self._faces.detector_name, None if speech is None else tuple(speech.support())
+        tracks, listener.heard = once(file, "look", key, look)
+        turns = listener.scores(tracks).speaking_annotation()
+        turns.uri = file["uri"]
+        return turns

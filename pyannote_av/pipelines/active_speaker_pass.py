@@ -38,11 +38,37 @@ class _Job(NamedTuple):
     wanted: np.ndarray
 
 
+class Heard(NamedTuple):
+    """Scores of a stretch of a face, as the scorer gave them.
+
+    Attributes
+    ----------
+    track, start : int
+        Track, and index of the first frame on the grid.
+    wanted : (n,) bool array
+        Where there is speech.
+    score : (n,) float array
+        Neither smoothed, nor cut to what is wanted.
+    rows : (k, 2) int array
+        Pieces, first and last frame plus one, that were compared with the sound.
+    curves : (k, 2 max_lag + 1) float array
+        How synchronous lips and sound are at each lag.
+    """
+
+    track: int
+    start: int
+    wanted: np.ndarray
+    score: np.ndarray
+    rows: np.ndarray
+    curves: np.ndarray
+
+
 class ActiveSpeakerPass:
     """Scores faces while they are being tracked: a consumer of ``FaceTracking``.
 
     Keeps one number per face and frame, 51 per face and five seconds, and crops of a minute of
-    faces, which are scored together.
+    faces, which are scored together. Threshold and smoothing come last: they may be changed, and
+    what was :attr:`heard` be given to another one that then answers without listening.
 
     Parameters
     ----------
@@ -79,9 +105,7 @@ class ActiveSpeakerPass:
             self._speech = np.array(
                 [(s.start - offset - _MARGIN, s.end - offset + _MARGIN) for s in speech.support()]
             ).reshape(-1, 2)
-        self._scores: dict[int, list[tuple[int, np.ndarray]]] = {}
-        self._curves: list[np.ndarray] = []
-        self._weights: list[float] = []
+        self._heard: list[Heard] = []
         self._waiting: list[_Job] = []
         #: time spent, which is also part of the tracking that this hangs on
         self.seconds = 0.0
@@ -111,10 +135,8 @@ class ActiveSpeakerPass:
         sounds = [self._sound(job.start, job.start + len(job.crops)) for job in jobs]
         faces = [(sound, job.crops, job.present) for sound, job in zip(sounds, jobs, strict=True)]
         for job, found in zip(jobs, score_many(self._scorer, faces), strict=True):
-            found = _smooth(found, self._smoothing)
-            scores = np.where(job.wanted, found - self._threshold, np.nan)
-            self._scores.setdefault(job.track, []).append((job.start, scores))
-            self._compare(job.start, job.crops, job.present, found)
+            rows, curves = self._compare(job.start, job.crops, job.present, found)
+            self._heard.append(Heard(job.track, job.start, job.wanted, found, rows, curves))
         self.seconds += perf_counter() - begin
 
     def _is_speech(self, times: np.ndarray) -> np.ndarray:
@@ -134,19 +156,38 @@ class ActiveSpeakerPass:
         before = min(max(0, -first), last - first)
         return torch.nn.functional.pad(inside, (before, last - first - before - inside.shape[1]))
 
-    def _compare(self, start: int, crops: np.ndarray, present: np.ndarray, scores: np.ndarray):
-        """Keep how synchronous lips and sound are at each lag, where the face seems to speak."""
+    def _compare(
+        self, start: int, crops: np.ndarray, present: np.ndarray, scores: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """How synchronous lips and sound are at each lag, in pieces where the face may speak."""
         lag = round(_MAX_OFFSET * FRAME_RATE)
         pieces = max(1, round(len(crops) / (_OFFSET_WINDOW * FRAME_RATE)))
-        for rows in np.array_split(np.arange(len(crops)), pieces):
-            rows = slice(rows[0], rows[-1] + 1)
-            seconds = (scores[rows] > 0).sum() / FRAME_RATE
-            if present[rows].sum() < MIN_SECONDS * FRAME_RATE or not seconds:
-                continue
-            sound = self._sound(start + rows.start - lag, start + rows.stop + lag)
-            envelope = speech_envelope(sound[0].numpy(), rows.stop - rows.start + 2 * lag)
-            self._curves.append(curve_of(mouth_motion(crops[rows], present[rows]), envelope, lag))
-            self._weights.append(float(seconds))
+        found, curves = [], []
+        # however scores are smoothed, they are not above 0 if none of them is
+        if (scores > 0).any():
+            found = [
+                (part[0], part[-1] + 1) for part in np.array_split(np.arange(len(crops)), pieces)
+            ]
+            found = [(a, b) for a, b in found if present[a:b].sum() >= MIN_SECONDS * FRAME_RATE]
+        for first, last in found:
+            sound = self._sound(start + first - lag, start + last + lag)
+            envelope = speech_envelope(sound[0].numpy(), last - first + 2 * lag)
+            motion = mouth_motion(crops[first:last], present[first:last])
+            curves.append(curve_of(motion, envelope, lag))
+        return (
+            np.array(found, int).reshape(-1, 2),
+            np.array(curves, float).reshape(len(curves), 2 * lag + 1),
+        )
+
+    @property
+    def heard(self) -> list[Heard]:
+        """Everything that was scored, before smoothing; may be set."""
+        self._score()
+        return self._heard
+
+    @heard.setter
+    def heard(self, heard: list[Heard]) -> None:
+        self._heard = heard
 
     def scores(self, tracks: FaceTracks) -> FaceTracks:
         """Tracks with their speaking scores, NaN where a face was not scored.
@@ -156,12 +197,16 @@ class ActiveSpeakerPass:
         tracks : FaceTracks
             As tracked in the pass; rows get the score of the nearest grid frame.
         """
-        self._score()
+        stretches: dict[int, list[tuple[int, np.ndarray]]] = {}
+        for one in self.heard:
+            smooth = _smooth(one.score, self._smoothing)
+            scores = np.where(one.wanted, smooth - self._threshold, np.nan)
+            stretches.setdefault(one.track, []).append((one.start, scores))
         speaking = np.full(len(tracks), np.nan, np.float32)
         index = np.round(tracks.time * FRAME_RATE).astype(int)
         for track in tracks.tracks:
             rows = tracks.track_slice(track)
-            for start, scores in self._scores.get(track, ()):
+            for start, scores in stretches.get(track, ()):
                 position = index[rows] - start
                 inside = (position >= 0) & (position < len(scores))
                 speaking[rows][inside] = scores[position[inside]]
@@ -178,8 +223,14 @@ class ActiveSpeakerPass:
         confidence : float
             In [0, 1]; below 0.5 the offset is a guess.
         """
-        self._score()
-        return offset_from_curves(self._curves, self._weights)
+        curves, weights = [], []
+        for one in self.heard:
+            speaks = _smooth(one.score, self._smoothing) > 0
+            for (first, last), curve in zip(one.rows, one.curves, strict=True):
+                if seconds := float(speaks[first:last].sum() / FRAME_RATE):
+                    curves.append(curve)
+                    weights.append(seconds)
+        return offset_from_curves(curves, weights)
 
 
 def _runs(wanted: np.ndarray, max_gap: int) -> Iterator[slice]:

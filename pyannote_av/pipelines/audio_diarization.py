@@ -20,6 +20,7 @@ from pyannote_av.core.pipeline import MediaMixin
 from pyannote_av.models.loading import ModelReference, load_model, locate
 from pyannote_av.pipelines.chunk_embedding import embed_chunks, frame_and_pool
 from pyannote_av.pipelines.clustering import AgglomerativeClustering, VBxClustering
+from pyannote_av.pipelines.remembering import once
 
 
 class _Inference(Inference):
@@ -161,29 +162,26 @@ class AudioDiarization(MediaMixin, SpeakerDiarization):
         if functions is None:
             return super().get_embeddings(file, binary_segmentations, exclude_overlap, hook)
 
-        # same contract as upstream: Optimizer computes embeddings once per segmentation
+        # as upstream: embeddings are computed once per segmentation
         powerset = self._segmentation.model.specifications.powerset
-        key = {} if powerset else {"segmentation.threshold": self.segmentation.threshold}
-        cache = file.get("training_cache/embeddings", {}) if self.training else {}
-        if "embeddings" in cache and all(cache.get(k) == v for k, v in key.items()):
-            return cache["embeddings"]
+        key = None if powerset else self.segmentation.threshold
 
-        waveform, _ = self._audio(file)
-        embeddings = embed_chunks(
-            *functions,
-            waveform,
-            binary_segmentations,
-            dimension=self._embedding.dimension,
-            sample_rate=self._audio.sample_rate,
-            exclude_overlap=exclude_overlap,
-            min_num_samples=self._embedding.min_num_samples if exclude_overlap else 0,
-            batch_size=self.embedding_batch_size,
-            device=self._embedding.device,
-            progress=hook and partial(hook, "embeddings", None),
-        )
-        if self.training:
-            file["training_cache/embeddings"] = {**key, "embeddings": embeddings}
-        return embeddings
+        def embed() -> np.ndarray:
+            waveform, _ = self._audio(file)
+            return embed_chunks(
+                *functions,
+                waveform,
+                binary_segmentations,
+                dimension=self._embedding.dimension,
+                sample_rate=self._audio.sample_rate,
+                exclude_overlap=exclude_overlap,
+                min_num_samples=self._embedding.min_num_samples if exclude_overlap else 0,
+                batch_size=self.embedding_batch_size,
+                device=self._embedding.device,
+                progress=hook and partial(hook, "embeddings", None),
+            )
+
+        return once(file, "embeddings", key, embed) if self.training else embed()
 
     def reconstruct(
         self,

@@ -85,7 +85,7 @@ class CountingDiarization(WindowDiarization):
         self, scene: Scene, bounds: tuple[int | None, int | None, int | None], hook: Callable
     ) -> np.ndarray:
         """See :class:`~pyannote_av.pipelines.window_diarization.WindowDiarization`."""
-        key = (scene.windows.span.tobytes(), self.looked, self.missing_rate, self.seed)
+        key = (scene.windows.span.tobytes(), self.looked(scene.file), self.missing_rate, self.seed)
         embeddings, count = self.once(scene.file, "count", key, lambda: self.count(scene))
         hook("counting", count)
         if self.counting == "predicted":

@@ -178,3 +178,10 @@ class FaceTracking(Pipeline):
     @staticmethod
     def _has_pictures(file: Mapping) -> bool:
         return "frames" in file or ("video" in file and probe(file["video"]).video is not None)
+
+
+def how_looked(faces: FaceTracking, file: Mapping) -> str:
+    """What the tracks of a file depend on: not on hyper-parameters where tracks are given."""
+    if file.get("face_tracks") is not None:
+        return "given"
+    return repr(faces.parameters(instantiated=True))

@@ -20,7 +20,8 @@ from pyannote_av.fusion import guard
 from pyannote_av.fusion.persons import People, find_persons
 from pyannote_av.fusion.speakers import Rules, Speakers, decide
 from pyannote_av.pipelines.active_speaker_detection import ActiveSpeakerDetection
-from pyannote_av.pipelines.face_tracking import FaceTracking
+from pyannote_av.pipelines.face_tracking import FaceTracking, how_looked
+from pyannote_av.pipelines.remembering import once
 
 # offsets below two grid frames are within what networks and people tolerate
 _MIN_OFFSET = 0.08
@@ -200,8 +201,8 @@ class LateFusion(DiarizationPipeline):
         num_speakers, min_speakers, max_speakers, hook : optional
             See :meth:`apply`.
         consumers : sequence of callables, optional
-            Are given all face crops, too. Nothing while ``self.training``, when what was found
-            in the picture before is used again.
+            Are given all face crops, too. Each keeps what it saw as ``seen``, which it gets back
+            while ``self.training``, when the picture is not looked at again.
         """
         hook = hook or self.setup_hook(file, None)
         report = Report(duration=file["waveform"].shape[-1] / SAMPLE_RATE)
@@ -259,36 +260,40 @@ class LateFusion(DiarizationPipeline):
     def _look(self, file, voices, hook, report, consumers) -> tuple[float, FaceTracks]:
         """Track faces and score them, in one decoding pass; again when sound and picture part."""
         speech = voices.get_timeline().support()
-        # hyper-parameter optimization comes back with the same file; what it changed is in the key
-        key = (
-            repr(self.faces.parameters(instantiated=True)),
-            repr(self.active_speaker.parameters(instantiated=True)),
-            tuple(speech),
-        )
-        cached = file.get("training_cache/look", {}) if self.training else {}
-        if cached.get("key") == key:
-            return cached["value"]
-
         waveform, given = file["waveform"], file.get("face_tracks")
+
+        def look(listener, tracks, consumers=(), problems=None):
+            """What is tracked, what is heard of it, and what others see of it"""
+            with report.stage("faces"):
+                found = self.faces.apply(
+                    file,
+                    tracks=tracks,
+                    consumers=[listener, *consumers],
+                    hook=hook,
+                    problems=problems,
+                )
+                heard = listener.heard
+            report.move_seconds("faces", "speaking scores", listener.seconds)
+            return found, heard, [one.seen for one in consumers]
+
         listener = self.active_speaker.listen(waveform, speech)
-        with report.stage("faces"):
-            tracks = self.faces.apply(
-                file,
-                tracks=given,
-                consumers=[listener, *consumers],
-                hook=hook,
-                problems=report.problems,
-            )
-            tracks = listener.scores(tracks)
-        report.move_seconds("faces", "speaking scores", listener.seconds)
+        tracks, listener.heard, seen = self._once(
+            file,
+            "look",
+            (tuple(speech), len(consumers)),
+            lambda: look(listener, given, consumers, report.problems),
+        )
+        for one, what in zip(consumers, seen, strict=True):
+            one.seen = what
+        tracks = listener.scores(tracks)
         offset = self._offset(listener, report)
         if 0 < abs(offset) <= self.max_offset:
             # picture and sound are shifted: score once more, with the sound moved
             listener = self.active_speaker.listen(waveform, speech, offset=offset)
-            with report.stage("faces"):
-                self.faces.apply(file, tracks=tracks, consumers=[listener], hook=hook)
-                tracks = listener.scores(tracks)
-            report.move_seconds("faces", "speaking scores", listener.seconds)
+            listener.heard = self._once(
+                file, "look again", (tuple(speech), offset), lambda: look(listener, tracks)[1]
+            )
+            tracks = listener.scores(tracks)
             report.reasons.append(
                 f"sound and picture were {abs(offset):.2f} s apart "
                 f"(sound {'late' if offset > 0 else 'early'}) and have been aligned"
@@ -298,9 +303,13 @@ class LateFusion(DiarizationPipeline):
             scorer=self.active_speaker.scorer_name,
             identity=self.faces.embedder_name,
         )
-        if self.training:
-            file["training_cache/look"] = {"key": key, "value": (offset, tracks)}
         return offset, tracks
+
+    def _once(self, file, name, key, compute):
+        """Look, or remember while hyper-parameters are tuned and what matters stays the same."""
+        if not self.training:
+            return compute()
+        return once(file, name, (how_looked(self.faces, file), key), compute)
 
     def _offset(self, listener, report) -> float:
         """Audio-visual offset in seconds, 0 when it is small or uncertain."""

@@ -64,7 +64,7 @@ class SimilarityDiarization(WindowDiarization):
     ) -> np.ndarray:
         """See :class:`~pyannote_av.pipelines.window_diarization.WindowDiarization`."""
         entries = scene.entries
-        key = (scene.windows.span.tobytes(), entries.track.tobytes(), self.looked)
+        key = (scene.windows.span.tobytes(), entries.track.tobytes(), self.looked(scene.file))
         alike = self.once(scene.file, "similarities", key, lambda: self.similarities(scene, hook))
         distance = squareform(1.0 - alike, checks=False) if len(alike) else np.zeros((1, 1))
         known = np.isfinite(distance).sum(axis=1) > (len(distance) > 1)  # not to itself alone

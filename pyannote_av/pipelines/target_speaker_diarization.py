@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,9 @@ from pyannote.audio import Pipeline as _Pipeline
 from pyannote.core import Annotation
 from pyannote.pipeline.parameter import Categorical, Uniform
 
+from pyannote_av.core.checksums import digest
 from pyannote_av.core.crop_shard import SAMPLES_PER_FRAME
-from pyannote_av.core.inference import UPSAMPLING, AVInference
+from pyannote_av.core.inference import UPSAMPLING, AVInference, TargetSpeaker
 from pyannote_av.core.output import AVDiarizeOutput
 from pyannote_av.core.pipeline import DiarizationPipeline
 from pyannote_av.fusion.activities import (
@@ -32,6 +33,7 @@ from pyannote_av.fusion.activities import (
 from pyannote_av.fusion.targets import VisualFeaturePass, find_targets
 from pyannote_av.models.loading import ModelReference, load_model
 from pyannote_av.pipelines.late_fusion import Fused, LateFusion
+from pyannote_av.pipelines.remembering import once
 from pyannote_av.tasks.voices import enrol, speaker_features
 
 
@@ -185,21 +187,26 @@ class TargetSpeakerDiarization(DiarizationPipeline):
         """Late fusion, and what the network sees of the faces meanwhile."""
         look = VisualFeaturePass(self.segmentation.model)
         fused = self.first_pass.fuse(file, *bounds, hook, consumers=[look])
-        if not self.training:
+        if look.seconds:
             fused.output.report.move_seconds("faces", "visual features", look.seconds)
-            return fused, look.seen
-        # when the first pass did not look again, it saw what it saw before
-        if look.seen or "training_cache/visual" not in file:
-            file["training_cache/visual"] = look.seen
-        return fused, file["training_cache/visual"]
+        return fused, look.seen
 
     def _heard(self, file) -> np.ndarray:
         """Which voice is heard when: (windows, dimension)"""
-        if not self.training:
+
+        def listen() -> np.ndarray:
             return speaker_features(file["waveform"], self.embedding)
-        if "training_cache/voices" not in file:
-            file["training_cache/voices"] = speaker_features(file["waveform"], self.embedding)
-        return file["training_cache/voices"]
+
+        return once(file, "voices", None, listen) if self.training else listen()
+
+    def _ask(self, file, targets, heard, hook) -> np.ndarray:
+        """What the network says of everybody: (steps, targets)"""
+
+        def ask() -> np.ndarray:
+            progress = partial(hook, "segmentation", None)
+            return self.segmentation(file["waveform"], targets, heard, progress)
+
+        return once(file, "activities", _shown(targets), ask) if self.training else ask()
 
     def _second(self, file, fused, seen, heard, most, hook) -> AVDiarizeOutput:
         """Ask the network of everybody, once more with better voiceprints if so wanted."""
@@ -216,10 +223,7 @@ class TargetSpeakerDiarization(DiarizationPipeline):
             targets = find_targets(
                 labels, voiceprints, first.face_tracks, fused.people, seen, fused.offset
             )
-            probability = self.segmentation(
-                file["waveform"], targets, heard, partial(hook, "segmentation", None)
-            )
-            probability = lean(probability, before, self.prior)
+            probability = lean(self._ask(file, targets, heard, hook), before, self.prior)
             for k, target in enumerate(targets[: len(labels)]):
                 if target.voiceprint is None and not target.faces:
                     probability[:, k] = before[:, k]  # nothing to ask with: the turns stand
@@ -289,3 +293,19 @@ class TargetSpeakerDiarization(DiarizationPipeline):
                 for segment, track, label in diarization.itertracks(yield_label=True)
             },
         )
+
+
+def _shown(targets: Sequence[TargetSpeaker]) -> str:
+    """Checksum of all that a network is shown of target speakers."""
+
+    def blocks() -> Iterator[bytes]:
+        for target in targets:
+            voice = b"" if target.voiceprint is None else target.voiceprint.tobytes()
+            yield repr(
+                (len(voice), [(one.start, len(one.present)) for one in target.faces])
+            ).encode()
+            yield voice
+            for one in target.faces:
+                yield from (one.features.tobytes(), one.present.tobytes())
+
+    return digest(blocks())

@@ -14,7 +14,7 @@ from pyannote.pipeline.parameter import Uniform
 from pyannote_av.core.crop_shard import LOOK_INTERVAL
 from pyannote_av.core.output import AVDiarizeOutput, Report
 from pyannote_av.core.pipeline import DiarizationPipeline
-from pyannote_av.core.tracks import Looks
+from pyannote_av.core.tracks import FaceTracks, Looks
 from pyannote_av.fusion.scene import Scene, Seen
 from pyannote_av.fusion.windows import (
     Entries,
@@ -26,7 +26,9 @@ from pyannote_av.fusion.windows import (
 )
 from pyannote_av.models.loading import ModelReference, load_model
 from pyannote_av.pipelines.active_speaker_detection import ActiveSpeakerDetection
-from pyannote_av.pipelines.face_tracking import FaceTracking
+from pyannote_av.pipelines.active_speaker_pass import Heard
+from pyannote_av.pipelines.face_tracking import FaceTracking, how_looked
+from pyannote_av.pipelines.remembering import once
 from pyannote_av.tasks.voices import speaker_features, stretch_voices, voiceprint
 from pyannote_av.vision.identity import FaceEmbedder, LookCollector, get_embedder
 
@@ -213,8 +215,9 @@ class WindowDiarization(DiarizationPipeline):
     def _look(self, file: Mapping, speech: Timeline, hook: Callable, report: Report) -> Seen:
         """Track faces, score them, and remember what they look like, in one decoding pass"""
 
-        def look() -> Seen:
-            listener = self.active_speaker.listen(file["waveform"], speech)
+        listener = self.active_speaker.listen(file["waveform"], speech)
+
+        def look() -> tuple[FaceTracks, list[Heard], Looks]:
             collector = self.face_embedder and LookCollector(self.face_embedder, LOOK_INTERVAL)
             tracks = self.faces.apply(
                 file,
@@ -224,31 +227,25 @@ class WindowDiarization(DiarizationPipeline):
                 problems=report.problems,
                 looks=collector,
             )
-            return Seen(listener.scores(tracks), collector.looks if collector else Looks.none())
+            return tracks, listener.heard, collector.looks if collector else Looks.none()
 
-        key = (self.looked, repr(self.active_speaker.parameters(instantiated=True)), tuple(speech))
         with report.stage("faces"):
-            return self.once(file, "seen", key, look)
+            key = self.looked(file), tuple(speech)
+            tracks, listener.heard, looks = self.once(file, "seen", key, look)
+            return Seen(listener.scores(tracks), looks)
 
     @property
     def face_embedder(self) -> FaceEmbedder | None:
         """What faces are compared by."""
         return self._embedder
 
-    @property
-    def looked(self) -> str:
+    def looked(self, file: Mapping) -> str:
         """How faces are looked for, which what is seen of them depends on."""
-        return repr(self.faces.parameters(instantiated=True))
+        return how_looked(self.faces, file)
 
     def once(self, file: Mapping, name: str, key: Any, compute: Callable[[], Any]) -> Any:
         """Compute, or remember while hyper-parameters are tuned and `key` stays the same."""
-        if not self.training:
-            return compute()
-        cached = file.get(f"training_cache/{name}")
-        if cached is None or cached[0] != key:
-            cached = key, compute()
-            file[f"training_cache/{name}"] = cached
-        return cached[1]
+        return once(file, name, key, compute) if self.training else compute()
 
     def hear(self, file: Mapping, spans: np.ndarray) -> np.ndarray:
         """What is heard in windows.

@@ -1,0 +1,153 @@
+"""A pipeline as pyannote.pipeline's ``Optimizer`` should see it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from time import perf_counter
+from typing import Any
+
+from pyannote.core import Annotation, Timeline
+from pyannote.metrics.base import BaseMetric
+from pyannote.metrics.diarization import DiarizationErrorRate
+from pyannote.pipeline import Pipeline
+
+from pyannote_av.tuning.cache import CachedFile
+
+
+class Cost(BaseMetric):
+    """Seconds of processing per second of media, of the candidate's last file.
+
+    Parameters
+    ----------
+    candidate : Candidate
+    """
+
+    @classmethod
+    def metric_name(cls) -> str:
+        """Name of the metric."""
+        return "cost"
+
+    @classmethod
+    def metric_components(cls) -> list[str]:
+        """What is added up over files, in seconds."""
+        return ["processing", "media"]
+
+    def __init__(self, candidate: Candidate):
+        super().__init__()
+        self._candidate = candidate
+
+    def compute_components(
+        self, reference: Annotation, hypothesis: Annotation, uem: Timeline | None = None, **kwargs
+    ) -> dict[str, float]:
+        """What the last file took; arguments do not matter."""
+        return {"processing": self._candidate.seconds, "media": self._candidate.media}
+
+    def compute_metric(self, detail: Mapping[str, float]) -> float:
+        """Of what was added up; clocks are not better than three digits."""
+        return float(f"{detail['processing'] / detail['media']:.3g}") if detail["media"] else 0.0
+
+
+class Candidate:
+    """Stands between ``Optimizer`` and a pipeline, and works around what they disagree about.
+
+    ``Optimizer`` hands ``pipeline_kwargs`` over twice, expects an ``Annotation`` where pyannote's
+    own pipelines answer with more, and judges a pipeline by the metric that it has. Preprocessors
+    of a pipeline would make it forget what was cached: see :func:`prepared`.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+    with_cost : bool, optional
+        Minimise the cost, too.
+
+    Attributes
+    ----------
+    seconds, media : float
+        What processing the last file took, as if nothing had been cached, and its duration.
+    """
+
+    def __init__(self, pipeline: Pipeline, with_cost: bool = False):
+        self.pipeline, self.with_cost = pipeline, with_cost
+        self.seconds = self.media = 0.0
+
+    @property
+    def training(self) -> bool:
+        """Whether the pipeline is being tuned."""
+        return self.pipeline.training
+
+    @training.setter
+    def training(self, training: bool) -> None:
+        self.pipeline.training = training
+
+    def get_metric(self) -> Sequence[BaseMetric]:
+        """The pipeline's own, which is an error rate of diarization, and the cost."""
+        return (
+            [metric_of(self.pipeline), Cost(self)] if self.with_cost else [metric_of(self.pipeline)]
+        )
+
+    def get_direction(self) -> list[str]:
+        """The lower, the better."""
+        return ["minimize"] * (1 + self.with_cost)
+
+    def parameters(self, trial: Any) -> dict[str, Any]:
+        """Hyper-parameters as a trial suggests them."""
+        return self.pipeline.parameters(trial=trial)
+
+    def instantiate(self, params: Mapping[str, Any]) -> Candidate:
+        """Take these hyper-parameters."""
+        self.pipeline.instantiate(params)
+        return self
+
+    def __call__(self, file: CachedFile, **_: Any) -> Annotation:
+        """Process a file; ``pipeline_kwargs`` are read by the pipeline itself.
+
+        Raises
+        ------
+        RuntimeError
+            When the pipeline fails, with the name of the file.
+        """
+        known = "decoding_seconds" in file
+        file.settle()
+        begin = perf_counter()
+        try:
+            output = self.pipeline(file)
+            seconds = perf_counter() - begin - file.waited + sum(file.borrowed.values())
+        except Exception as error:
+            raise RuntimeError(f"file {file['uri']!r}: {type(error).__name__}: {error}") from error
+        finally:
+            file.settle()
+        # sound is decoded once per process, but once per file without tuning
+        self.seconds = seconds + (file.get("decoding_seconds", 0.0) if known else 0.0)
+        self.media = file["annotated"].duration()
+        if "waveform" in file:
+            self.media = file["waveform"].shape[-1] / file["sample_rate"]
+        return getattr(output, "speaker_diarization", output)
+
+
+def metric_of(pipeline: Pipeline) -> DiarizationErrorRate:
+    """The error rate that a pipeline is judged by.
+
+    Raises
+    ------
+    TypeError
+        When it has none.
+    """
+    try:
+        metric = pipeline.get_metric()
+    except NotImplementedError:
+        metric = None
+    if not isinstance(metric, BaseMetric) or pipeline.get_direction() != "minimize":
+        raise TypeError(f"{type(pipeline).__name__} has no error rate that could be minimised")
+    return metric
+
+
+def flat(nested: Mapping[str, Any], separator: str = ".") -> dict[str, Any]:
+    """Nested hyper-parameters by their full name, such as ``clustering.threshold``."""
+    found = {}
+    for name, value in nested.items():
+        if isinstance(value, Mapping):
+            inner = flat(value, separator)
+            found |= {f"{name}{separator}{other}": one for other, one in inner.items()}
+        else:
+            found[name] = value
+    return found

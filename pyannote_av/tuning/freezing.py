@@ -1,0 +1,98 @@
+"""Hyper-parameters that are not tuned, as a command line names them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+from pyannote.pipeline import Pipeline
+from pyannote.pipeline.parameter import Categorical, Frozen, Integer, LogUniform, Uniform
+
+from pyannote_av.tuning.candidate import flat
+
+
+def freeze(pipeline: Pipeline, names: Sequence[str]) -> Pipeline:
+    """Freeze hyper-parameters.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+        With hyper-parameters, or defaults of them.
+    names : sequence of str
+        ``clustering.threshold=0.5``; without a value, that which it has; ``clustering`` is all of
+        them.
+
+    Returns
+    -------
+    pipeline : Pipeline
+
+    Raises
+    ------
+    ValueError
+        When there is no such hyper-parameter, or it is frozen at another value already, or nothing
+        is left to be tuned; when one that is left has a value that would never be tried.
+    """
+    if not pipeline.instantiated:
+        pipeline.instantiate(pipeline.default_parameters())
+    values = flat(pipeline.parameters(instantiated=True))
+    for one in names:
+        kinds = flat(pipeline.parameters())
+        name, given, text = one.partition("=")
+        chosen = [full for full in values if full == name or full.startswith(f"{name}.")]
+        if not chosen:
+            raise ValueError(f"there is no hyper-parameter {name!r}; there is {', '.join(values)}")
+        if given and chosen != [name]:
+            raise ValueError(f"{name} is several: give one of {', '.join(chosen)} a value")
+        for full in chosen:
+            value = yaml.safe_load(text) if given else values[full]
+            if given and not _allows(kinds[full], value):
+                raise ValueError(f"{full} cannot be {value!r}, but {_range(kinds[full])}")
+            _freeze(pipeline, full, kinds[full], value)
+    kinds, values = flat(pipeline.parameters()), flat(pipeline.parameters(instantiated=True))
+    tuned = {name: kind for name, kind in kinds.items() if not isinstance(kind, Frozen)}
+    if not tuned:
+        raise ValueError("all hyper-parameters are frozen: there is nothing to tune")
+    for name, kind in tuned.items():
+        if not _allows(kind, values[name]):
+            raise ValueError(
+                f"the pipeline has {name}={values[name]}, where {_range(kind)} are tried: freeze it"
+            )
+    return pipeline
+
+
+def tuned_names(pipeline: Pipeline) -> list[str]:
+    """Of the hyper-parameters that are not frozen."""
+    kinds = flat(pipeline.parameters())
+    return [name for name, kind in kinds.items() if not isinstance(kind, Frozen)]
+
+
+def _freeze(pipeline: Pipeline, name: str, kind: Any, value: Any) -> None:
+    if isinstance(kind, Frozen):
+        if kind.value != value:
+            raise ValueError(f"the pipeline itself has {name} frozen at {kind.value}")
+        return
+    nested: Any = value
+    for part in reversed(name.split(".")):
+        nested = {part: nested}
+    pipeline.freeze(nested)
+    pipeline.instantiate(nested)
+
+
+def _allows(kind: Any, value: Any) -> bool:
+    """Whether a parameter may have a value"""
+    if isinstance(kind, Categorical):
+        return value in kind.choices
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if isinstance(kind, Integer):
+        return is_number and value == int(value) and kind.low <= value <= kind.high
+    if isinstance(kind, (Uniform, LogUniform)):
+        return is_number and kind.low <= value <= kind.high
+    return True
+
+
+def _range(kind: Any) -> str:
+    """Values that a parameter may have, in words"""
+    if isinstance(kind, Categorical):
+        return "one of " + ", ".join(map(str, kind.choices))
+    return f"values from {kind.low:g} to {kind.high:g}"

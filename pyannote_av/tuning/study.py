@@ -1,0 +1,102 @@
+"""The folder of a study: who works in it, what it is about, and its journal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+from filelock import FileLock, Timeout
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from pyannote_av.core.atomic import write_text
+
+#: name of the study, and of its journal
+STUDY, JOURNAL = "tuning", "study.journal"
+
+_DESCRIPTION = "study.json"
+# seconds that processes of a parent that was killed are waited for
+_PATIENCE = 60.0
+
+
+@contextmanager
+def alone(into: Path) -> Iterator[None]:
+    """Keep others from a folder, once what was left of earlier runs has come to its end.
+
+    Raises
+    ------
+    RuntimeError
+        When another process is at work in it.
+    """
+    into.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(into / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise RuntimeError(f"{into}: another process is tuning into this folder") from None
+    try:
+        for path in sorted(into.glob(".process-*.lock")):
+            with FileLock(path, timeout=_PATIENCE):
+                pass
+        yield
+    finally:
+        lock.release()
+
+
+def describe(into: Path, about: Mapping[str, Any]) -> None:
+    """Write down what a study is about, or make sure that it is about that.
+
+    Raises
+    ------
+    ValueError
+        When it is about something else, naming what differs.
+    """
+    path = into / _DESCRIPTION
+    about = json.loads(json.dumps(about))
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        write_text(path, json.dumps(about, indent=1) + "\n")
+        return
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}): tune into another folder") from error
+    other = [key for key in about if about[key] != before.get(key)]
+    if not other:
+        return
+    details = []
+    for key in other:
+        new, old = about[key], before.get(key)
+        if isinstance(new, dict) and isinstance(old, dict):
+            names = sorted(name for name in {*new, *old} if new.get(name) != old.get(name))
+            details.append(f"{key} ({', '.join(names[:5])}{', ...' if names[5:] else ''})")
+        else:
+            details.append(key if key == "pipeline" else f"{key} ({old}, not {new})")
+    raise ValueError(
+        f"{into} is the study of something else: {'; '.join(details)} changed. "
+        "Tune into another folder; --cache lets it use what was computed here"
+    )
+
+
+def open_study(into: Path, objectives: int) -> optuna.Study:
+    """The study of a folder, whatever became of the process that last wrote to it."""
+    path = into / JOURNAL
+    # a process that was killed may have held the lock, or not have come to the end of its line
+    (into / f"{JOURNAL}.lock").unlink(missing_ok=True)
+    if path.exists() and not (content := path.read_bytes()).endswith(b"\n"):
+        with open(path, "r+b") as file:
+            file.truncate(content.rfind(b"\n") + 1)
+    return optuna.create_study(
+        study_name=STUDY,
+        storage=JournalStorage(JournalFileBackend(str(path))),
+        directions=["minimize"] * objectives,
+        load_if_exists=True,
+    )
+
+
+def lock_of(into: Path, rank: int) -> Path:
+    """Held by a process while it works on a study."""
+    return into / f".process-{rank}.lock"
