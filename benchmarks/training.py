@@ -62,13 +62,14 @@ def overrides(name: str, tuned: bool, corpus: Path, work: Path) -> list[str]:
     ]
     if tuned:
         given.append(f"model.checkpoint={folder(name, False, work) / 'model.safetensors'}")
-        given += [f"stages.{n}.max_epochs={FEWER}" for n in _stages(name)]
-        return given
+        epochs = 4 * FEWER if name == "cysmsd" else FEWER
+        return [*given, *(f"stages.{n}.max_epochs={epochs}" for n in _stages(name))]
     if name == "hmsanet":
         # the visual encoder first sees faces, and learns slowly
         plan = "{preset: multi_stage, epochs: [4, 2, 3, 2, 2], learning_rate: 1.0e-3}"
         return [*given, COMPACT, f"stages={plan}"]
-    longer = {"cysmsd": 2 * EPOCHS, "avrnet": EPOCHS}.get(name, EPOCHS)
+    # of 13 batches each
+    longer = 4 * EPOCHS if name == "cysmsd" else EPOCHS
     return [*given, f"stages.training.max_epochs={longer}"]
 
 
@@ -94,6 +95,7 @@ def train(name: str, tuned: bool, corpus: Path, work: Path) -> list[dict[str, An
         (metric,) = set(done) - {"stage", "seed", "steps", "epochs", "epoch"}
         rows.append(
             {
+                **record["pace"],
                 "network": name,
                 "stage": path.parent.name,
                 "fine-tuned": tuned,
@@ -101,7 +103,6 @@ def train(name: str, tuned: bool, corpus: Path, work: Path) -> list[dict[str, An
                 "loss": [history[0]["loss/train"], history[-1]["loss/train"]],
                 "metric": metric,
                 "development": [history[0][metric], done[metric]],
-                **record["pace"],
             }
         )
     return rows
