@@ -1,12 +1,14 @@
 """The simulated conversations that HMSA-Net is trained and tried on, from real voices and faces.
 
-    python benchmarks/hmsanet_corpus.py DATA CORPUS [--scale 1.0]
+    python benchmarks/hmsanet_corpus.py DATA CORPUS [--scale 1.0] [--workers 2]
 
-DATA has ``speech/librispeech`` (SPEAKER-*.flac) and ``portraits`` (pictures with faces), CORPUS
+DATA has ``speech/librispeech`` (SPEAKER-*.flac), ``portraits`` (pictures with faces),
+``clips/talkers`` (people who talk) and ``noise`` (noise*.wav, rir*.wav: room responses); CORPUS
 becomes a store with crops, sound, protocol and voices: two-minute conversations of three layouts
 for training, development and test, with talkers and faces of their own. To speakers for training
-are added the same ones sped up and slowed down, as others; and half of the conversations for
-training are livelier than real ones, so that there is overlap to learn from. Started again, it goes
+are added the same ones sped up and slowed down, as others; half of the conversations for
+training are livelier than real ones, so that there is overlap to learn from; and in some, half of
+the people are those of the clips, whose mouths are real, in rooms and noise. Started again, it goes
 on where it was. ``--scale 0.1`` makes a tenth of the files.
 """
 
@@ -35,7 +37,11 @@ MINUTES = 2
 
 
 class Part(NamedTuple):
-    """Conversations of one kind; `overlap` is a factor for the overlap of those they are like."""
+    """Conversations of one kind.
+
+    `overlap` is a factor for the overlap of those they are like; with `real`, half of the people are
+    those of clips.
+    """
 
     subset: str
     layout: str
@@ -43,6 +49,7 @@ class Part(NamedTuple):
     seed: int
     like: str
     overlap: float | None = None
+    real: bool = False
 
     @property
     def name(self) -> str:
@@ -56,6 +63,9 @@ PARTS = (
     Part("train", "film", 40, 11, "ami", 4.0),
     Part("train", "film", 20, 12, "ava_avd", 6.0),
     Part("train", "meeting", 16, 13, "ami", 4.0),
+    Part("train", "film", 30, 21, "ava_avd", 3.0, real=True),
+    Part("train", "gallery", 24, 22, "ami", 3.0, real=True),
+    Part("train", "meeting", 8, 23, "ami", real=True),
     Part("development", "film", 5, 3, "ava_avd"),
     Part("development", "meeting", 2, 4, "ami"),
     Part("development", "gallery", 2, 8, "ami"),
@@ -97,6 +107,9 @@ def sources(data: Path, folder: Path) -> None:
                     sped_up(path, speed, folder / "speech" / subset)
         seen = [p for number, p in enumerate(portraits) if number % 5 in PORTRAITS[subset]]
         links(seen, folder / "portraits" / subset)
+    links(sorted((data / "clips" / "talkers").iterdir()), folder / "clips")
+    links(sorted((data / "noise").glob("noise*.wav")), folder / "noises")
+    links(sorted((data / "noise").glob("rir*.wav")), folder / "responses")
 
 
 def sped_up(path: Path, speed: float, folder: Path) -> None:
@@ -116,7 +129,7 @@ def sped_up(path: Path, speed: float, folder: Path) -> None:
     part.rename(into)
 
 
-def simulate(part: Part, folder: Path, scale: float) -> Path:
+def simulate(part: Part, folder: Path, scale: float, workers: int) -> Path:
     """The conversations of a part, in a folder of their own."""
     statistics = part.like
     if part.overlap is not None:
@@ -135,7 +148,10 @@ def simulate(part: Part, folder: Path, scale: float) -> Path:
         "statistics": statistics,
         "seed": part.seed,
         "subset": part.subset,
+        "workers": workers,
     }
+    if part.real:
+        options |= {name: folder / name for name in ("clips", "noises", "responses")}
     words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
     command = Path(sys.executable).with_name("pyannote-av")
     subprocess.run([command, "simulate", "--store", *words], check=True)
@@ -161,14 +177,14 @@ def join(folders: dict[Part, Path], corpus: Path) -> None:
     write_text(corpus / "database.yml", text)
 
 
-def build(data: Path, corpus: Path, scale: float) -> None:
+def build(data: Path, corpus: Path, scale: float, workers: int) -> None:
     """All of it."""
     from pyannote_av.core.crop_store import CropStore
     from pyannote_av.tasks.voices import build_voices
 
     folder = corpus / "parts"
     sources(data, folder)
-    join({part: simulate(part, folder, scale) for part in PARTS}, corpus)
+    join({part: simulate(part, folder, scale, workers) for part in PARTS}, corpus)
     print(build_voices(CropStore(corpus), progress=True))
 
 
@@ -177,8 +193,9 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("corpus", type=Path)
     parser.add_argument("--scale", type=float, default=1.0)
+    parser.add_argument("--workers", type=int, default=0, help="processes that simulate")
     given = parser.parse_args()
-    build(given.data, given.corpus, given.scale)
+    build(given.data, given.corpus, given.scale, given.workers)
 
 
 if __name__ == "__main__":

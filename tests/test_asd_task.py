@@ -23,7 +23,7 @@ from pyannote_av.core.task import AVInput
 from pyannote_av.core.tracks import FaceTracks, Label
 from pyannote_av.models.active_speaker.lrasd import LRASD
 from pyannote_av.tasks import ActiveSpeakerDetection
-from pyannote_av.tasks.face_augmentation import lose, mix, vary_view
+from pyannote_av.tasks.face_augmentation import lose, mix, vary_camera, vary_view
 from pyannote_av.tasks.losses import talk_nce
 from pyannote_av.tasks.track_batches import BatchOrder, TrackBatches, buckets
 from pyannote_av.tasks.track_labels import cut, labelled_runs, speaking_labels
@@ -363,6 +363,38 @@ def test_views_are_the_four_published_ones():
     assert 70 < changed < 130
 
 
+def test_cameras_differ_in_light_sharpness_and_noise():
+    faces = np.tile(np.arange(112, dtype=np.uint8) * 2, (4, 112, 1))
+    faces.setflags(write=False)  # as crops of a store are
+    kinds = set()
+    for seed in range(60):
+        varied = vary_camera(faces, np.random.default_rng(seed))
+        assert varied.shape == faces.shape
+        assert varied.dtype == np.uint8
+        across = varied.astype(float).mean(axis=(0, 1))
+        # light differs from camera to camera; darker remains darker
+        assert (np.diff(across) > -6).all()
+        assert np.ptp(across) > 60
+        rows = varied.astype(int)
+        noisy = (rows[0] != rows[1]).any()
+        sharp = (np.diff(np.unique(rows[0, 0])) > 1).any()
+        kinds.add((bool(noisy), bool(sharp)))
+    assert {noisy for noisy, _ in kinds} == {True, False}
+
+
+def test_dubbed_faces_do_not_speak(files, store):
+    plain = batches_of(files, store)[0]
+    dubbed = batches_of(files, store, dubbing=1.0)[0]
+    assert (plain["y"] == 1).any()
+    assert not (dubbed["y"] == 1).any()
+    assert ((plain["y"] < 0) == (dubbed["y"] < 0)).all()
+    assert (plain["X"].faces == dubbed["X"].faces).all()
+    differ = (plain["X"].waveforms != dubbed["X"].waveforms).flatten(1).any(dim=1)
+    assert differ.all()
+    alone = batches_of(files[:1], store, dubbing=1.0)[0]
+    assert not alone["X"].waveforms.any()  # no other recording there: silence
+
+
 @given(st.integers(1, 200), st.integers(0, 99))
 @settings(max_examples=60, deadline=None)
 def test_faces_are_lost_for_a_second_at_most_and_never_at_the_ends(length, seed):
@@ -431,7 +463,12 @@ def test_contrast_is_learnt(files, store):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "name", "slots"),
-    [("lightasd", "LightASD", 1), ("talknet", "TalkNet", 1), ("loconet", "LoCoNet", 3)],
+    [
+        ("lightasd", "LightASD", 1),
+        ("compact", "CompactASD", 1),
+        ("talknet", "TalkNet", 1),
+        ("loconet", "LoCoNet", 3),
+    ],
 )
 def test_other_networks_overfit_eight_tracks(module, name, slots, files, store):
     from importlib import import_module

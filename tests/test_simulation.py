@@ -20,7 +20,7 @@ from pyannote.core import Annotation, Segment
 pytest.importorskip("skimage", reason="the portraits need scikit-image: pip install '.[sample]'")
 
 from pyannote_av.core.tracks import FaceTracks
-from pyannote_av.simulation.acting import Acting, gestures, late, perform
+from pyannote_av.simulation.acting import Acting, articulate, gestures, late, perform, stretch
 from pyannote_av.simulation.cast import Cast
 from pyannote_av.simulation.chunks import cut_chunk, simulate_chunks
 from pyannote_av.simulation.conversation import Options, converse
@@ -32,6 +32,7 @@ from pyannote_av.simulation.faces import (
     window,
 )
 from pyannote_av.simulation.files import simulate_files
+from pyannote_av.simulation.portrait import TalkingPortrait
 from pyannote_av.simulation.scene import LAYOUTS, SceneOptions, plan
 from pyannote_av.simulation.sound import SoundOptions, compose, energy_turns, synthetic_response
 from pyannote_av.simulation.speech import SpeechLibrary, condensed, sounding
@@ -364,6 +365,41 @@ def test_a_late_picture_is_late():
     ]
     scores = [np.corrcoef(mouth[0][30:-30], np.roll(mouth[1], -k)[30:-30])[0, 1] for k in range(20)]
     assert np.argmax(scores) == 10
+
+
+def test_mouths_open_with_speech_but_not_just_as_loud():
+    loud = np.clip(np.sin(np.arange(2000) / 4), 0, 1) * (np.arange(2000) % 400 > 150)
+    for seed in range(10):
+        opened = articulate(loud, np.random.default_rng(seed))
+        assert 0.6 < np.corrcoef(opened, loud)[0, 1] < 0.995
+        near = np.convolve(loud > 0, np.ones(17), "same") > 0
+        assert not opened[~near].any()
+
+
+def test_silent_mouths_smile():
+    speaking = np.zeros(3000, bool)
+    speaking[1000:2000] = True
+    width = stretch(speaking, 10, np.random.default_rng(0))
+    assert np.abs(width).max() <= 0.3
+    assert width[speaking].std() > 0.08
+    assert (width[~speaking] > 0.07).sum() > 100
+    still = stretch(speaking, 0, np.random.default_rng(0))
+    assert np.abs(still[~speaking]).mean() < 0.03
+
+
+def test_wide_mouths_and_teeth():
+    portrait = public_portraits()[0]
+    rest = np.zeros(3)
+    plain, toothy = TalkingPortrait(portrait), TalkingPortrait(portrait, teeth=1.0)
+    (x1, y1), (x2, _) = np.float64(portrait.lips)[[0, 2]]
+    mouth = slice(int(y1) - 2, int(y1) + 12), slice(int(x1), int(x2))
+    assert (plain.draw(0, 0, rest, 1) == toothy.draw(0, 0, rest, 1)).all()
+    dark, bright = (one.draw(1, 0, rest, 1)[mouth].mean() for one in (plain, toothy))
+    assert bright > dark + 5
+    wide, still = plain.draw(0, 0, rest, 1, 0.2), plain.draw(0, 0, rest, 1)
+    changed = np.argwhere((wide != still).any(axis=2))
+    assert len(changed)
+    assert np.abs(changed.mean(axis=0) - [y1, (x1 + x2) / 2]).max() < 0.4 * (x2 - x1)
 
 
 # --------------------------------------------------------------------- scene

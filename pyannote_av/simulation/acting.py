@@ -7,13 +7,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pyannote_av.core.io import FRAME_RATE, SAMPLE_RATE
-from pyannote_av.simulation.portrait import Motion, act, loudness
+from pyannote_av.simulation.portrait import Motion, act, drift, loudness
 
 #: what a silent mouth may do, and the range of how many seconds it takes
 GESTURES = {"chew": (2.0, 6.0), "yawn": (1.5, 3.0), "laugh": (0.8, 2.0), "murmur": (1.0, 4.0)}
 #: pixels of a face for which :func:`~pyannote_av.simulation.portrait.act` makes heads sway
 SWAY_HEIGHT = 142.0
 _BLOCK = 40
+#: frames by which a mouth opens before it is heard, standard deviations of the blur over frames of
+#: what it does, and of the factor by which it opens more or less than its loudness tells
+_LEAD, _BLUR, _FREE = (0.0, 2.5), (0.2, 1.2), (0.1, 0.6)
+#: of shares by which mouths get wider or rounder, speaking and silent; of a smile, and its seconds
+_WIDTH, _REST, _SMILE, _SMILES = 0.12, 0.02, (0.08, 0.22), (1.0, 5.0)
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,35 @@ def late(values: np.ndarray, frames: int) -> np.ndarray:
     return moved
 
 
+def articulate(loud: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """How open a mouth is that says what is `loud` (T,): not quite as open as it is loud.
+
+    Lips open before they are heard, close for sounds in between, and everybody has their own way.
+    """
+    from scipy.ndimage import gaussian_filter1d
+
+    frames = np.arange(len(loud))
+    opened = np.interp(frames + rng.uniform(*_LEAD), frames, loud)
+    opened = gaussian_filter1d(opened, rng.uniform(*_BLUR), mode="nearest")
+    return opened * np.clip(1 + rng.uniform(*_FREE) * drift(rng, len(loud), 2.0), 0, 2)
+
+
+def stretch(speaking: np.ndarray, per_minute: float, rng: np.random.Generator) -> np.ndarray:
+    """How much wider or rounder a mouth is: (T,) shares, with smiles where not `speaking` (T,)."""
+    from scipy.ndimage import gaussian_filter1d
+
+    count = len(speaking)
+    talks = gaussian_filter1d(speaking.astype(float), 2.0)
+    width = drift(rng, count, 2.5) * (_REST + (_WIDTH - _REST) * talks)
+    for _ in range(rng.poisson(per_minute * count / FRAME_RATE / 60)):
+        length = int(rng.uniform(*_SMILES) * FRAME_RATE)
+        first = int(rng.integers(max(1, count - length)))
+        rise = np.minimum(1, 4 * np.sin(np.pi * (np.arange(length) + 0.5) / length))
+        smile = (rng.uniform(*_SMILE) * rise)[: count - first]
+        width[first : first + len(smile)] += smile * (1 - talks[first : first + len(smile)])
+    return np.clip(width, -0.3, 0.3)
+
+
 def perform(
     stem: np.ndarray | None,
     num_frames: int,
@@ -108,8 +142,14 @@ def perform(
         # blocks of 2.5 ms: the filter has 40 times less to do, and hears the same
         blocks = np.abs(stem[: len(stem) // _BLOCK * _BLOCK]).reshape(-1, _BLOCK).mean(axis=1)
         loud = loudness(blocks, SAMPLE_RATE // _BLOCK, num_frames, FRAME_RATE)
-        loud *= rng.uniform(0.65, 1.1)
-    motion = act(late(loud, round(acting.desync * FRAME_RATE)), rng, FRAME_RATE)
+        loud = rng.uniform(0.65, 1.1) * articulate(loud, rng)
+    loud = late(loud, round(acting.desync * FRAME_RATE))
+    motion = act(loud, rng, FRAME_RATE)
     silent = gestures(loud > 0, acting.gestures, rng)
-    lively = np.array([*rng.uniform(0.7, 3.0, 2), rng.uniform(0.7, 2.5)])
-    return replace(motion, mouth=np.maximum(motion.mouth, silent), sway=motion.sway * lively)
+    lively = np.array([*rng.uniform(0.7, 4.0, 2), rng.uniform(0.7, 4.0)])
+    return replace(
+        motion,
+        mouth=np.maximum(motion.mouth, silent),
+        sway=motion.sway * lively,
+        width=stretch(loud > 0.05, acting.gestures, rng),
+    )

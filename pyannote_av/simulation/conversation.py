@@ -231,7 +231,8 @@ def _people(cast, sound, voices, silent, num_frames, options, seed) -> dict[str,
             person = Actor(
                 portrait=varied(cast.portraits[int(chosen)], own),
                 motion=perform(sound.stems.get(name), num_frames, own, options.acting),
-                opening=float(own.uniform(0.2, 0.4)),
+                opening=float(own.uniform(0.15, 0.4)),
+                teeth=float(max(0.0, own.uniform(-0.5, 1.0))),
                 clothes=own.uniform(15, 220, 3),
             )
         rng = np.random.default_rng([*seed, 7, i])

@@ -63,6 +63,8 @@ class Actor:
         Of all frames, for a face of :data:`~pyannote_av.simulation.acting.SWAY_HEIGHT` pixels.
     opening : float
         Of the mouth, see :class:`TalkingPortrait`.
+    teeth : float
+        See :class:`TalkingPortrait`.
     clothes : (3,) float
         RGB.
     """
@@ -70,6 +72,7 @@ class Actor:
     portrait: Portrait
     motion: Motion
     opening: float
+    teeth: float
     clothes: np.ndarray
 
     def face(self, height: float, crops: bool = False) -> Face:
@@ -79,7 +82,7 @@ class Actor:
         )
         if crops:
             panel = replace(panel, image=grey(panel.image))
-        return _PortraitFace(TalkingPortrait(panel, self.opening), self.motion, height)
+        return _PortraitFace(TalkingPortrait(panel, self.opening, self.teeth), self.motion, height)
 
 
 class _PortraitFace:
@@ -92,8 +95,10 @@ class _PortraitFace:
         return self._motion.sway[frames] * self._scale
 
     def draw(self, k: int) -> np.ndarray:
-        motion = self._motion
-        return self._drawn.draw(motion.mouth[k], motion.blink[k], self._sway(k), motion.light[k])
+        motion, sway = self._motion, self._sway(k)
+        return self._drawn.draw(
+            motion.mouth[k], motion.blink[k], sway, motion.light[k], motion.width[k]
+        )
 
     def geometry(self, frames: slice | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return self._drawn.geometry(self._sway(frames))

@@ -1,7 +1,7 @@
 """A still portrait made to talk: the lower face is warped by how loud its voice is.
 
-Nothing here is learned. The mouth opens along the line between the lips, the jaw follows, eyes
-blink and the head sways a little. It looks like a puppet, on purpose: good enough for detectors,
+Nothing here is learned. The mouth opens along the line between the lips, shows its teeth or not, and
+grows wider or rounder; the jaw follows, eyes blink and the head sways a little. It looks like a puppet, on purpose: good enough for detectors,
 trackers and active speaker scorers to have something to work on, with an exact reference.
 """
 
@@ -13,6 +13,8 @@ import numpy as np
 
 #: colour of the inside of an open mouth (RGB)
 _MOUTH_INSIDE = np.float32([52, 20, 22])
+#: of teeth, and their height, as a share of the distance between the eyes
+_TEETH, _TEETH_HEIGHT = np.float32([205, 195, 180]), 0.1
 #: share of red, green and blue in grey
 _LUMA = np.float32([[0.299], [0.587], [0.114]])
 
@@ -86,12 +88,15 @@ class Motion:
         Head shift right and down in pixels, rotation in radians.
     light : (T,) float
         Brightness factor.
+    width : (T,) float
+        How much wider the mouth is than at rest, as a share of its width; rounder where negative.
     """
 
     mouth: np.ndarray
     blink: np.ndarray
     sway: np.ndarray
     light: np.ndarray
+    width: np.ndarray
 
 
 def loudness(
@@ -128,7 +133,7 @@ def loudness(
     return np.clip((envelope / np.percentile(loud, 95)) ** 0.7 - 0.1, 0, 1)
 
 
-def _drift(rng: np.random.Generator, num_frames: int, smoothness: float) -> np.ndarray:
+def drift(rng: np.random.Generator, num_frames: int, smoothness: float) -> np.ndarray:
     """Smooth noise of mean 0 and deviation 1; `smoothness` in frames."""
     from scipy.ndimage import gaussian_filter1d
 
@@ -139,19 +144,20 @@ def _drift(rng: np.random.Generator, num_frames: int, smoothness: float) -> np.n
 def act(loud: np.ndarray, rng: np.random.Generator, frame_rate: float = 25.0) -> Motion:
     """Motion of a face whose voice is `loud` (T,): talking, and idle at all times."""
     count = len(loud)
-    gain = 1 + 0.15 * _drift(rng, count, 0.2 * frame_rate)
-    idle = 0.012 * np.abs(_drift(rng, count, 0.4 * frame_rate))
+    gain = 1 + 0.15 * drift(rng, count, 0.2 * frame_rate)
+    idle = 0.012 * np.abs(drift(rng, count, 0.4 * frame_rate))
     blink = np.zeros(count)
     at = rng.uniform(0.5, 3.0) * frame_rate
     while at < count - 6:
         blink[int(at) : int(at) + 6] = [0.4, 0.9, 1.0, 0.8, 0.5, 0.2]
         at += rng.uniform(2.0, 5.0) * frame_rate
-    sway = np.stack([_drift(rng, count, 0.8 * frame_rate) for _ in range(3)], axis=1)
+    sway = np.stack([drift(rng, count, 0.8 * frame_rate) for _ in range(3)], axis=1)
     return Motion(
         mouth=np.clip(loud * gain, 0, 1.15) + idle,
         blink=blink,
         sway=sway * np.float64([0.9, 0.6, 0.007]),
-        light=1 + 0.012 * _drift(rng, count, 0.6 * frame_rate),
+        light=1 + 0.012 * drift(rng, count, 0.6 * frame_rate),
+        width=np.zeros(count),
     )
 
 
@@ -178,17 +184,19 @@ class TalkingPortrait:
         As large as it will be shown (see :meth:`Portrait.placed`).
     opening : float
         Height of the wide open mouth, as a share of the distance between the eyes.
+    teeth : float
+        How bright the upper teeth are in an open mouth, 0 (not seen) to 1.
     """
 
-    def __init__(self, portrait: Portrait, opening: float = 0.3):
+    def __init__(self, portrait: Portrait, opening: float = 0.3, teeth: float = 0.0):
         self.portrait = portrait
         left, right = np.float64(portrait.landmarks[:2])
         self._eyes_apart = float(np.linalg.norm(right - left))
         # plain numbers keep arrays of float32 what they are
         self._opening = float(opening * self._eyes_apart)
-        self._inside = _MOUTH_INSIDE
+        self._inside, self._teeth = _MOUTH_INSIDE, np.float32(teeth) * _TEETH
         if portrait.image.shape[2] == 1:
-            self._inside = _MOUTH_INSIDE @ _LUMA
+            self._inside, self._teeth = self._inside @ _LUMA, self._teeth @ _LUMA
         self._prepare_mouth()
         self._prepare_eyes()
         self._prepare_head()
@@ -248,7 +256,9 @@ class TalkingPortrait:
         weight = _plateau(np.hypot(dx / rx, dy / ry), outer)
         self._head_fields = weight, weight * dx, weight * dy
 
-    def draw(self, mouth: float, blink: float, sway: np.ndarray, light: float) -> np.ndarray:
+    def draw(
+        self, mouth: float, blink: float, sway: np.ndarray, light: float, width: float = 0.0
+    ) -> np.ndarray:
         """Picture of one moment, like the portrait's; arguments as in :class:`Motion`."""
         import cv2
 
@@ -256,7 +266,7 @@ class TalkingPortrait:
         if blink > 0:
             for roi, lid, weight in self._lids:
                 panel[roi] = (panel[roi] * (1 - blink * weight) + lid * (blink * weight)).round()
-        panel[self._mouth_roi] = self._open_mouth(panel, float(mouth) * self._opening)
+        panel[self._mouth_roi] = self._open_mouth(panel, float(mouth) * self._opening, float(width))
 
         weight, field_x, field_y = self._head_fields
         right, down, turn = np.float32(sway)
@@ -265,9 +275,14 @@ class TalkingPortrait:
         panel[self._head_roi] = _sampled(panel, map_x, map_y)
         return cv2.convertScaleAbs(panel, alpha=float(light)).reshape(panel.shape)
 
-    def _open_mouth(self, panel: np.ndarray, opening: float) -> np.ndarray:
-        """The region of the mouth, opened by `opening` pixels."""
+    def _open_mouth(self, panel: np.ndarray, opening: float, width: float) -> np.ndarray:
+        """The region of the mouth, opened by `opening` pixels and wider by a share of `width`."""
         below, across = self._below, self._across
+        if width:
+            # cheeks give way: nothing moves beyond 1.6 times its width, or far above and below
+            near = np.exp(-((below / np.float32(0.5 * self._eyes_apart)) ** 2))
+            near *= np.clip(1 - (across / (1.6 * self._mouth_half)) ** 2, 0, None)
+            across = across / (1 + np.float32(width) * near)
         # rounder lips: the corners come in as the mouth opens
         half = self._mouth_half * (1 - 0.1 * opening / self._opening)
         arch = np.clip(1 - (across / half) ** 2, 0, None) ** 0.8
@@ -287,11 +302,15 @@ class TalkingPortrait:
         # source rows stay on their own side of the line between the lips
         source = np.where(below > 0, np.maximum(below - shift, 0), np.minimum(below - shift, 0))
         map_y = self._mouth_y + (source - below)
-        warped = _sampled(panel, self._mouth_x, map_y)
+        warped = _sampled(panel, self._mouth_x + (across - self._across), map_y)
 
         # the gap itself, with one pixel of soft edge, a little lighter towards its upper side
         gap = np.clip(np.minimum(lower - below, upper + below), 0, 1)[..., None]
         inside = self._inside * (1.15 - 0.3 * np.clip(below / max(opening, 1), 0, 1)[..., None])
+        if self._teeth.any():
+            edge = _TEETH_HEIGHT * self._eyes_apart - upper
+            shown = np.clip(edge - below, 0, 1)[..., None]
+            inside = np.maximum(inside, shown * self._teeth)
         return (warped * (1 - gap) + inside * gap).round().astype(np.uint8)
 
     def geometry(self, sway: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -74,6 +74,12 @@ class ActiveSpeakerDetection(StoreTask):
         Probability that a track of another recording is mixed in at -5 to 5 dB. Defaults to 0.5.
     face_transforms : bool, optional
         Mirror, crop or rotate faces. Defaults to True.
+    cameras : float, optional
+        Probability that faces are in other light, with other contrast, sharpness and noise.
+        Defaults to 0: published recipes do without.
+    dubbing : float, optional
+        Probability that a track is heard with the sound of another recording, which its face does
+        not speak. Defaults to 0: published recipes do without.
     missing_faces : float, optional
         Probability that a face is lost for up to a second. Defaults to 0.1; published recipes do
         without.
@@ -100,6 +106,8 @@ class ActiveSpeakerDetection(StoreTask):
         augmentation: BaseWaveformTransform | None = None,
         audio_mixing: float = 0.5,
         face_transforms: bool = True,
+        cameras: float = 0.0,
+        dubbing: float = 0.0,
         missing_faces: float = 0.1,
         contrast: float = 0.0,
         metric: Metric | Sequence[Metric] | dict[str, Metric] | None = None,
@@ -121,6 +129,8 @@ class ActiveSpeakerDetection(StoreTask):
         self.frames_per_batch = frames_per_batch
         self.audio_mixing = audio_mixing
         self.face_transforms = face_transforms
+        self.cameras = cameras
+        self.dubbing = dubbing
         self.missing_faces = missing_faces
         self.contrast = contrast
         self.specifications = Specifications(
@@ -188,7 +198,8 @@ class ActiveSpeakerDetection(StoreTask):
         )
         if training:
             batches.mixing, batches.losses = self.audio_mixing, self.missing_faces
-            batches.views = float(self.face_transforms)
+            batches.views, batches.cameras = float(self.face_transforms), self.cameras
+            batches.dubbing = self.dubbing
             if self._transform is not None:
                 batches.transform = partial(_augmented, augmentation=self.augmentation)
         return batches

@@ -1,4 +1,4 @@
-"""Variations of training examples: other voices, other views, faces that are lost for a while."""
+"""Variations of training examples: other voices, views and cameras, faces lost for a while."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from pyannote_av.vision.crops import OUTSIDE
 SNR = (-5.0, 5.0)
 ANGLE = 15.0
 CROP = (0.7, 1.0)
+#: of cameras: exponent, contrast and brightness of grey in [0, 1]; pixels that are left of the
+#: width of a face; standard deviations of blur in pixels and of noise in levels of grey
+GAMMA, CONTRAST, BRIGHTNESS = (0.6, 1.6), (0.5, 1.4), (-0.25, 0.25)
+SHARPNESS, BLUR, GRAIN = (20, 90), (0.5, 2.5), (1.0, 10.0)
 #: frames that a face is lost for at most
 MAX_LOSS = 25
 
@@ -76,6 +80,44 @@ def vary_view(faces: np.ndarray, rng: np.random.Generator) -> np.ndarray:
             borderValue=OUTSIDE,
         )
     return varied
+
+
+def vary_camera(faces: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Brighter or darker, with more or less contrast; two times in three, less sharp or noisy.
+
+    Parameters
+    ----------
+    faces : (T, size, size) uint8
+        The same is done to all of them, but for noise.
+
+    Returns
+    -------
+    faces : (T, size, size) uint8
+    """
+    import cv2
+
+    grey = np.linspace(0, 1, 256) ** np.exp(rng.uniform(*np.log(GAMMA)))
+    grey = (grey - 0.5) * rng.uniform(*CONTRAST) + 0.5 + rng.uniform(*BRIGHTNESS)
+    levels = np.clip(np.rint(255 * grey), 0, 255).astype(np.uint8)
+    faces, kind, size = levels[faces], rng.integers(3), faces.shape[1]
+    if kind == 0:
+        return faces
+    if kind == 1:
+        noise = rng.normal(0, rng.uniform(*GRAIN), (2, size, size))
+        # two pictures of noise, from which those of all frames are cut
+        for face, shift in zip(faces, rng.integers(size, size=len(faces)), strict=True):
+            grain = np.roll(noise[shift % 2], shift, axis=1)
+            np.clip(np.rint(face + grain), 0, 255, out=face, casting="unsafe")
+        return faces
+    pixels, sigma = round(rng.uniform(*SHARPNESS)), rng.uniform(*BLUR)
+    small = rng.random() < 0.5
+    for face in faces:
+        if small:
+            reduced = cv2.resize(face, (pixels, pixels), interpolation=cv2.INTER_AREA)
+            cv2.resize(reduced, (size, size), dst=face, interpolation=cv2.INTER_LINEAR)
+        else:
+            cv2.GaussianBlur(face, (0, 0), sigma, dst=face)
+    return faces
 
 
 def lose(present: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -52,8 +52,9 @@ class Corruption:
         Beta(0.2, 0.2) of at most half); labels remain those of the face that prevails.
     frames_deleted : float
         Of 10 to 60 % of the frames being lost, where a face is seen.
-    views_varied : float
-        Of faces being mirrored, cropped or rotated. Does nothing to precomputed features.
+    views_varied, cameras_varied : float
+        Of faces being mirrored, cropped or rotated, and of other light, contrast, sharpness and
+        noise. Does nothing to precomputed features.
     sound_dropped : float
         Of silence instead of the sound of a whole chunk.
     sound_mixed : float
@@ -83,6 +84,7 @@ class Corruption:
     face_mixed: float = 0.0
     frames_deleted: float = 0.5
     views_varied: float = 0.75
+    cameras_varied: float = 0.5
     sound_dropped: float = 0.05
     sound_mixed: float = 0.2
     sound_coloured: float = 0.5

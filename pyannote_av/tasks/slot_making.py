@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pyannote_av.tasks.array_store import ArrayStore
-from pyannote_av.tasks.face_augmentation import vary_view
+from pyannote_av.tasks.face_augmentation import vary_camera, vary_view
 from pyannote_av.tasks.recordings import STEPS, LabelledFile
 from pyannote_av.tasks.slot_corruption import (
     Corruption,
@@ -127,6 +127,8 @@ class SlotMaker:
             return face, present
         if face.dtype == np.uint8 and rng.random() < self.corruption.views_varied:
             face = vary_view(face, rng)
+        if face.dtype == np.uint8 and rng.random() < self.corruption.cameras_varied:
+            face = vary_camera(face, rng)
         if rng.random() < self.corruption.frames_deleted:
             present = delete(present, rng)
         return face, present

@@ -13,8 +13,8 @@ from torch.utils.data import Dataset, DistributedSampler
 from pyannote_av.core.crop_shard import SAMPLES_PER_FRAME, SIDE
 from pyannote_av.core.crop_store import CropStore
 from pyannote_av.core.task import AVInput
-from pyannote_av.tasks.face_augmentation import SNR, lose, mix, vary_view
-from pyannote_av.tasks.track_labels import UNKNOWN, Runs
+from pyannote_av.tasks.face_augmentation import SNR, lose, mix, vary_camera, vary_view
+from pyannote_av.tasks.track_labels import SILENT, SPEAKING, UNKNOWN, Runs
 
 
 def buckets(
@@ -96,8 +96,9 @@ class TrackBatches(Dataset):
     training : bool
         Cut items to the shortest of their batch, at random, and label all slots. Otherwise items
         are whole and padded, and only their own face is labelled.
-    mixing, views, losses : float
-        Probability of a second voice, of a varied view, and of a lost face.
+    mixing, dubbing, views, cameras, losses : float
+        Probability of a second voice, of the sound of another recording in place of its own, which
+        no face speaks, of a varied view, of another camera, and of a lost face.
     transform : callable, optional
         Changes the (batch, 1, samples) tensor of waveforms.
     seed : int
@@ -110,7 +111,9 @@ class TrackBatches(Dataset):
     num_slots: int = 1
     training: bool = True
     mixing: float = 0.0
+    dubbing: float = 0.0
     views: float = 0.0
+    cameras: float = 0.0
     losses: float = 0.0
     transform: Callable[[torch.Tensor], torch.Tensor] | None = None
     seed: int = 0
@@ -141,6 +144,10 @@ class TrackBatches(Dataset):
             for s, track in enumerate(self._slots(piece, rng)):
                 self._fill(piece, track, rng, faces[b, s], present[b, s], labels[b, s])
             heard = self._sound(piece)
+            if rng.random() < self.dubbing:
+                other = self._other_sound(piece, pieces, rng)
+                heard = np.resize(other, len(heard)) if len(other) else np.zeros_like(heard)
+                labels[b][labels[b] == SPEAKING] = SILENT
             if rng.random() < self.mixing:
                 heard = mix(heard, self._other_sound(piece, pieces, rng), rng.uniform(*SNR))
             sound[b, 0, : len(heard)] = heard
@@ -211,6 +218,8 @@ class TrackBatches(Dataset):
                 labels[low - start : high - start] = known
         if rng.random() < self.views:
             crops = vary_view(crops, rng)
+        if rng.random() < self.cameras:
+            crops = vary_camera(crops, rng)
         if rng.random() < self.losses:
             seen = lose(seen, rng)
         faces[:length] = crops

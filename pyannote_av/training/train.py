@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 #: networks that can be trained from scratch by name
 NETWORKS = {
     "LRASD": "pyannote_av.models.active_speaker.lrasd",
+    "CompactASD": "pyannote_av.models.active_speaker.compact",
     "LightASD": "pyannote_av.models.active_speaker.lightasd",
     "LoCoNet": "pyannote_av.models.active_speaker.loconet",
     "TalkNet": "pyannote_av.models.active_speaker.talknet",

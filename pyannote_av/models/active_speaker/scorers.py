@@ -21,6 +21,8 @@ from pyannote_av.models.loading import locate
 #: waveform (1, n), crops (T, 112, 112), present (T,): see :class:`ActiveSpeakerScorer`
 Face = tuple[torch.Tensor, np.ndarray, np.ndarray]
 
+_AND_SYNCHRONY = "+synchrony"
+
 
 @runtime_checkable
 class ActiveSpeakerScorer(Protocol):
@@ -124,9 +126,11 @@ def get_scorer(
     scorer : str, Path, mapping, ActiveSpeakerModel or ActiveSpeakerScorer
         - "lr-asd", "light-asd" (public weights for faces found by a detector), "lr-asd-ava",
           "light-asd-ava" (for the boxes of AVA-ActiveSpeaker);
+        - "compact-asd", which comes with this package;
         - "synchrony", which needs no weights;
-        - "lr-asd+synchrony", their mean, in which LR-ASD leads;
-        - "auto": both where the weights of LR-ASD are found, synchrony alone otherwise;
+        - "lr-asd+synchrony", "compact-asd+synchrony" and so on: a mean, in which the network leads;
+        - "auto": "lr-asd+synchrony" where the weights of LR-ASD are found, else
+          "compact-asd+synchrony";
         - a file: ``.safetensors`` as ``AVModel.save`` writes it, a checkpoint of a training run,
           or a checkpoint of the authors of a network;
         - what ``$model/...`` stands for in a configuration file;
@@ -150,17 +154,18 @@ def get_scorer(
     if not isinstance(scorer, str):
         return scorer
     if scorer == "auto":
-        scorer = "lr-asd+synchrony" if weights.find("lr-asd") else "synchrony"
+        scorer = ("lr-asd" if weights.find("lr-asd") else "compact-asd") + _AND_SYNCHRONY
     if scorer in CALIBRATIONS:
-        model = import_checkpoint(weights.require(scorer))
-        return NetworkScorer(model, CALIBRATIONS[scorer], name=scorer, **options)
+        options = {"calibration": CALIBRATIONS[scorer], "name": scorer, **options}
+        return _scorer_from_file(weights.require(scorer), options)
     if scorer == "synchrony":
         return SynchronyScorer()
-    if scorer == "lr-asd+synchrony":
-        return AverageScorer({get_scorer("lr-asd", **options): 0.7, SynchronyScorer(): 0.3})
+    network = scorer.removesuffix(_AND_SYNCHRONY)
+    if network in CALIBRATIONS:
+        return AverageScorer({get_scorer(network, **options): 0.7, SynchronyScorer(): 0.3})
     raise ValueError(
-        f"no active speaker scorer called {scorer!r}: choose one of "
-        f"{', '.join(CALIBRATIONS)}, synchrony, lr-asd+synchrony, auto, or give a file"
+        f"no active speaker scorer called {scorer!r}: choose one of {', '.join(CALIBRATIONS)}, one "
+        "of these with +synchrony at the end, synchrony, auto, or give a file"
     )
 
 
