@@ -39,8 +39,8 @@ MINUTES = 2
 class Part(NamedTuple):
     """Conversations of one kind.
 
-    `overlap` is a factor for the overlap of those they are like; with `real`, half of the people are
-    those of clips.
+    `overlap` is a factor for the overlap of those they are like; with `real`, half of the people
+    are those of clips.
     """
 
     subset: str

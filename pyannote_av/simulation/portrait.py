@@ -1,8 +1,9 @@
 """A still portrait made to talk: the lower face is warped by how loud its voice is.
 
-Nothing here is learned. The mouth opens along the line between the lips, shows its teeth or not, and
-grows wider or rounder; the jaw follows, eyes blink and the head sways a little. It looks like a puppet, on purpose: good enough for detectors,
-trackers and active speaker scorers to have something to work on, with an exact reference.
+Nothing here is learned. The mouth opens along the line between the lips, shows its teeth or not,
+and grows wider or rounder; the jaw follows, eyes blink and the head sways a little. It looks like a
+puppet, on purpose: good enough for detectors, trackers and active speaker scorers to have something
+to work on, with an exact reference.
 """
 
 from __future__ import annotations
