@@ -108,8 +108,8 @@ def sources(data: Path, folder: Path) -> None:
         seen = [p for number, p in enumerate(portraits) if number % 5 in PORTRAITS[subset]]
         links(seen, folder / "portraits" / subset)
     links(sorted((data / "clips" / "talkers").iterdir()), folder / "clips")
-    links(sorted((data / "noise").glob("noise*.wav")), folder / "noises")
-    links(sorted((data / "noise").glob("rir*.wav")), folder / "responses")
+    links(sorted((data / "noise").glob("noise*.wav"))[:-1], folder / "noises")
+    links(sorted((data / "noise").glob("rir*.wav"))[:-1], folder / "responses")
 
 
 def sped_up(path: Path, speed: float, folder: Path) -> None:
