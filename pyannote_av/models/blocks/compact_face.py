@@ -5,7 +5,10 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from pyannote_av.models.blocks.visual_frontend import normalise
+#: what is looked at: rows and columns of a picture, as shares, with the mouth well inside
+_ROWS, _COLUMNS = (0.25, 1.0), (0.125, 0.875)
+#: least standard deviation that pictures are divided by, in levels of grey
+_FLAT = 4.0
 
 
 def _picture_layer(in_channels: int, out_channels: int, kernel: int) -> nn.Sequential:
@@ -32,13 +35,25 @@ class _Temporal(nn.Module):
         return x + self.across(self.along(x.transpose(1, 2)).transpose(1, 2))
 
 
-class CompactEncoder(nn.Module):
-    """Strided convolutions over each picture and what it changed, then convolutions over time.
+def _lower_face(faces: torch.Tensor) -> torch.Tensor:
+    """Mouth, nose and jaw, each picture with mean 0 and deviation 1, in whatever light it is."""
+    height, width = faces.shape[-2:]
+    rows, columns = (
+        slice(round(low * size), round(high * size))
+        for (low, high), size in ((_ROWS, height), (_COLUMNS, width))
+    )
+    x = faces[..., rows, columns]
+    std, mean = torch.std_mean(x, dim=(-2, -1), keepdim=True)
+    return (x - mean) / std.clamp(min=_FLAT)
 
-    On pictures of 56 x 56 pixels, training takes about a hundredth of the time of LR-ASD's encoder
-    on those of 112 x 112. The change from picture to picture is given, not learnt: mouths that move
-    are most of what there is to see. No statistics of batches are kept: faces come and go, one at a
-    time or many.
+
+class CompactEncoder(nn.Module):
+    """Strided convolutions over each lower face and what it changed, then convolutions over time.
+
+    On pictures of 56 x 56 pixels, training takes less than a hundredth of the time of LR-ASD's
+    encoder on those of 112 x 112. The change from picture to picture is given, not learnt: mouths
+    that move are most of what there is to see. No statistics of batches are kept: faces come and
+    go, one at a time or many.
     """
 
     dimension = 128
@@ -46,7 +61,7 @@ class CompactEncoder(nn.Module):
     def __init__(self):
         super().__init__()
         self.pictures = nn.Sequential(
-            _picture_layer(2, 16, 5),
+            nn.Sequential(nn.Conv2d(2, 16, 5, stride=2, padding=2), nn.ReLU(inplace=True)),
             _picture_layer(16, 32, 3),
             _picture_layer(32, 64, 3),
             _picture_layer(64, self.dimension, 3),
@@ -56,7 +71,7 @@ class CompactEncoder(nn.Module):
 
     def forward(self, faces: torch.Tensor) -> torch.Tensor:
         """(batch, frames, height, width) in [0, 255] to (batch, frames, 128)."""
-        x = normalise(faces)
+        x = _lower_face(faces)
         change = torch.diff(x, dim=1, prepend=x[:, :1])
         x = torch.stack([x, 2 * change], dim=2).flatten(0, 1)
         x = self.pictures(x.contiguous(memory_format=torch.channels_last))
