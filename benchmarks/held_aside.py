@@ -3,149 +3,35 @@
     python benchmarks/held_aside.py DATA WORK [--files 200] [--workers 2] [--pipeline hmsanet]
                                     [--sweeps] [--into benchmarks/results]
 
-Half a minute each, of talkers, faces, noises and rooms of DATA that ``hmsanet_corpus.py`` leaves
-out of training: half films, a quarter meetings, a quarter split screens. They are simulated as
-stores of crops, so face tracks are given (without saying whose they are: identity is dlib's).
-Writes what is said of every file to WORK/rttm, from which it goes on when started again, and
-``held_aside.json``, ``.txt`` and ``.png``; with ``--sweeps``, also pictures that are late or early
-and faces that are missing, on a tenth of the files.
+The conversations are those of ``recipes/simulated/held_aside.py``; WORK keeps them, and what is
+said of every file, and the next run goes on from there. Writes ``held_aside.json``, ``.txt`` and
+``.png``; with ``--sweeps``, also pictures that are late or early and faces that are missing, on a
+tenth of the files.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import sys
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
 from functools import partial
-from math import ceil
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-from hmsanet_corpus import links, sources
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pyannote_av.core.crop_store import CropStore
-from pyannote_av.core.tracks import FaceTracks, PictureStats
-from pyannote_av.pipelines.face_tracking import FaceTracking
-from pyannote_av.vision.crops import Segmenter, on_grid
+from pyannote_av.core.tracks import FaceTracks
+from recipes.simulated.held_aside import load, read, simulate
 
 SYSTEMS = ("audio", "late_fusion", "hmsanet")
-#: layout to share of the files and seed, by subset
-SHARES = {"film": 0.5, "meeting": 0.25, "gallery": 0.25}
-SEEDS = {"development": 61, "test": 71}
-MINUTES = 0.5
 #: what is changed in sweeps: seconds by which the sound is late, share of faces missing
 DESYNC = (-0.4, -0.2, 0.0, 0.2, 0.4)
 MISSING = (0.0, 0.25, 0.5, 0.75, 1.0)
-
-
-class StoredFaces(FaceTracking):
-    """Shows the faces of files as they are in a store.
-
-    Parameters
-    ----------
-    store : CropStore
-    identities : ArrayStore
-        What looks of its files look like.
-    """
-
-    def __init__(self, store: CropStore, identities):
-        super().__init__(embedder=None)
-        self._store, self._identities = store, identities
-
-    def apply(self, file, tracks=None, consumers=(), hook=None, problems=None):
-        uri, tracks, segmenter = file["uri"], on_grid(tracks), Segmenter()
-
-        def publish(segments):
-            for segment in segments:
-                for consumer in consumers:
-                    consumer(segment)
-
-        index = np.round(tracks.time * 25).astype(int)
-        shown = {
-            track: self._store.crops(uri, track, int(index[rows].min()), int(index[rows].max()) + 1)
-            for track, rows in ((t, tracks.track == t) for t in tracks.tracks)
-        }
-        first = {track: int(index[tracks.track == track].min()) for track in tracks.tracks}
-        for row in np.argsort(tracks.time, kind="stable"):
-            track = int(tracks.track[row])
-            publish(segmenter.add(track, index[row], shown[track][0][index[row] - first[track]]))
-        publish(segmenter.close_all())
-        look = self._store[uri].looks
-        vectors = self._identities[uri]
-        embeddings = {}
-        for track in tracks.tracks:
-            mine = vectors[look.track == track]
-            if len(mine):
-                embeddings[track] = mine[0] / np.linalg.norm(mine[0])
-        return replace(tracks, stats=PictureStats(), embeddings=embeddings, speaker={})
-
-
-def simulate(data: Path, work: Path, subset: str, files: int) -> CropStore:
-    """Conversations of a subset, as a store."""
-    sources(data, work / "parts")
-    noises, responses = (sorted((data / "noise").glob(f"{kind}*.wav")) for kind in ("noise", "rir"))
-    links(noises[-1:], work / "noises")
-    links(responses[-1:], work / "responses")
-    into = work / subset
-    for number, (layout, share) in enumerate(SHARES.items()):
-        options = {
-            "into": work / f"{subset}-{layout}",
-            "speech": work / "parts" / "speech" / subset,
-            "portraits": work / "parts" / "portraits" / subset,
-            "noises": work / "noises",
-            "responses": work / "responses",
-            "files": ceil(share * files),
-            "minutes": MINUTES,
-            "speakers": "2-6" if layout == "film" else "2-5",
-            "layout": layout,
-            "seed": SEEDS[subset] + number,
-            "subset": subset,
-        }
-        words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
-        program = Path(sys.executable).with_name("pyannote-av")
-        subprocess.run([program, "simulate", "--store", *words], check=True)
-        for kind in ("rttm", "shards", "tracks", "uem"):
-            links((work / f"{subset}-{layout}" / kind).iterdir(), into / kind)
-    return CropStore(into)
-
-
-def read(store: CropStore, uri: str) -> dict:
-    """A file, as protocols give it."""
-    import torch
-    from pyannote.database.util import load_rttm, load_uem
-
-    samples = store[uri].index["samples"]
-    waveform = store.waveform(uri, 0, ceil(samples / 640))[:samples]
-    return {
-        "uri": uri,
-        "waveform": torch.from_numpy(np.array(waveform, np.float32))[None],
-        "sample_rate": 16000,
-        "face_tracks": replace(FaceTracks.read(store.folder / "tracks" / f"{uri}.npz"), speaker={}),
-        "annotation": load_rttm(store.folder / "rttm" / f"{uri}.rttm")[uri],
-        "annotated": load_uem(store.folder / "uem" / f"{uri}.uem")[uri],
-    }
-
-
-def load(name: str, store: CropStore):
-    """A pipeline that looks at faces of a store."""
-    import torch
-
-    from pyannote_av import Pipeline
-    from pyannote_av.tasks.array_store import ArrayStore
-    from pyannote_av.tasks.identities import identities_folder
-
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore")
-    pipeline = Pipeline.from_pretrained(name)
-    values = pipeline.parameters(instantiated=True)
-    pipeline.first_pass.faces = StoredFaces(store, ArrayStore(identities_folder(store)))
-    return pipeline.instantiate(values)
 
 
 _loaded: dict = {}
@@ -253,10 +139,8 @@ def main() -> None:
     from pyannote_av.cli.evaluate import score
     from pyannote_av.core.atomic import write_text
     from pyannote_av.evaluation import report
-    from pyannote_av.tasks.identities import build_identities
 
     store = simulate(given.data, given.work, "test", given.files)
-    build_identities(store, interval=1e9, progress=True)
     files = {uri: read(store, uri) for uri in store.uris}
     systems = run(given.pipeline, store, given.work / "rttm" / "as-is", store.uris, given.workers)
     references = {uri: file["annotation"] for uri, file in files.items()}

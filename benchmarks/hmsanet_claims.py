@@ -2,8 +2,8 @@
 
     python benchmarks/hmsanet_claims.py CORPUS WORK [--seeds 0 1 2] [--only visual|ablation|mso]
 
-CORPUS is what ``hmsanet_corpus.py`` made. WORK receives weights; everything is taken up where it
-was left, and what is there is kept. Then ``hmsanet_errors.py`` tries them on test files.
+CORPUS is what ``recipes/simulated/corpus.py`` made. WORK receives weights; everything is taken up
+where it was left, and what is there is kept. Then ``hmsanet_errors.py`` tries them on test files.
 
 (a) Multi-stage optimization against end-to-end training of the same network from pictures, with
     equally many updates, by loss on development files (``--only mso``).

@@ -1,7 +1,7 @@
 """Every network trained from scratch and fine-tuned, by one command each, at the size of a CPU.
 
 ``python benchmarks/training.py CORPUS WORK`` runs ``pyannote-av train`` on the configurations of
-``recipes/simulated/train`` with small batches, on what ``benchmarks/hmsanet_corpus.py`` wrote to
+``recipes/simulated/train`` with small batches, on what ``recipes/simulated/corpus.py`` wrote to
 CORPUS (with identities); what is done in WORK stays. Then each checkpoint is put into its pipeline,
 which diarizes the sample file. ``--pace`` measures how fast the configurations are as they stand.
 Writes ``results/training.json``.

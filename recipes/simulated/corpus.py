@@ -1,6 +1,6 @@
 """The simulated conversations that HMSA-Net is trained and tried on, from real voices and faces.
 
-    python benchmarks/hmsanet_corpus.py DATA CORPUS [--scale 1.0] [--workers 2]
+    python -m recipes.simulated.corpus DATA CORPUS [--scale 1.0] [--workers 2]
 
 DATA has ``speech/librispeech`` (SPEAKER-*.flac), ``portraits`` (pictures with faces),
 ``clips/talkers`` (people who talk) and ``noise`` (noise*.wav, rir*.wav: room responses); CORPUS
