@@ -3,10 +3,11 @@
     python benchmarks/hmsanet_pipeline.py DATA CORPUS WEIGHTS WORK [--into benchmarks/results]
 
 CORPUS is what ``recipes/simulated/corpus.py`` made of DATA, WEIGHTS a network that was trained on
-it, such as ``cgima-0/model.safetensors`` of ``hmsanet_claims.py``. One-minute videos are simulated in WORK with
-the talkers and faces of CORPUS that are for development, on which the thresholds of the second pass
-are chosen, and with those for test. Faces are found by the pipelines. Then come the real clips of
-DATA, none of which has a part in any choice. Everything is taken up where it was left.
+it, such as ``cgima-0/model.safetensors`` of ``hmsanet_claims.py``. One-minute videos are simulated
+in WORK with the talkers and faces of CORPUS that are for development, on which the thresholds of
+the second pass are chosen, and with those for test. Faces are found by the pipelines. Then come the
+real clips of DATA, none of which has a part in any choice. Everything is taken up where it was
+left.
 """
 
 from __future__ import annotations
