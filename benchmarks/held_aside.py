@@ -150,7 +150,8 @@ def main() -> None:
     text = report.to_text(*found)
     text += f"\n\nheight of faces (pixels), thirds of the files: {', '.join(systems)}\n"
     text += by_file(files, found[0], {uri: face_height(file) for uri, file in files.items()})
-    report.write_json(given.into / "held_aside.json", *found)
+    command = f"python benchmarks/held_aside.py DATA WORK --pipeline {given.pipeline}"
+    report.write_json(given.into / "held_aside.json", *found, command=command)
     report.plot(found[0], given.into / "held_aside.png")
     if given.sweeps:
         text += f"\n\nchanged, on every tenth file: {', '.join(systems)}\n"

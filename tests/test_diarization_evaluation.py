@@ -709,6 +709,7 @@ def test_the_command_scores_and_compares(rttms):
     assert max(map(len, done.output.splitlines())) <= 110
     assert (rttms / "o.png").read_bytes()[:4] == b"\x89PNG"
     content = json.loads((rttms / "o.json").read_text(), parse_constant=pytest.fail)
+    assert content["command"].startswith("pyannote-av")
     assert len(content["scores"]) == 2 * 9 * 13
     with open(rttms / "o.csv", newline="") as file:
         rows = list(csv.DictReader(file))

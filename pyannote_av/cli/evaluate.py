@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -195,7 +197,6 @@ def command(
     Example: pyannote-av evaluate --protocol AMI.SpeakerDiarization.Seats --pipeline late_fusion
     --into heard --workers 8
     """
-    import sys
     from contextlib import nullcontext
     from tempfile import TemporaryDirectory
 
@@ -245,7 +246,8 @@ def command(
         raise typer.Exit(1) from error
     typer.echo(report.to_text(results, comparisons, tables))
     if json is not None:
-        report.write_json(json, results, comparisons, tables)
+        told = shlex.join(["pyannote-av", *sys.argv[1:]])
+        report.write_json(json, results, comparisons, tables, told)
     if csv is not None:
         report.write_csv(csv, results)
     if plot is not None:

@@ -138,11 +138,13 @@ def write_json(
     results: Sequence[DiarizationResult],
     comparisons: Sequence[Comparison] = (),
     tables: Sequence[ConditionTable] = (),
+    command: str | None = None,
 ) -> Path:
-    """Everything, per file too, as one JSON file."""
+    """Everything, per file too, as one JSON file, with the command that found it."""
     from pyannote_av.evaluation.diarization import RULES
 
     content = {
+        "command": command,
         "rules": {name: vars(rule) for name, rule in RULES.items()},
         "scores": [row for result in results for row in result.to_records()],
         "comparisons": [vars(comparison) for comparison in comparisons],

@@ -109,10 +109,11 @@ class Evaluation:
 
     def to_markdown(self) -> str:
         """All tables, and where they come from."""
+        command = self.content.get("command") or f"pyannote-av evaluate ... --json {self.name}"
         parts = [
-            f"Figures are those of `{self.name}`, written by `pyannote-av evaluate ... --json "
-            f"{self.name}` (sha256 `{self.sha256}`). Error rates are in percent of reference "
-            "speech; the collar is that on either side of a turn.",
+            f"Figures are those of `{self.name}` (sha256 `{self.sha256}`), written by `{command}`. "
+            "Error rates are in percent of reference speech; the collar is that on either side of "
+            "a turn.",
             self._scores(),
         ]
         if self.content.get("comparisons"):
