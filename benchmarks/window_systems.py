@@ -6,9 +6,9 @@ CORPUS is what ``recipes/simulated/corpus.py`` made of DATA: conversations of re
 portraits that talk, none of whom is in two subsets. Each is heard through a noise of DATA, of its
 own loudness (0 to 20 dB below speech), as films and meetings differ. AVR-Net (on embeddings), the
 fusions it was compared with, and CYS-MSD are trained on its train files; a PLDA is fitted to them;
-thresholds of all systems are chosen on development files; and then all are scored on test files, each trained
-network with every seed: as in AVA-AVD, with an oracle that says where speech is and which faces
-talk, and more and more of these missing; and with both found, by segmentation-3.0 and LR-ASD
+thresholds of all systems are chosen on development files; and then all are scored on test files, each
+trained network with every seed: as in AVA-AVD, with an oracle that says where speech is and which
+faces talk, and more and more of these missing; and with both found, by segmentation-3.0 and LR-ASD
 (TalkSet weights, see ``pyannote-av download``). Face tracks are those of the simulation throughout.
 Last, there are the AMI excerpts of DATA, for voices alone. Everything is taken up where it was
 left.
