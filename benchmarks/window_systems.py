@@ -6,7 +6,7 @@ CORPUS is what ``recipes/simulated/corpus.py`` made of DATA: conversations of re
 portraits that talk, none of whom is in two subsets. Each is heard through a noise of DATA, of its
 own loudness (0 to 20 dB below speech), as films and meetings differ. AVR-Net (on embeddings), the
 fusions it was compared with, and CYS-MSD are trained on its train files; a PLDA is fitted to them;
-thresholds of all systems are chosen on development files; and then all are scored on test files, each
+thresholds of all systems are chosen on development files; then all are scored on test files, each
 trained network with every seed: as in AVA-AVD, with an oracle that says where speech is and which
 faces talk, and more and more of these missing; and with both found, by segmentation-3.0 and LR-ASD
 (TalkSet weights, see ``pyannote-av download``). Face tracks are those of the simulation throughout.
