@@ -17,6 +17,7 @@ from lightning.pytorch import Callback
 from talkers import make_protocol, make_talkers
 
 from pyannote_av import Model
+from pyannote_av.core.checksums import sha256_of
 from pyannote_av.core.crop_store import CropStore
 from pyannote_av.models.active_speaker.lrasd import LRASD
 from pyannote_av.tasks import ActiveSpeakerDetection
@@ -291,7 +292,8 @@ def test_stages_may_start_from_any_earlier_one_or_a_file(corpus, trained, tmp_pa
     assert same(other, Model.from_pretrained(tmp_path / "01-first"))
     assert [entry["stage"]["name"] for entry in other.lineage] == ["first", "other"]
     assert same(model, trained[0])
-    assert model.lineage[0] == {"start": given}
+    assert model.lineage[0] == {"start": "model.safetensors", "sha256": sha256_of(given)}
+    assert model.lineage[-1]["stage"]["start"] == "model.safetensors"
     some = [replace(plan[-1], take=("visual", "fusion"))]
     model = optimize(make_model(), task, some, tmp_path / "some", **QUIET)
     expected, initial = trained[0].state_dict(), make_model().state_dict()

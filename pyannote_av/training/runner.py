@@ -15,10 +15,12 @@ import json
 import logging
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyannote_av.core.atomic import write_text
+from pyannote_av.core.checksums import sha256_of
 from pyannote_av.core.model import AVModel, read_safetensors
 from pyannote_av.training.fitting import Fit, within
 from pyannote_av.training.stages import Stage, check_stages
@@ -120,7 +122,8 @@ def optimize(
             fit.run()
             found = _best(fit.history, *stage.monitored(task)) if task.has_validation else {}
             steps = {"steps": int(fit.history[-1]["step"]), "epochs": len(fit.history)}
-            done = {"stage": stage.to_dict(), "seed": seed, **steps, **found}
+            told = replace(stage, start=Path(stage.start).name).to_dict()
+            done = {"stage": told, "seed": seed, **steps, **found}
             model.lineage = [*lineage, done]
             # nobody removes what others still read, nor goes on before it is written
             fit.trainer.strategy.barrier()
@@ -158,7 +161,8 @@ def _begin(model, stage, results, initial, inherited) -> None:
     if stage.start.endswith(".safetensors"):
         model.load_state_dict(initial)
         _load(model, Path(stage.start), stage)
-        model.lineage = [*inherited, {"start": stage.start}]
+        path = Path(stage.start)  # whose place is nobody else's business
+        model.lineage = [*inherited, {"start": path.name, "sha256": sha256_of(path)}]
     elif not results:
         model.load_state_dict(initial)
     else:

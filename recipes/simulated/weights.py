@@ -22,7 +22,8 @@ from time import perf_counter
 
 import yaml
 
-from pyannote_av.core.atomic import write_text
+from pyannote_av.core.atomic import replacing, write_text
+from pyannote_av.core.model import read_safetensors
 from recipes.simulated import corpus
 from recipes.simulated.held_aside import load, read, simulate
 
@@ -34,7 +35,24 @@ STEPS, BATCHES = 100, {"compact": 15, "hmsanet-compact": 20}
 DEVELOPMENT, TRIALS = 40, 100
 
 
-def train(name: str, conversations: Path, into: Path, scale: float, seed: int) -> Path:
+def encoder(scorer: Path, into: Path) -> Path:
+    """What looks at faces, called as in HMSA-Net, which begins with it."""
+    from safetensors.torch import save_file
+
+    own = "visual."
+    found = {
+        f"visual.encoder.{name.removeprefix(own)}": value
+        for name, value in read_safetensors(scorer)[0].items()
+        if name.startswith(own)
+    }
+    with replacing(into) as temporary:
+        save_file(found, temporary)
+    return into
+
+
+def train(
+    name: str, conversations: Path, into: Path, scale: float, seed: int, *overrides: str
+) -> Path:
     """A network of ``train/NAME.yaml``; returns its weights."""
     from pyannote_av.training import TrainingConfig
     from pyannote_av.training import train as run
@@ -53,6 +71,7 @@ def train(name: str, conversations: Path, into: Path, scale: float, seed: int) -
             f"trainer.limit_val_batches={BATCHES[name]}",
             f"stages.{'joint' if 'hmsa' in name else 'training'}.max_epochs="
             f"{ceil(scale * EPOCHS[name])}",
+            *overrides,
         ],
     )
     run(config)
@@ -113,7 +132,9 @@ def main() -> None:
     scorer = train("compact", conversations, work / "compact", given.scale, given.seed)
     done("active speaker network")
     into = work / "hmsanet-compact"
-    network = train("hmsanet-compact", conversations, into, given.scale, given.seed)
+    begin_with = encoder(scorer, work / "encoder.safetensors")
+    begins = f"stages.joint.start={begin_with}", "stages.joint.take=[visual.encoder]"
+    network = train("hmsanet-compact", conversations, into, given.scale, given.seed, *begins)
     done("HMSA-Net")
     config = configuration(network, scorer)
     path = write_text(work / "pipeline" / "config.yaml", yaml.safe_dump(config, sort_keys=False))
