@@ -421,8 +421,13 @@ def test_card_asks_which_system(own, measured, tmp_path):
 
 def test_push_and_pull_of_a_folder(own, measured, talk, tmp_path):
     out = tmp_path / "out"
-    result = run("push", own, out, "--evaluation", measured, "--system", "audio")
+    (tmp_path / "about.md").write_text("Trained on *nothing but* noise.")
+    told = ("--about", tmp_path / "about.md", "--evaluation", measured, "--evaluation", measured)
+    result = run("push", own, out, *told, "--system", "audio")
     assert result.exit_code == 0, result.output
+    card = (out / "README.md").read_text()
+    assert "*nothing but* noise" in card
+    assert card.count("Figures are those of `talks.test.json`") == 2
     assert "talks.test.json" in (out / "README.md").read_text()
     (out / "virus.py").write_text("raise SystemExit")
     (out / "old.bin").write_bytes(b"pickle")

@@ -16,8 +16,10 @@ def command(
         str, typer.Argument(help="A folder, or hub:organisation/name on the Hugging Face hub.")
     ],
     evaluation: Annotated[
-        Path | None,
-        typer.Option(help="What `pyannote-av evaluate --json` wrote: figures for the card."),
+        list[Path] | None,
+        typer.Option(
+            help="What `pyannote-av evaluate --json` wrote: figures for the card; again for more."
+        ),
     ] = None,
     system: Annotated[
         str | None, typer.Option(help="Whose figures they are, if several systems were scored.")
@@ -25,6 +27,10 @@ def command(
     licence: Annotated[
         str | None,
         typer.Option("--license", help="Of the weights in it, as the hub abbreviates it."),
+    ] = None,
+    about: Annotated[
+        Path | None,
+        typer.Option(help="Markdown for the card: data it was trained on, their licences."),
     ] = None,
     private: Annotated[bool, typer.Option(help="If a repository has to be created.")] = False,
     revision: Annotated[str | None, typer.Option(help="Branch of the repository.")] = None,
@@ -46,13 +52,14 @@ def command(
         where = push(
             source,
             destination,
-            evaluation,
+            evaluation or None,
             system,
             licence,
             private,
             revision,
             token,
             overwrite,
+            None if about is None else about.read_text(encoding="utf-8"),
         )
     except (OSError, ValueError) as error:
         typer.echo(f"error: {error}", err=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from inspect import getdoc
 from pathlib import Path
@@ -45,10 +45,11 @@ say who could be heard and seen where, and when: treat them like the recording i
 
 def make_card(
     folder: str | Path,
-    evaluation: str | Path | None = None,
+    evaluation: str | Path | Sequence[str | Path] | None = None,
     system: str | None = None,
     name: str | None = None,
     licence: str | None = None,
+    about: str | None = None,
 ) -> str:
     """Write the card of a pipeline folder, or of a folder with one model.
 
@@ -56,8 +57,8 @@ def make_card(
     ----------
     folder : str or Path
         With ``config.yaml`` or ``model.safetensors``.
-    evaluation : str or Path, optional
-        The JSON file of ``pyannote-av evaluate``: there are no other figures in a card.
+    evaluation : str or Path, or several of them, optional
+        JSON files of ``pyannote-av evaluate``: there are no other figures in a card.
     system : str, optional
         Whose figures are those of this pipeline, where several systems were scored.
     name : str, optional
@@ -65,6 +66,8 @@ def make_card(
     licence : str, optional
         Of what is in the folder, as the hub abbreviates it. Unless given, that of this package
         where there are no weights, and "other" where there are.
+    about : str, optional
+        Markdown: what only people know, such as data it was trained on, and their licences.
 
     Returns
     -------
@@ -82,14 +85,17 @@ def make_card(
     name = name or folder.absolute().name
     config = _config(folder)
     parts = parts_of(folder, config)
-    results = None
-    figures = "It was not measured in this form: measure it with `pyannote-av evaluate`."
-    if evaluation is not None:
-        found = Evaluation.read(evaluation)
+    results = []
+    figures = ["It was not measured in this form: measure it with `pyannote-av evaluate`."]
+    given = [evaluation] if isinstance(evaluation, (str, Path)) else list(evaluation or ())
+    for number, path in enumerate(given):
+        found = Evaluation.read(path)
         chosen = found.choose(system)
-        results, figures = found.results(chosen), found.to_markdown()
+        results += found.results(chosen)
+        said = found.to_markdown()
         if len(found.systems) > 1:
-            figures = f"This is `{chosen}`.\n\n{figures}"
+            said = f"This is `{chosen}`.\n\n{said}"
+        figures[number:] = [said]
     kind = "pyannote-audio-pipeline" if config else "pyannote-audio-model"
     data = ModelCardData(
         license=licence or ("other" if any(part.file for part in parts) else "mit"),
@@ -98,14 +104,14 @@ def make_card(
         # the task of the hub that comes nearest
         pipeline_tag="voice-activity-detection",
         model_name=name,
-        eval_results=results,
+        eval_results=results or None,
     )
     sections = {
         f"# {name}": _summary(config, parts),
         "## Use": _usage(config, name),
         "## What it is made of": _contents(parts),
-        "## Training": "\n\n".join(filter(None, map(describe_lineage, parts))),
-        "## Evaluation": figures,
+        "## Training": "\n\n".join(filter(None, [about, *map(describe_lineage, parts)])),
+        "## Evaluation": "\n\n".join(figures),
         "## What it is for": _INTENDED,
         "## Personal data": _BIOMETRIC,
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,13 +27,14 @@ DATA = (".yaml", ".json", ".safetensors", ".npz", ".md", ".txt", ".onnx")
 def push(
     source: str | Path,
     destination: str | Path,
-    evaluation: str | Path | None = None,
+    evaluation: str | Path | Sequence[str | Path] | None = None,
     system: str | None = None,
     licence: str | None = None,
     private: bool = False,
     revision: str | None = None,
     token: str | None = None,
     overwrite: bool = False,
+    about: str | None = None,
 ) -> str:
     """Give a pipeline or a model to others, with all it needs and a model card.
 
@@ -43,7 +44,7 @@ def push(
         Name of a shipped pipeline, a pipeline folder, a model file, or a folder with one.
     destination : str or Path
         A folder, or ``hub:organisation/name``.
-    evaluation, system, licence : optional
+    evaluation, system, licence, about : optional
         For the card; see :func:`~pyannote_av.sharing.card.make_card`. A folder that has a card
         keeps it when none of these is given.
     private : bool, optional
@@ -69,10 +70,10 @@ def push(
         When what would be shared holds pickles, or anything else but data.
     """
     source, name = str(source), str(destination).removeprefix(HUB)
-    options = {"evaluation": evaluation, "system": system, "licence": licence}
+    card = {"evaluation": evaluation, "system": system, "licence": licence, "about": about}
     if not str(destination).startswith(HUB):
         with new_folder(destination, overwrite) as folder:
-            _collect(source, folder, Path(destination).absolute().name, options)
+            _collect(source, folder, Path(destination).absolute().name, card)
         return str(destination)
 
     from huggingface_hub import HfApi
@@ -81,7 +82,7 @@ def push(
     with _hub(name), TemporaryDirectory() as temporary:
         folder = Path(temporary) / "shared"
         folder.mkdir()
-        _collect(source, folder, name, options)
+        _collect(source, folder, name, card)
         api.create_repo(name, private=private, exist_ok=True)
         if revision is not None:
             api.create_branch(name, branch=revision, exist_ok=True)
