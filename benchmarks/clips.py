@@ -1,12 +1,15 @@
-"""Late fusion on real clips: speakers, faces, errors, time and memory, clip by clip.
+"""A pipeline on real clips: speakers, faces, errors, time and memory, clip by clip.
 
-    python benchmarks/clips.py DATA_FOLDER [--talkers] [--only NAME ...] [--reasons] [--json FILE]
+    python benchmarks/clips.py DATA_FOLDER [--pipeline NAME] [--talkers] [--only NAME ...]
+                               [--reasons] [--json FILE]
 
 DATA_FOLDER holds ``clips/several``, ``clips/single`` and, for ``--talkers``, ``clips/talkers``;
 ``NAME.rttm`` beside a clip is its reference. Weights are looked for in ``DATA_FOLDER/weights`` too.
 Every clip runs in a fresh process, on one thread; one that fails is a row with its error.
 
-Error rates are without collar, with overlap, on the voices and faces found. Real-time factors leave
+Error rates are without collar, with overlap, on the voices and faces found. Where one person does
+all the talking (``clips/single``, ``clips/talkers``), "others" is the share of speech time that is
+given to anybody else. Real-time factors leave
 out loading; the one of the processor (user + system) does not count other work on the machine.
 """
 
@@ -37,6 +40,8 @@ COLUMNS = {
     "visible %": "visible_share",
     "DER %": "der",
     "audio DER %": "audio_der",
+    "others %": "others",
+    "audio others %": "audio_others",
     "right face %": "right_face",
     "moved s": "moved",
     "RTF": "real_time_factor",
@@ -68,6 +73,12 @@ def error_rates(reference, output, duration: float) -> dict:
         "audio_der": 100 * metric(reference, output.audio_only, uem=uem),
         "reference_speakers": len(reference.labels()),
     }
+
+
+def given_to_others(turns) -> float:
+    """Percentage of speech time (overlap counted twice) not of who speaks most."""
+    times = [turns.label_duration(label) for label in turns.labels()]
+    return 100 * (1 - max(times) / sum(times)) if times else float("nan")
 
 
 def right_face(reference, output, seats: dict[str, str]) -> dict:
@@ -119,6 +130,9 @@ def process(path: Path, pipeline: str) -> dict:
         "memory_when_loaded": loaded,
         "report": report.to_dict(),
     }
+    if path.parent.name in ("single", "talkers"):
+        row["others"] = given_to_others(turns)
+        row["audio_others"] = given_to_others(output.audio_only)
     rttm = path.with_suffix(".rttm")
     if rttm.is_file():
         reference = next(iter(load_rttm(rttm).values()))
@@ -183,7 +197,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, nargs="?")
     parser.add_argument("--talkers", action="store_true", help="clips of one talker each as well")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these clips only")
-    parser.add_argument("--pipeline", default="late_fusion", help="name, folder or YAML file")
+    parser.add_argument("--pipeline", default="hmsanet", help="name, folder or YAML file")
     parser.add_argument("--reasons", action="store_true", help="print what the reports say")
     parser.add_argument("--timeout", type=float, default=1800, help="seconds per clip")
     parser.add_argument("--json", type=Path, help="write the rows there")
