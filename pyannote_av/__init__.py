@@ -1,7 +1,7 @@
 """pyannote_av: audio-visual speaker diarization with pyannote.audio.
 
 >>> from pyannote_av import Pipeline                     # doctest: +SKIP
->>> pipeline = Pipeline.from_pretrained("late_fusion")   # doctest: +SKIP
+>>> pipeline = Pipeline.from_pretrained("hmsanet")   # doctest: +SKIP
 >>> output = pipeline("interview.mp4")                   # doctest: +SKIP
 """
 
