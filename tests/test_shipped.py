@@ -1,0 +1,134 @@
+"""The pipelines and weights that come with the package."""
+
+import json
+import shutil
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from pyannote.audio import Pipeline as StockPipeline
+from pyannote.core import Segment, Timeline
+from pyannote.database.util import load_rttm
+from pyannote.metrics.diarization import DiarizationErrorRate
+
+from pyannote_av import Model, Pipeline
+from pyannote_av.core import weights
+from pyannote_av.core.checksums import sha256_of
+from pyannote_av.core.io import Video
+from pyannote_av.core.pipeline import DEFAULT, shipped
+from pyannote_av.models.active_speaker.scorers import get_scorer
+from pyannote_av.sharing.card import CARD
+
+ROOT = Path(__file__).resolve().parents[1]
+PRETRAINED = Path(str(files("pyannote_av"))) / "pretrained"
+OWN = {"hmsanet": "HMSANet", "compact-asd": "CompactASD"}
+
+
+@pytest.fixture(autouse=True)
+def nothing_downloaded(tmp_path, monkeypatch):
+    """A machine on which there is nothing but installed packages"""
+    torch.set_num_threads(1)
+    monkeypatch.setenv("PYANNOTE_AV_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("PYANNOTE_AV_WEIGHTS", raising=False)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> dict[str, Path]:
+    pytest.importorskip("skimage", reason="the sample needs scikit-image")
+    from pyannote_av.sample import make_sample
+
+    return make_sample(tmp_path_factory.mktemp("sample"))
+
+
+def test_the_default_is_hmsanet():
+    assert DEFAULT == "hmsanet"
+    assert set(shipped()) == {"audio", "hmsanet", "hmsanet-lrasd", "late_fusion"}
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_weights_are_those_of_the_registry(name):
+    entry = weights.REGISTRY[name]
+    path = weights.require(name)
+    assert path == PRETRAINED.parent / entry.package[1]
+    assert sha256_of(path) == entry.sha256
+    model = Model.from_pretrained(path)
+    assert type(model).__name__ == OWN[name]
+    # how it was trained is known, and nothing of where
+    told = json.dumps(model.lineage)
+    assert model.lineage[-1]["steps"] > 1000
+    assert "/" not in told.replace("loss/", "")
+
+
+def test_what_ships_is_small():
+    size = sum(path.stat().st_size for path in PRETRAINED.rglob("*") if path.is_file())
+    assert size < 20e6
+
+
+def test_cards_tell_what_was_measured():
+    for name in ("hmsanet", "hmsanet-lrasd"):
+        card = (PRETRAINED / name / CARD).read_text(encoding="utf-8")
+        assert "Biometric" in card or "biometric" in card
+        assert "LibriSpeech" in card
+    card = (PRETRAINED / "hmsanet" / CARD).read_text(encoding="utf-8")
+    results = ROOT / "benchmarks" / "results" / "held_aside.json"
+    assert sha256_of(results) in card
+
+
+def test_hmsanet_diarizes_the_sample(made):
+    output = Pipeline.from_pretrained()(made["video"])
+    assert output.report.components["segmentation"] == "HMSANet"
+    assert output.report.components["scorer"] == "compact-asd+synchrony"
+    reference = load_rttm(made["rttm"])["sample"]
+    metric = DiarizationErrorRate()
+    uem = Timeline([Segment(0, output.report.duration)])
+    found, alone = (
+        metric(reference, turns, uem=uem)
+        for turns in (output.speaker_diarization, output.audio_only)
+    )
+    assert found < max(0.08, alone + 0.005)
+    assert len(output.face_tracks.speaker) == 2  # both faces are somebody
+
+
+def test_a_folder_is_all_it_takes(made, tmp_path):
+    folder = shutil.copytree(PRETRAINED / "hmsanet", tmp_path / "elsewhere")
+    file = {
+        "uri": "sample",
+        "waveform": Video().waveform(made["video"])[:, : 16000 * 12],
+        "sample_rate": 16000,
+    }
+    expected = Pipeline.from_pretrained("hmsanet")(dict(file)).speaker_diarization
+    for loaded in (Pipeline.from_pretrained(folder), StockPipeline.from_pretrained(folder)):
+        found = loaded(dict(file))
+        assert list(found.speaker_diarization.itertracks(yield_label=True)) == list(
+            expected.itertracks(yield_label=True)
+        )
+
+
+def test_hmsanet_lrasd_needs_lrasd():
+    with pytest.raises(weights.MissingWeightsError, match="download lr-asd"):
+        Pipeline.from_pretrained("hmsanet-lrasd")
+    config = yaml.safe_load((PRETRAINED / "hmsanet-lrasd" / "config.yaml").read_text())
+    assert config["pipeline"]["params"]["scorer"] == "lr-asd+synchrony"
+
+
+def test_hmsanet_lrasd_where_lrasd_is(shared_data, monkeypatch):
+    monkeypatch.setenv("PYANNOTE_AV_WEIGHTS", str(shared_data / "weights"))
+    pipeline = Pipeline.from_pretrained("hmsanet-lrasd")
+    assert pipeline.first_pass.active_speaker.scorer_name == "lr-asd+synchrony"
+    assert get_scorer("auto").name == "lr-asd+synchrony"
+
+
+def test_the_scorer_tells_talking_mouths_from_others(made):
+    """On public portraits, which nothing was trained on"""
+    from pyannote_av import FaceTracks
+    from pyannote_av.evaluation.active_speaker import evaluate_tracks
+    from pyannote_av.pipelines.active_speaker_detection import ActiveSpeakerDetection
+
+    truth = FaceTracks.read(made["tracks"])
+    pipeline = ActiveSpeakerDetection(scorer="compact-asd")
+    found = pipeline({"video": str(made["video"]), "face_tracks": truth})
+    assert evaluate_tracks(truth, found).overall.roc_auc > 0.9
+    assert np.isfinite(found.speaking).any()
