@@ -1,0 +1,91 @@
+"""HMSA-Net, late fusion and sound alone on real recordings that have a reference.
+
+    python benchmarks/real_recordings.py DATA [--pipeline hmsanet] [--into benchmarks/results]
+
+DATA has ``ami`` (13 excerpts of meetings, sound only: everybody is off-screen) and
+``clips/several/meeting_table`` (two women at a table). Nothing is known of them but what is in the
+file; faces are found. Writes ``real_ami.json`` and ``real_table.json``, as ``pyannote-av evaluate``
+does, and prints them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def ami(folder: Path) -> Iterator[dict]:
+    """The excerpts of meetings."""
+    from pyannote.database.util import load_rttm, load_uem
+
+    for subset in ("train", "development", "test"):
+        turns = load_rttm(folder / f"debug.{subset}.rttm")
+        maps = load_uem(folder / f"debug.{subset}.uem")
+        for uri in sorted(maps):
+            yield {
+                "uri": uri,
+                "audio": str(folder / f"{uri}.flac"),
+                "annotation": turns[uri],
+                "annotated": maps[uri],
+            }
+
+
+def table(folder: Path) -> Iterator[dict]:
+    """The clip."""
+    from pyannote.core import Segment, Timeline
+    from pyannote.database.util import load_rttm
+
+    from pyannote_av.core.io import Video
+
+    path = folder / "meeting_table.mp4"
+    duration = Video().get_duration(str(path))
+    yield {
+        "uri": path.stem,
+        "video": str(path),
+        "annotation": next(iter(load_rttm(path.with_suffix(".rttm")).values())),
+        "annotated": Timeline([Segment(0, duration)]),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--pipeline", default="hmsanet", help="name or folder")
+    parser.add_argument("--into", type=Path, default=Path(__file__).parent / "results")
+    given = parser.parse_args()
+    os.environ.update(OMP_NUM_THREADS="1", PYANNOTE_METRICS_ENABLED="0")
+    warnings.simplefilter("ignore")
+    import torch
+
+    from pyannote_av import Pipeline
+    from pyannote_av.cli.evaluate import score
+    from pyannote_av.evaluation import report
+
+    torch.set_num_threads(1)
+    pipelines = {"late_fusion": "late_fusion", "hmsanet": given.pipeline}
+    pipelines = {name: Pipeline.from_pretrained(what) for name, what in pipelines.items()}
+    command = f"python benchmarks/real_recordings.py DATA --pipeline {given.pipeline}"
+    for name, files in (
+        ("ami", list(ami(given.data / "ami"))),
+        ("table", list(table(given.data / "clips" / "several"))),
+    ):
+        systems: dict[str, dict] = {"audio": {}, "late_fusion": {}, "hmsanet": {}}
+        for file in files:
+            media = {key: file[key] for key in ("uri", "audio", "video") if key in file}
+            for system, pipeline in pipelines.items():
+                output = pipeline(dict(media))
+                systems[system][file["uri"]] = output.speaker_diarization
+                systems["audio"][file["uri"]] = output.audio_only
+                print(file["uri"], system, output.report.reasons, output.report.changes, flush=True)
+        references = {file["uri"]: file["annotation"] for file in files}
+        maps = {file["uri"]: file["annotated"] for file in files}
+        found = score(references, systems, maps, tracks="found")
+        print(report.to_text(*found))
+        report.write_json(given.into / f"real_{name}.json", *found, command=command)
+
+
+if __name__ == "__main__":
+    main()
