@@ -1,7 +1,7 @@
 """HMSA-Net, late fusion and sound alone on conversations that were held aside from training.
 
-    python benchmarks/held_aside.py DATA WORK [--files 200] [--workers 2] [--pipeline hmsanet]
-                                    [--sweeps] [--into benchmarks/results]
+    python benchmarks/held_aside.py DATA WORK [--files 200] [--limit N] [--workers 2]
+                                    [--pipeline hmsanet] [--sweeps] [--into benchmarks/results]
 
 The conversations are those of ``recipes/simulated/held_aside.py``; WORK keeps them, and what is
 said of every file, and the next run goes on from there. Writes ``held_aside.json``, ``.txt`` and
@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -79,6 +79,19 @@ def run(
     }
 
 
+def in_turn(uris: Sequence[str]) -> list[str]:
+    """Files of all layouts in turn, so that the first of them have the shares of all."""
+    layouts: dict[str, list[str]] = {}
+    for uri in uris:
+        layouts.setdefault(uri.rsplit("-", 1)[0], []).append(uri)
+    place = {
+        uri: (number + 1) / len(layout)
+        for layout in layouts.values()
+        for number, uri in enumerate(layout)
+    }
+    return sorted(uris, key=place.__getitem__)
+
+
 def by_file(files: Mapping[str, Mapping], results: list, values: Mapping[str, float]) -> str:
     """Error rates of thirds of the files, in the order of a value."""
     order = sorted(files, key=values.__getitem__)
@@ -130,6 +143,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("work", type=Path)
     parser.add_argument("--files", type=int, default=200)
+    parser.add_argument("--limit", type=int, help="score that many only, of all layouts")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--pipeline", default="hmsanet", help="name or folder")
     parser.add_argument("--sweeps", action="store_true")
@@ -141,8 +155,9 @@ def main() -> None:
     from pyannote_av.evaluation import report
 
     store = simulate(given.data, given.work, "test", given.files)
-    files = {uri: read(store, uri) for uri in store.uris}
-    systems = run(given.pipeline, store, given.work / "rttm" / "as-is", store.uris, given.workers)
+    uris = sorted(in_turn(store.uris)[: given.limit])
+    files = {uri: read(store, uri) for uri in uris}
+    systems = run(given.pipeline, store, given.work / "rttm" / "as-is", uris, given.workers)
     references = {uri: file["annotation"] for uri, file in files.items()}
     maps = {uri: file["annotated"] for uri, file in files.items()}
     faces = {uri: FaceTracks.read(store.folder / "tracks" / f"{uri}.npz") for uri in files}

@@ -24,7 +24,7 @@ def ami(folder: Path) -> Iterator[dict]:
     for subset in ("train", "development", "test"):
         turns = load_rttm(folder / f"debug.{subset}.rttm")
         maps = load_uem(folder / f"debug.{subset}.uem")
-        for uri in sorted(maps):
+        for uri in sorted(uri for uri in maps if (folder / f"{uri}.flac").is_file()):
             yield {
                 "uri": uri,
                 "audio": str(folder / f"{uri}.flac"),

@@ -262,7 +262,8 @@ def test_absence_around_a_face_changes_nothing(lrasd):
 def test_scorers_by_name(monkeypatch, tmp_path):
     monkeypatch.setenv("PYANNOTE_AV_CACHE", str(tmp_path))
     monkeypatch.delenv("PYANNOTE_AV_WEIGHTS", raising=False)
-    assert get_scorer("auto").name == "synchrony"
+    assert get_scorer("auto").name == "compact-asd+synchrony"
+    assert get_scorer("synchrony").name == "synchrony"
     mine = Loudness()
     assert get_scorer(mine) is mine
     with pytest.raises(FileNotFoundError, match="pyannote-av download lr-asd"):

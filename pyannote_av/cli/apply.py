@@ -61,7 +61,7 @@ def unique_names(files: Sequence[Path], known: Mapping[str, str] | None = None) 
 def apply_all(
     files: Sequence[Path],
     into: Path,
-    pipeline: str = "late_fusion",
+    pipeline: str = "hmsanet",
     formats: Sequence[str] = ("rttm", "json"),
     overwrite: bool = False,
     device: str = "cpu",
@@ -139,7 +139,7 @@ def apply_all(
 def apply_manifest(
     manifest: Path,
     into: Path,
-    pipeline: str = "late_fusion",
+    pipeline: str = "hmsanet",
     formats: Sequence[str] = ("rttm", "json"),
     overwrite: bool = False,
     device: str = "cpu",
@@ -189,7 +189,7 @@ def command(
     manifest: _engine.Manifest = None,
     pipeline: Annotated[
         str, typer.Option(help="Shipped name, folder, YAML file or hub identifier.")
-    ] = "late_fusion",
+    ] = "hmsanet",
     format: Annotated[str, typer.Option(help="Comma-separated: rttm, json.")] = "rttm,json",
     num_speakers: Annotated[int | None, typer.Option(min=1, help="Number, when known.")] = None,
     min_speakers: Annotated[int | None, typer.Option(min=1, help="At least so many.")] = None,

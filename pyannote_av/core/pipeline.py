@@ -20,7 +20,7 @@ from pyannote_av.core.model import Model, check_trusted
 _SHIPPED = Path(__file__).resolve().parent.parent / "pretrained"
 
 #: the best of the shipped pipelines, used where none is named
-DEFAULT = "late_fusion"
+DEFAULT = "hmsanet"
 
 # what pyannote.audio pipelines call the arguments that take a model
 _MODEL_ARGUMENTS = ("segmentation", "embedding")

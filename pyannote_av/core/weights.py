@@ -68,6 +68,20 @@ REGISTRY: dict[str, Weights] = {
             "models/speech_campplus_sv_zh_en_16k-common_advanced/campplus_cn_en_common.pt",
         ),
     ),
+    "hmsanet": Weights(
+        filenames=("hmsanet.safetensors",),
+        sha256="771774a516178019567e200c4cba9b67c220338407baf5244d9b4c2d1837f468",
+        licence="MIT; trained on simulated conversations, see its card",
+        purpose="when target speakers speak (HMSA-Net)",
+        package=("pyannote_av", "pretrained/hmsanet/segmentation/model.safetensors"),
+    ),
+    "compact-asd": Weights(
+        filenames=("compact_asd.safetensors",),
+        sha256="20ad170d650fc64df6edadf09094d7f529dee18a84229b63cafef5eec082f1c9",
+        licence="MIT; trained on simulated conversations, see the card of hmsanet",
+        purpose="active speaker scores on faces found by a detector (CompactASD)",
+        package=("pyannote_av", "pretrained/hmsanet/scorer/model.safetensors"),
+    ),
     "lr-asd": Weights(
         filenames=("lr_asd_finetuning_TalkSet.model",),
         sha256="6b4ef53694e874e96cf630198dc479c78aebb3993bbf166aee3d926dfe7d9342",

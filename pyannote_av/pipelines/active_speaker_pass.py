@@ -17,6 +17,9 @@ from pyannote_av.models.active_speaker.motion import mouth_motion, speech_envelo
 from pyannote_av.models.active_speaker.offset import MIN_SECONDS, curve_of, offset_from_curves
 from pyannote_av.models.active_speaker.scorers import ActiveSpeakerScorer, score_many
 
+# least share of faces x frames that speak for an offset to be estimated from them alone, and share
+# of those that are likeliest to
+_SPEAKS, _LIKELY = 0.15, 0.4
 _SAMPLES_PER_FRAME = round(SAMPLE_RATE / FRAME_RATE)
 
 # lips may move this long before and after what a speech detector calls speech
@@ -224,8 +227,14 @@ class ActiveSpeakerPass:
             In [0, 1]; below 0.5 the offset is a guess.
         """
         curves, weights = [], []
-        for one in self.heard:
-            speaks = _smooth(one.score, self._smoothing) > 0
+        smoothed = [_smooth(one.score, self._smoothing) for one in self.heard]
+        # a scorer that knows synchrony says of faces out of sync that they do not speak: then those
+        # count that look more like it than others
+        known = np.concatenate([np.zeros(0), *(s[np.isfinite(s)] for s in smoothed)])
+        scarce = len(known) > 0 and (known > 0).mean() < _SPEAKS
+        level = float(np.quantile(known, 1 - _LIKELY)) if scarce else 0.0
+        for one, score in zip(self.heard, smoothed, strict=True):
+            speaks = score > level
             for (first, last), curve in zip(one.rows, one.curves, strict=True):
                 if seconds := float(speaks[first:last].sum() / FRAME_RATE):
                     curves.append(curve)

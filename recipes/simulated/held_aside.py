@@ -122,7 +122,7 @@ def read(store: CropStore, uri: str) -> dict:
     }
 
 
-def load(name: str, store: CropStore):
+def load(checkpoint: str | Path | dict, store: CropStore):
     """A pipeline that looks at faces of a store."""
     import torch
 
@@ -132,7 +132,8 @@ def load(name: str, store: CropStore):
 
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    pipeline = Pipeline.from_pretrained(name)
-    values = pipeline.parameters(instantiated=True)
+    pipeline = Pipeline.from_pretrained(checkpoint)
+    told = pipeline.instantiated
+    values = pipeline.parameters(instantiated=True) if told else pipeline.default_parameters()
     pipeline.first_pass.faces = StoredFaces(store, ArrayStore(identities_folder(store)))
     return pipeline.instantiate(values)

@@ -40,7 +40,10 @@ class Calibration:
 #: the talking ones above; for those made for the boxes of AVA-ActiveSpeaker, cut as a detector's,
 #: 98 % and 55 to 76 %. The slope is half of what logistic regression fits to those clips, which are
 #: easier than films.
-CALIBRATIONS = {
+#:
+#: Our own (None) gives log-odds as it is.
+CALIBRATIONS: dict[str, Calibration | None] = {
+    "compact-asd": None,
     "lr-asd": Calibration(threshold=0.75, slope=1.5),
     "lr-asd-ava": Calibration(threshold=1.0, slope=0.7),
     "light-asd": Calibration(threshold=2.0, slope=0.8),

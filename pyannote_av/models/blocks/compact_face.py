@@ -43,8 +43,9 @@ def _lower_face(faces: torch.Tensor) -> torch.Tensor:
         for (low, high), size in ((_ROWS, height), (_COLUMNS, width))
     )
     x = faces[..., rows, columns]
-    std, mean = torch.std_mean(x, dim=(-2, -1), keepdim=True)
-    return (x - mean) / std.clamp(min=_FLAT)
+    x = x - x.mean(dim=(-2, -1), keepdim=True)
+    variance = x.square().sum(dim=(-2, -1), keepdim=True) / (x.shape[-1] * x.shape[-2] - 1)
+    return x / variance.sqrt().clamp(min=_FLAT)
 
 
 class CompactEncoder(nn.Module):
