@@ -11,7 +11,7 @@ from conversations import RATE, voice, write_speech
 pytest.importorskip("skimage", reason="the portraits need scikit-image: pip install '.[sample]'")
 
 from pyannote_av.core.tracks import FaceTracks
-from pyannote_av.simulation.acting import Acting, perform
+from pyannote_av.simulation.acting import Acting
 from pyannote_av.simulation.cast import Cast
 from pyannote_av.simulation.chunks import cut_chunk
 from pyannote_av.simulation.clip_acting import spoken
@@ -20,7 +20,7 @@ from pyannote_av.simulation.disturbance import Disturbances
 from pyannote_av.simulation.encoding import encode
 from pyannote_av.simulation.faces import public_portraits
 from pyannote_av.simulation.performer import Actor
-from pyannote_av.simulation.portrait import loudness
+from pyannote_av.simulation.portrait import act, loudness
 from pyannote_av.simulation.rendering import geometry, render
 from pyannote_av.simulation.scene import SceneOptions
 from pyannote_av.simulation.sound import SoundOptions, energy_turns
@@ -43,8 +43,9 @@ def write_clip(path: Path, number: int, seconds: float = 5.0, silent: bool = Fal
     rng = np.random.default_rng(number)
     stem = voice(100 + 50 * number, seconds, number) * (not silent)
     count = int(seconds * 25)
-    motion = perform(stem, count, rng, Acting(gestures=0))
-    actor = Actor(public_portraits()[number % 2], motion, 0.35, 0.5, np.zeros(3))
+    # a mouth that opens just as loud as it sounds, so that it can be measured
+    motion = act(0.9 * loudness(stem, RATE, count), rng)
+    actor = Actor(public_portraits()[number % 2], motion, 0.35, 0.0, np.zeros(3))
     face = actor.face(150.0)
     height, width = (side - side % 2 for side in face.shape)
     path.parent.mkdir(parents=True, exist_ok=True)
