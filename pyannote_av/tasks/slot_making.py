@@ -128,7 +128,10 @@ class SlotMaker:
         if face.dtype == np.uint8 and rng.random() < self.corruption.views_varied:
             face = vary_view(face, rng)
         if face.dtype == np.uint8 and rng.random() < self.corruption.cameras_varied:
-            face = vary_camera(face, rng)
+            # with numbers of its own: how many there are of them depends on the size of pictures
+            own = np.random.default_rng(rng.integers(2**32))
+            if face.shape[-1] > 1:
+                face = vary_camera(face, own)
         if rng.random() < self.corruption.frames_deleted:
             present = delete(present, rng)
         return face, present
