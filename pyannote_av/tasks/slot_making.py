@@ -125,13 +125,16 @@ class SlotMaker:
         """In another view, and with frames lost"""
         if not present.any():
             return face, present
-        if face.dtype == np.uint8 and rng.random() < self.corruption.views_varied:
-            face = vary_view(face, rng)
-        if face.dtype == np.uint8 and rng.random() < self.corruption.cameras_varied:
-            # with numbers of its own: how many there are of them depends on the size of pictures
-            own = np.random.default_rng(rng.integers(2**32))
-            if face.shape[-1] > 1:
-                face = vary_camera(face, own)
+        variations = (
+            (self.corruption.views_varied, vary_view),
+            (self.corruption.cameras_varied, vary_camera),
+        )
+        for probability, vary in variations:
+            if face.dtype == np.uint8 and rng.random() < probability:
+                # with numbers of its own: how many there are of them depends on the size of
+                # pictures, which are of one pixel where nobody looks at them
+                own = np.random.default_rng(rng.integers(2**32))
+                face = vary(face, own) if face.shape[-1] > 1 else face
         if rng.random() < self.corruption.frames_deleted:
             present = delete(present, rng)
         return face, present
