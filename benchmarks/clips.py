@@ -9,8 +9,8 @@ Every clip runs in a fresh process, on one thread; one that fails is a row with 
 
 Error rates are without collar, with overlap, on the voices and faces found. Where one person does
 all the talking (``clips/single``, ``clips/talkers``), "others" is the share of speech time that is
-given to anybody else. Real-time factors leave
-out loading; the one of the processor (user + system) does not count other work on the machine.
+given to anybody else. Real-time factors leave out loading; the one of the processor (user + system)
+does not count other work on the machine.
 """
 
 from __future__ import annotations

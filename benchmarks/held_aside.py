@@ -5,8 +5,8 @@
 
 The conversations are those of ``recipes/simulated/held_aside.py``; WORK keeps them, and what is
 said of every file, and the next run goes on from there. Writes ``held_aside.json``, ``.txt`` and
-``.png``; with ``--sweeps``, also pictures that are late or early and faces that are missing, on a
-tenth of the files.
+``.png``, and ``held_aside_files.csv`` (DER of each file); with ``--sweeps``, also pictures that are
+late or early and faces that are missing, on a tenth of the files.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ SYSTEMS = ("audio", "late_fusion", "hmsanet")
 #: what is changed in sweeps: seconds by which the sound is late, share of faces missing
 DESYNC = (-0.4, -0.2, 0.0, 0.2, 0.4)
 MISSING = (0.0, 0.25, 0.5, 0.75, 1.0)
-
 
 _loaded: dict = {}
 
@@ -164,9 +163,17 @@ def main() -> None:
     found = score(references, systems, maps, faces=faces, tracks="given")
     text = report.to_text(*found)
     text += f"\n\nheight of faces (pixels), thirds of the files: {', '.join(systems)}\n"
-    text += by_file(files, found[0], {uri: face_height(file) for uri, file in files.items()})
+    heights = {uri: face_height(file) for uri, file in files.items()}
+    text += by_file(files, found[0], heights)
+    scores = [result.per_file() for result in found[0]]
+    rows = [
+        {"uri": uri, "face height": round(heights[uri])}
+        | {name: round(100 * one[uri].der, 2) for name, one in zip(systems, scores, strict=True)}
+        for uri in uris
+    ]
+    report.write_rows(given.into / "held_aside_files.csv", rows)
     command = f"python benchmarks/held_aside.py DATA WORK --pipeline {given.pipeline}"
-    report.write_json(given.into / "held_aside.json", *found, command=command)
+    report.write_json(given.into / "held_aside.json", *found, command, per_file=False)
     report.plot(found[0], given.into / "held_aside.png")
     if given.sweeps:
         text += f"\n\nchanged, on every tenth file: {', '.join(systems)}\n"

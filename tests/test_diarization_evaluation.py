@@ -695,7 +695,8 @@ def run(*arguments, module=evaluate_command):
     return CliRunner().invoke(app, list(map(str, arguments)))
 
 
-def test_the_command_scores_and_compares(rttms):
+def test_the_command_scores_and_compares(rttms, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["/bin/pyannote-av", "evaluate", "/home/me/a b.rttm", "--uem"])
     (rttms / "one.rttm").write_text(
         "".join(p.read_text() for p in sorted((rttms / "worse").iterdir()))
     )
@@ -709,7 +710,8 @@ def test_the_command_scores_and_compares(rttms):
     assert max(map(len, done.output.splitlines())) <= 110
     assert (rttms / "o.png").read_bytes()[:4] == b"\x89PNG"
     content = json.loads((rttms / "o.json").read_text(), parse_constant=pytest.fail)
-    assert content["command"].startswith("pyannote-av")
+    assert content["command"] == "pyannote-av evaluate 'a b.rttm' --uem"
+    assert '"system"' in (rttms / "o.json").read_text().splitlines()[4]  # a row a line
     assert len(content["scores"]) == 2 * 9 * 13
     with open(rttms / "o.csv", newline="") as file:
         rows = list(csv.DictReader(file))

@@ -12,7 +12,7 @@ from pyannote_av import Model, Pipeline
 from pyannote_av.core import weights
 from pyannote_av.core.checksums import sha256_of
 from pyannote_av.core.model import UntrustedError
-from pyannote_av.core.pipeline import shipped
+from pyannote_av.pretrained import shipped
 
 
 def test_shipped_names():

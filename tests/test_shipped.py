@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +17,11 @@ from pyannote_av import Model, Pipeline
 from pyannote_av.core import weights
 from pyannote_av.core.checksums import sha256_of
 from pyannote_av.core.io import Video
-from pyannote_av.core.pipeline import DEFAULT, shipped
 from pyannote_av.models.active_speaker.scorers import get_scorer
+from pyannote_av.pretrained import DEFAULT, FOLDER, shipped
 from pyannote_av.sharing.card import CARD
 
 ROOT = Path(__file__).resolve().parents[1]
-PRETRAINED = Path(str(files("pyannote_av"))) / "pretrained"
 OWN = {"hmsanet": "HMSANet", "compact-asd": "CompactASD"}
 
 
@@ -52,7 +50,7 @@ def test_the_default_is_hmsanet():
 def test_weights_are_those_of_the_registry(name):
     entry = weights.REGISTRY[name]
     path = weights.require(name)
-    assert path == PRETRAINED.parent / entry.package[1]
+    assert path == FOLDER.parent / entry.package[1]
     assert sha256_of(path) == entry.sha256
     model = Model.from_pretrained(path)
     assert type(model).__name__ == OWN[name]
@@ -63,16 +61,16 @@ def test_weights_are_those_of_the_registry(name):
 
 
 def test_what_ships_is_small():
-    size = sum(path.stat().st_size for path in PRETRAINED.rglob("*") if path.is_file())
+    size = sum(path.stat().st_size for path in FOLDER.rglob("*") if path.is_file())
     assert size < 20e6
 
 
 def test_cards_tell_what_was_measured():
     for name in ("hmsanet", "hmsanet-lrasd"):
-        card = (PRETRAINED / name / CARD).read_text(encoding="utf-8")
+        card = (FOLDER / name / CARD).read_text(encoding="utf-8")
         assert "Biometric" in card or "biometric" in card
         assert "LibriSpeech" in card
-    card = (PRETRAINED / "hmsanet" / CARD).read_text(encoding="utf-8")
+    card = (FOLDER / "hmsanet" / CARD).read_text(encoding="utf-8")
     results = ROOT / "benchmarks" / "results" / "held_aside.json"
     assert sha256_of(results) in card
 
@@ -93,7 +91,7 @@ def test_hmsanet_diarizes_the_sample(made):
 
 
 def test_a_folder_is_all_it_takes(made, tmp_path):
-    folder = shutil.copytree(PRETRAINED / "hmsanet", tmp_path / "elsewhere")
+    folder = shutil.copytree(FOLDER / "hmsanet", tmp_path / "elsewhere")
     file = {
         "uri": "sample",
         "waveform": Video().waveform(made["video"])[:, : 16000 * 12],
@@ -110,7 +108,7 @@ def test_a_folder_is_all_it_takes(made, tmp_path):
 def test_hmsanet_lrasd_needs_lrasd():
     with pytest.raises(weights.MissingWeightsError, match="download lr-asd"):
         Pipeline.from_pretrained("hmsanet-lrasd")
-    config = yaml.safe_load((PRETRAINED / "hmsanet-lrasd" / "config.yaml").read_text())
+    config = yaml.safe_load((FOLDER / "hmsanet-lrasd" / "config.yaml").read_text())
     assert config["pipeline"]["params"]["scorer"] == "lr-asd+synchrony"
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pyannote_av.cli import _engine
+from pyannote_av.pretrained import DEFAULT
 
 if TYPE_CHECKING:
     from pyannote_av.collection.engines import Engine
@@ -61,7 +62,7 @@ def unique_names(files: Sequence[Path], known: Mapping[str, str] | None = None) 
 def apply_all(
     files: Sequence[Path],
     into: Path,
-    pipeline: str = "hmsanet",
+    pipeline: str = DEFAULT,
     formats: Sequence[str] = ("rttm", "json"),
     overwrite: bool = False,
     device: str = "cpu",
@@ -139,7 +140,7 @@ def apply_all(
 def apply_manifest(
     manifest: Path,
     into: Path,
-    pipeline: str = "hmsanet",
+    pipeline: str = DEFAULT,
     formats: Sequence[str] = ("rttm", "json"),
     overwrite: bool = False,
     device: str = "cpu",
@@ -189,7 +190,7 @@ def command(
     manifest: _engine.Manifest = None,
     pipeline: Annotated[
         str, typer.Option(help="Shipped name, folder, YAML file or hub identifier.")
-    ] = "hmsanet",
+    ] = DEFAULT,
     format: Annotated[str, typer.Option(help="Comma-separated: rttm, json.")] = "rttm,json",
     num_speakers: Annotated[int | None, typer.Option(min=1, help="Number, when known.")] = None,
     min_speakers: Annotated[int | None, typer.Option(min=1, help="At least so many.")] = None,

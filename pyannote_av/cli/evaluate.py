@@ -246,7 +246,9 @@ def command(
         raise typer.Exit(1) from error
     typer.echo(report.to_text(results, comparisons, tables))
     if json is not None:
-        told = shlex.join(["pyannote-av", *sys.argv[1:]])
+        # of files, others need not know the place
+        words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
+        told = shlex.join(["pyannote-av", *words])
         report.write_json(json, results, comparisons, tables, told)
     if csv is not None:
         report.write_csv(csv, results)

@@ -91,6 +91,6 @@ def read_turns_of(folder: Path, name: str) -> Annotation:
 
 
 def _is_shipped(name: str) -> bool:
-    from pyannote_av.core.pipeline import shipped
+    from pyannote_av.pretrained import shipped
 
     return name in shipped()

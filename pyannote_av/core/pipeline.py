@@ -16,19 +16,10 @@ from pyannote.metrics.diarization import DiarizationErrorRate
 
 from pyannote_av.core.hub import resolve
 from pyannote_av.core.model import Model, check_trusted
-
-_SHIPPED = Path(__file__).resolve().parent.parent / "pretrained"
-
-#: the best of the shipped pipelines, used where none is named
-DEFAULT = "hmsanet"
+from pyannote_av.pretrained import DEFAULT, FOLDER, shipped
 
 # what pyannote.audio pipelines call the arguments that take a model
 _MODEL_ARGUMENTS = ("segmentation", "embedding")
-
-
-def shipped() -> list[str]:
-    """Names of the pipelines that come with the package."""
-    return sorted(config.parent.name for config in _SHIPPED.glob("*/config.yaml"))
 
 
 class Pipeline(_Pipeline):
@@ -50,9 +41,9 @@ class Pipeline(_Pipeline):
         Parameters
         ----------
         checkpoint : str, Path or dict, optional
-            The name of a shipped pipeline (see :func:`shipped`), a folder with a ``config.yaml``,
-            such a file, the identifier of a pipeline on the Hugging Face hub, or the content of
-            a config file. Defaults to the best shipped pipeline.
+            The name of a shipped pipeline (see :func:`pyannote_av.pretrained.shipped`), a folder
+            with a ``config.yaml``, such a file, the identifier of a pipeline on the Hugging Face
+            hub, or the content of a config file. Defaults to the best shipped pipeline.
         revision, hparams_file, subfolder, token, cache_dir : optional
             As in ``pyannote.audio.Pipeline.from_pretrained``.
         trust : bool, optional
@@ -101,15 +92,15 @@ def locate_pipeline(
     """Folder or YAML file of a pipeline; see :meth:`Pipeline.from_pretrained`."""
     name = str(checkpoint)
     if isinstance(checkpoint, str) and not Path(name).exists() and "/" not in name:
-        if (_SHIPPED / name / "config.yaml").is_file():
-            return _SHIPPED / name
+        if (FOLDER / name / "config.yaml").is_file():
+            return FOLDER / name
         if not Path(name).suffix:
             raise FileNotFoundError(
                 f"no shipped pipeline and no path is called {name!r}; "
                 f"shipped: {', '.join(shipped())}"
             )
     elif isinstance(checkpoint, str) and name in shipped():
-        return _SHIPPED / name  # a folder of the same name in the working directory does not win
+        return FOLDER / name  # a folder of the same name in the working directory does not win
     return resolve(checkpoint, revision=revision, token=token, cache_dir=cache_dir)
 
 

@@ -139,18 +139,28 @@ def write_json(
     comparisons: Sequence[Comparison] = (),
     tables: Sequence[ConditionTable] = (),
     command: str | None = None,
+    per_file: bool = True,
 ) -> Path:
-    """Everything, per file too, as one JSON file, with the command that found it."""
+    """Everything, per file too unless told otherwise, and the command that found it, as JSON.
+
+    One row of scores, comparisons or conditions is one line.
+    """
     from pyannote_av.evaluation.diarization import RULES
 
     content = {
         "command": command,
         "rules": {name: vars(rule) for name, rule in RULES.items()},
-        "scores": [row for result in results for row in result.to_records()],
+        "scores": [row for result in results for row in result.to_records(per_file)],
         "comparisons": [vars(comparison) for comparison in comparisons],
         "conditions": [row for table in tables for row in table.to_records()],
     }
-    return write_text(path, json.dumps(plain(content), indent=1) + "\n")
+    parts = []
+    for name, value in plain(content).items():
+        text = json.dumps(value)
+        if isinstance(value, list) and value:  # a line each: tables of thousands of rows
+            text = "[\n" + ",\n".join(f"  {json.dumps(row)}" for row in value) + "\n ]"
+        parts.append(f" {json.dumps(name)}: {text}")
+    return write_text(path, "{\n" + ",\n".join(parts) + "\n}\n")
 
 
 def write_csv(path: str | Path, results: Iterable[DiarizationResult]) -> Path:

@@ -6,8 +6,7 @@ Writes conversations (:mod:`recipes.simulated.corpus`), trains the active speake
 (``train/compact.yaml``) and HMSA-Net (``train/hmsanet-compact.yaml``) on them, tunes the thresholds
 of its pipeline by pyannote's ``Optimizer`` on conversations held aside
 (:mod:`recipes.simulated.held_aside`), and puts all of it into the pipeline folder WORK/hmsanet.
-What was done is not done again. At a scale of 0.1 all that takes less than an hour on two cores;
-WORK takes 30 GB at a scale of 1.
+Conversations and networks that are there are not made again. At a scale of 1, WORK takes 30 GB.
 """
 
 from __future__ import annotations
