@@ -5,8 +5,9 @@
 
 The conversations are those of ``recipes/simulated/held_aside.py``; WORK keeps them, and what is
 said of every file, and the next run goes on from there. Writes ``held_aside.json``, ``.txt`` and
-``.png``, and ``held_aside_files.csv`` (DER of each file); with ``--sweeps``, also pictures that are
-late or early and faces that are missing, on a tenth of the files.
+``.png``, and ``held_aside_files.csv`` (DER of each file); with ``--sweeps``, also
+``held_aside_desync`` and ``held_aside_missing_faces``, ``.json`` and ``.png``: sound that is late
+or early and faces that are missing, on a tenth of the files.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -28,10 +30,15 @@ from pyannote_av.core.crop_store import CropStore
 from pyannote_av.core.tracks import FaceTracks
 from recipes.simulated.held_aside import load, read, simulate
 
+if TYPE_CHECKING:
+    from pyannote_av.evaluation.sweeps import Sweep
+
 SYSTEMS = ("audio", "late_fusion", "hmsanet")
-#: what is changed in sweeps: seconds by which the sound is late, share of faces missing
-DESYNC = (-0.4, -0.2, 0.0, 0.2, 0.4)
-MISSING = (0.0, 0.25, 0.5, 0.75, 1.0)
+#: what is changed, and how much: see ``pyannote_av.evaluation.sweeps.DISTURBANCES``
+SWEPT = {
+    "desync": (-0.4, -0.2, 0.0, 0.2, 0.4),
+    "missing-faces": (0.0, 0.25, 0.5, 0.75, 1.0),
+}
 
 _loaded: dict = {}
 
@@ -78,6 +85,13 @@ def run(
     }
 
 
+def changed(file: Mapping, kind: str, value: float) -> Mapping:
+    """A file with something wrong."""
+    from pyannote_av.evaluation.sweeps import DISTURBANCES
+
+    return DISTURBANCES[kind].change(file, value)
+
+
 def in_turn(uris: Sequence[str]) -> list[str]:
     """Files of all layouts in turn, so that the first of them have the shares of all."""
     layouts: dict[str, list[str]] = {}
@@ -113,28 +127,24 @@ def face_height(file: Mapping) -> float:
     return float(np.median(heights)) if len(heights) else 0.0
 
 
-def sweeps(name: str, store: CropStore, work: Path, workers: int) -> Iterator[tuple]:
-    """Error rates of all systems by what was changed, and how much."""
+def swept(kind: str, name: str, store: CropStore, work: Path, workers: int) -> list[Sweep]:
+    """What each system says when files are changed more and more, on every tenth of them."""
     from pyannote_av.evaluation.diarization import evaluate
-    from pyannote_av.evaluation.disturbances import desync, missing_faces
+    from pyannote_av.evaluation.sweeps import Sweep
 
-    uris = store.uris[::10]
-    files = {uri: read(store, uri) for uri in uris}
-    references = {uri: file["annotation"] for uri, file in files.items()}
-    maps = {uri: file["annotated"] for uri, file in files.items()}
-    for kind, function, values in (
-        ("desync", desync, DESYNC),
-        ("missing faces", missing_faces, MISSING),
-    ):
-        for value in values:
-            change = partial(function, **{"desync": {"offset": value}}.get(kind, {"rate": value}))
-            into = work / "rttm" / f"{kind.replace(' ', '-')}{value:+g}"
-            systems = run(name, store, into, uris, workers, change)
-            rates = {
-                system: 100 * evaluate(references, turns, maps)["automatic", "Full"].der
-                for system, turns in systems.items()
-            }
-            yield kind, value, rates
+    runs: dict[str, dict] = {system: {} for system in SYSTEMS}
+    for value in SWEPT[kind]:
+        change = partial(changed, kind=kind, value=value)
+        into = work / "rttm" / (f"{kind}{value:+g}" if value else "as-is")
+        uris = store.uris[::10]
+        systems = run(name, store, into, uris, workers, change)
+        # turns move along with the sound
+        files = {uri: change(read(store, uri)) for uri in uris}
+        references = {uri: file["annotation"] for uri, file in files.items()}
+        maps = {uri: file["annotated"] for uri, file in files.items()}
+        for system, turns in systems.items():
+            runs[system][value] = {None: evaluate(references, turns, maps, system=system)}
+    return [Sweep(kind, values) for values in runs.values()]
 
 
 def main() -> None:
@@ -152,6 +162,7 @@ def main() -> None:
     from pyannote_av.cli.evaluate import score
     from pyannote_av.core.atomic import write_text
     from pyannote_av.evaluation import report
+    from pyannote_av.evaluation.sweeps import plot_sweeps, write_json
 
     store = simulate(given.data, given.work, "test", given.files)
     uris = sorted(in_turn(store.uris)[: given.limit])
@@ -175,10 +186,12 @@ def main() -> None:
     command = f"python benchmarks/held_aside.py DATA WORK --pipeline {given.pipeline}"
     report.write_json(given.into / "held_aside.json", *found, command, per_file=False)
     report.plot(found[0], given.into / "held_aside.png")
-    if given.sweeps:
-        text += f"\n\nchanged, on every tenth file: {', '.join(systems)}\n"
-        for kind, value, rates in sweeps(given.pipeline, store, given.work, given.workers):
-            text += f"{kind} {value:g}: {', '.join(f'{rate:.2f}' for rate in rates.values())}\n"
+    for kind in SWEPT if given.sweeps else ():
+        found = swept(kind, given.pipeline, store, given.work, given.workers)
+        stem = given.into / f"held_aside_{kind.replace('-', '_')}"
+        write_json(stem.with_suffix(".json"), found)
+        plot_sweeps(found, stem.with_suffix(".png"))
+        text += "".join(f"\n\n{one}" for one in found)
     print(text)
     write_text(given.into / "held_aside.txt", text)
 

@@ -1,44 +1,48 @@
 """Train the networks that the claims of HMSA-Net's abstract are tested with.
 
-    python benchmarks/hmsanet_claims.py CORPUS WORK [--seeds 0 1 2] [--only visual|ablation|mso]
+    python benchmarks/hmsanet_claims.py CORPUS WORK [--seeds 0 1 2] [--networks NAME ...]
 
 CORPUS is what ``recipes/simulated/corpus.py`` made. WORK receives weights; everything is taken up
 where it was left, and what is there is kept. Then ``hmsanet_errors.py`` tries them on test files.
 
-(a) Multi-stage optimization against end-to-end training of the same network from pictures, with
-    equally many updates, by loss on development files (``--only mso``).
-(b) Consistency gates (CGIMA) against ungated cross-attention and concatenation: pictures late by
-    up to 0.4 s, of somebody else, missing; noise.
-(c) Dense inter-speaker attention (DISA) against a fixed number of places, the mean of the others,
-    and none, by overlap and by number of speakers (both ``--only ablation``).
+All networks are of the size of the one that ships and trained as it was
+(``recipes/simulated/train/hmsanet-compact.yaml``: one stage, all losses), with fewer updates, on
+what the encoder of the active speaker network that ships sees of faces; it does not learn further,
+so that its features are computed once.
 
-For (b) and (c) the visual encoder is trained once (``--only visual``) and its features are
-precomputed; networks of one seed share all stages before the one in which they differ, and go
-without the last one, in which everything is trained together.
+- ``cgima``: HMSA-Net, end to end.
+- ``stages``: the same in the five stages of multi-stage optimization, equally many updates in all.
+- ``attention``, ``concat``: cross-attention without gates, and concatenation, instead of CGIMA.
+- ``mean``, ``fixed``, ``none``: the mean of the others, a fixed number of places, and nobody,
+  instead of DISA.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from pyannote_av.core.crop_store import CropStore
+from pyannote_av.core.model import read_safetensors
+from pyannote_av.core.weights import require
 from pyannote_av.models.segmentation.hmsanet import HMSANet
 from pyannote_av.tasks import TargetSpeakerSegmentation
-from pyannote_av.training import Stage, optimize
+from pyannote_av.tasks.visual_features import build_features
+from pyannote_av.training import Stage, TrainingConfig, optimize
 from pyannote_av.training.stages import multi_stage
+from recipes.simulated.weights import CONFIGURATIONS, encoder
 
-COMPACT = {"width": 96, "visual": "compact", "face_size": 56, "cgima_layers": 1}
-DURATION, BATCH, SLOTS = 4.0, 8, 5
-#: steps of an epoch, and epochs: of the visual encoder, and of the stages of (a) and of (b), (c)
-STEPS = 100
-VISUAL, CLAIM_A, ABLATION = 10, (2, 1, 1, 1, 1), (5, 6, 5)
-RATE = 1e-3
+SHIPPED = TrainingConfig.read(CONFIGURATIONS / "hmsanet-compact.yaml")
+#: steps of an epoch, and epochs: of one stage, and of five
+STEPS, EPOCHS, STAGES = 100, 10, (2, 2, 2, 2, 2)
 FUSIONS = ("cgima", "attention", "concat")
 DECODERS = ("disa", "mean", "none", "fixed")
 
@@ -54,32 +58,55 @@ def protocol_of(corpus: Path, development: str = "development"):
     return protocol
 
 
-def make_task(
-    corpus: Path, work: Path, features: Any = False, **kwargs
-) -> TargetSpeakerSegmentation:
-    name = "pictures" if features is False else "features"
+def make_task(corpus: Path, work: Path, subset: str = "development") -> TargetSpeakerSegmentation:
+    """With features of faces; `subset` is what it is validated on."""
     return TargetSpeakerSegmentation(
-        protocol_of(corpus, kwargs.pop("development", "development")),
+        protocol_of(corpus, subset),
         CropStore(corpus),
-        features=features,
-        cache=work / f"files-{kwargs.pop('cache', name)}.npz",
-        duration=DURATION,
+        features=True,
+        cache=work / f"files-{subset}.npz",
         num_workers=0,
-        **{"max_slots": SLOTS, "batch_size": BATCH, **kwargs},
+        **{**SHIPPED.task.params, "store": None},
     )
 
 
-def make_model(seed: int, **changed) -> HMSANet:
+def variants() -> dict[str, dict[str, Any]]:
+    """Name and hyper-parameters of all networks."""
+    return {
+        **{fusion: {"fusion": fusion, "decoder": "disa"} for fusion in FUSIONS},
+        **{
+            decoder: {"fusion": "cgima", "decoder": decoder, "max_slots": 12}
+            for decoder in DECODERS[1:]
+        },
+        "stages": {"fusion": "cgima", "decoder": "disa"},
+    }
+
+
+def plan(name: str, start: Path) -> list[Stage]:
+    """How a network is trained."""
+    (whole,) = SHIPPED.plan()
+    begin = {"start": str(start), "take": ("visual.encoder",)}
+    if name != "stages":
+        return [replace(whole, max_epochs=EPOCHS, **begin)]
+    chosen = [
+        replace(stage, max_epochs=length, warm_up=20)
+        for stage, length in zip(
+            multi_stage(learning_rate=whole.learning_rate), STAGES, strict=True
+        )
+    ]
+    last = replace(chosen[-1], losses=whole.losses, learning_rate=whole.learning_rate / 4)
+    return [replace(chosen[0], **begin), *chosen[1:-1], last]
+
+
+def fit(corpus: Path, work: Path, name: str, seed: int) -> HMSANet:
+    """One network."""
     torch.manual_seed(seed)
-    return HMSANet(**{**COMPACT, **changed})
-
-
-def run(model, task, stages, folder: Path, seed: int) -> HMSANet:
+    model = HMSANet(**{**SHIPPED.model.params, **variants()[name]})
     return optimize(
         model,
-        task,
-        stages,
-        folder,
+        make_task(corpus, work),
+        plan(name, work / "encoder.safetensors"),
+        work / f"{name}-{seed}",
         seed=1000 * seed,
         limit_train_batches=STEPS,
         enable_progress_bar=False,
@@ -88,91 +115,22 @@ def run(model, task, stages, folder: Path, seed: int) -> HMSANet:
     )
 
 
-def staged(lengths, names, start: str | None = None, **first) -> list[Stage]:
-    """Some of the five stages, at the learning rate of small networks."""
-    stages = {stage.name: stage for stage in multi_stage(learning_rate=RATE)}
-    chosen = []
-    for name, length in zip(names, lengths, strict=True):
-        stage = replace(stages[name], max_epochs=length, warm_up=20)
-        if name == "joint":
-            stage = replace(stage, learning_rate=RATE / 4)
-        chosen.append(stage)
-    if start is not None:
-        chosen[0] = replace(chosen[0], start=start, **first)
-    return chosen
-
-
-# training
-
-
-def train_visual(corpus: Path, work: Path) -> Path:
-    """The visual encoder that (b) and (c) share, and its features of all files."""
-    from pyannote_av.tasks.visual_features import build_features
-
-    folder = work / "visual"
-    stages = staged([VISUAL], ["visual"])
-    model = run(make_model(0), make_task(corpus, work, max_slots=4), stages, folder, 0)
-    build_features(CropStore(corpus), model, progress=False)
-    return folder / "model.safetensors"
-
-
-def train_mso(corpus: Path, work: Path, seed: int) -> None:
-    """(a): both ways from pictures, from the same initial weights."""
-    names = [stage.name for stage in multi_stage()]
-    task = make_task(corpus, work, max_slots=4, batch_size=6)
-    run(make_model(seed), task, staged(CLAIM_A, names), work / f"mso-{seed}", seed)
-    losses = dict(multi_stage()[-1].losses)
-    whole = Stage(
-        "end_to_end", losses=losses, max_epochs=sum(CLAIM_A), learning_rate=RATE, warm_up=20
-    )
-    run(make_model(seed), task, [whole], work / f"end_to_end-{seed}", seed)
-
-
-def train_ablation(corpus: Path, work: Path, seed: int) -> None:
-    """(b) and (c): every fusion with DISA, every decoder with CGIMA."""
-    visual = str(work / "visual" / "model.safetensors")
-    acoustic, fusion, decoder = ABLATION
-    task = make_task(corpus, work, features=True)
-    base = work / f"acoustic-{seed}"
-    stages = staged([acoustic], ["acoustic"], visual, take=("visual",))
-    run(make_model(seed), task, stages, base, seed)
-    for name in FUSIONS:
-        folder = work / f"fusion-{name}-{seed}"
-        start = str(base / "model.safetensors")
-        run(make_model(seed, fusion=name), task, staged([fusion], ["fusion"], start), folder, seed)
-    for name, changed in variants().items():
-        start = str(work / f"fusion-{changed['fusion']}-{seed}" / "model.safetensors")
-        stages = staged([decoder], ["decoder"], start)
-        run(make_model(seed, **changed), task, stages, work / f"{name}-{seed}", seed)
-
-
-def variants() -> dict[str, dict[str, Any]]:
-    """Name and hyper-parameters of all networks of (b) and (c)."""
-    return {
-        **{fusion: {"fusion": fusion, "decoder": "disa"} for fusion in FUSIONS},
-        **{
-            decoder: {"fusion": "cgima", "decoder": decoder, "max_slots": 12}
-            for decoder in DECODERS[1:]
-        },
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("corpus", type=Path)
     parser.add_argument("work", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--only", choices=("visual", "ablation", "mso"))
+    parser.add_argument("--networks", nargs="+", default=list(variants()), choices=variants())
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     given.work.mkdir(parents=True, exist_ok=True)
-    if given.only in (None, "visual"):
-        train_visual(given.corpus, given.work)
+    start = encoder(require("compact-asd"), given.work / "encoder.safetensors")
+    seen = HMSANet(**SHIPPED.model.params)
+    seen.load_state_dict(read_safetensors(start)[0], strict=False)
+    build_features(CropStore(given.corpus), seen, progress=True)
     for seed in given.seeds:
-        if given.only in (None, "ablation"):
-            train_ablation(given.corpus, given.work, seed)
-        if given.only in (None, "mso"):
-            train_mso(given.corpus, given.work, seed)
+        for name in given.networks:
+            fit(given.corpus, given.work, name, seed)
 
 
 if __name__ == "__main__":

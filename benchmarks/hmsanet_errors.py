@@ -26,7 +26,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from hmsanet_claims import FUSIONS, make_task, variants
+from hmsanet_claims import DECODERS, FUSIONS, make_task, variants
 
 from pyannote_av.core.atomic import write_text
 from pyannote_av.core.io import SAMPLE_RATE
@@ -52,6 +52,7 @@ TITLES = {
     "cgima": "CGIMA",
     "attention": "attention",
     "concat": "concatenation",
+    "stages": "in stages",
 }
 
 
@@ -111,7 +112,7 @@ def conditions() -> dict[str, Callable]:
 
 def batches_of(corpus: Path, work: Path, subset: str, change: Callable) -> Iterator[tuple]:
     """(batch, [recording of each of its chunks]) of all files of a subset."""
-    task = make_task(corpus, work, features=True, development=subset, cache=subset)
+    task = make_task(corpus, work, subset)
     task.prepare_data()
     task.setup()
     batches, size = task.batches("development"), task.batch_size
@@ -332,11 +333,17 @@ def report(work: Path, into: Path, seeds: list[int]) -> None:
         lambda condition, name: mean_of(known, name, condition, seeds),
     )
     kept = strata()
-    decoders = ["cgima", *[name for name in variants() if name not in FUSIONS]]
+    decoders = ["cgima", *DECODERS[1:]]
     result["decoder"] = table(
         'DER (%) of decoders on CGIMA ("CGIMA" has DISA), mean (range) of seeds',
         list(kept),
         decoders,
+        lambda stratum, name: mean_of(known, name, "as they are", seeds, kept[stratum]),
+    )
+    result["optimization"] = table(
+        'DER (%) by optimization ("CGIMA": end to end), mean (range) of seeds',
+        list(kept),
+        ["cgima", "stages"],
         lambda stratum, name: mean_of(known, name, "as they are", seeds, kept[stratum]),
     )
     result["differences"] = {
@@ -344,8 +351,9 @@ def report(work: Path, into: Path, seeds: list[int]) -> None:
         for other in FUSIONS[1:]
         for condition in done
     } | {
-        f"disa - {other}, {stratum}": against(known, "cgima", other, "as they are", seeds, keep)
-        for other in decoders[1:]
+        f"{mine} - {other}, {stratum}": against(known, "cgima", other, "as they are", seeds, keep)
+        for mine, others in (("disa", decoders[1:]), ("end to end", ["stages"]))
+        for other in others
         for stratum, keep in kept.items()
     }
     print("\nDifferences of DER (negative: ours is better), 95 % range, p of permutation")
@@ -356,7 +364,7 @@ def report(work: Path, into: Path, seeds: list[int]) -> None:
             print(f"{name:>45}: {one['difference']:6.2f} ({low:.2f} to {high:.2f})  p = {p:.4f}")
     result["development losses"] = {
         f"{name}|{seed}": histories(work, name, seed)
-        for name in ("mso", "end_to_end")
+        for name in ("stages", "cgima")
         for seed in seeds
         if (work / f"{name}-{seed}" / "model.safetensors").is_file()
     }
@@ -376,8 +384,8 @@ def plot(result: dict[str, Any], into: Path) -> None:
     axes[0, 1].legend([name.replace("CGIMA", "DISA") for name in axes[0, 1].labels])
     for key, curve in result["development losses"].items():
         name, seed = key.split("|")
-        label = {"mso": "stages", "end_to_end": "end to end"}[name] if seed == "0" else None
-        colour = "C0" if name == "mso" else "C1"
+        label = {"stages": "stages", "cgima": "end to end"}[name] if seed == "0" else None
+        colour = "C0" if name == "stages" else "C1"
         axes[1, 0].plot(*np.transpose(curve), marker="o", color=colour, label=label)
     axes[1, 0].set(xlabel="updates", ylabel="diarization loss, development", title="Optimization")
     axes[1, 0].legend()

@@ -19,6 +19,7 @@ from pyannote_av.fusion.activities import (
     binarize,
     confidences,
     confine,
+    count_seen,
     difference,
     exclusive,
     from_annotation,
@@ -141,6 +142,38 @@ def test_so_many_speakers(probability, seed):
     for chosen, row in zip(active, probability, strict=True):
         if chosen.any() and not chosen.all():
             assert row[chosen].min() >= row[~chosen].max()
+
+
+def test_who_is_seen_to_speak_counts():
+    # two voices are heard at most, three people are in the picture at most
+    rows = [
+        # probability, heard, seen, how many speak
+        ((0.9, 0.1, 0.1), (1, 0), (1, 1, 1), 1),
+        ((0.9, 0.8, 0.1), (1, 0), (1, 1, 1), 2),  # the second is seen to speak, too
+        ((0.9, 0.8, 0.8), (1, 0), (1, 1, 1), 3),  # and a face without a voice
+        ((0.9, 0.8, 0.1), (1, 0), (1, 0, 1), 1),  # the second is not in the picture
+        ((0.9, 0.6, 0.1), (1, 0), (1, 1, 1), 1),  # not sure enough
+        ((0.2, 0.3, 0.1), (1, 1), (1, 1, 1), 0),  # both are in the picture, nobody speaks
+        ((0.2, 0.6, 0.1), (1, 1), (1, 1, 1), 2),  # one does: as many as are heard
+        ((0.2, 0.3, 0.1), (1, 1), (0, 1, 1), 2),  # the first may speak where nobody sees it
+        ((0.9, 0.8, 0.1), (0, 0), (1, 1, 1), 2),  # nobody is heard
+        ((0.6, 0.6, 0.6), (0, 0), (0, 0, 0), 0),
+    ]
+    probability, heard, seen, expected = (np.array(column) for column in zip(*rows, strict=True))
+    count = count_seen(probability, heard.astype(bool), seen.astype(bool), 0.7, 0.5)
+    assert count.tolist() == expected.tolist()
+
+
+@given(probabilities, st.integers(0, 9))
+@settings(max_examples=60, deadline=None)
+def test_who_is_not_seen_counts_as_heard(probability, seed):
+    heard = np.random.default_rng(seed).random(probability.shape) < 0.5
+    nobody = np.zeros(probability.shape, bool)
+    count = count_seen(probability, heard, nobody, 0.7, 0.0)
+    assert (count == heard.sum(axis=1)).all()
+    # the more are in the picture, the more may be seen to speak
+    seen = np.random.default_rng(seed + 1).random(probability.shape) < 0.5
+    assert (count_seen(probability, heard, seen, 0.7, 0.0) >= count).all()
 
 
 def test_difference_is_an_error_rate_by_name():

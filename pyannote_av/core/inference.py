@@ -57,7 +57,6 @@ class TargetSpeaker:
     def face(self, start: int, end: int, dimension: int) -> tuple[np.ndarray, np.ndarray]:
         """Features (end - start, dimension) and presence (end - start,) in grid frames."""
         features = np.zeros((end - start, dimension), np.float32)
-        present = np.zeros(end - start, bool)
         for one in self.faces:
             low, high = max(start, one.start), min(end, one.start + len(one.features))
             if low < high:
@@ -65,8 +64,18 @@ class TargetSpeaker:
                 features[low - start : high - start][seen] = one.features[
                     low - one.start : high - one.start
                 ][seen]
-                present[low - start : high - start] |= seen
-        return features, present
+        return features, self.seen(start, end)
+
+    def seen(self, start: int, end: int) -> np.ndarray:
+        """Whether a face is in the picture: (end - start,) bool, in grid frames."""
+        present = np.zeros(end - start, bool)
+        for one in self.faces:
+            low, high = max(start, one.start), min(end, one.start + len(one.present))
+            if low < high:
+                present[low - start : high - start] |= one.present[
+                    low - one.start : high - one.start
+                ]
+        return present
 
 
 def _whole(seconds: float) -> int:

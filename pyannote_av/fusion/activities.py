@@ -98,6 +98,33 @@ def likeliest(probability: np.ndarray, count: np.ndarray) -> np.ndarray:
     return ranks < count[:, None]
 
 
+def count_seen(
+    probability: np.ndarray, heard: np.ndarray, seen: np.ndarray, onset: float, offset: float
+) -> np.ndarray:
+    """How many speak at a time, by those who are heard and those who are seen to speak.
+
+    As many as are heard, or more where more are seen to speak. Nobody where nobody is likely to,
+    and all who are heard are in the picture.
+
+    Parameters
+    ----------
+    probability : (steps, speakers) array
+    heard : (steps, n) bool array
+        Who speaks by sound alone, of the first n of the speakers.
+    seen : (steps, speakers) bool array
+        Who is in the picture.
+    onset, offset : float
+        Probability from which somebody in the picture speaks, and below which nobody does.
+
+    Returns
+    -------
+    count : (steps,) int array
+    """
+    count = np.maximum(heard.sum(axis=1), (seen & (probability >= onset)).sum(axis=1))
+    hidden = (heard & ~seen[:, : heard.shape[1]]).any(axis=1)
+    return np.where(hidden | (probability >= offset).any(axis=1), count, 0)
+
+
 def confine(active: np.ndarray, probability: np.ndarray, speech: Timeline) -> np.ndarray:
     """Nobody speaks where there is no speech, and somebody, the likeliest, where there is.
 

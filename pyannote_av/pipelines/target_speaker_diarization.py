@@ -23,6 +23,7 @@ from pyannote_av.fusion.activities import (
     binarize,
     confidences,
     confine,
+    count_seen,
     difference,
     exclusive,
     from_annotation,
@@ -68,10 +69,12 @@ class TargetSpeakerDiarization(DiarizationPipeline):
     ----------------
     prior : float
         How much the turns of the first pass count next to what the network says, in log-odds.
-    counting : {"first_pass", "network"}
-        Who is to say how many speak at a time. If it is the first pass, the network says who.
+    counting : {"first_pass", "seen", "network"}
+        Who is to say how many speak at a time. If it is the first pass, the network only says who.
+        With "seen" the network may add speakers who are in the picture, and take away all of them
+        where they are; see :func:`~pyannote_av.fusion.activities.count_seen`.
     onset, offset : float
-        Probability at which turns begin, and below which they end, if the network counts.
+        Probability at which turns begin, and below which they end, where the network counts.
     min_duration_on, min_duration_off : float
         Shortest turn and shortest gap, in seconds.
     min_new : float
@@ -112,7 +115,7 @@ class TargetSpeakerDiarization(DiarizationPipeline):
         self.iterations, self.oracle_vad = iterations, oracle_vad
 
         self.prior = Uniform(0.0, 5.0)
-        self.counting = Categorical(["first_pass", "network"])
+        self.counting = Categorical(["first_pass", "seen", "network"])
         self.onset = Uniform(0.1, 0.9)
         self.offset = Uniform(0.1, 0.9)
         self.min_duration_on = Uniform(0.0, 1.0)
@@ -124,9 +127,9 @@ class TargetSpeakerDiarization(DiarizationPipeline):
         """Parameters used when none are given."""
         return {
             "first_pass": self.first_pass.default_parameters(),
-            "prior": 1.0,
-            "counting": "first_pass",
-            "onset": 0.5,
+            "prior": 0.0,
+            "counting": "seen",
+            "onset": 0.7,
             "offset": 0.5,
             "min_duration_on": 0.1,
             "min_duration_off": 0.0,
@@ -227,11 +230,15 @@ class TargetSpeakerDiarization(DiarizationPipeline):
             for k, target in enumerate(targets[: len(labels)]):
                 if target.voiceprint is None and not target.faces:
                     probability[:, k] = before[:, k]  # nothing to ask with: the turns stand
-            if self.counting == "first_pass":
-                chosen = likeliest(probability, before.sum(axis=1))
-                active = binarize(chosen, self._rules)
-            else:
+            if self.counting == "network":
                 active = binarize(probability, self._rules)
+            else:
+                count = before.sum(axis=1)
+                if self.counting == "seen":
+                    shown = [target.seen(0, num_steps // UPSAMPLING) for target in targets]
+                    shown = np.repeat(np.stack(shown, axis=1), UPSAMPLING, axis=0)
+                    count = count_seen(probability, before, shown, self.onset, self.offset)
+                active = binarize(likeliest(probability, count), self._rules)
             if self.oracle_vad:
                 active = confine(active, probability, file["lab"])
         kept = self._speakers(active, len(labels), most)
