@@ -67,8 +67,9 @@ def fit(kind: str, folder: Path, into: Path, devices: int) -> None:
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    # Adam would not mind a factor, and mind noise where there should be no gradient
-    rate = {"optimizer": "SGD", "learning_rate": 0.05}
+    # Adam would not mind a factor, and mind noise where there should be no gradient; in large
+    # steps, what rounding does grows beyond any tolerance
+    rate = {"optimizer": "SGD", "learning_rate": 0.01}
     protocol, store = Conversations(folder, URIS[:2], URIS[1:]), CropStore(folder)
     # batch normalisation sees the batch of its process; what has it is frozen or left out
     if kind == "HMSANet":

@@ -40,5 +40,7 @@ def test_two_processes_train_like_one_with_the_double_batch(kind, folder, tmp_pa
     assert max(distance.values()) < 1e-4, max(distance, key=distance.get)
     records = [json.loads((tmp_path / n / "01-one" / "stage.json").read_text()) for n in "21"]
     assert [record["lineage"][-1]["steps"] for record in records] == [20, 20]
+    first, *_, last = records[0]["history"]
+    assert abs(first["loss/val"] - last["loss/val"]) > 1e-3  # something is learnt
     for mine, other in zip(*(record["history"] for record in records), strict=True):
         assert mine["loss/train"] == pytest.approx(other["loss/train"], abs=1e-4)

@@ -13,6 +13,7 @@ import sys
 import tarfile
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -176,13 +177,28 @@ def learnt_from(prepared, tmp_path_factory):
 
 
 CONFIGURATIONS = sorted((ROOT / "recipes").glob("*/train/*.yaml"))
+#: networks that are large, and trained on simulated conversations anyway
+LARGE = ("avrnet", "loconet", "talknet")
 
 
-@pytest.mark.parametrize(
-    "path",
-    [path for path in CONFIGURATIONS if "finetune" not in path.name],
-    ids=lambda path: f"{path.parts[-3]}-{path.stem}",
-)
+def configured() -> Iterator:
+    """From scratch"""
+    for path in CONFIGURATIONS:
+        if "finetune" not in path.name:
+            recipe = path.parts[-3]
+            slow = path.stem in LARGE and recipe != "simulated"
+            marks = [pytest.mark.slow] if slow else []
+            yield pytest.param(path, id=f"{recipe}-{path.stem}", marks=marks)
+
+
+@pytest.mark.parametrize("path", CONFIGURATIONS, ids=lambda path: f"{path.parts[-3]}-{path.stem}")
+def test_training_configurations_are_understood(path):
+    config = TrainingConfig.read(path)
+    assert config.plan()
+    assert (config.model.checkpoint is not None) == path.stem.endswith("-finetune")
+
+
+@pytest.mark.parametrize("path", [*configured()])
 def test_training_configurations(path, learnt_from, tmp_path):
     """A few steps of each, from scratch and then fine-tuned"""
     torch.set_num_threads(1)

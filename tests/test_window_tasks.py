@@ -692,7 +692,7 @@ def counted(protocol, store, tmp_path_factory):
 
 def test_counting_is_learnt(counted, protocol, store):
     model, folder, losses = counted
-    assert np.mean(losses.seen[-3:]) < 0.8 * np.mean(losses.seen[:3])
+    assert np.mean(losses.seen[-3:]) < 0.9 * np.mean(losses.seen[:3])
     names = {"loss/train", "loss/val", "CountAccuracy"}
     names |= {f"loss/val/{name}" for name in ("activity", "contrast", "count")}
     assert names <= losses.metrics.keys()
