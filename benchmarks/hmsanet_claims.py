@@ -42,7 +42,7 @@ from recipes.simulated.weights import CONFIGURATIONS, encoder
 
 SHIPPED = TrainingConfig.read(CONFIGURATIONS / "hmsanet-compact.yaml")
 #: steps of an epoch, and epochs: of one stage, and of five
-STEPS, EPOCHS, STAGES = 100, 10, (2, 2, 2, 2, 2)
+STEPS, EPOCHS, STAGES = 100, 6, (1, 1, 1, 1, 2)
 FUSIONS = ("cgima", "attention", "concat")
 DECODERS = ("disa", "mean", "none", "fixed")
 
@@ -62,11 +62,10 @@ def make_task(corpus: Path, work: Path, subset: str = "development") -> TargetSp
     """With features of faces; `subset` is what it is validated on."""
     return TargetSpeakerSegmentation(
         protocol_of(corpus, subset),
-        CropStore(corpus),
         features=True,
         cache=work / f"files-{subset}.npz",
         num_workers=0,
-        **{**SHIPPED.task.params, "store": None},
+        **{**SHIPPED.task.params, "store": CropStore(corpus)},
     )
 
 
