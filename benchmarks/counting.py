@@ -26,15 +26,13 @@ from recipes.simulated.held_aside import load, read, simulate
 
 #: of the pipeline that ships, if nothing else is said
 COUNTING = {
-    "first_pass": {"counting": "first_pass"},
-    "first_pass, prior 1": {"counting": "first_pass", "prior": 1.0},
+    "first pass": {"counting": "first_pass"},
     "seen": {"counting": "seen"},
-    "seen, onset 0.6": {"counting": "seen", "onset": 0.6},
-    "seen, onset 0.5": {"counting": "seen", "onset": 0.5},
-    "seen, prior 1": {"counting": "seen", "prior": 1.0},
-    "network": {"counting": "network"},
+    "seen, prior 0": {"counting": "seen", "prior": 0.0},
+    "seen, prior 0, onset 0.7": {"counting": "seen", "prior": 0.0, "onset": 0.7},
+    "seen, prior 0, onset 0.5": {"counting": "seen", "prior": 0.0, "onset": 0.5},
     "network, onset 0.5": {"counting": "network", "onset": 0.5},
-    "network, onset 0.5, prior 1": {"counting": "network", "onset": 0.5, "prior": 1.0},
+    "network, onset 0.5, prior 0": {"counting": "network", "onset": 0.5, "prior": 0.0},
 }
 
 

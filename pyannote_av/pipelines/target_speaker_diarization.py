@@ -127,9 +127,9 @@ class TargetSpeakerDiarization(DiarizationPipeline):
         """Parameters used when none are given."""
         return {
             "first_pass": self.first_pass.default_parameters(),
-            "prior": 0.0,
+            "prior": 0.5,
             "counting": "seen",
-            "onset": 0.7,
+            "onset": 0.85,
             "offset": 0.5,
             "min_duration_on": 0.1,
             "min_duration_off": 0.0,
