@@ -74,6 +74,7 @@ def main() -> None:
             references[uri], maps[uri] = file.pop("annotation"), file.pop("annotated")
             for how, values in COUNTING.items():
                 turns[how][uri] = pipeline.instantiate({**usual, **values})(file)
+        pipeline.instantiate(usual)  # the next data may have the same pipeline
         found[name] = {
             how: evaluate(references, said, maps)["automatic", "Full"].figures()
             for how, said in turns.items()
