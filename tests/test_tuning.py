@@ -350,11 +350,6 @@ def test_the_first_trial_is_what_the_pipeline_has(undisturbed):
     assert len({str(one["params"]) for one in found}) == 14
 
 
-def test_the_second_trial_is_ten_times_faster(undisturbed):
-    rows = json.loads((undisturbed / "trials.json").read_text())["trials"]
-    assert rows[0]["seconds"] > 10 * rows[1]["seconds"]
-
-
 def test_the_best_pipeline_makes_the_errors_of_the_best_trial(undisturbed, files):
     from pyannote.audio import Pipeline as Stock
 
