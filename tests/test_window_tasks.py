@@ -676,7 +676,7 @@ def test_mirrored_people_are_as_alike_as_before(protocol, store):
 
 
 COUNT = [
-    Stage("first", max_epochs=9, learning_rate=1e-2),
+    Stage("first", max_epochs=15, learning_rate=1e-2),
     Stage("second", max_epochs=3, learning_rate=2e-3, schedule="cosine"),
 ]
 
@@ -692,7 +692,7 @@ def counted(protocol, store, tmp_path_factory):
 
 def test_counting_is_learnt(counted, protocol, store):
     model, folder, losses = counted
-    assert np.mean(losses.seen[-3:]) < 0.9 * np.mean(losses.seen[:3])
+    assert np.mean(losses.seen[-3:]) < 0.8 * np.mean(losses.seen[:3])
     names = {"loss/train", "loss/val", "CountAccuracy"}
     names |= {f"loss/val/{name}" for name in ("activity", "contrast", "count")}
     assert names <= losses.metrics.keys()
