@@ -189,7 +189,7 @@ def main() -> None:
     for kind in SWEPT if given.sweeps else ():
         found = swept(kind, given.pipeline, store, given.work, given.workers)
         stem = given.into / f"held_aside_{kind.replace('-', '_')}"
-        write_json(stem.with_suffix(".json"), found)
+        write_json(stem.with_suffix(".json"), found, f"{command} --sweeps")
         plot_sweeps(found, stem.with_suffix(".png"))
         text += "".join(f"\n\n{one}" for one in found)
     print(text)

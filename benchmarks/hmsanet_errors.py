@@ -45,6 +45,7 @@ THRESHOLDS = np.arange(0.3, 0.91, 0.05).round(2)
 EVERY = 2
 #: frames by which faces are out of step where gates are to be closed: 0.6 s and more
 OUT_OF_STEP = (15, 25, 40)
+WHAT = ("errors", "gates", "report")
 TITLES = {
     "mean": "mean of others",
     "none": "none",
@@ -315,7 +316,11 @@ def report(work: Path, into: Path, seeds: list[int]) -> None:
     """Tables to read, plots, and all of it as JSON."""
     content = json.loads((work / "errors.json").read_text())
     known, done = content["errors"], list(conditions())
-    result: dict[str, Any] = {"thresholds": content["thresholds"]}
+    commands = [
+        "python benchmarks/hmsanet_claims.py CORPUS WORK",
+        *(f"python benchmarks/hmsanet_errors.py CORPUS WORK {what}" for what in WHAT),
+    ]
+    result: dict[str, Any] = {"commands": commands, "thresholds": content["thresholds"]}
 
     def table(title: str, rows: list[str], names: list[str], cell: Callable) -> dict:
         print(f"\n{title}")
@@ -428,7 +433,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("corpus", type=Path)
     parser.add_argument("work", type=Path)
-    parser.add_argument("what", choices=("errors", "gates", "report"))
+    parser.add_argument("what", choices=WHAT)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--into", type=Path, default=Path("benchmarks/results"))
     given = parser.parse_args()

@@ -157,7 +157,11 @@ def main() -> None:
             print(found[-1], "\n", flush=True)
         print(describe(sweeps.compare_sweeps(found)), "\n", flush=True)
         stem = options.into / f"sweep_{what.replace('-', '_')}"
-        sweeps.write_json(stem.with_suffix(".json"), found)
+        sweeps.write_json(
+            stem.with_suffix(".json"),
+            found,
+            f"python benchmarks/sweeps.py DATA_FOLDER WORK_FOLDER --only {what}",
+        )
         sweeps.plot_sweeps(found, stem.with_suffix(".png"))
 
 

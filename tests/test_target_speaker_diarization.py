@@ -28,7 +28,7 @@ from pyannote_av.fusion.activities import (
     to_annotation,
 )
 from pyannote_av.fusion.persons import People, Person
-from pyannote_av.fusion.targets import VisualFeaturePass, find_targets
+from pyannote_av.fusion.targets import VisualFeaturePass, find_targets, join_faces
 from pyannote_av.models.segmentation.hmsanet import HMSANet
 
 TINY = {"width": 16, "heads": 2, "channels": (4, 4, 8, 8), "cgima_layers": 1, "disa_layers": 1}
@@ -150,17 +150,19 @@ def test_who_is_seen_to_speak_counts():
         # probability, heard, seen, how many speak
         ((0.9, 0.1, 0.1), (1, 0), (1, 1, 1), 1),
         ((0.9, 0.8, 0.1), (1, 0), (1, 1, 1), 2),  # the second is seen to speak, too
-        ((0.9, 0.8, 0.8), (1, 0), (1, 1, 1), 3),  # and a face without a voice
+        ((0.9, 0.8, 0.95), (1, 0), (1, 1, 1), 3),  # and a face without a voice
+        ((0.9, 0.8, 0.8), (1, 0), (1, 1, 1), 2),  # which takes more, as nothing is heard of it
         ((0.9, 0.8, 0.1), (1, 0), (1, 0, 1), 1),  # the second is not in the picture
         ((0.9, 0.6, 0.1), (1, 0), (1, 1, 1), 1),  # not sure enough
         ((0.2, 0.3, 0.1), (1, 1), (1, 1, 1), 0),  # both are in the picture, nobody speaks
         ((0.2, 0.6, 0.1), (1, 1), (1, 1, 1), 2),  # one does: as many as are heard
         ((0.2, 0.3, 0.1), (1, 1), (0, 1, 1), 2),  # the first may speak where nobody sees it
-        ((0.9, 0.8, 0.1), (0, 0), (1, 1, 1), 2),  # nobody is heard
+        ((0.95, 0.9, 0.1), (0, 0), (1, 1, 1), 2),  # nobody is heard
+        ((0.8, 0.8, 0.1), (0, 0), (1, 1, 1), 0),  # and more is wanted to believe otherwise
         ((0.6, 0.6, 0.6), (0, 0), (0, 0, 0), 0),
     ]
     probability, heard, seen, expected = (np.array(column) for column in zip(*rows, strict=True))
-    count = count_seen(probability, heard.astype(bool), seen.astype(bool), 0.7, 0.5)
+    count = count_seen(probability, heard.astype(bool), seen.astype(bool), 0.7, 0.9, 0.5)
     assert count.tolist() == expected.tolist()
 
 
@@ -169,11 +171,11 @@ def test_who_is_seen_to_speak_counts():
 def test_who_is_not_seen_counts_as_heard(probability, seed):
     heard = np.random.default_rng(seed).random(probability.shape) < 0.5
     nobody = np.zeros(probability.shape, bool)
-    count = count_seen(probability, heard, nobody, 0.7, 0.0)
+    count = count_seen(probability, heard, nobody, 0.7, 0.9, 0.0)
     assert (count == heard.sum(axis=1)).all()
     # the more are in the picture, the more may be seen to speak
     seen = np.random.default_rng(seed + 1).random(probability.shape) < 0.5
-    assert (count_seen(probability, heard, seen, 0.7, 0.0) >= count).all()
+    assert (count_seen(probability, heard, seen, 0.7, 0.9, 0.0) >= count).all()
 
 
 def test_difference_is_an_error_rate_by_name():
@@ -222,6 +224,66 @@ def test_everybody_becomes_a_target():
     assert present.nonzero()[0].tolist() == [15, 16, 17, 18, 19]  # 0.2 s later
     assert (features[present] == 1).all()
     assert (features[~present] == 0).all()
+
+
+def shown(*spans) -> list[FaceStretch]:
+    return [FaceStretch(a, np.ones((b - a, 3)), np.ones(b - a, bool)) for a, b in spans]
+
+
+def test_faces_join_the_voice_they_speak_with():
+    targets = [
+        TargetSpeaker("a", voice(0), shown((0, 50)), (1,)),
+        TargetSpeaker("b", voice(1)),
+        TargetSpeaker("c", None, shown((0, 50)), (2,)),  # next to a's face
+        TargetSpeaker("d", None, shown((100, 150)), (3, 4)),
+        TargetSpeaker("e", None, shown((100, 150)), (5,)),  # next to d
+        TargetSpeaker("f", None, shown((200, 220)), (6,)),  # silent
+    ]
+    heard = np.stack(
+        [
+            *(voice(k) for k in (0, 1, 0)),
+            voice(0) + 0.3 * voice(3),  # d sounds much like a,
+            voice(0) + 0.1 * voice(3),  # but e sounds more like a
+            np.zeros(192),
+        ]
+    )
+    joined = join_faces(targets, 2, heard, 0.5)
+    assert [target.label for target in joined] == ["a", "b", "c", "d", "f"]
+    assert joined[0].tracks == (1, 5)
+    assert joined[0].seen(0, 220).sum() == 100
+    assert joined[0].voiceprint is targets[0].voiceprint
+    assert joined[1:] == [targets[k] for k in (1, 2, 3, 5)]
+    # those who sound like nobody stay, and voices that nothing is known of get nobody
+    assert join_faces(targets, 2, heard, 1.1) == targets
+    unknown = [TargetSpeaker("a"), *targets[2:4]]
+    assert join_faces(unknown, 1, heard[:3], -1.0) == unknown
+    assert join_faces(targets[:2], 2, heard[:2], 0.5) == targets[:2]
+
+
+@given(st.integers(0, 50))
+@settings(max_examples=30, deadline=None)
+def test_joining_faces_does_not_depend_on_their_order(seed):
+    rng = np.random.default_rng(seed)
+    voices = [TargetSpeaker(f"v{k}", voice(k)) for k in range(2)]
+    begin = rng.integers(0, 100, 4)
+    faces = [
+        TargetSpeaker(f"f{k}", None, shown((a, a + 30)), (k,)) for k, a in enumerate(begin.tolist())
+    ]
+    prints = np.stack([voice(int(k)) for k in rng.integers(0, 3, 4)])
+    prints += 0.05 * rng.standard_normal(prints.shape)
+    order = rng.permutation(4)
+    one, other = (
+        join_faces(
+            [*voices, *(faces[k] for k in o)], 2, np.concatenate([prints[:2], prints[o]]), 0.5
+        )
+        for o in (np.arange(4), order)
+    )
+    assert [{*t.tracks} for t in one[:2]] == [{*t.tracks} for t in other[:2]]
+    assert {t.label for t in one} == {t.label for t in other}
+    # nobody is in two places at once
+    for target in one:
+        total = sum(face.present.sum() for face in target.faces)
+        assert total - target.seen(0, 200).sum() < 5 * max(1, len(target.faces))
 
 
 def test_features_are_kept_while_tracking(model):

@@ -61,6 +61,12 @@ def protocol_files(protocol: str, subset: str) -> list[Mapping]:
     return files
 
 
+def told() -> str:
+    """The command that is run; of files, others need not know the place."""
+    words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
+    return shlex.join(["pyannote-av", *words])
+
+
 def load_pipelines(names: Sequence[str], device: str) -> dict[str, Any]:
     """Pipelines by name, on a device."""
     import torch
@@ -246,10 +252,7 @@ def command(
         raise typer.Exit(1) from error
     typer.echo(report.to_text(results, comparisons, tables))
     if json is not None:
-        # of files, others need not know the place
-        words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
-        told = shlex.join(["pyannote-av", *words])
-        report.write_json(json, results, comparisons, tables, told)
+        report.write_json(json, results, comparisons, tables, told())
     if csv is not None:
         report.write_csv(csv, results)
     if plot is not None:

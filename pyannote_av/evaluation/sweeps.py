@@ -208,9 +208,10 @@ def compare_sweeps(sweeps: Sequence[Sweep]) -> list[Comparison]:
     return compare([one.total() for one in sweeps])
 
 
-def write_json(path: str | Path, sweeps: Sequence[Sweep]) -> Path:
-    """Everything, averages of each seed too, as one JSON file."""
+def write_json(path: str | Path, sweeps: Sequence[Sweep], command: str | None = None) -> Path:
+    """Everything, averages of each seed too, and the command that found it, as one JSON file."""
     content = {
+        "command": command,
         "sweep": sweeps[0].name,
         "files": len(sweeps[0].total().per_file()),
         "seeds": sweeps[0].seeds,

@@ -99,7 +99,12 @@ def likeliest(probability: np.ndarray, count: np.ndarray) -> np.ndarray:
 
 
 def count_seen(
-    probability: np.ndarray, heard: np.ndarray, seen: np.ndarray, onset: float, offset: float
+    probability: np.ndarray,
+    heard: np.ndarray,
+    seen: np.ndarray,
+    onset: float,
+    onset_unheard: float,
+    offset: float,
 ) -> np.ndarray:
     """How many speak at a time, by those who are heard and those who are seen to speak.
 
@@ -113,15 +118,23 @@ def count_seen(
         Who speaks by sound alone, of the first n of the speakers.
     seen : (steps, speakers) bool array
         Who is in the picture.
-    onset, offset : float
-        Probability from which somebody in the picture speaks, and below which nobody does.
+    onset : float
+        Probability from which a voice whose face is in the picture joins those who are heard.
+    onset_unheard : float
+        Probability from which somebody in the picture speaks of whom nothing is heard: where
+        nobody is heard, or whose voice is none of the n.
+    offset : float
+        Probability below which nobody speaks.
 
     Returns
     -------
     count : (steps,) int array
     """
-    count = np.maximum(heard.sum(axis=1), (seen & (probability >= onset)).sum(axis=1))
-    hidden = (heard & ~seen[:, : heard.shape[1]]).any(axis=1)
+    voices = heard.shape[1]
+    least = np.full(probability.shape, onset_unheard)
+    least[heard.any(axis=1), :voices] = onset
+    count = np.maximum(heard.sum(axis=1), (seen & (probability >= least)).sum(axis=1))
+    hidden = (heard & ~seen[:, :voices]).any(axis=1)
     return np.where(hidden | (probability >= offset).any(axis=1), count, 0)
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pyannote_av.core.tracks import FaceTracks
 
 # faces that share fewer grid frames than this are not simultaneous: trackers overlap at cuts
-_SIMULTANEOUS_FRAMES = 5
+SIMULTANEOUS_FRAMES = 5
 # share of a face's scores that are taken to be of its silence
 _SILENCE = 0.1
 # bound on thresholds: a probability of 12 %
@@ -96,7 +96,7 @@ def simultaneous(spans: Sequence[Iterable[tuple[int, int]]]) -> np.ndarray:
         limits[:, 0], limits[:, 0]
     )
     conflict = np.zeros((len(spans), len(spans)), dtype=bool)
-    first, second = np.nonzero(shared + 1 >= _SIMULTANEOUS_FRAMES)
+    first, second = np.nonzero(shared + 1 >= SIMULTANEOUS_FRAMES)
     conflict[owner[first], owner[second]] = True
     np.fill_diagonal(conflict, False)
     return conflict

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ import torch
 
 from pyannote_av.core.inference import FaceStretch, TargetSpeaker
 from pyannote_av.core.io import FRAME_RATE
+from pyannote_av.fusion.association import cosine
+from pyannote_av.fusion.persons import SIMULTANEOUS_FRAMES
 from pyannote_av.fusion.speakers import next_label
 
 if TYPE_CHECKING:
@@ -96,3 +99,55 @@ def find_targets(
             names.append(next_label(names))
             targets.append(TargetSpeaker(names[-1], None, stretches(person.tracks), person.tracks))
     return targets
+
+
+def join_faces(
+    targets: Sequence[TargetSpeaker],
+    num_voices: int,
+    voiceprints: np.ndarray,
+    similarity: float,
+) -> list[TargetSpeaker]:
+    """Faces that no voice goes with go to the voice that is heard while they seem to speak.
+
+    Parameters
+    ----------
+    targets : sequence of TargetSpeaker
+        See :func:`find_targets`.
+    num_voices : int
+        How many of them, the first ones, are voices.
+    voiceprints : (num_targets, dimension) array
+        Of what is heard while each of them seems to speak; zero where there is none.
+    similarity : float
+        Cosine similarity to the voiceprint of a voice from which a face goes with it, unless that
+        voice has a face that is in the picture at the same time.
+
+    Returns
+    -------
+    targets : list of TargetSpeaker
+        The voices, some with more faces, then the faces that remain.
+    """
+    voices, faces = list(targets[:num_voices]), list(targets[num_voices:])
+    alike = np.full((len(faces), num_voices), -np.inf)
+    for v, voice in enumerate(voices):
+        if voice.voiceprint is not None:
+            alike[:, v] = [cosine(own, voice.voiceprint) for own in voiceprints[num_voices:]]
+    alike[~(alike >= similarity)] = -np.inf
+    while np.isfinite(alike).any():
+        face, v = np.unravel_index(alike.argmax(), alike.shape)
+        if _together(voices[v], faces[face]):
+            alike[face, v] = -np.inf
+            continue
+        voices[v] = replace(
+            voices[v],
+            faces=[*voices[v].faces, *faces[face].faces],
+            tracks=(*voices[v].tracks, *faces[face].tracks),
+        )
+        alike[face] = -np.inf
+        faces[face] = None
+    return [*voices, *(face for face in faces if face is not None)]
+
+
+def _together(one: TargetSpeaker, other: TargetSpeaker) -> bool:
+    """Whether two are in the picture at the same time."""
+    end = max((face.start + len(face.present) for face in (*one.faces, *other.faces)), default=0)
+    return int((one.seen(0, end) & other.seen(0, end)).sum()) >= SIMULTANEOUS_FRAMES

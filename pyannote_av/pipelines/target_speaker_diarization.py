@@ -31,7 +31,7 @@ from pyannote_av.fusion.activities import (
     likeliest,
     to_annotation,
 )
-from pyannote_av.fusion.targets import VisualFeaturePass, find_targets
+from pyannote_av.fusion.targets import VisualFeaturePass, find_targets, join_faces
 from pyannote_av.models.loading import ModelReference, load_model
 from pyannote_av.pipelines.late_fusion import Fused, LateFusion
 from pyannote_av.pipelines.remembering import once
@@ -75,6 +75,12 @@ class TargetSpeakerDiarization(DiarizationPipeline):
         where they are; see :func:`~pyannote_av.fusion.activities.count_seen`.
     onset, offset : float
         Probability at which turns begin, and below which they end, where the network counts.
+    onset_unheard : float
+        The same, for turns that the first pass hears nothing of: where nobody is heard, or of a
+        face whose voice was not found.
+    join_similarity : float
+        Cosine similarity of what is heard while a face without a voice seems to speak, and of a
+        voice, from which they are one person.
     min_duration_on, min_duration_off : float
         Shortest turn and shortest gap, in seconds.
     min_new : float
@@ -118,6 +124,8 @@ class TargetSpeakerDiarization(DiarizationPipeline):
         self.counting = Categorical(["first_pass", "seen", "network"])
         self.onset = Uniform(0.1, 0.9)
         self.offset = Uniform(0.1, 0.9)
+        self.onset_unheard = Uniform(0.1, 0.95)
+        self.join_similarity = Uniform(0.0, 1.0)
         self.min_duration_on = Uniform(0.0, 1.0)
         self.min_duration_off = Uniform(0.0, 1.0)
         self.min_new = Uniform(0.5, 10.0)
@@ -131,6 +139,8 @@ class TargetSpeakerDiarization(DiarizationPipeline):
             "counting": "seen",
             "onset": 0.85,
             "offset": 0.5,
+            "onset_unheard": 0.85,
+            "join_similarity": 0.45,
             "min_duration_on": 0.1,
             "min_duration_off": 0.0,
             "min_new": 2.0,
@@ -202,14 +212,14 @@ class TargetSpeakerDiarization(DiarizationPipeline):
 
         return once(file, "voices", None, listen) if self.training else listen()
 
-    def _ask(self, file, targets, heard, hook) -> np.ndarray:
+    def _ask(self, file, targets, heard, hook, name="activities") -> np.ndarray:
         """What the network says of everybody: (steps, targets)"""
 
         def ask() -> np.ndarray:
             progress = partial(hook, "segmentation", None)
             return self.segmentation(file["waveform"], targets, heard, progress)
 
-        return once(file, "activities", _shown(targets), ask) if self.training else ask()
+        return once(file, name, _shown(targets), ask) if self.training else ask()
 
     def _second(self, file, fused, seen, heard, most, hook) -> AVDiarizeOutput:
         """Ask the network of everybody, once more with better voiceprints if so wanted."""
@@ -226,7 +236,13 @@ class TargetSpeakerDiarization(DiarizationPipeline):
             targets = find_targets(
                 labels, voiceprints, first.face_tracks, fused.people, seen, fused.offset
             )
-            probability = lean(self._ask(file, targets, heard, hook), before, self.prior)
+            said = self._ask(file, targets, heard, hook)
+            alone = likeliest(said, (said >= 0.5).any(axis=1))
+            joined = join_faces(targets, len(labels), enrol(heard, alone), self.join_similarity)
+            if more := len(targets) - len(joined):
+                report.numbers["faces that joined a voice"] = more
+                targets, said = joined, self._ask(file, joined, heard, hook, "activities, joined")
+            probability = lean(said, before, self.prior)
             for k, target in enumerate(targets[: len(labels)]):
                 if target.voiceprint is None and not target.faces:
                     probability[:, k] = before[:, k]  # nothing to ask with: the turns stand
@@ -237,7 +253,8 @@ class TargetSpeakerDiarization(DiarizationPipeline):
                 if self.counting == "seen":
                     shown = [target.seen(0, num_steps // UPSAMPLING) for target in targets]
                     shown = np.repeat(np.stack(shown, axis=1), UPSAMPLING, axis=0)
-                    count = count_seen(probability, before, shown, self.onset, self.offset)
+                    onsets = self.onset, self.onset_unheard, self.offset
+                    count = count_seen(probability, before, shown, *onsets)
                 active = binarize(likeliest(probability, count), self._rules)
             if self.oracle_vad:
                 active = confine(active, probability, file["lab"])

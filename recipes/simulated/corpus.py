@@ -1,6 +1,6 @@
 """The simulated conversations that HMSA-Net is trained and tried on, from real voices and faces.
 
-    python -m recipes.simulated.corpus DATA CORPUS [--scale 1.0] [--workers 2]
+    python -m recipes.simulated.corpus DATA CORPUS [--scale 1.0] [--aside 1.0] [--workers 2]
 
 DATA has ``speech/librispeech`` (SPEAKER-*.flac), ``portraits`` (pictures with faces),
 ``clips/talkers`` (people who talk) and ``noise`` (noise*.wav, rir*.wav: room responses); CORPUS
@@ -9,7 +9,8 @@ for training, development and test, with talkers and faces of their own. To spea
 are added the same ones sped up and slowed down, as others; half of the conversations for
 training are livelier than real ones, so that there is overlap to learn from; and in some, half of
 the people are those of the clips, whose mouths are real, in rooms and noise. Started again, it goes
-on where it was. ``--scale 0.1`` makes a tenth of the files.
+on where it was. ``--scale 0.1`` makes a tenth of the files; ``--aside 1`` makes all of those for
+development and test whatever the scale.
 """
 
 from __future__ import annotations
@@ -177,14 +178,15 @@ def join(folders: dict[Part, Path], corpus: Path) -> None:
     write_text(corpus / "database.yml", text)
 
 
-def build(data: Path, corpus: Path, scale: float, workers: int) -> None:
-    """All of it."""
+def build(data: Path, corpus: Path, scale: float, workers: int, aside: float | None = None) -> None:
+    """All of it; `aside` is the scale of what is not for training, if another one."""
     from pyannote_av.core.crop_store import CropStore
     from pyannote_av.tasks.voices import build_voices
 
     folder = corpus / "parts"
     sources(data, folder)
-    join({part: simulate(part, folder, scale, workers) for part in PARTS}, corpus)
+    scales = dict.fromkeys(SUBSETS, scale if aside is None else aside) | {"train": scale}
+    join({part: simulate(part, folder, scales[part.subset], workers) for part in PARTS}, corpus)
     print(build_voices(CropStore(corpus), progress=True))
 
 
@@ -193,9 +195,10 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("corpus", type=Path)
     parser.add_argument("--scale", type=float, default=1.0)
+    parser.add_argument("--aside", type=float, help="scale of development and test (default: same)")
     parser.add_argument("--workers", type=int, default=0, help="processes that simulate")
     given = parser.parse_args()
-    build(given.data, given.corpus, given.scale, given.workers)
+    build(given.data, given.corpus, given.scale, given.workers, given.aside)
 
 
 if __name__ == "__main__":
