@@ -1,11 +1,12 @@
 """HMSA-Net, late fusion and sound alone on real recordings that have a reference.
 
-    python benchmarks/real_recordings.py DATA [--pipeline hmsanet] [--into benchmarks/results]
+    python benchmarks/real_recordings.py DATA [--only table] [--pipeline hmsanet]
+                                              [--into benchmarks/results]
 
 DATA has ``ami`` (13 excerpts of meetings, sound only: everybody is off-screen) and
 ``clips/several/meeting_table`` (two women at a table). Nothing is known of them but what is in the
 file; faces are found. Writes ``real_ami.json`` and ``real_table.json``, as ``pyannote-av evaluate``
-does, and prints them.
+does, and prints them; names end in that of the pipeline if it is another one.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import argparse
 import os
 import warnings
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 
@@ -53,6 +55,7 @@ def table(folder: Path) -> Iterator[dict]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("data", type=Path)
+    parser.add_argument("--only", choices=("ami", "table"))
     parser.add_argument("--pipeline", default="hmsanet", help="name or folder")
     parser.add_argument("--into", type=Path, default=Path(__file__).parent / "results")
     given = parser.parse_args()
@@ -67,11 +70,14 @@ def main() -> None:
     torch.set_num_threads(1)
     pipelines = {"late_fusion": "late_fusion", "hmsanet": given.pipeline}
     pipelines = {name: Pipeline.from_pretrained(what) for name, what in pipelines.items()}
-    command = f"python benchmarks/real_recordings.py DATA --pipeline {given.pipeline}"
-    for name, files in (
-        ("ami", list(ami(given.data / "ami"))),
-        ("table", list(table(given.data / "clips" / "several"))),
-    ):
+    own = Path(given.pipeline).name
+    command = f"python benchmarks/real_recordings.py DATA --pipeline {own}"
+    recordings = {
+        "ami": partial(ami, given.data / "ami"),
+        "table": partial(table, given.data / "clips" / "several"),
+    }
+    for name in recordings if given.only is None else [given.only]:
+        files = list(recordings[name]())
         systems: dict[str, dict] = {"audio": {}, "late_fusion": {}, "hmsanet": {}}
         for file in files:
             media = {key: file[key] for key in ("uri", "audio", "video") if key in file}
@@ -84,7 +90,8 @@ def main() -> None:
         maps = {file["uri"]: file["annotated"] for file in files}
         found = score(references, systems, maps, tracks="found")
         print(report.to_text(*found))
-        report.write_json(given.into / f"real_{name}.json", *found, command=command)
+        stem = f"real_{name}" if own == "hmsanet" else f"real_{name}_{own}"
+        report.write_json(given.into / f"{stem}.json", *found, command=command)
 
 
 if __name__ == "__main__":

@@ -135,9 +135,9 @@ class TargetSpeakerDiarization(DiarizationPipeline):
         """Parameters used when none are given."""
         return {
             "first_pass": self.first_pass.default_parameters(),
-            "prior": 0.5,
+            "prior": 0.0,
             "counting": "seen",
-            "onset": 0.85,
+            "onset": 0.5,
             "offset": 0.5,
             "onset_unheard": 0.85,
             "join_similarity": 0.45,
