@@ -23,6 +23,7 @@ import argparse
 import logging
 import sys
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +41,16 @@ from pyannote_av.training import Stage, TrainingConfig, optimize
 from pyannote_av.training.stages import multi_stage
 from recipes.simulated.weights import CONFIGURATIONS, encoder
 
-SHIPPED = TrainingConfig.read(CONFIGURATIONS / "hmsanet-compact.yaml")
 #: steps of an epoch, and epochs: of one stage, and of five
 STEPS, EPOCHS, STAGES = 100, 6, (1, 1, 1, 1, 2)
 FUSIONS = ("cgima", "attention", "concat")
 DECODERS = ("disa", "mean", "none", "fixed")
+
+
+@cache
+def shipped() -> TrainingConfig:
+    """How the network that ships was trained."""
+    return TrainingConfig.read(CONFIGURATIONS / "hmsanet-compact.yaml")
 
 
 def protocol_of(corpus: Path, development: str = "development"):
@@ -65,7 +71,7 @@ def make_task(corpus: Path, work: Path, subset: str = "development") -> TargetSp
         features=True,
         cache=work / f"files-{subset}.npz",
         num_workers=0,
-        **{**SHIPPED.task.params, "store": CropStore(corpus)},
+        **{**shipped().task.params, "store": CropStore(corpus)},
     )
 
 
@@ -83,7 +89,7 @@ def variants() -> dict[str, dict[str, Any]]:
 
 def plan(name: str, start: Path) -> list[Stage]:
     """How a network is trained."""
-    (whole,) = SHIPPED.plan()
+    (whole,) = shipped().plan()
     begin = {"start": str(start), "take": ("visual.encoder",)}
     if name != "stages":
         return [replace(whole, max_epochs=EPOCHS, **begin)]
@@ -100,7 +106,7 @@ def plan(name: str, start: Path) -> list[Stage]:
 def fit(corpus: Path, work: Path, name: str, seed: int) -> HMSANet:
     """One network."""
     torch.manual_seed(seed)
-    model = HMSANet(**{**SHIPPED.model.params, **variants()[name]})
+    model = HMSANet(**{**shipped().model.params, **variants()[name]})
     return optimize(
         model,
         make_task(corpus, work),
@@ -124,7 +130,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     given.work.mkdir(parents=True, exist_ok=True)
     start = encoder(require("compact-asd"), given.work / "encoder.safetensors")
-    seen = HMSANet(**SHIPPED.model.params)
+    seen = HMSANet(**shipped().model.params)
     seen.load_state_dict(read_safetensors(start)[0], strict=False)
     build_features(CropStore(given.corpus), seen, progress=True)
     for seed in given.seeds:
