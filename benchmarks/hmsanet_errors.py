@@ -282,13 +282,14 @@ def mean_of(known: dict, name: str, condition: str, seeds, keep: Callable = bool
 def against(known: dict, one: str, other: str, condition: str, seeds, keep=bool) -> dict[str, Any]:
     """Difference of DER, mean over seeds and files paired: its range, and two p-values."""
     uris: dict[str, np.ndarray] = {}
+    seeds = [s for s in seeds if all(f"{name}|{s}|{condition}" in known for name in (one, other))]
     for sign, name in ((1, one), (-1, other)):
         for seed in seeds:
-            for row in known.get(f"{name}|{seed}|{condition}", ()):
+            for row in known[f"{name}|{seed}|{condition}"]:
                 if keep(row):
                     total = uris.setdefault(row["uri"], np.zeros(2))
                     total += [sign * row["wrong"], row["speech"] * (sign == 1)]
-    wrong, speech = np.array([*uris.values()]).T
+    wrong, speech = np.array([*uris.values()]).reshape(-1, 2).T
     if not speech.any():
         return {}
     low, high, p = bootstrap(wrong, speech)

@@ -5,7 +5,8 @@
 Writes conversations (:mod:`recipes.simulated.corpus`), trains the active speaker network
 (``train/compact.yaml``) and HMSA-Net (``train/hmsanet-compact.yaml``) on them, tunes the thresholds
 of its pipeline by pyannote's ``Optimizer`` on conversations held aside
-(:mod:`recipes.simulated.held_aside`), puts all of it into the pipeline folder WORK/hmsanet, and
+(:mod:`recipes.simulated.held_aside`) and on some of those for training in which mouths are real, of
+which there are no others, puts all of it into the pipeline folder WORK/hmsanet, and
 says how large its errors are on conversations of talkers, faces, rooms and noises that nothing was
 trained or tuned on, next to those of sound alone (WORK/errors.json).
 
@@ -29,8 +30,10 @@ import yaml
 
 from pyannote_av.core.atomic import replacing, write_text
 from pyannote_av.core.checksums import sha256_of
+from pyannote_av.core.crop_store import CropStore
 from pyannote_av.core.model import read_safetensors
 from pyannote_av.core.weights import REGISTRY
+from pyannote_av.tasks.identities import build_identities
 from recipes.simulated import corpus
 from recipes.simulated.held_aside import load, read, simulate
 
@@ -38,8 +41,11 @@ CONFIGURATIONS = Path(__file__).parent / "train"
 #: epochs of 100 steps, and development batches that are looked at after each
 EPOCHS = {"compact": 24, "hmsanet-compact": 28}
 STEPS, BATCHES = 100, {"compact": 15, "hmsanet-compact": 15}
-#: conversations that thresholds are tuned on, trials, and conversations that are tried in the end
-DEVELOPMENT, TRIALS, TEST = 40, 100, 200
+#: conversations that thresholds are tuned on, those of each part with real mouths, trials, and
+#: conversations that are tried in the end
+DEVELOPMENT, REAL, TRIALS, TEST = 40, 8, 100, 200
+#: folders of a store, and how names end there
+STORED = {"rttm": ".rttm", "shards": "", "tracks": ".npz", "uem": ".uem"}
 #: what is not tuned there: the guard, which is not to be worn down on files that need none, and who
 #: counts. The network knows by heart where simulated turns begin and end: if it alone counts, it
 #: errs less on them, and by half as much again on real meetings
@@ -117,13 +123,30 @@ def assemble(network: Path, scorer: Path, params: dict, into: Path) -> Path:
     return into
 
 
+def for_tuning(data: Path, work: Path, scale: float) -> CropStore:
+    """Conversations of development, and some with real mouths."""
+    aside = simulate(data, work / "held-aside", "development", ceil(scale * DEVELOPMENT))
+    chosen = [(aside, aside.uris)]
+    for part in corpus.PARTS:
+        if part.real:
+            store = CropStore(work / "corpus" / "parts" / part.name)
+            chosen.append((store, store.uris[: ceil(scale * REAL)]))
+    into = work / "tuning"
+    for store, uris in chosen:
+        for kind, suffix in STORED.items():
+            corpus.links([store.folder / kind / f"{uri}{suffix}" for uri in uris], into / kind)
+    store = CropStore(into)
+    build_identities(store, interval=1e9, progress=True)
+    return store
+
+
 def tune(data: Path, work: Path, scale: float, seed: int) -> dict:
-    """Parameters that are best on conversations for development."""
+    """Parameters that are best on conversations for tuning."""
     from pyannote.pipeline import Optimizer
 
     if (kept := work / "parameters.json").is_file():
         return json.loads(kept.read_text(encoding="utf-8"))
-    store = simulate(data, work / "held-aside", "development", ceil(scale * DEVELOPMENT))
+    store = for_tuning(data, work, scale)
     pipeline = load(configuration("hmsanet"), store)
     usual = pipeline.default_parameters()
     frozen = {name: usual[name] for name in FROZEN}
