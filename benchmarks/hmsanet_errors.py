@@ -323,7 +323,10 @@ def report(work: Path, into: Path, seeds: list[int]) -> None:
     ]
     result: dict[str, Any] = {"commands": commands, "thresholds": content["thresholds"]}
 
+    there = {key.split("|")[0] for key in known}
+
     def table(title: str, rows: list[str], names: list[str], cell: Callable) -> dict:
+        names = [name for name in names if name in there]
         print(f"\n{title}")
         print(f"{'':>18}" + "".join(f"{TITLES[name]:>22}" for name in names))
         found = {row: {name: cell(row, name) for name in names} for row in rows}
