@@ -1,6 +1,7 @@
 """From first pass to target speakers, and from probabilities to turns."""
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -406,6 +407,13 @@ def output(lenient, made):
     return lenient(made["video"])
 
 
+@pytest.fixture
+def tracked(made):
+    """The sample and where its faces are, which takes longest to find."""
+    tracks = replace(FaceTracks.read(made["tracks"]), speaker={})
+    return {"video": str(made["video"]), "uri": "sample", "face_tracks": tracks}
+
+
 def test_output_is_whole(output, made):
     content = json.loads(json.dumps(output.serialize(), allow_nan=False))
     labels = output.speaker_diarization.labels()
@@ -421,19 +429,19 @@ def test_output_is_whole(output, made):
     assert not overlap
 
 
-def test_the_first_pass_stands_when_the_second_departs_too_far(pipeline, made):
+def test_the_first_pass_stands_when_the_second_departs_too_far(pipeline, tracked):
     from pyannote_av import Pipeline
 
     pipeline.instantiate({**pipeline.default_parameters(), "max_change": 0.0})
-    guarded = pipeline(made["video"])
-    first = Pipeline.from_pretrained("late_fusion")(made["video"])
+    guarded = pipeline(dict(tracked))
+    first = Pipeline.from_pretrained("late_fusion")(dict(tracked))
     assert guarded.speaker_diarization == first.speaker_diarization
     assert "the first one stands" in " ".join(guarded.report.reasons)
     pipeline.instantiate({**pipeline.default_parameters(), "max_change": 2.0, "onset": 0.4})
 
 
-def test_number_of_speakers_and_oracle_speech(lenient, made):
-    file = {"video": str(made["video"]), "lab": Timeline([Segment(5, 9)])}
+def test_number_of_speakers_and_oracle_speech(lenient, tracked):
+    file = {**tracked, "lab": Timeline([Segment(5, 9)])}
     only = lenient(dict(file), num_speakers=1)
     assert len(only.speaker_diarization.labels()) <= 1
     lenient.oracle_vad = True
@@ -442,7 +450,7 @@ def test_number_of_speakers_and_oracle_speech(lenient, made):
         assert confined.get_timeline().support().extent() == Segment(5, 9)
         assert confined.get_timeline().support().duration() == pytest.approx(4)
         with pytest.raises(ValueError, match="'sample' has no `lab`"):
-            lenient({"video": str(made["video"])})
+            lenient(tracked)
     finally:
         lenient.oracle_vad = False
 
@@ -453,21 +461,20 @@ def test_sound_alone(lenient, made):
     assert output.speaker_diarization.labels()
 
 
-def test_optimization_looks_and_listens_once(lenient, made):
-    file = {"video": str(made["video"]), "uri": "sample"}
+def test_optimization_looks_and_listens_once(lenient, tracked):
     parameters = lenient.parameters(instantiated=True)
     # the second time, it is asked with voiceprints of what the parameters make of the first
     lenient.training, lenient.iterations = True, 1
     try:
-        first = lenient(file)
+        first = lenient(tracked)
         assert isinstance(first, Annotation)
         names = [f"training_cache/{name}" for name in ("look", "voices", "activities")]
-        before = [file[name] for name in names]
+        before = [tracked[name] for name in names]
         lenient.instantiate({"prior": 2.0})
-        lenient(file)
+        lenient(tracked)
         lenient.instantiate({"prior": parameters["prior"]})
-        again = lenient(file)
-        assert all(file[name] is one for name, one in zip(names, before, strict=True))
+        again = lenient(tracked)
+        assert all(tracked[name] is one for name, one in zip(names, before, strict=True))
         assert again == first
     finally:
         lenient.training, lenient.iterations = False, 2
