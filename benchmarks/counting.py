@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pyannote_av.core.crop_store import CropStore
 from pyannote_av.tasks.identities import build_identities
+from recipes.simulated.corpus import PARTS
 from recipes.simulated.held_aside import load, read, simulate
 
 #: of the pipeline that ships, if nothing else is said
@@ -43,7 +44,7 @@ COUNTING: dict[str, dict] = {
     **{f"onset_unheard {least}": {"onset_unheard": least} for least in (0.5, 0.95)},
 }
 #: parts of the corpus with real mouths, and files of each
-REAL, FILES = ("train-21", "train-22", "train-23"), 4
+REAL, FILES = tuple(part.name for part in PARTS if part.real), 4
 
 
 def sources(given: argparse.Namespace) -> Iterator[tuple]:
