@@ -109,7 +109,7 @@ def same(first, second) -> bool:
         ("model={}", "model: give the name of a network, or a checkpoint"),
         ("model.name=HMSA", "model.name: there is no key 'HMSA': is it 'HMSANet'?"),
         ("model.params.widht=3", "model.params: there is no key 'widht': is it 'width'?"),
-        ("model.name=os.path.Model", "outside of"),
+        ("model.name=os.path.Model", "not one of the models"),
         ("stages=[]", "stages: a list of stages is expected"),
         ("stages.all.lr=3", "stage all: there is no key 'lr'"),
         ("stages.all.optimizer=Adagrat", "torch.optim has no optimizer 'Adagrat'"),

@@ -34,6 +34,14 @@ Retries = Annotated[
 RetryFailed = Annotated[
     bool, typer.Option("--retry-failed", help="Try files again that have failed as often as that.")
 ]
+Trust = Annotated[
+    bool,
+    typer.Option(
+        "--trust",
+        help="Load classes and pickles that the pipeline names. Only for files whose origin you "
+        "know.",
+    ),
+]
 Address = Annotated[
     str | None,
     typer.Option(help="Of a Ray cluster, or auto; without, Ray is started on this machine."),

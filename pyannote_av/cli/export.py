@@ -7,12 +7,15 @@ from typing import Annotated
 
 import typer
 
+from pyannote_av.cli import _engine
+
 
 def command(
     model: Annotated[
         str, typer.Argument(help="A model file or folder, or the name of weights (campplus, ...).")
     ],
     into: Annotated[Path, typer.Option("--into", help="The folder to write.")],
+    trust: _engine.Trust = False,
 ) -> None:
     """Convert a model to ONNX, and compare both on random inputs of several sizes.
 
@@ -23,10 +26,13 @@ def command(
     """
     import json
 
+    from pyannote_av.core.trust import trusting
     from pyannote_av.models.export.files import export, load
 
     try:
-        path = export(load(model), into)
+        with trusting(trust):
+            loaded = load(model)
+        path = export(loaded, into)
     except (OSError, ValueError, ImportError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from error

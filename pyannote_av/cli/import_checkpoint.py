@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from pyannote_av.cli import _engine
+
 
 def command(
     checkpoint: Annotated[Path, typer.Argument(help="The authors' file (.model, .pt, .ckpt).")],
@@ -15,10 +17,11 @@ def command(
         str | None,
         typer.Option(help="Name of the network; found out from the tensors when left out."),
     ] = None,
+    trust: _engine.Trust = False,
 ) -> None:
     """Turn a published checkpoint of a network into a file that from_pretrained reads.
 
-    Nothing in the checkpoint is executed. Weights that do not fit are named one by one, and
+    Nothing in the checkpoint is executed, unless it is trusted. Weights that do not fit are named one by one, and
     nothing is written.
 
     Example: pyannote-av import-checkpoint finetuning_TalkSet.model --into lr_asd.safetensors
@@ -29,7 +32,7 @@ def command(
         typer.echo(f"error: --into takes a .safetensors file, not {into}", err=True)
         raise typer.Exit(1)
     try:
-        model = import_checkpoint(checkpoint, network)
+        model = import_checkpoint(checkpoint, network, trust)
         path = model.save(into)
     except (OSError, ValueError) as error:
         typer.echo(f"error: {error}", err=True)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from pyannote_av.cli import _engine
+
 
 def command(
     pipeline: Annotated[str, typer.Argument(help="Shipped name, folder, YAML file, or hub id.")],
@@ -39,6 +41,7 @@ def command(
         Path | None, typer.Option(help="Folder of stages that several studies share.")
     ] = None,
     device: Annotated[str, typer.Option(help="Of the pipeline: cpu, cuda, ...")] = "cpu",
+    trust: _engine.Trust = False,
 ) -> None:
     """Tune a pipeline on a corpus, and write it as a pipeline folder.
 
@@ -74,6 +77,7 @@ def command(
             cache=cache,
             device=device,
             progress=sys.stderr.isatty(),
+            trust=trust,
         )
     except (OSError, ValueError, RuntimeError, TypeError) as error:
         typer.echo(f"error: {error}", err=True)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from pyannote_av.cli import _engine
+
 
 def command(
     source: Annotated[
@@ -20,6 +22,7 @@ def command(
         str | None, typer.Option(help="Of the hub; else that of `hf auth login`, or $HF_TOKEN.")
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace a folder that is there.")] = False,
+    trust: _engine.Trust = False,
 ) -> None:
     """Fetch a shared pipeline or model: data files only, checked by loading it.
 
@@ -30,7 +33,7 @@ def command(
     from pyannote_av.sharing.hub import pull
 
     try:
-        folder = pull(source, destination, revision, token, overwrite)
+        folder = pull(source, destination, revision, token, overwrite, trust)
     except (OSError, ValueError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from error

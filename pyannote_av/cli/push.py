@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from pyannote_av.cli import _engine
+
 
 def command(
     source: Annotated[
@@ -38,6 +40,7 @@ def command(
         str | None, typer.Option(help="Of the hub; else that of `hf auth login`, or $HF_TOKEN.")
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace a folder that is there.")] = False,
+    trust: _engine.Trust = False,
 ) -> None:
     """Share a pipeline or a model, with all that it needs and a model card.
 
@@ -60,6 +63,7 @@ def command(
             token,
             overwrite,
             None if about is None else about.read_text(encoding="utf-8"),
+            trust,
         )
     except (OSError, ValueError) as error:
         typer.echo(f"error: {error}", err=True)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from pyannote_av.cli import _engine
+
 
 def command(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of a training (.ckpt, .bin).")],
@@ -16,10 +18,11 @@ def command(
             "--into", help="The file to write: .safetensors; .ckpt for pyannote's own models."
         ),
     ],
+    trust: _engine.Trust = False,
 ) -> None:
     """Keep weights, hyper-parameters and lineage of a training checkpoint.
 
-    Nothing in the checkpoint is executed.
+    Nothing in the checkpoint is executed, unless it is trusted.
 
     Example: pyannote-av strip trained/05-all/last.ckpt --into model.safetensors
     """
@@ -27,7 +30,7 @@ def command(
 
     try:
         before = checkpoint.stat().st_size
-        path = strip(checkpoint, into)
+        path = strip(checkpoint, into, trust)
     except (OSError, ValueError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from error

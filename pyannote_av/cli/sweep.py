@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from pyannote_av.cli import _engine
+
 
 def numbers(text: str | None, kind: type, option: str) -> list:
     """ "0,0.5,inf" as numbers."""
@@ -37,6 +39,7 @@ def command(
     csv: Annotated[Path | None, typer.Option(help="Write all scores.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the error rates (.png, .svg).")] = None,
     device: Annotated[str, typer.Option(help="Of the pipelines: cpu, cuda, ...")] = "cpu",
+    trust: _engine.Trust = False,
 ) -> None:
     """Run pipelines on recordings that get worse and worse, and compare them over the range.
 
@@ -58,7 +61,7 @@ def command(
         drawn = numbers(seeds, int, "--seeds") if usual.random else ()
         files = protocol_files(protocol, subset)
         found = []
-        for name, loaded in load_pipelines(pipeline, device).items():
+        for name, loaded in load_pipelines(pipeline, device, trust).items():
             one = sweeps.sweep(loaded, files, usual.change, chosen, what, name, drawn)
             found.append(one)
             typer.echo(f"{one}\n")

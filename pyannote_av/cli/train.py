@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pyannote_av.cli import _engine
+
 if TYPE_CHECKING:
     from pyannote_av.training import TrainingConfig
 
@@ -42,9 +44,7 @@ def command(
     check: Annotated[
         bool, typer.Option("--check", help="Read the file, and print it as it is understood.")
     ] = False,
-    trust: Annotated[
-        bool, typer.Option("--trust", help="Build networks of any package the file names.")
-    ] = False,
+    trust: _engine.Trust = False,
 ) -> None:
     """Train or fine-tune a model: weights, records and logs are in the folder `into` of the file.
 

@@ -6,9 +6,17 @@ import os
 import re
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 
+from pyannote_av.core.text import printable
+from pyannote_av.core.trust import Policy, may_fetch, policy
+
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+# keys of what pyannote makes of ``$model/...``
+_REFERENCE = ("checkpoint", "subfolder", "revision", "token", "cache_dir")
+# no repository is called like these
+_FILES = {".yaml", ".yml", ".bin", ".ckpt", ".pt", ".pth", ".model", ".safetensors", ".npz"}
 
 
 def resolve(
@@ -34,6 +42,8 @@ def resolve(
     ------
     FileNotFoundError
         When `checkpoint` is neither an existing path nor the form of a hub identifier.
+    UntrustedError
+        When a local file names a repository that would have to be fetched.
     ConnectionError
         At once, when it has to be fetched and the hub is out of reach.
     """
@@ -41,9 +51,9 @@ def resolve(
     if path.exists():
         return path
     name = str(checkpoint)
-    is_path = isinstance(checkpoint, Path) or name.startswith((".", "~", "/"))
-    if is_path or not _HUB_ID.fullmatch(name) or path.suffix in {".yaml", ".yml", ".bin", ".ckpt"}:
-        raise FileNotFoundError(f"no such path: {name}")
+    if not named_on_hub(checkpoint):
+        named_by = "" if policy() == Policy() else f" (named by {policy().where})"
+        raise FileNotFoundError(printable(f"no such path: {name}{named_by}"))
 
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -53,6 +63,7 @@ def resolve(
         return Path(snapshot_download(name, local_files_only=True, **options))
     except LocalEntryNotFoundError:
         pass
+    may_fetch(f"{name!r} of the Hugging Face hub")
     if not hub_is_reachable():
         raise ConnectionError(
             f"{name!r} is not a path on this machine and not in the hub's cache, and the "
@@ -65,6 +76,54 @@ def resolve(
             f"{name!r} is neither a path on this machine nor a repository of the Hugging Face hub "
             f"that you may read ({error}). Gated repositories need token=..."
         ) from error
+
+
+def locate(
+    reference: str | Path | Mapping,
+    token: str | bool | None = None,
+    cache_dir: str | Path | None = None,
+) -> Path:
+    """Path of what a configuration refers to.
+
+    Parameters
+    ----------
+    reference : str, Path or mapping
+        See :func:`resolve`; or a mapping with ``checkpoint`` and optionally ``subfolder`` and
+        ``revision``, which pyannote makes of ``$model/...``.
+    token, cache_dir : optional
+        As in ``huggingface_hub.snapshot_download``.
+
+    Raises
+    ------
+    ValueError
+        When the reference is neither text nor a mapping of the right keys.
+    FileNotFoundError, ConnectionError, UntrustedError
+        See :func:`resolve`.
+    """
+    if not isinstance(reference, (str, Path, Mapping)):
+        raise ValueError(f"a model is a path, a name or a mapping, not {reference!r}")
+    if not isinstance(reference, Mapping):
+        return resolve(reference, token=token, cache_dir=cache_dir)
+    unknown = reference.keys() - _REFERENCE
+    if unknown or not isinstance(reference.get("checkpoint"), (str, Path)):
+        raise ValueError(
+            f"a reference to a model has {', '.join(_REFERENCE)}, not {sorted(map(str, reference))}"
+        )
+    folder = resolve(
+        reference["checkpoint"],
+        revision=reference.get("revision"),
+        token=reference.get("token", token),
+        cache_dir=reference.get("cache_dir", cache_dir),
+    )
+    return folder / str(reference.get("subfolder") or "")
+
+
+def named_on_hub(checkpoint: str | Path) -> bool:
+    """Whether something names a repository of the hub, and is no path on this machine."""
+    name = str(checkpoint)
+    if isinstance(checkpoint, Path) or name.startswith((".", "~", "/")) or Path(name).exists():
+        return False
+    return bool(_HUB_ID.fullmatch(name)) and Path(name).suffix not in _FILES
 
 
 def hub_is_reachable(timeout: float = 3.0) -> bool:

@@ -4,73 +4,42 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 from pyannote.audio import Model as _Model
-from pyannote.audio.core.task import Problem, Resolution, Specifications
+from pyannote.audio.core.plda import PLDA
+from torch.nn.modules.module import (
+    register_module_buffer_registration_hook,
+    register_module_parameter_registration_hook,
+)
 
 from pyannote_av import __version__
 from pyannote_av.core.atomic import replacing
+from pyannote_av.core.checkpoint import (
+    SLACK,
+    CheckpointError,
+    load_checkpoint,
+    restore_specifications,
+)
+from pyannote_av.core.hub import locate, named_on_hub, resolve
+from pyannote_av.core.reading import read_npz
 from pyannote_av.core.task import AVInput
+from pyannote_av.core.trust import UntrustedError, loading, may_fetch, named_class, used_trust
 
-#: classes named by a checkpoint or a configuration file must live below one of these packages
-TRUSTED_PACKAGES = ("pyannote.audio.", "pyannote.pipeline.", "pyannote_av.")
+__all__ = [
+    "AVModel",
+    "Model",
+    "UntrustedError",
+    "load_checkpoint",
+    "load_plda",
+    "read_safetensors",
+]
 
 _FILENAME = "model.safetensors"
-
-
-class UntrustedError(ValueError):
-    """Loading would execute code that this package does not vouch for."""
-
-
-def check_trusted(dotted_name: str, where: str) -> None:
-    """Raise :class:`UntrustedError` unless class `dotted_name` comes from a trusted package."""
-    if not dotted_name.startswith(TRUSTED_PACKAGES):
-        raise UntrustedError(
-            f"{where} asks for class {dotted_name!r}, which is outside of "
-            f"{', '.join(p.rstrip('.') for p in TRUSTED_PACKAGES)}. "
-            "Pass trust=True if you know and trust its origin."
-        )
-
-
-def allowed_in_checkpoints() -> list[type]:
-    """What checkpoints of pyannote.audio hold besides tensors and plain containers."""
-    return [Specifications, Problem, Resolution, torch.torch_version.TorchVersion]
-
-
-def load_checkpoint(path: str | Path | io.BytesIO) -> dict[str, Any]:
-    """Read a torch checkpoint without executing anything in it.
-
-    Parameters
-    ----------
-    path : str, Path or BytesIO
-        A file written by ``torch.save``, by Lightning or by pyannote.audio.
-
-    Returns
-    -------
-    checkpoint : dict
-
-    Raises
-    ------
-    UntrustedError
-        When the file holds objects other than tensors, plain containers and pyannote's own
-        specifications.
-    """
-    try:
-        with torch.serialization.safe_globals(allowed_in_checkpoints()):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # UnpicklingError, but also what damaged archives raise
-        raise UntrustedError(
-            f"{path} cannot be read as plain weights ({str(error).splitlines()[0]}). "
-            "It is damaged, or holds objects that would have to be executed; pass trust=True "
-            "if you know and trust its origin."
-        ) from error
 
 
 class AVModel(_Model):
@@ -106,6 +75,12 @@ class AVModel(_Model):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """See :meth:`on_save_checkpoint`."""
+        about = checkpoint["pyannote.audio"]
+        if about.get("specifications") is not None:
+            # Lightning read the file itself, and has stand-ins
+            about["specifications"] = restore_specifications(
+                about["specifications"], "the checkpoint"
+            )
         super().on_load_checkpoint(checkpoint)
         self.lineage = checkpoint["pyannote.audio"].get("lineage", [])
 
@@ -151,27 +126,131 @@ class AVModel(_Model):
 
 
 def read_safetensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """Tensors by name, and metadata, of a ``.safetensors`` file."""
-    from safetensors import safe_open
+    """Tensors by name, and metadata, of a ``.safetensors`` file.
 
-    with safe_open(path, framework="pt") as file:
-        state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        return state, file.metadata() or {}
+    Raises
+    ------
+    FileNotFoundError
+    CheckpointError
+        When the file is empty, cut short, or something else.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not Path(path).exists():
+        raise FileNotFoundError(f"no such file: {path}")
+    if not Path(path).is_file():
+        raise CheckpointError(f"{path} is not a regular file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            return state, file.metadata() or {}
+    except (SafetensorError, ValueError, RuntimeError, OverflowError) as error:
+        raise CheckpointError(f"{path} is no safetensors file, or damaged ({error})") from error
 
 
-def _load_safetensors(path: Path, trust: bool, overrides: Mapping[str, Any]) -> _Model:
+def _load_safetensors(path: Path, overrides: Mapping[str, Any]) -> _Model:
     state, metadata = read_safetensors(path)
     if "architecture" not in metadata:
-        raise ValueError(f"{path} does not say which model its weights belong to")
-    if not trust:
-        check_trusted(metadata["architecture"], str(path))
-    module, name = metadata["architecture"].rsplit(".", 1)
-    model = getattr(import_module(module), name)(
-        **{**json.loads(metadata.get("hparams", "{}")), **overrides}
-    )
-    model.load_state_dict(state, strict=True)
-    model.lineage = json.loads(metadata.get("lineage", "[]"))
+        raise CheckpointError(f"{path} does not say which model its weights belong to")
+    cls = named_class(metadata["architecture"], "model")
+    hparams = _json_of(path, metadata, "hparams", dict)
+    lineage = _json_of(path, metadata, "lineage", list)
+    hparams = {**hparams, **overrides}
+    check_hparams(cls, hparams, path)
+    sizes = {name: tensor.numel() for name, tensor in state.items()}
+    try:
+        _check_size(cls, hparams, sizes)
+        model = cls(**hparams)
+        model.load_state_dict(state, strict=True)
+    except _MISFITS as error:
+        raise CheckpointError(f"{path} does not fit {cls.__name__}: {error}") from error
+    model.lineage = lineage
     return model.eval()
+
+
+def _json_of(path: Path, metadata: Mapping[str, str], key: str, kind: type) -> Any:
+    try:
+        content = json.loads(metadata.get(key, "null"))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: its {key} are not JSON ({error})") from error
+    if content is not None and not isinstance(content, kind):
+        raise CheckpointError(f"{path}: its {key} are a {type(content).__name__}")
+    return kind() if content is None else content
+
+
+# what constructors and load_state_dict raise for hyper-parameters or weights of something else
+_MISFITS = (RuntimeError, TypeError, ValueError, KeyError, AttributeError, IndexError)
+_MISFITS += (ArithmeticError, AssertionError, RecursionError, MemoryError)
+
+
+def check_hparams(cls: type, hparams: Mapping[str, Any], where: object) -> None:
+    """Refuse hyper-parameters by which a network would load, fetch or import something.
+
+    Parameters
+    ----------
+    cls : type
+        The network.
+    hparams : mapping
+        From a file.
+    where : path
+        For messages.
+
+    Raises
+    ------
+    UntrustedError
+    """
+    if unusual := [name for name in hparams if not str(name).isidentifier() or name[0] == "_"]:
+        raise UntrustedError(f"{where}: {unusual[0]!r} is no hyper-parameter")
+    if cls.__name__ == "SSeRiouSS" and isinstance(source := hparams.get("wav2vec"), str):
+        import torchaudio
+
+        if source not in torchaudio.pipelines.__all__:
+            raise UntrustedError(
+                f"{where}: its wav2vec is the file {source!r}, which would be unpickled. Pass "
+                "trust=True if you know and trust its origin."
+            )
+        may_fetch(f"the weights {source} of torchaudio")
+    if cls.__name__ == "ToTaToNet" and hparams.get("use_wavlm", True):
+        may_fetch("the weights of WavLM")
+
+
+class _TooLargeError(ValueError):
+    """A network has more parameters than its file"""
+
+
+def _check_size(cls: type[_Model], hparams: Mapping[str, Any], sizes: Mapping[str, int]) -> None:
+    """Refuse hyper-parameters that ask for a network larger than the weights in its file
+
+    The network is built on a device without memory, and counted while it is.
+    """
+    limit = sum(sizes.values()) + SLACK
+    mine, count, tensors = threading.get_ident(), 0, 0
+
+    def register(module: torch.nn.Module, name: str, value: torch.Tensor | None) -> None:
+        nonlocal count, tensors
+        if value is not None and threading.get_ident() == mine:
+            count, tensors = count + value.numel(), tensors + 1
+            if count > limit or tensors > 4 * len(sizes) + 1000:
+                raise _TooLargeError(
+                    f"its hyper-parameters ask for more than {limit} numbers, or for more tensors "
+                    "than there are in the file"
+                )
+
+    handles = (
+        register_module_parameter_registration_hook(register),
+        register_module_buffer_registration_hook(register),
+    )
+    try:
+        with torch.device("meta"), torch.no_grad():
+            cls(**hparams)
+    except _TooLargeError:
+        raise
+    except _MISFITS:
+        # whatever is wrong is said when it is built for good; some need numbers to be built at all
+        pass
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 class Model(_Model):
@@ -179,7 +258,12 @@ class Model(_Model):
 
     @classmethod
     def from_pretrained(  # type: ignore[override]
-        cls, checkpoint: str | Path, trust: bool = False, strict: bool = True, **kwargs: Any
+        cls,
+        checkpoint: str | Path,
+        trust: bool = False,
+        strict: bool = True,
+        allow_network: bool = False,
+        **kwargs: Any,
     ) -> _Model:
         """Load a pretrained model.
 
@@ -190,9 +274,12 @@ class Model(_Model):
             folder that holds either, or the identifier of a model on the Hugging Face hub.
         trust : bool, optional
             Unpickle whatever the file holds and instantiate whatever class it names. Off by
-            default: only tensors are read, only classes of pyannote and of this package built.
+            default: only tensors are read, and only the networks listed in
+            :mod:`pyannote_av.core.trust` built.
         strict : bool, optional
             Whether the keys of the checkpoint must match those of the model.
+        allow_network : bool, optional
+            Fetch what a local checkpoint asks for.
         **kwargs
             Hyper-parameters that override the saved ones.
 
@@ -200,33 +287,130 @@ class Model(_Model):
         -------
         model : pyannote.audio.Model
             In evaluation mode.
+
+        Raises
+        ------
+        FileNotFoundError
+            When there is no such file.
+        UntrustedError
+            When loading it would execute or fetch something that is not trusted.
+        CheckpointError
+            When the file is damaged, or holds something else.
         """
-        from pyannote_av.core.hub import resolve
+        path = _model_file(resolve(checkpoint))
+        with loading(path, trust, allow_network, named_on_hub(checkpoint)) as allowed:
+            if path.suffix == ".safetensors":
+                return _load_safetensors(path, kwargs)
+            if allowed.trust:
+                used_trust(f"{path} is unpickled, and may execute anything")
+                return _Model.from_pretrained(path, strict=strict, **kwargs).eval()
+            return _load_pyannote(path, strict, kwargs)
 
-        path = resolve(checkpoint)
-        if path.is_dir():
-            candidates = [path / _FILENAME, path / "pytorch_model.bin"]
-            path = next((c for c in candidates if c.is_file()), candidates[0])
-            if not path.is_file():
-                raise FileNotFoundError(
-                    f"no model in folder {path.parent}: expected model.safetensors or "
-                    "pytorch_model.bin"
-                )
-        if path.suffix == ".safetensors":
-            return _load_safetensors(path, trust, kwargs)
-        if trust:
-            return _Model.from_pretrained(path, strict=strict, **kwargs).eval()
 
-        loaded = load_checkpoint(path)
-        try:
-            architecture = loaded["pyannote.audio"]["architecture"]
-        except (KeyError, TypeError):
-            raise ValueError(
-                f"{path} is not a pyannote.audio checkpoint: it does not name its architecture"
-            ) from None
-        check_trusted(f"{architecture['module']}.{architecture['class']}", str(path))
-        # pyannote unpickles what it is given; what it is given here is known to be plain
-        buffer = io.BytesIO()
-        torch.save(loaded, buffer)
+def _model_file(path: Path) -> Path:
+    if not path.is_dir():
+        return path
+    candidates = [path / _FILENAME, path / "pytorch_model.bin"]
+    found = next((one for one in candidates if one.is_file()), None)
+    if found is None:
+        raise FileNotFoundError(
+            f"no model in folder {path}: expected model.safetensors or pytorch_model.bin"
+        )
+    return found
+
+
+def architecture(content: Any, path: Path) -> type[_Model]:
+    """Class of the model that a checkpoint belongs to, if it may be built.
+
+    Raises
+    ------
+    CheckpointError
+        When the checkpoint does not name it.
+    UntrustedError
+    """
+    try:
+        named = content["pyannote.audio"]["architecture"]
+        name = f"{named['module']}.{named['class']}"
+    except (KeyError, TypeError, IndexError):
+        raise CheckpointError(
+            f"{path} is not a checkpoint of pyannote.audio or Lightning: it does not name its model"
+        ) from None
+    return named_class(name, "model", path)
+
+
+# what pyannote.audio needs to build a model and fill it
+NEEDED = (
+    "pytorch-lightning_version",
+    "hparams_name",
+    "hyper_parameters",
+    "state_dict",
+    "pyannote.audio",
+)
+
+
+def _load_pyannote(path: Path, strict: bool, overrides: Mapping[str, Any]) -> _Model:
+    content = load_checkpoint(path)
+    cls = architecture(content, path)
+    hparams, state = content.get("hyper_parameters", {}), content.get("state_dict")
+    if not isinstance(hparams, Mapping) or not isinstance(state, Mapping):
+        raise CheckpointError(f"{path} has no weights, or no hyper-parameters that are a mapping")
+    check_hparams(cls, {**hparams, **overrides}, path)
+    content = {key: content[key] for key in NEEDED if key in content}
+    about = {"module": cls.__module__, "class": cls.__qualname__}
+    content["pyannote.audio"] = {**content["pyannote.audio"], "architecture": about}
+    # pyannote unpickles what it is given; what it is given here is known to be plain
+    buffer = io.BytesIO()
+    try:
+        sizes = {name: tensor.numel() for name, tensor in state.items()}
+        known = {**hparams, **overrides}
+        _check_size(cls, {name: known[name] for name in _arguments(cls, known)}, sizes)
+        torch.save(content, buffer)
         buffer.seek(0)
-        return _Model.from_pretrained(buffer, strict=strict, **kwargs).eval()
+        return _Model.from_pretrained(buffer, strict=strict, **overrides).eval()
+    except _MISFITS as error:
+        raise CheckpointError(f"{path} does not fit {cls.__name__}: {error}") from error
+
+
+def _arguments(cls: type, hparams: Mapping[str, Any]) -> list[str]:
+    """Hyper-parameters that a constructor takes: Lightning leaves out the others"""
+    import inspect
+
+    known = inspect.signature(cls.__init__).parameters
+    if any(one.kind is one.VAR_KEYWORD for one in known.values()):
+        return list(hparams)
+    return [name for name in hparams if name in known]
+
+
+def load_plda(
+    reference: str | Path | Mapping | PLDA,
+    token: str | bool | None = None,
+    cache_dir: str | Path | None = None,
+) -> PLDA:
+    """Load a PLDA.
+
+    Parameters
+    ----------
+    reference : str, Path, mapping or PLDA
+        A folder with ``xvec_transform.npz`` and ``plda.npz``; see
+        :func:`~pyannote_av.core.hub.locate` for other ways to name it.
+    token, cache_dir : optional
+        For the Hugging Face hub.
+
+    Raises
+    ------
+    FileNotFoundError
+        When there is no such folder, or not both files in it.
+    ValueError
+        When they hold something else.
+    """
+    if isinstance(reference, PLDA):
+        return reference
+    folder = locate(reference, token, cache_dir)
+    for name in ("xvec_transform.npz", "plda.npz"):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"no PLDA in {folder}: there is no {name}")
+        read_npz(folder / name)
+    try:
+        return PLDA.from_pretrained(folder)
+    except (ValueError, KeyError, TypeError, IndexError, ArithmeticError) as error:
+        raise ValueError(f"{folder} holds no PLDA: {type(error).__name__}: {error}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from pathlib import Path
@@ -9,17 +10,21 @@ from time import perf_counter
 from typing import Any
 
 import torch
-import yaml
+from pyannote.audio import Model as _Model
 from pyannote.audio import Pipeline as _Pipeline
 from pyannote.audio.core.pipeline import expand_subfolders
+from pyannote.audio.core.plda import PLDA
+from pyannote.audio.utils.dependencies import MissingDependency, WrongDependencyVersion
 from pyannote.metrics.diarization import DiarizationErrorRate
 
-from pyannote_av.core.hub import resolve
-from pyannote_av.core.model import Model, check_trusted
+from pyannote_av.core.hub import locate, named_on_hub, resolve
+from pyannote_av.core.model import Model, load_plda
+from pyannote_av.core.reading import read_yaml
+from pyannote_av.core.trust import UntrustedError, loading, named_class, used_trust
 from pyannote_av.pretrained import DEFAULT, FOLDER, shipped
 
-# what pyannote.audio pipelines call the arguments that take a model
-_MODEL_ARGUMENTS = ("segmentation", "embedding")
+# arguments of pyannote.audio's pipelines that name a model
+_MODELS = ("segmentation", "embedding")
 
 
 class Pipeline(_Pipeline):
@@ -35,6 +40,7 @@ class Pipeline(_Pipeline):
         token: str | bool | None = None,
         cache_dir: Path | str | None = None,
         trust: bool = False,
+        allow_network: bool = False,
     ) -> _Pipeline:
         """Load a pretrained pipeline.
 
@@ -48,8 +54,11 @@ class Pipeline(_Pipeline):
             As in ``pyannote.audio.Pipeline.from_pretrained``.
         trust : bool, optional
             Build any class the configuration names and unpickle any checkpoint it points at. Off
-            by default: classes come from pyannote and this package, checkpoints are read as
-            plain weights.
+            by default: only the classes listed in :mod:`pyannote_av.core.trust` are built, and
+            checkpoints are read as plain weights, at any depth of the configuration.
+        allow_network : bool, optional
+            Fetch what a local configuration names on the Hugging Face hub. What `checkpoint` itself
+            names there is fetched in any case, with what that refers to.
 
         Returns
         -------
@@ -66,6 +75,7 @@ class Pipeline(_Pipeline):
         """
         if isinstance(checkpoint, dict):
             config, folder, origin = deepcopy(checkpoint), Path.cwd(), "the configuration"
+            check_config(config, origin)
         else:
             path = locate_pipeline(checkpoint, revision, token, cache_dir)
             if subfolder:
@@ -75,12 +85,26 @@ class Pipeline(_Pipeline):
                 raise FileNotFoundError(f"no config.yaml in {path}: it is not a pipeline folder")
             config, folder, origin = read_config(config_yml), config_yml.parent, str(config_yml)
 
-        expand_subfolders(config, str(folder), token=token, cache_dir=cache_dir)
-        if not trust:
-            _make_safe(config, origin, token, cache_dir)
-        return _Pipeline.from_pretrained(
-            config, hparams_file=hparams_file, token=token, cache_dir=cache_dir
-        )
+        on_hub = not isinstance(checkpoint, dict) and named_on_hub(checkpoint)
+        with loading(origin, trust, allow_network, on_hub) as allowed:
+            if not allowed.trust:
+                _leave_out(config, ("token", "cache_dir"))
+            expand_subfolders(config, str(folder), token=token, cache_dir=cache_dir)
+            if allowed.trust:
+                used_trust(f"{origin}: {config['pipeline']['name']!r} and all it names is built")
+            else:
+                _make_safe(config, origin, token, cache_dir)
+            hparams = None if hparams_file is None else _hyper_parameters(hparams_file)
+            try:
+                pipeline = _Pipeline.from_pretrained(config, token=token, cache_dir=cache_dir)
+                return pipeline if hparams is None else pipeline.instantiate(hparams)
+            except _MALFORMED as error:
+                raise ValueError(f"{origin}: {type(error).__name__}: {error}") from error
+
+
+# what constructors raise for arguments that make no sense; ValueError says what it is about
+_MALFORMED = (TypeError, KeyError, AttributeError, IndexError, ArithmeticError, RecursionError)
+_MALFORMED += (AssertionError, MissingDependency, WrongDependencyVersion)
 
 
 def locate_pipeline(
@@ -106,40 +130,86 @@ def locate_pipeline(
 
 def read_config(config_yml: Path) -> dict[str, Any]:
     """What a YAML file says of a pipeline; ValueError where it says nothing of one."""
-    with open(config_yml, encoding="utf-8") as file:
-        try:
-            config = yaml.safe_load(file)
-        except yaml.YAMLError as error:
-            raise ValueError(f"{config_yml} is not valid YAML: {error}") from error
-    if not isinstance(config, dict) or "name" not in (config.get("pipeline") or {}):
-        raise ValueError(f"{config_yml} does not describe a pipeline: no pipeline: name:")
+    config = read_yaml(config_yml)
+    check_config(config, str(config_yml))
     return config
 
 
-def _make_safe(config: dict[str, Any], origin: str, token, cache_dir) -> None:
-    """Check the classes a configuration names; load its models before pyannote unpickles them."""
-    name = config["pipeline"]["name"]
-    check_trusted(name if "." in name else f"pyannote.pipeline.blocks.{name}", origin)
-    for preprocessor in (config.get("preprocessors") or {}).values():
-        if isinstance(preprocessor, dict):
-            check_trusted(preprocessor["name"], origin)
+def check_config(config: Any, origin: str) -> None:
+    """Raise ValueError unless a configuration is made as those of pipelines are.
 
-    if name.startswith("pyannote_av."):
-        return  # our own classes load every model safely themselves
-    params = config["pipeline"].get("params") or {}
-    for argument in _MODEL_ARGUMENTS:
-        value = params.get(argument)
-        if isinstance(value, dict) and "checkpoint" in value:
-            path = resolve(
-                value["checkpoint"],
-                revision=value.get("revision"),
-                token=token,
-                cache_dir=cache_dir,
+    Parameters
+    ----------
+    config : Any
+        Content of a ``config.yaml``.
+    origin : str
+        For messages.
+    """
+    if not isinstance(config, dict) or not isinstance(config.get("pipeline"), dict):
+        raise ValueError(f"{origin} does not describe a pipeline: no pipeline: name:")
+    if "name" not in config["pipeline"]:
+        raise ValueError(f"{origin} does not describe a pipeline: no pipeline: name:")
+    for key in ("params", "preprocessors", "dependencies", "freeze"):
+        if not isinstance(config.get(key) or {}, dict):
+            raise ValueError(f"{origin}: {key} is no mapping")
+        if key in config and config[key] is None:
+            del config[key]
+    if not isinstance(config["pipeline"].get("params") or {}, dict):
+        raise ValueError(f"{origin}: params of the pipeline are no mapping")
+    config["pipeline"]["params"] = config["pipeline"].get("params") or {}
+
+
+def _hyper_parameters(path: str | Path) -> dict[str, Any]:
+    content = read_yaml(path)
+    if not isinstance(content, dict) or not isinstance(content.get("params"), dict):
+        raise ValueError(f"{path} holds no hyper-parameters: no params:")
+    return content["params"]
+
+
+def _leave_out(value: Any, keys: tuple[str, ...]) -> None:
+    """Remove what is not for a configuration to say, at any depth: whose token, which folder"""
+    if isinstance(value, dict):
+        for key in keys:
+            value.pop(key, None)
+        for one in value.values():
+            _leave_out(one, keys)
+    elif isinstance(value, list):
+        for one in value:
+            _leave_out(one, keys)
+
+
+def _make_safe(config: dict[str, Any], origin: str, token, cache_dir) -> None:
+    """Judge the classes a configuration names; load what pyannote would unpickle or fetch itself"""
+    pipeline = config["pipeline"]
+    kind = named_class(pipeline["name"], "pipeline", origin)
+    # another name of the same class may not be importable
+    pipeline["name"] = f"{kind.__module__}.{kind.__qualname__}"
+    for key, preprocessor in (config.get("preprocessors") or {}).items():
+        if not isinstance(preprocessor, dict) or "name" not in preprocessor:
+            raise UntrustedError(
+                f"{origin}: preprocessor {key!r} names no class. A list of databases or a template "
+                "of paths changes which files are read, and needs trust=True."
             )
-            params[argument] = Model.from_pretrained(path / (value.get("subfolder") or ""))
-        elif isinstance(value, str):
-            path = resolve(value, token=token, cache_dir=cache_dir)
-            params[argument] = Model.from_pretrained(path)
+        found = named_class(preprocessor["name"], "preprocessor", origin)
+        preprocessor["name"] = f"{found.__module__}.{found.__qualname__}"
+    if kind.__module__.startswith("pyannote_av."):
+        return  # ours load by functions that ask core.trust
+
+    params = pipeline["params"]
+    arguments = inspect.signature(kind.__init__).parameters
+    given = {name: params.get(name, one.default) for name, one in arguments.items()}
+    clustering = given.get("clustering")
+    for name in _MODELS:
+        value = given.get(name)
+        unused = name == "embedding" and clustering == "OracleClustering"
+        if value is not None and not isinstance(value, _Model) and not unused:
+            params[name] = Model.from_pretrained(locate(value, token, cache_dir))
+    if "plda" in given:
+        if clustering == "VBxClustering":
+            params["plda"] = load_plda(given["plda"], token, cache_dir)
+        else:
+            # pyannote insists on one whatever the clustering: an empty stand-in is never used
+            params["plda"] = PLDA.__new__(PLDA)
 
 
 class MediaMixin:

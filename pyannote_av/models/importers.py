@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 
-from pyannote_av.core.model import AVModel, load_checkpoint
+from pyannote_av.core.checkpoint import CheckpointError, load_checkpoint
+from pyannote_av.core.model import AVModel
+from pyannote_av.core.trust import trusting
 
 #: active speaker networks whose published checkpoints can be read
 ACTIVE_SPEAKER_NETWORKS = {
@@ -43,13 +43,6 @@ def _unwrap(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         if all(name.startswith(prefix) for name in tensors):
             return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
     return dict(tensors)
-
-
-def _plain_numbers() -> list[Any]:
-    """What numbers of numpy, such as thresholds and errors, are restored by."""
-    scalar, (dtype, _) = np.float64(0).__reduce__()
-    modules = ("numpy.core.multiarray", "numpy._core.multiarray")
-    return [np.dtype, type(dtype), *((scalar, f"{module}.scalar") for module in modules)]
 
 
 def convert(tensors: Mapping[str, torch.Tensor], network: type[AVModel]) -> AVModel:
@@ -98,7 +91,9 @@ def convert(tensors: Mapping[str, torch.Tensor], network: type[AVModel]) -> AVMo
     return model.eval()
 
 
-def import_checkpoint(path: str | Path, network: str | type[AVModel] | None = None) -> AVModel:
+def import_checkpoint(
+    path: str | Path, network: str | type[AVModel] | None = None, trust: bool = False
+) -> AVModel:
     """Read a checkpoint of the authors of a network.
 
     Parameters
@@ -107,6 +102,8 @@ def import_checkpoint(path: str | Path, network: str | type[AVModel] | None = No
         A ``.model``, ``.pt`` or ``.ckpt`` file; read without executing anything in it.
     network : str or class, optional
         One of ``NETWORKS``. Found out from the names of the tensors when not given.
+    trust : bool, optional
+        Unpickle whatever the file holds, which may execute anything.
 
     Returns
     -------
@@ -118,13 +115,15 @@ def import_checkpoint(path: str | Path, network: str | type[AVModel] | None = No
     ValueError
         When the file does not hold exactly the weights of the network.
     """
-    with torch.serialization.safe_globals(_plain_numbers()):
+    with trusting(trust):
         tensors = load_checkpoint(path)
     # AVR-Net keeps its weights next to the state of its training
     if isinstance(tensors, Mapping) and isinstance(tensors.get("model"), Mapping):
         tensors = tensors["model"]
     if not isinstance(tensors, Mapping) or not all(map(torch.is_tensor, tensors.values())):
-        raise ValueError(f"{path} does not hold a flat set of weights, as the authors' files do")
+        raise CheckpointError(
+            f"{path} does not hold a flat set of weights, as the authors' files do"
+        )
     if network is None:
         network = _recognise(tensors)
     if isinstance(network, str):
@@ -132,7 +131,7 @@ def import_checkpoint(path: str | Path, network: str | type[AVModel] | None = No
     try:
         return convert(tensors, network)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise CheckpointError(f"{path}: {error}") from None
 
 
 def _recognise(tensors: Mapping[str, torch.Tensor]) -> type[AVModel]:

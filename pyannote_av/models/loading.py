@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pyannote.audio import Model as _Model
 
-from pyannote_av.core.hub import resolve
+from pyannote_av.core.hub import locate
 from pyannote_av.core.model import Model
 from pyannote_av.core.weights import REGISTRY, require
 from pyannote_av.models.embedding.campplus import CAMPPlus
@@ -15,23 +15,6 @@ from pyannote_av.models.embedding.campplus import CAMPPlus
 #: a name known to ``core.weights``, a path, a hub identifier, what ``$model/...`` stands for in a
 #: configuration file, or the model itself
 ModelReference = str | Path | Mapping | _Model
-
-
-def locate(
-    reference: str | Path | Mapping,
-    token: str | bool | None = None,
-    cache_dir: str | Path | None = None,
-) -> Path:
-    """Path of what a configuration refers to; see :func:`load_model`."""
-    if isinstance(reference, Mapping):
-        folder = resolve(
-            reference["checkpoint"],
-            revision=reference.get("revision"),
-            token=reference.get("token", token),
-            cache_dir=reference.get("cache_dir", cache_dir),
-        )
-        return folder / (reference.get("subfolder") or "")
-    return resolve(reference, token=token, cache_dir=cache_dir)
 
 
 def load_model(

@@ -15,9 +15,10 @@ from pyannote.audio.core.plda import PLDA
 from pyannote.audio.pipelines.speaker_diarization import DiarizeOutput, SpeakerDiarization
 from pyannote.core import Annotation, Segment, SlidingWindow, SlidingWindowFeature
 
+from pyannote_av.core.model import load_plda
 from pyannote_av.core.output import AVDiarizeOutput
 from pyannote_av.core.pipeline import MediaMixin
-from pyannote_av.models.loading import ModelReference, load_model, locate
+from pyannote_av.models.loading import ModelReference, load_model
 from pyannote_av.pipelines.chunk_embedding import embed_chunks, frame_and_pool
 from pyannote_av.pipelines.clustering import AgglomerativeClustering, VBxClustering
 from pyannote_av.pipelines.remembering import once
@@ -99,8 +100,8 @@ class AudioDiarization(MediaMixin, SpeakerDiarization):
         token: str | bool | None = None,
         cache_dir: str | Path | None = None,
     ):
-        if plda is not None and not isinstance(plda, PLDA):
-            plda = PLDA.from_pretrained(locate(plda, token, cache_dir))
+        if plda is not None:
+            plda = load_plda(plda, token, cache_dir)
         super().__init__(
             segmentation=load_model(segmentation, token, cache_dir),
             segmentation_step=segmentation_step,

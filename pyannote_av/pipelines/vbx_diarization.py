@@ -12,9 +12,9 @@ from pyannote.audio.core.plda import PLDA
 from pyannote.core import SlidingWindow, SlidingWindowFeature
 
 from pyannote_av.core.io import SAMPLE_RATE
+from pyannote_av.core.model import load_plda
 from pyannote_av.fusion.linkage import NOBODY
 from pyannote_av.fusion.scene import Scene
-from pyannote_av.models.loading import locate
 from pyannote_av.pipelines.clustering import VBxClustering
 from pyannote_av.pipelines.window_diarization import WindowDiarization
 
@@ -43,8 +43,7 @@ class VBxDiarization(WindowDiarization):
 
     def __init__(self, plda: str | Path | Mapping | PLDA, **others: Any):
         super().__init__(**others)
-        if not isinstance(plda, PLDA):
-            plda = PLDA.from_pretrained(locate(plda, others.get("token"), others.get("cache_dir")))
+        plda = load_plda(plda, others.get("token"), others.get("cache_dir"))
         self.clustering = VBxClustering(plda)
 
     def default_parameters(self) -> dict[str, Any]:

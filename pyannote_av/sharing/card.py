@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from inspect import getdoc
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import yaml
 
 from pyannote_av.core.atomic import write_text
-from pyannote_av.core.model import check_trusted
+from pyannote_av.core.trust import named_class
 from pyannote_av.core.weights import REGISTRY, how_to_get
 from pyannote_av.sharing.evaluation_tables import Evaluation, table
 from pyannote_av.sharing.inventory import Part, describe_lineage, parts_of
@@ -132,9 +131,8 @@ def _config(folder: Path) -> dict[str, Any]:
 def _summary(config: Mapping[str, Any], parts: list[Part]) -> str:
     """First sentence of what the class says of itself."""
     dotted = config["pipeline"]["name"] if config else parts[0].architecture
-    check_trusted(dotted, "the card")
-    module, cls = dotted.rsplit(".", 1)
-    said = (getdoc(getattr(import_module(module), cls)) or "").split("\n\n")[0].replace("\n", " ")
+    cls = named_class(dotted, "pipeline" if config else "model", "the card")
+    said = (getdoc(cls) or "").split("\n\n")[0].replace("\n", " ")
     return f"{said}\n\nClass: `{dotted}`."
 
 

@@ -22,9 +22,10 @@ from typing import Any
 
 import yaml
 
+from pyannote_av.core.hub import locate, named_on_hub
 from pyannote_av.core.pipeline import Pipeline, locate_pipeline, read_config
+from pyannote_av.core.trust import loading
 from pyannote_av.core.weights import REGISTRY
-from pyannote_av.models.loading import locate
 from pyannote_av.sharing.atomic_folder import new_folder
 from pyannote_av.sharing.card import write_card
 from pyannote_av.sharing.models import MODEL, copy_model, find_files, known_as
@@ -73,7 +74,8 @@ def save_pipeline(
     """
     with new_folder(into, overwrite) as temporary:
         config, folder = read_pipeline(checkpoint)
-        config = _gather(config, folder, temporary)
+        with loading(folder / CONFIG, from_hub=named_on_hub(checkpoint)):
+            config = _gather(config, folder, temporary)
         if params is not None:
             config["params"] = _plain(params)
         installed = {name: version(name) for name in ("pyannote.audio", "pyannote-av")}
@@ -138,7 +140,31 @@ def _source(value: Any, folder: Path) -> Path | None:
         raise ValueError(f"{value} leads out of {folder}")
     if not (folder / name).exists():
         raise FileNotFoundError(f"{folder / CONFIG} refers to {value}, but there is no {name}")
+    check_links(folder / name, folder)
     return folder / name
+
+
+def check_links(path: Path, folder: Path) -> None:
+    """Refuse links that lead out of a folder: what they lead to would be shared.
+
+    Parameters
+    ----------
+    path : Path
+        A file, or a folder with all that is below it.
+    folder : Path
+        The folder that is shared.
+
+    Raises
+    ------
+    ValueError
+    """
+    root = folder.resolve()
+    if root.parent.name == "snapshots":
+        # the cache of the hub keeps files beside its snapshots, and links to them
+        root = root.parent.parent
+    for one in (path, *path.rglob("*")) if path.is_dir() else (path,):
+        if not one.resolve().is_relative_to(root):
+            raise ValueError(f"{one} is a link that leads out of {folder}: it is not shared")
 
 
 def _names_file(argument: str, value: Any) -> bool:

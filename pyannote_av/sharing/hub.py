@@ -13,9 +13,11 @@ from typing import Any
 from pyannote_av.core.hub import hub_is_reachable
 from pyannote_av.core.model import Model
 from pyannote_av.core.pipeline import Pipeline
+from pyannote_av.core.reading import read_npz
+from pyannote_av.core.trust import trusting
 from pyannote_av.sharing.atomic_folder import new_folder
 from pyannote_av.sharing.card import CARD, write_card
-from pyannote_av.sharing.folders import CONFIG, save_pipeline
+from pyannote_av.sharing.folders import CONFIG, check_links, save_pipeline
 from pyannote_av.sharing.models import MODEL, copy_model
 
 #: how destinations and sources on the hub begin
@@ -35,6 +37,7 @@ def push(
     token: str | None = None,
     overwrite: bool = False,
     about: str | None = None,
+    trust: bool = False,
 ) -> str:
     """Give a pipeline or a model to others, with all it needs and a model card.
 
@@ -56,6 +59,9 @@ def push(
     overwrite : bool, optional
         Replace a folder that holds a pipeline or a model. On the hub there is a history: files of
         the same name get a new version there in any case.
+    trust : bool, optional
+        Build classes of other packages that the files name, and read pickles, to see whether it
+        loads.
 
     Returns
     -------
@@ -72,14 +78,14 @@ def push(
     source, name = str(source), str(destination).removeprefix(HUB)
     card = {"evaluation": evaluation, "system": system, "licence": licence, "about": about}
     if not str(destination).startswith(HUB):
-        with new_folder(destination, overwrite) as folder:
+        with new_folder(destination, overwrite) as folder, trusting(trust):
             _collect(source, folder, Path(destination).absolute().name, card)
         return str(destination)
 
     from huggingface_hub import HfApi
 
     api = HfApi(token=token)
-    with _hub(name), TemporaryDirectory() as temporary:
+    with _hub(name), TemporaryDirectory() as temporary, trusting(trust):
         folder = Path(temporary) / "shared"
         folder.mkdir()
         _collect(source, folder, name, card)
@@ -101,6 +107,7 @@ def pull(
     revision: str | None = None,
     token: str | None = None,
     overwrite: bool = False,
+    trust: bool = False,
 ) -> Path:
     """Fetch what was shared: data files only, and only what loads without executing anything.
 
@@ -110,7 +117,7 @@ def pull(
         ``hub:organisation/name``, or a folder.
     destination : str or Path
         A folder. It appears at once, complete.
-    revision, token, overwrite : optional
+    revision, token, overwrite, trust : optional
         See :func:`push`.
 
     Returns
@@ -124,7 +131,7 @@ def pull(
     ValueError
         When it is neither a pipeline nor a model, or would have to be trusted.
     """
-    with new_folder(destination, overwrite) as folder:
+    with new_folder(destination, overwrite) as folder, trusting(trust):
         if str(source).startswith(HUB):
             from huggingface_hub import snapshot_download
 
@@ -168,11 +175,7 @@ def check(folder: Path) -> None:
                 "`pyannote-av import-checkpoint`."
             )
         if path.suffix == ".npz":
-            import numpy as np
-
-            with np.load(path, allow_pickle=False) as arrays:
-                for array in arrays.files:
-                    arrays[array]  # raises ValueError for pickled objects
+            read_npz(path)
     if (folder / CONFIG).is_file():
         Pipeline.from_pretrained(folder)
     elif (folder / MODEL).is_file():
@@ -191,6 +194,7 @@ def _collect(source: str, folder: Path, name: str, options: dict[str, Any]) -> N
         save_pipeline(source, folder)
     asked = any(value is not None for value in options.values())
     if not asked and (path / CARD).is_file():
+        check_links(path / CARD, path)
         shutil.copyfile(path / CARD, folder / CARD)
     else:
         write_card(folder, name=name, **options)
@@ -204,6 +208,8 @@ def _data_files(folder: Path) -> list[Path]:
     found = []
     for root, _, names in os.walk(folder):
         paths = [Path(root) / name for name in names if Path(name).suffix in DATA]
+        for path in paths:
+            check_links(path, folder)
         found += [path.relative_to(folder) for path in paths]
     return sorted(found)
 

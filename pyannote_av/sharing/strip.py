@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from pyannote_av.core.atomic import replacing
-from pyannote_av.core.model import AVModel, Model, check_trusted, load_checkpoint
-
-# what pyannote.audio needs to build a model and fill it, as its own command keeps it
-_NEEDED = (
-    "pytorch-lightning_version",
-    "hparams_name",
-    "hyper_parameters",
-    "state_dict",
-    "pyannote.audio",
-)
+from pyannote_av.core.checkpoint import load_checkpoint
+from pyannote_av.core.model import NEEDED, AVModel, Model, architecture
+from pyannote_av.core.trust import trusting
 
 
-def strip(checkpoint: str | Path, into: str | Path) -> Path:
+def strip(checkpoint: str | Path, into: str | Path, trust: bool = False) -> Path:
     """Keep weights, hyper-parameters and lineage of a training checkpoint, and nothing else.
 
-    Nothing in the checkpoint is executed.
+    Nothing in the checkpoint is executed, unless it is trusted.
 
     Parameters
     ----------
@@ -33,6 +25,8 @@ def strip(checkpoint: str | Path, into: str | Path) -> Path:
     into : str or Path
         The file to write: ``.safetensors`` for models of this package; ``.ckpt`` or ``.bin`` for
         those of pyannote.audio, which reads nothing else.
+    trust : bool, optional
+        Unpickle whatever the checkpoint holds, and build whatever class it names.
 
     Returns
     -------
@@ -47,6 +41,11 @@ def strip(checkpoint: str | Path, into: str | Path) -> Path:
         When it is no such checkpoint, or `into` has a suffix that does not suit the model.
     """
     checkpoint, into = Path(checkpoint), Path(into)
+    with trusting(trust):
+        return _strip(checkpoint, into)
+
+
+def _strip(checkpoint: Path, into: Path) -> Path:
     content = load_checkpoint(checkpoint)
     ours = issubclass(architecture(content, checkpoint), AVModel)
     suffixes = (".safetensors",) if ours else (".ckpt", ".bin")
@@ -61,20 +60,8 @@ def strip(checkpoint: str | Path, into: str | Path) -> Path:
         model.lineage = lineage(content)
         return model.save(into)
     with replacing(into) as temporary:
-        torch.save({key: content[key] for key in _NEEDED if key in content}, temporary)
+        torch.save({key: content[key] for key in NEEDED if key in content}, temporary)
     return into
-
-
-def architecture(content: dict[str, Any], path: Path) -> type:
-    """Class of the model that a checkpoint belongs to, if it is to be trusted."""
-    try:
-        named = content["pyannote.audio"]["architecture"]
-    except (KeyError, TypeError):
-        raise ValueError(
-            f"{path} is not a checkpoint of pyannote.audio or Lightning: it does not name its model"
-        ) from None
-    check_trusted(f"{named['module']}.{named['class']}", str(path))
-    return getattr(import_module(named["module"]), named["class"])
 
 
 def lineage(content: dict[str, Any]) -> list[dict[str, Any]]:

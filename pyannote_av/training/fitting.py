@@ -19,7 +19,8 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import nn
 
 from pyannote_av.core.atomic import replacing
-from pyannote_av.core.model import AVModel, allowed_in_checkpoints
+from pyannote_av.core.checkpoint import stand_ins
+from pyannote_av.core.model import AVModel
 from pyannote_av.training.pace import Pace, PaceMeter
 from pyannote_av.training.stages import EVERYTHING, Stage
 
@@ -272,7 +273,7 @@ class Fit:
     def _fit(self) -> None:
         last = self.folder / "last.ckpt"
         # what is read is what was written here, and still nothing in it is executed
-        with torch.serialization.safe_globals(allowed_in_checkpoints()), _less_noise():
+        with stand_ins(), _less_noise():
             self.trainer.fit(
                 self.model, ckpt_path=last if last.is_file() else None, weights_only=True
             )

@@ -51,8 +51,8 @@ def _configure(task: Task, stage: Stage) -> None:
     if stage.losses:
         task.losses = dict(stage.losses)
     for name, value in stage.settings.items():
-        if not hasattr(task, name):
-            raise ValueError(f"stage {stage.name!r}: {type(task).__name__} has no {name!r}")
+        if not hasattr(task, name) or name.startswith("_") or callable(getattr(task, name)):
+            raise ValueError(f"stage {stage.name!r}: {type(task).__name__} has no setting {name!r}")
         setattr(task, name, value)
 
 

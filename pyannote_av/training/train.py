@@ -5,14 +5,14 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from pyannote_av.core.model import AVModel, Model, check_trusted
+from pyannote_av.core.model import AVModel, Model, check_hparams
 from pyannote_av.core.protocols import open_protocol
+from pyannote_av.core.trust import UntrustedError, loading, named_class, policy
 from pyannote_av.core.weights import REGISTRY, require
 from pyannote_av.models.importers import import_checkpoint
 from pyannote_av.training.config import LOGGERS, ModelConfig, TrainingConfig, unknown_key
@@ -46,7 +46,7 @@ def train(config: TrainingConfig, trust: bool = False) -> AVModel:
     ----------
     config : TrainingConfig
     trust : bool, optional
-        Build a network of any package that the configuration names.
+        Build any class that the configuration names, and unpickle any checkpoint.
 
     Returns
     -------
@@ -61,8 +61,10 @@ def train(config: TrainingConfig, trust: bool = False) -> AVModel:
     FileNotFoundError
         When store, database or checkpoint are not there.
     """
-    task = make_task(config)
-    model = make_model(config.model, config.seed, trust, task.implied_hparams())
+    with loading("the configuration of the training", trust):
+        task = make_task(config)
+        model = make_model(config.model, config.seed, trust, task.implied_hparams())
+        check_loggers(config)
     task.check_model(model)
     _remember(config)
     return optimize(
@@ -87,9 +89,20 @@ def make_task(config: TrainingConfig) -> Task:
     if isinstance(params.get("augmentation"), Mapping):
         given = params["augmentation"]
         # what tasks of pyannote.audio expect
-        given = {**given, "params": {"output_type": "dict", **given.get("params", {})}}
-        params["augmentation"] = from_dict(given)
+        given = {**given, "params": {"output_type": "dict", **(given.get("params") or {})}}
+        params["augmentation"] = from_dict(_judged(given))
     return kind(open_protocol(config.protocol, config.database), **params)
+
+
+def _judged(augmentation: Any) -> dict[str, Any]:
+    """An augmentation whose classes, at any depth, are those of torch_audiomentations."""
+    if not isinstance(augmentation, Mapping) or "transform" not in augmentation:
+        raise ValueError("task.params.augmentation: {transform: Gain, params: {...}} is expected")
+    cls = named_class(augmentation["transform"], "augmentation")
+    params = dict(augmentation.get("params") or {})
+    if "transforms" in params:
+        params["transforms"] = [_judged(one) for one in params["transforms"]]
+    return {"transform": f"{cls.__module__}.{cls.__qualname__}", "params": params}
 
 
 def make_model(
@@ -106,7 +119,7 @@ def make_model(
     seed : int, optional
         Of initial weights.
     trust : bool, optional
-        Build a network of any package.
+        Build any network that is named, and unpickle any checkpoint.
     implied : mapping, optional
         Hyper-parameters of networks from scratch that have them, unless the configuration says
         otherwise.
@@ -119,11 +132,17 @@ def make_model(
     from lightning.pytorch import seed_everything
 
     seed_everything(seed, verbose=False)
+    with loading("the configuration of the training", trust):
+        return _make_model(config, implied or {})
+
+
+def _make_model(config: ModelConfig, implied: Mapping[str, Any]) -> AVModel:
     if config.checkpoint is None:
-        kind = _network(config.name, trust)
+        kind = _network(config.name)
+        check_hparams(kind, config.params, "model.params")
         check_params(kind, config.params, "model.params", given=("task",))
         known = inspect.signature(kind.__init__).parameters
-        fitting = {name: value for name, value in (implied or {}).items() if name in known}
+        fitting = {name: value for name, value in implied.items() if name in known}
         return kind(**{**fitting, **config.params})
     path = Path(config.checkpoint).expanduser()
     if config.checkpoint in REGISTRY and not path.exists():
@@ -133,25 +152,21 @@ def make_model(
             raise ValueError("model.params: networks of authors' files are as they are published")
         model = import_checkpoint(path)
     else:
-        model = Model.from_pretrained(path, trust=trust, **config.params)
+        model = Model.from_pretrained(path, **config.params)
     if not isinstance(model, AVModel):
         raise ValueError(f"model.checkpoint: {path} is a {type(model).__name__}, which is not ours")
-    if config.name is not None and not isinstance(model, _network(config.name, trust)):
+    if config.name is not None and not isinstance(model, _network(config.name)):
         raise ValueError(
             f"model.checkpoint: {path} is a {type(model).__name__}, not a {config.name}"
         )
     return model
 
 
-def _network(name: str, trust: bool) -> type[AVModel]:
+def _network(name: str) -> type[AVModel]:
     module = NETWORKS.get(name)
     if module is None and "." not in name:
         raise ValueError(f"model.name: {unknown_key(name, NETWORKS)} (there is {list(NETWORKS)})")
-    if module is None:
-        module, name = name.rsplit(".", 1)
-        if not trust:
-            check_trusted(f"{module}.{name}", "model.name")
-    return getattr(import_module(module), name)
+    return named_class(name if module is None else f"{module}.{name}", "model", "model.name")
 
 
 def check_params(
@@ -213,6 +228,33 @@ def _num_processes(options: Mapping[str, Any]) -> int:
         on_gpu = options.get("accelerator", "auto") in ("auto", "gpu", "cuda")
         return nodes * (max(1, torch.cuda.device_count()) if on_gpu else 1)
     return int(devices) * nodes
+
+
+def check_loggers(config: TrainingConfig) -> None:
+    """Refuse loggers that send what they log to a server, or write elsewhere, unless trusted.
+
+    Raises
+    ------
+    UntrustedError
+    """
+    for one in config.loggers:
+        name = LOGGERS.get(one, one) if isinstance(one, str) else one.name
+        if policy().trust:
+            continue
+        if name not in LOGGERS.values():
+            raise UntrustedError(
+                f"loggers: {name} may send what it logs to a server. Pass trust=True (--trust on "
+                f"the command line) if that is what you want; {', '.join(LOGGERS)} do not."
+            )
+        params = {} if isinstance(one, str) else one.params
+        place = Path(str(params.get("save_dir", config.into))).resolve()
+        names = [str(params.get(key) or "") for key in ("name", "version", "sub_dir", "prefix")]
+        outside = not place.is_relative_to(config.into.resolve())
+        if outside or any("/" in part or ".." in part for part in names):
+            raise UntrustedError(
+                f"loggers: {name} writes to {place}, outside of {config.into}. Pass trust=True "
+                "(--trust on the command line) if that is what you want."
+            )
 
 
 def _loggers(config: TrainingConfig, folder: Path) -> list[Any]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import optuna
 
+from pyannote_av.core.trust import trusting
 from pyannote_av.tuning.cache import Cache
 from pyannote_av.tuning.candidate import flat, metric_of
 from pyannote_av.tuning.content import file_checksum, reference_checksum
@@ -42,6 +43,7 @@ def optimize(
     cache: str | Path | None = None,
     device: str = "cpu",
     progress: bool = False,
+    trust: bool = False,
 ) -> Result:
     """Find the hyper-parameters of a pipeline that make the fewest errors.
 
@@ -79,6 +81,8 @@ def optimize(
         That the pipeline runs on.
     progress : bool, optional
         Show it.
+    trust : bool, optional
+        Build any class that the pipeline names, and unpickle any checkpoint.
 
     Returns
     -------
@@ -97,7 +101,8 @@ def optimize(
     into = Path(into)
     if not files:
         raise ValueError("there are no files to tune on")
-    loaded = load(str(pipeline), freeze, device)
+    with trusting(trust):
+        loaded = load(str(pipeline), freeze, device)
     metric = metric_of(loaded.pipeline)
     plain = [_plain(file, loaded.preprocessors, num_speakers) for file in files]
     checksums = [file_checksum(file) for file in plain]
@@ -116,8 +121,9 @@ def optimize(
         prune,
         cost,
         device,
+        trust,
     )
-    with alone(into):
+    with alone(into), trusting(trust):
         about = {
             "pipeline": [type(loaded.pipeline).__name__, loaded.checksum],
             "start": flat(loaded.pipeline.parameters(instantiated=True)),

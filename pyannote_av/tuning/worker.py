@@ -20,6 +20,7 @@ from optuna.trial import TrialState
 from pyannote.pipeline import Optimizer, Pipeline
 
 from pyannote_av.core.pipeline import Pipeline as Loader
+from pyannote_av.core.trust import trusting
 from pyannote_av.tuning.cache import Cache, CachedFile
 from pyannote_av.tuning.candidate import Candidate, flat
 from pyannote_av.tuning.content import checksum, pipeline_checksum
@@ -47,7 +48,7 @@ class Setup:
         See :func:`~pyannote_av.tuning.freezing.freeze`.
     into, cache : Path
         Folder of the study, and that of the stages.
-    trials, processes, seed, sampler, prune, cost, device
+    trials, processes, seed, sampler, prune, cost, device, trust
         See :func:`~pyannote_av.tuning.search.optimize`.
     """
 
@@ -64,6 +65,7 @@ class Setup:
     prune: bool = False
     cost: bool = False
     device: str = "cpu"
+    trust: bool = False
 
 
 class Loaded(NamedTuple):
@@ -178,7 +180,7 @@ def run(setup: Setup, rank: int) -> None:
     """What a process of its own does, for as long as the one that began it is alive."""
     threading.Thread(target=_die_with_parent, daemon=True).start()
     torch.set_num_threads(1)
-    with FileLock(lock_of(setup.into, rank)):
+    with FileLock(lock_of(setup.into, rank)), trusting(setup.trust):
         work(setup, load(setup.pipeline, setup.frozen, setup.device), rank)
 
 

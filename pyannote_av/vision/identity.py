@@ -174,6 +174,8 @@ def get_embedder(embedder: str | FaceEmbedder | None = "auto") -> FaceEmbedder |
         For an embedder that is not on this machine; the message says how to get it.
     """
     if embedder is None or not isinstance(embedder, str):
+        if embedder is not None and not callable(embedder):
+            raise ValueError(f"{embedder!r} is no face embedder: it cannot be called")
         return embedder
     if embedder == "auto":
         from pyannote_av.core import weights

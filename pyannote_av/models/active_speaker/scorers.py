@@ -11,12 +11,12 @@ import torch
 
 from pyannote_av.core import weights
 from pyannote_av.core.checksums import sha256_of
+from pyannote_av.core.hub import locate
 from pyannote_av.core.model import Model
 from pyannote_av.models.active_speaker.base import ActiveSpeakerModel
 from pyannote_av.models.active_speaker.network_scorer import CALIBRATIONS, NetworkScorer
 from pyannote_av.models.active_speaker.synchrony import SynchronyScorer
 from pyannote_av.models.importers import import_checkpoint
-from pyannote_av.models.loading import locate
 
 #: waveform (1, n), crops (T, 112, 112), present (T,): see :class:`ActiveSpeakerScorer`
 Face = tuple[torch.Tensor, np.ndarray, np.ndarray]
@@ -152,6 +152,8 @@ def get_scorer(
     if isinstance(scorer, Path) or (isinstance(scorer, str) and Path(scorer).suffix):
         return _scorer_from_file(Path(scorer), options)
     if not isinstance(scorer, str):
+        if not callable(scorer):
+            raise ValueError(f"{scorer!r} is no active speaker scorer: it cannot be called")
         return scorer
     if scorer == "auto":
         scorer = ("lr-asd" if weights.find("lr-asd") else "compact-asd") + _AND_SYNCHRONY
