@@ -723,3 +723,144 @@ def test_the_caller_may_allow_the_network(workshop):
         Pipeline.from_pretrained("somebody/pipeline")
     assert workshop.connections
     workshop.connections.clear()
+
+
+# ------------------------------------------------------------------ what users do still works
+
+
+@pytest.fixture(scope="module")
+def community(tmp_path_factory):
+    """A pipeline of pyannote.audio, laid out as its community-1 is: models beside config.yaml."""
+    from pyannote.audio.models.embedding import WeSpeakerResNet34
+
+    folder = tmp_path_factory.mktemp("community")
+    for name in ("segmentation", "embedding", "plda"):
+        (folder / name).mkdir()
+    segmentation = require("segmentation-3.0").read_bytes()
+    (folder / "segmentation/pytorch_model.bin").write_bytes(segmentation)
+    torch.manual_seed(0)
+    network = WeSpeakerResNet34()
+    network.specifications = Specifications(
+        Problem.REPRESENTATION, Resolution.CHUNK, 5.0, min_duration=5.0, classes=["a", "b"]
+    )
+    content = {
+        "state_dict": network.state_dict(),
+        "hyper_parameters": dict(network.hparams),
+        "pytorch-lightning_version": "2.6.6",
+    }
+    network.on_save_checkpoint(content)
+    torch.save(content, folder / "embedding/pytorch_model.bin")
+    random = np.random.default_rng(0)
+    np.savez(
+        folder / "plda/xvec_transform.npz",
+        mean1=np.zeros(256),
+        mean2=np.zeros(128),
+        lda=random.normal(size=(256, 128)) / 16,
+    )
+    np.savez(
+        folder / "plda/plda.npz", mu=np.zeros(128), tr=np.eye(128), psi=np.linspace(5.0, 0.1, 128)
+    )
+    config = {
+        "dependencies": {"pyannote.audio": "4.0.0"},
+        "pipeline": {
+            "name": STOCK,
+            "params": {
+                "clustering": "VBxClustering",
+                "segmentation": "$model/segmentation",
+                "segmentation_batch_size": 32,
+                "embedding": "$model/embedding",
+                "embedding_batch_size": 32,
+                "embedding_exclude_overlap": True,
+                "plda": "$model/plda",
+            },
+        },
+        "params": {
+            "segmentation": {"min_duration_off": 0.0},
+            "clustering": {"threshold": 0.6, "Fa": 0.07, "Fb": 0.8},
+        },
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    return folder
+
+
+def _tones(seconds: float = 12.0) -> dict:
+    """Two voices, roughly: harmonics of two pitches in turns, with noise"""
+    time = torch.arange(round(16000 * seconds)) / 16000
+    torch.manual_seed(0)
+    pitch = torch.where((time // 3) % 2 == 0, 120.0, 220.0)
+    phase = 2 * torch.pi * torch.cumsum(pitch, 0) / 16000
+    sound = sum(torch.sin(k * phase) / k for k in range(1, 20)) * (0.6 + 0.4 * torch.sin(25 * time))
+    return {
+        "waveform": (0.1 * sound + 0.001 * torch.randn(len(time)))[None],
+        "sample_rate": 16000,
+        "uri": "tones",
+    }
+
+
+def test_a_stock_pipeline_gives_what_pyannote_gives(workshop, community):
+    ours, theirs = (one.from_pretrained(community) for one in (Pipeline, StockPipeline))
+    assert type(ours) is type(theirs)
+    expected, found = theirs(_tones()), ours(_tones())
+    turns = list(expected.speaker_diarization.itertracks(yield_label=True))
+    assert turns
+    assert list(found.speaker_diarization.itertracks(yield_label=True)) == turns
+    np.testing.assert_array_equal(found.speaker_embeddings, expected.speaker_embeddings)
+
+
+def test_stock_models_load_as_pyannote_loads_them(workshop, community):
+    for name in ("segmentation", "embedding"):
+        ours = Model.from_pretrained(community / name)
+        theirs = StockModel.from_pretrained(community / name).eval()
+        assert type(ours) is type(theirs)
+        assert ours.specifications == theirs.specifications
+        for key, value in theirs.state_dict().items():
+            assert torch.equal(ours.state_dict()[key], value)
+
+
+def test_agglomerative_clustering_needs_no_plda(workshop, community):
+    """pyannote.audio fetches one that it does not use."""
+    config = yaml.safe_load((community / "config.yaml").read_text())
+    params = config["pipeline"]["params"]
+    del params["plda"], params["segmentation"], params["embedding"]
+    params |= {
+        "segmentation": str(community / "segmentation"),
+        "embedding": str(community / "embedding"),
+        "clustering": "AgglomerativeClustering",
+    }
+    config["params"]["clustering"] = {
+        "method": "centroid",
+        "threshold": 0.7,
+        "min_cluster_size": 3,
+    }
+    assert Pipeline.from_pretrained(config)(_tones()).speaker_diarization.labels()
+
+
+def test_preprocessors_of_pyannote_are_built(workshop):
+    name = "pyannote.audio.utils.preprocessors.LowerTemporalResolution"
+    loaded = Pipeline.from_pretrained(workshop.preprocessor(name, resolution=0.2))
+    assert loaded.preprocessors["x"].resolution == 0.2
+
+
+def test_a_token_in_a_file_is_not_used(workshop, monkeypatch):
+    """Whose account is used, and where downloads are kept, is for the caller to say."""
+    seen = {}
+    kept = StockPipeline.from_pretrained
+
+    def build(config, **options):
+        seen.update(config["pipeline"]["params"])
+        return kept(config, **options)
+
+    monkeypatch.setattr(StockPipeline, "from_pretrained", staticmethod(build))
+    theirs = {"token": "theirs", "cache_dir": str(workshop.folder / "elsewhere")}
+    Pipeline.from_pretrained(workshop.config(AUDIO["name"], **theirs))
+    assert not {"token", "cache_dir"} & seen.keys()
+
+
+@pytest.mark.parametrize("parallel", [False, True])
+def test_policies_of_threads_are_their_own(workshop, parallel):
+    """One thread that trusts does not make another one trust."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    config = {"pipeline": {"name": "os.system"}}
+    with ThreadPoolExecutor(1) as pool, trust.trusting(parallel), pytest.raises(UntrustedError):
+        pool.submit(Pipeline.from_pretrained, config).result()
