@@ -42,7 +42,7 @@ TIMEOUT = 8.0
 def cut_sounds(folder: Path, count: int) -> Path:
     """Sounds of 2 to 4 s; returns the list of them."""
     from pyannote_av.core.io import SAMPLE_RATE, Video
-    from pyannote_av.core.shard_writer import to_int16
+    from pyannote_av.data.shard_writer import to_int16
     from pyannote_av.sample import sample
 
     rng = random.Random(SEED)

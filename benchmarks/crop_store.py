@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from talkers import make_protocol, make_talkers
 
-from pyannote_av.core.crop_store import CropStore
+from pyannote_av.data.crop_store import CropStore
 from pyannote_av.models.active_speaker.lrasd import LRASD
 from pyannote_av.tasks import ActiveSpeakerDetection
 

@@ -23,7 +23,7 @@ from time import perf_counter, process_time
 import numpy as np
 import torch
 
-from pyannote_av.models.segmentation.hmsanet import LARGE, HMSANet
+from pyannote_av.models.hmsanet.model import LARGE, HMSANet
 
 RESULTS = Path(__file__).parent / "results"
 SPEAKERS = (1, 2, 4, 8, 14, 20)

@@ -34,7 +34,7 @@ from pyannote_av.core.model import Model
 from pyannote_av.evaluation.disturbances import noisy
 from pyannote_av.evaluation.significance import bootstrap, permutation
 from pyannote_av.models.loading import load_model
-from pyannote_av.models.segmentation.hmsanet import HMSANet
+from pyannote_av.models.hmsanet.model import HMSANet
 from pyannote_av.tasks.voices import speaker_features
 
 DELAYS = (3, 6, 10)  # frames of 40 ms

@@ -72,7 +72,7 @@ class System:
 
 def _relation(name: str):
     def make(work: Path, seed: int, **options):
-        from pyannote_av.pipelines.relation_diarization import RelationDiarization
+        from pyannote_av.clustering.relation_diarization import RelationDiarization
 
         return RelationDiarization(work / f"{name}-{seed}" / "model.safetensors", **options)
 
@@ -81,7 +81,7 @@ def _relation(name: str):
 
 def _similarity(faces: bool):
     def make(work: Path, seed: int, **options):
-        from pyannote_av.pipelines.similarity_diarization import SimilarityDiarization
+        from pyannote_av.clustering.similarity_diarization import SimilarityDiarization
 
         return SimilarityDiarization(use_faces=faces, **options)
 
@@ -90,7 +90,7 @@ def _similarity(faces: bool):
 
 def _counting(counting: str, name: str = "cys-msd"):
     def make(work: Path, seed: int, **options):
-        from pyannote_av.pipelines.counting_diarization import CountingDiarization
+        from pyannote_av.clustering.counting_diarization import CountingDiarization
 
         return CountingDiarization(work / f"{name}-{seed}" / "model.safetensors", **options)
 
@@ -100,19 +100,19 @@ def _counting(counting: str, name: str = "cys-msd"):
 
 
 def _vbx(work: Path, seed: int, **options):
-    from pyannote_av.pipelines.vbx_diarization import VBxDiarization
+    from pyannote_av.clustering.vbx_diarization import VBxDiarization
 
     return VBxDiarization(work / "plda", **options)
 
 
 def _enrolment(work: Path, seed: int, **options):
-    from pyannote_av.pipelines.enrolment import EnrolmentDiarization
+    from pyannote_av.clustering.enrolment_pipeline import EnrolmentDiarization
 
     return EnrolmentDiarization(**options)
 
 
 def _joint(work: Path, seed: int, **options):
-    from pyannote_av.pipelines.joint_diarization import JointDiarization
+    from pyannote_av.clustering.joint_diarization import JointDiarization
 
     return JointDiarization(**options)
 
@@ -173,9 +173,9 @@ def listen(corpus: Path, data: Path) -> None:
     """Voices of all files in their noise."""
     import torch
 
-    from pyannote_av.core.crop_store import CropStore
+    from pyannote_av.data.crop_store import CropStore
     from pyannote_av.models.loading import load_model
-    from pyannote_av.tasks.array_store import fill
+    from pyannote_av.data.array_store import fill
     from pyannote_av.tasks.voices import speaker_features
 
     store, embedder = CropStore(corpus), load_model("campplus")
@@ -192,12 +192,12 @@ def train(corpus: Path, work: Path, seed: int) -> None:
     """All networks of a seed."""
     import torch
 
-    from pyannote_av.core.crop_store import CropStore
-    from pyannote_av.models.embedding.cysmsd import CYSMSD
-    from pyannote_av.models.relation.embedded import FusedEmbeddings, RelationOfEmbeddings
-    from pyannote_av.tasks.identities import Identities
-    from pyannote_av.tasks.pairwise_relation import PairwiseRelation
-    from pyannote_av.tasks.speaker_counting import SpeakerCounting
+    from pyannote_av.data.crop_store import CropStore
+    from pyannote_av.clustering.cysmsd import CYSMSD
+    from pyannote_av.clustering.embedded import FusedEmbeddings, RelationOfEmbeddings
+    from pyannote_av.clustering.identities import Identities
+    from pyannote_av.clustering.pairwise_relation import PairwiseRelation
+    from pyannote_av.clustering.speaker_counting import SpeakerCounting
     from pyannote_av.training.runner import optimize
     from pyannote_av.training.stages import Stage
 
@@ -244,8 +244,8 @@ def fit(corpus: Path, data: Path, work: Path) -> None:
     """The PLDA of VBx."""
     import torch
 
-    from pyannote_av.core.crop_store import CropStore
-    from pyannote_av.training.plda import fit_plda, plda_embeddings, save_plda
+    from pyannote_av.data.crop_store import CropStore
+    from pyannote_av.clustering.plda import fit_plda, plda_embeddings, save_plda
 
     store = CropStore(corpus)
 
@@ -267,10 +267,10 @@ def simulated(corpus: Path, data: Path, work: Path, subset: str) -> Iterator[tup
     """Files of a subset, and what is seen of them: with and without an oracle."""
     import torch
 
-    from pyannote_av.core.crop_store import CropStore
+    from pyannote_av.data.crop_store import CropStore
     from pyannote_av.core.io import SAMPLE_RATE
-    from pyannote_av.fusion.scene import Seen
-    from pyannote_av.tasks.identities import Identities
+    from pyannote_av.clustering.scene import Seen
+    from pyannote_av.clustering.identities import Identities
     from pyannote_av.tasks.voices import read_voices
 
     store = CropStore(corpus)
@@ -351,7 +351,7 @@ def excerpts(data: Path) -> Iterator[tuple[dict, dict]]:
 
     from pyannote_av.core.io import Video
     from pyannote_av.core.tracks import FaceTracks, Looks
-    from pyannote_av.fusion.scene import Seen
+    from pyannote_av.clustering.scene import Seen
     from pyannote_av.models.loading import load_model
     from pyannote_av.tasks.voices import speaker_features
 
@@ -653,8 +653,8 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     given.work.mkdir(parents=True, exist_ok=True)
     if given.only in (None, "train"):
-        from pyannote_av.core.crop_store import CropStore
-        from pyannote_av.tasks.identities import build_identities
+        from pyannote_av.data.crop_store import CropStore
+        from pyannote_av.clustering.identities import build_identities
 
         build_identities(CropStore(given.corpus), interval=4.0, progress=True)
         listen(given.corpus, given.data)

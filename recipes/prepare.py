@@ -80,7 +80,7 @@ def _short(file: File, column: str, media: Path) -> list[str]:
 
 def _write_large(file: File, into: Path, suffixes: Mapping[str, str]) -> tuple[int, int, list[str]]:
     """Media and tracks of one file: how many were made, how many kept, what is odd about them"""
-    from pyannote_av.core.crop_store_build import fingerprint
+    from pyannote_av.data.build import fingerprint
 
     record_path = into / _MADE / f"{file.uri}.json"
     try:

@@ -277,7 +277,7 @@ def test_simulate_command_with_clips_alone(clips, tmp_path, monkeypatch):
     from typer.testing import CliRunner
 
     from pyannote_av.cli.simulate import command
-    from pyannote_av.core.crop_store import CropStore
+    from pyannote_av.data.crop_store import CropStore
 
     folder, tracks = clips
     monkeypatch.setenv("PYANNOTE_AV_CACHE", str(tmp_path / "cache"))

@@ -502,7 +502,7 @@ def test_prepare_a_list(tmp_path):
     from talkers import make_talkers
 
     from pyannote_av.cli.prepare import command
-    from pyannote_av.core.crop_store import CropStore
+    from pyannote_av.data.crop_store import CropStore
 
     make_talkers(tmp_path, "one", duration=0.6, num_faces=1)
     (tmp_path / "list.csv").write_text("uri,video\none,one.mp4\ntwo,one.mp4\n")

@@ -18,7 +18,7 @@ from media import garbage, truncate, write_media
 from talkers import make_talkers
 
 from pyannote_av.core.checksums import fingerprint
-from pyannote_av.core.crop_store import CropStore
+from pyannote_av.data.crop_store import CropStore
 from pyannote_av.core.io import Video
 from pyannote_av.core.tracks import FaceTracks, Label
 
@@ -273,8 +273,8 @@ def test_several_processes_and_one_that_dies(files, tmp_path, monkeypatch):
 
 KILLED = """
 import json, sys, time
-from pyannote_av.core import crop_store_build
-from pyannote_av.core.crop_store import CropStore
+from pyannote_av.data import build as crop_store_build
+from pyannote_av.data.crop_store import CropStore
 sound = crop_store_build._sound
 def slow(job, problems):
     if job.uri == "talk1":
@@ -305,7 +305,7 @@ def test_killed_in_the_middle(files, tmp_path):
 
 def test_memory_does_not_grow_with_the_number_of_files(store):
     """Memory maps hold file descriptors: few are kept open"""
-    from pyannote_av.core import crop_store
+    from pyannote_av.data import crop_store
 
     before = crop_store._OPEN_SHARDS
     crop_store._OPEN_SHARDS = 2

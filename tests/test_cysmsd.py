@@ -13,9 +13,9 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.optimize import linear_sum_assignment
 
 from pyannote_av.core.model import Model
-from pyannote_av.fusion.linkage import NOBODY, informed_clusters, threshold_clusters
-from pyannote_av.models.embedding.cysmsd import CYSMSD, mask_modality
-from pyannote_av.tasks.counting_losses import (
+from pyannote_av.clustering.linkage import NOBODY, informed_clusters, threshold_clusters
+from pyannote_av.clustering.cysmsd import CYSMSD, mask_modality
+from pyannote_av.clustering.counting_losses import (
     activity_loss,
     assign_speakers,
     count_loss,

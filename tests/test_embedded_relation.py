@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import squareform
 
 from pyannote_av.core.model import Model
-from pyannote_av.models.blocks.relation import RelationNetwork
-from pyannote_av.models.relation.embedded import FusedEmbeddings, RelationOfEmbeddings
-from pyannote_av.models.relation.pairs import score_pairs, square
+from pyannote_av.clustering.relation import RelationNetwork
+from pyannote_av.clustering.embedded import FusedEmbeddings, RelationOfEmbeddings
+from pyannote_av.clustering.pairs import score_pairs, square
 
 VOICE, FACE = 6, 8
 SMALL = {"widths": (8, 4), "blocks": (2, 1)}

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyannote_av.fusion.enrolment import assign, enrol_visible
-from pyannote_av.fusion.linkage import NOBODY
+from pyannote_av.clustering.enrolment import assign, enrol_visible
+from pyannote_av.clustering.linkage import NOBODY
 
 A, B, C = np.eye(3)
 NAN = np.nan

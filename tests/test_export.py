@@ -15,11 +15,11 @@ pytest.importorskip("onnxruntime", reason="ONNX Runtime is an extra: pip install
 
 from pyannote_av.models.active_speaker.lightasd import LightASD
 from pyannote_av.models.embedding.campplus import CAMPPlus
-from pyannote_av.models.embedding.cysmsd import CYSMSD
+from pyannote_av.clustering.cysmsd import CYSMSD
 from pyannote_av.models.export import files
 from pyannote_av.models.export.files import ParityError, export, graphs_of, load
 from pyannote_av.models.export.graph import TOLERANCE, Graph, session
-from pyannote_av.models.relation.avrnet import AVRNet
+from pyannote_av.clustering.avrnet import AVRNet
 
 TINY = {
     "acoustic_layers": 0,

@@ -10,10 +10,10 @@ from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 from pyannote_av.core.model import Model
 from pyannote_av.core.task import AVInput
-from pyannote_av.models.blocks.cgima import SynchronyEstimator, lag_correlation
+from pyannote_av.models.hmsanet.cgima import SynchronyEstimator, lag_correlation
 from pyannote_av.models.blocks.window_attention import WindowAttention, key_bias
-from pyannote_av.models.segmentation.hmsanet import LARGE, HMSANet
-from pyannote_av.models.segmentation.inspection import attention_to, gates, plot_inspection
+from pyannote_av.models.hmsanet.model import LARGE, HMSANet
+from pyannote_av.models.hmsanet.inspection import attention_to, gates, plot_inspection
 from pyannote_av.models.segmentation.output import HMSAOutput
 from pyannote_av.tasks.losses import talk_nce
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyannote_av.fusion.joint_clustering import face_clusters, join, spectral_clusters, unit
-from pyannote_av.fusion.linkage import NOBODY, threshold_clusters
+from pyannote_av.clustering.joint_clustering import face_clusters, join, spectral_clusters, unit
+from pyannote_av.clustering.linkage import NOBODY, threshold_clusters
 
 
 def windows_of(

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import pdist, squareform
 
-from pyannote_av.fusion.linkage import pair_clusters
+from pyannote_av.clustering.linkage import pair_clusters
 
 
 def together(clusters) -> np.ndarray:

@@ -13,13 +13,13 @@ from media import write_media
 from talkers import make_talkers
 from test_identity import Mean, row
 
-from pyannote_av.core.crop_shard import LOOK_INTERVAL, LOOK_SIDE
-from pyannote_av.core.crop_store import CropStore
+from pyannote_av.data.crop_shard import LOOK_INTERVAL, LOOK_SIDE
+from pyannote_av.data.crop_store import CropStore
 from pyannote_av.core.io import Video
-from pyannote_av.core.shard_writer import ShardWriter
+from pyannote_av.data.shard_writer import ShardWriter
 from pyannote_av.core.tracks import FaceTracks, Looks
 from pyannote_av.pipelines.face_tracking import FaceTracking
-from pyannote_av.tasks.identities import Identities, build_identities, identities_folder
+from pyannote_av.clustering.identities import Identities, build_identities, identities_folder
 from pyannote_av.vision.crops import cut
 from pyannote_av.vision.detection import Detections
 from pyannote_av.vision.identity import (
@@ -291,7 +291,7 @@ def conversations(tmp_path_factory):
 
 
 def test_simulated_stores_have_looks(conversations, tmp_path):
-    from pyannote_av.core.shard_writer import to_int16
+    from pyannote_av.data.shard_writer import to_int16
     from pyannote_av.simulation.store import looks as looks_of
     from pyannote_av.simulation.store import segments
 

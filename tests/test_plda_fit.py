@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from pyannote_av.cli.fit_plda import command
 from pyannote_av.pipelines.audio_diarization import AudioDiarization
-from pyannote_av.training.plda import (
+from pyannote_av.clustering.plda import (
     fit_plda,
     plda_embeddings,
     save_plda,

@@ -19,8 +19,8 @@ from typer.testing import CliRunner
 
 from pyannote_av.cli.prepare import command, files_of, prepare
 from pyannote_av.core.checksums import sha256_of
-from pyannote_av.core.crop_store import CropStore
-from pyannote_av.core.loaders import StrictLAB, StrictRTTM, StrictUEM
+from pyannote_av.data.crop_store import CropStore
+from pyannote_av.formats.loaders import StrictLAB, StrictRTTM, StrictUEM
 
 NAME = "Drawn.SpeakerDiarization.Talkers"
 COLUMNS = """\
@@ -95,7 +95,7 @@ def test_voices_are_kept_beside_the_faces(database, tmp_path):
 
 
 def test_identities_are_kept_beside_the_faces(database, tmp_path):
-    from pyannote_av.tasks.identities import Identities
+    from pyannote_av.clustering.identities import Identities
     from pyannote_av.vision.identity import dlib_models
 
     if dlib_models() is None:

@@ -43,7 +43,7 @@ from pyannote_av.sharing.strip import strip
 
 AUDIO = "pyannote_av.pipelines.audio_diarization.AudioDiarization"
 FUSION = "pyannote_av.pipelines.late_fusion.LateFusion"
-RELATION = "pyannote_av.pipelines.relation_diarization.RelationDiarization"
+RELATION = "pyannote_av.clustering.relation_diarization.RelationDiarization"
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -30,7 +30,7 @@ from pyannote_av.fusion.activities import (
 )
 from pyannote_av.fusion.persons import People, Person
 from pyannote_av.fusion.targets import VisualFeaturePass, find_targets, join_faces
-from pyannote_av.models.segmentation.hmsanet import HMSANet
+from pyannote_av.models.hmsanet.model import HMSANet
 
 TINY = {"width": 16, "heads": 2, "channels": (4, 4, 8, 8), "cgima_layers": 1, "disa_layers": 1}
 TINY |= {"visual": "compact", "face_size": 32, "context": 8}

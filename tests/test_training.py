@@ -18,7 +18,7 @@ from talkers import make_protocol, make_talkers
 
 from pyannote_av import Model
 from pyannote_av.core.checksums import sha256_of
-from pyannote_av.core.crop_store import CropStore
+from pyannote_av.data.crop_store import CropStore
 from pyannote_av.models.active_speaker.lrasd import LRASD
 from pyannote_av.tasks import ActiveSpeakerDetection
 from pyannote_av.training import (

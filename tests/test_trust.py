@@ -328,7 +328,7 @@ ATTEMPTS = {
         save_metadata(s, hparams="[1, 2]")
     ),
     "model: a network larger than its file": lambda s: Model.from_pretrained(
-        s.tensors("pyannote_av.models.segmentation.hmsanet.HMSANet", width=1 << 15)
+        s.tensors("pyannote_av.models.hmsanet.model.HMSANet", width=1 << 15)
     ),
     "checkpoint: a pickle": lambda s: Model.from_pretrained(s.evil("model.ckpt")),
     "checkpoint: a pickle in a folder": lambda s: Model.from_pretrained(s.evil_folder()),

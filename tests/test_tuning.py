@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 from pyannote_av import Pipeline
 from pyannote_av.core.inference import FaceStretch
 from pyannote_av.core.tracks import FaceTracks, Looks, PictureStats
-from pyannote_av.fusion.scene import Seen
+from pyannote_av.clustering.scene import Seen
 from pyannote_av.pipelines.active_speaker_pass import Heard
 from pyannote_av.pipelines.remembering import once
 from pyannote_av.tuning.cache import Cache, CachedFile
@@ -558,7 +558,7 @@ def test_files_are_found_where_the_database_says(undisturbed, database, tmp_path
     write_database(bare)
     config = yaml.safe_load((undisturbed / "best" / "config.yaml").read_text())
     path = str(bare / "one.rttm")
-    loader = {"name": "pyannote_av.core.loaders.MediaPath", "params": {"path": path}}
+    loader = {"name": "pyannote_av.formats.loaders.MediaPath", "params": {"path": path}}
     config |= {"preprocessors": {"notes": loader}, "params": {}}
     config["params"] = flat_to_nested(trials(undisturbed)[0]["params"])
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
@@ -661,10 +661,10 @@ WITHOUT_FACES = ("audio", "active_speaker")
 @pytest.fixture(scope="module")
 def models(tmp_path_factory) -> Path:
     """Networks and a PLDA that know nothing"""
-    from pyannote_av.models.embedding.cysmsd import CYSMSD
-    from pyannote_av.models.relation.embedded import RelationOfEmbeddings
-    from pyannote_av.models.segmentation.hmsanet import HMSANet
-    from pyannote_av.training.plda import fit_plda, save_plda
+    from pyannote_av.clustering.cysmsd import CYSMSD
+    from pyannote_av.clustering.embedded import RelationOfEmbeddings
+    from pyannote_av.models.hmsanet.model import HMSANet
+    from pyannote_av.clustering.plda import fit_plda, save_plda
 
     torch.manual_seed(0)
     rng = np.random.default_rng(0)

@@ -10,11 +10,11 @@ from conversations import voice
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyannote_av.core.crop_shard import shard_folder
-from pyannote_av.core.crop_store import CropStore
+from pyannote_av.data.crop_shard import shard_folder
+from pyannote_av.data.crop_store import CropStore
 from pyannote_av.models.embedding.campplus import CAMPPlus
 from pyannote_av.models.loading import load_model
-from pyannote_av.tasks.array_store import ArrayStore, fill
+from pyannote_av.data.array_store import ArrayStore, fill
 from pyannote_av.tasks.voices import (
     build_voices,
     enrol,

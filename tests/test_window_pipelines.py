@@ -17,21 +17,21 @@ from pyannote_av import Pipeline
 from pyannote_av.core.io import SAMPLE_RATE, Video
 from pyannote_av.core.output import AVDiarizeOutput
 from pyannote_av.core.tracks import FaceTracks, Looks
-from pyannote_av.fusion.scene import Seen
-from pyannote_av.fusion.windows import cut_windows
-from pyannote_av.models.embedding.cysmsd import CYSMSD
+from pyannote_av.clustering.scene import Seen
+from pyannote_av.clustering.windows import cut_windows
+from pyannote_av.clustering.cysmsd import CYSMSD
 from pyannote_av.models.loading import load_model
-from pyannote_av.models.relation.avrnet import AVRNet
-from pyannote_av.models.relation.embedded import FusedEmbeddings, RelationOfEmbeddings
-from pyannote_av.pipelines.counting_diarization import CountingDiarization
-from pyannote_av.pipelines.enrolment import EnrolmentDiarization
+from pyannote_av.clustering.avrnet import AVRNet
+from pyannote_av.clustering.embedded import FusedEmbeddings, RelationOfEmbeddings
+from pyannote_av.clustering.counting_diarization import CountingDiarization
+from pyannote_av.clustering.enrolment_pipeline import EnrolmentDiarization
 from pyannote_av.pipelines.face_tracking import FaceTracking
-from pyannote_av.pipelines.joint_diarization import JointDiarization
-from pyannote_av.pipelines.relation_diarization import RelationDiarization
-from pyannote_av.pipelines.similarity_diarization import SimilarityDiarization
-from pyannote_av.pipelines.vbx_diarization import VBxDiarization
+from pyannote_av.clustering.joint_diarization import JointDiarization
+from pyannote_av.clustering.relation_diarization import RelationDiarization
+from pyannote_av.clustering.similarity_diarization import SimilarityDiarization
+from pyannote_av.clustering.vbx_diarization import VBxDiarization
 from pyannote_av.tasks.voices import speaker_features, stretch_voices
-from pyannote_av.training.plda import fit_plda, save_plda
+from pyannote_av.clustering.plda import fit_plda, save_plda
 from pyannote_av.vision.identity import DlibResnet, dlib_models
 
 # part of the sample, in seconds: two people who take turns, and talk at once
@@ -567,7 +567,7 @@ def calls(monkeypatch) -> dict[str, int]:
     """How often what takes time was done"""
     from pyannote.audio.core.inference import Inference
 
-    import pyannote_av.pipelines.window_diarization as base
+    import pyannote_av.clustering.window_diarization as base
 
     counted: dict[str, int] = {}
 

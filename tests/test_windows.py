@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from pyannote.core import Annotation, Segment, Timeline
 
 from pyannote_av.core.tracks import FaceTracks, Looks
-from pyannote_av.fusion.linkage import NOBODY
-from pyannote_av.fusion.windows import (
+from pyannote_av.clustering.linkage import NOBODY
+from pyannote_av.clustering.windows import (
     UNSEEN,
     Entries,
     Windows,

@@ -36,7 +36,7 @@ def command(
     import sys
 
     from pyannote_av.cli.prepare import files_of
-    from pyannote_av.training.plda import fit_plda, plda_embeddings, save_plda
+    from pyannote_av.clustering.plda import fit_plda, plda_embeddings, save_plda
 
     try:
         into.mkdir(parents=True, exist_ok=True)  # rather now than after an hour of embedding

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pyannote_av.collection.engines import Engine
     from pyannote_av.collection.jobs import Job
     from pyannote_av.collection.run import Limits
-    from pyannote_av.core.crop_store_build import BuildReport
+    from pyannote_av.data.build import BuildReport
 
 COLUMNS = ("uri", "video", "audio", "face_tracks")
 MANIFEST = "manifest.json"
@@ -61,7 +61,7 @@ def prepare(
     name, subsets, database
         Files of a protocol, see :func:`~pyannote_av.core.protocols.files_of`.
     into : Path
-        Folder of the store (:class:`~pyannote_av.core.crop_store.CropStore`); its
+        Folder of the store (:class:`~pyannote_av.data.crop_store.CropStore`); its
         ``manifest.json`` says which files are in it, and what is wrong with them.
     engine : Engine, optional
         What does the work; this process unless given.
@@ -71,7 +71,7 @@ def prepare(
         Embed the voices, too, for target speakers (see
         :func:`~pyannote_av.tasks.voices.build_voices`).
     identities : bool, optional
-        Embed the faces, too (see :func:`~pyannote_av.tasks.identities.build_identities`).
+        Embed the faces, too (see :func:`~pyannote_av.clustering.identities.build_identities`).
     manifest : Path, optional
         A list of files instead of a protocol, see :mod:`pyannote_av.collection.manifest`.
     limits : Limits, optional
@@ -84,8 +84,8 @@ def prepare(
     from pyannote_av.collection.engines import Engine
     from pyannote_av.collection.preparation import Prepare
     from pyannote_av.collection.run import process
-    from pyannote_av.core.crop_store import CropStore
-    from pyannote_av.core.crop_store_build import BuildReport
+    from pyannote_av.data.crop_store import CropStore
+    from pyannote_av.data.build import BuildReport
 
     by_subset, failed = _jobs(name, subsets, database, manifest)
     jobs = [job for some in by_subset.values() for job in some if job.name not in failed]
@@ -101,7 +101,7 @@ def prepare(
 
         report.failed |= build_voices(report.store, there, progress=progress).failed
     if identities:
-        from pyannote_av.tasks.identities import build_identities
+        from pyannote_av.clustering.identities import build_identities
 
         report.failed |= build_identities(report.store, there, progress=progress).failed
     write_manifest(into, name or str(manifest), uris, report)

@@ -9,12 +9,12 @@ from pathlib import Path
 from pyannote_av import __version__
 from pyannote_av.collection.jobs import Job, Made
 from pyannote_av.core.checksums import digest
-from pyannote_av.core.crop_shard import FORMAT, shard_folder
+from pyannote_av.data.crop_shard import FORMAT, shard_folder
 
 
 @dataclass
 class Prepare:
-    """Writes ``shards/<uri>`` of every file; see :class:`~pyannote_av.core.crop_store.CropStore`.
+    """Writes ``shards/<uri>`` of every file; see :class:`~pyannote_av.data.crop_store.CropStore`.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class Prepare:
 
     def process(self, job: Job, folder: Path) -> Made:
         """See :class:`~pyannote_av.collection.jobs.Work`."""
-        from pyannote_av.core.crop_store_build import ShardJob, write_shard
+        from pyannote_av.data.build import ShardJob, write_shard
 
         if "video" not in job.media:
             raise ValueError(f"file {job.name!r} has no video")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from pyannote_av.core.crop_shard import SAMPLES_PER_FRAME
+from pyannote_av.data.crop_shard import SAMPLES_PER_FRAME
 from pyannote_av.core.io import FRAME_RATE
 from pyannote_av.core.task import AVInput
 

@@ -23,7 +23,7 @@ ACTIVE_SPEAKER_NETWORKS = {
 #: all networks whose published checkpoints can be read
 NETWORKS = {
     **ACTIVE_SPEAKER_NETWORKS,
-    "avr-net": "pyannote_av.models.relation.avrnet.AVRNet",
+    "avr-net": "pyannote_av.clustering.avrnet.AVRNet",
 }
 
 # what wrappers for training on several machines put before the names of tensors

@@ -13,7 +13,7 @@ from pyannote.core import Annotation
 from pyannote.pipeline.parameter import Categorical, Uniform
 
 from pyannote_av.core.checksums import digest
-from pyannote_av.core.crop_shard import SAMPLES_PER_FRAME
+from pyannote_av.data.crop_shard import SAMPLES_PER_FRAME
 from pyannote_av.core.inference import UPSAMPLING, AVInference, TargetSpeaker
 from pyannote_av.core.output import AVDiarizeOutput
 from pyannote_av.core.pipeline import DiarizationPipeline

@@ -10,7 +10,7 @@
            train.json                       what the subset is made with
 
 A corpus to train with needs no video: it may be a store of crops
-(:class:`~pyannote_av.core.crop_store.CropStore`) at once, which is written several times as fast.
+(:class:`~pyannote_av.data.crop_store.CropStore`) at once, which is written several times as fast.
 Instead of ``video`` it then has::
 
            audio/URI.wav
@@ -31,9 +31,9 @@ from pathlib import Path
 from typing import Any
 
 from pyannote_av.core.atomic import write_text
-from pyannote_av.core.crop_shard import shard_folder
+from pyannote_av.data.crop_shard import shard_folder
 from pyannote_av.core.io import FRAME_RATE, SAMPLE_RATE
-from pyannote_av.core.shard_writer import to_int16
+from pyannote_av.data.shard_writer import to_int16
 from pyannote_av.formats.rttm import to_rttm
 from pyannote_av.simulation.cast import Cast
 from pyannote_av.simulation.conversation import Conversation, Options, converse

@@ -75,7 +75,7 @@ def find_talkers(
     ValueError
         When the folder has no clip, or none that can be used.
     """
-    from pyannote_av.core.crop_store_build import fingerprint
+    from pyannote_av.data.build import fingerprint
     from pyannote_av.core.weights import cache_folder
 
     folder = Path(folder)

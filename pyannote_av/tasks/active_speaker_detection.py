@@ -16,7 +16,7 @@ from torch_audiomentations.core.transforms_interface import BaseWaveformTransfor
 from torchmetrics import Metric
 from torchmetrics.classification import BinaryAUROC, BinaryAveragePrecision
 
-from pyannote_av.core.crop_store import CropStore
+from pyannote_av.data.crop_store import CropStore
 from pyannote_av.core.io import FRAME_RATE, SAMPLE_RATE
 from pyannote_av.tasks.losses import head_loss, mean_count, talk_nce
 from pyannote_av.tasks.store_task import StoreTask

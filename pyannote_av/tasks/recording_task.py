@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from pyannote.database import Protocol
 
-from pyannote_av.core.crop_store import CropStore
+from pyannote_av.data.crop_store import CropStore
 from pyannote_av.tasks.recordings import LabelledFile, load_recordings, recording, save_recordings
 from pyannote_av.tasks.store_task import StoreTask
 from pyannote_av.tasks.track_labels import complete

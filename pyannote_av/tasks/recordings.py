@@ -15,8 +15,8 @@ import numpy as np
 from pyannote.core import Annotation, Timeline
 
 from pyannote_av.core.atomic import replacing
-from pyannote_av.core.crop_shard import SAMPLES_PER_FRAME
-from pyannote_av.core.crop_store import CropStore
+from pyannote_av.data.crop_shard import SAMPLES_PER_FRAME
+from pyannote_av.data.crop_store import CropStore
 from pyannote_av.core.io import FRAME_RATE
 from pyannote_av.tasks.track_labels import face_tracks
 

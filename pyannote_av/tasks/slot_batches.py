@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from pyannote_av.core.crop_store import CropStore
+from pyannote_av.data.crop_store import CropStore
 from pyannote_av.core.task import AVInput
-from pyannote_av.tasks.array_store import ArrayStore
+from pyannote_av.data.array_store import ArrayStore
 from pyannote_av.tasks.face_augmentation import mix
 from pyannote_av.tasks.recordings import STEPS, LabelledFile
 from pyannote_av.tasks.slot_corruption import Corruption, coloured, mix_features

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pyannote_av.tasks.array_store import ArrayStore
+from pyannote_av.data.array_store import ArrayStore
 from pyannote_av.tasks.face_augmentation import vary_camera, vary_view
 from pyannote_av.tasks.recordings import STEPS, LabelledFile
 from pyannote_av.tasks.slot_corruption import (

@@ -11,8 +11,8 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from pyannote_av.core.crop_shard import SIDE
-from pyannote_av.core.crop_store import CropStore
+from pyannote_av.data.crop_shard import SIDE
+from pyannote_av.data.crop_store import CropStore
 from pyannote_av.tasks.recordings import STEPS, LabelledFile
 
 #: what labels say besides 1 and 0

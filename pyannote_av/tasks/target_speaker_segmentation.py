@@ -21,7 +21,7 @@ from pyannote.database import Protocol
 from torch_audiomentations.core.transforms_interface import BaseWaveformTransform
 from torchmetrics import Metric
 
-from pyannote_av.core.crop_store import CropStore
+from pyannote_av.data.crop_store import CropStore
 from pyannote_av.core.io import FRAME_RATE, SAMPLE_RATE
 from pyannote_av.core.task import AVInput
 from pyannote_av.tasks.recording_task import RecordingTask
@@ -31,7 +31,7 @@ from pyannote_av.tasks.slot_corruption import Corruption
 from pyannote_av.tasks.slot_losses import BRANCHES, WEIGHTS, SlotOutput, slot_losses
 from pyannote_av.tasks.slot_metrics import moments, slot_metrics
 from pyannote_av.tasks.slots import UNKNOWN, Pictures, Presences
-from pyannote_av.tasks.visual_features import VisualFeatures
+from pyannote_av.data.visual_features import VisualFeatures
 from pyannote_av.tasks.voices import read_voices
 
 

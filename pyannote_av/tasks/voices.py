@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyannote_av.core.checksums import digest
-from pyannote_av.core.crop_store import CropStore
+from pyannote_av.data.crop_store import CropStore
 from pyannote_av.core.io import FRAME_RATE, SAMPLE_RATE
-from pyannote_av.tasks.array_store import ArrayStore, FillReport, fill
+from pyannote_av.data.array_store import ArrayStore, FillReport, fill
 from pyannote_av.tasks.recordings import STEPS
 
 if TYPE_CHECKING:

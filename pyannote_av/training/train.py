@@ -28,11 +28,11 @@ NETWORKS = {
     "LightASD": "pyannote_av.models.active_speaker.lightasd",
     "LoCoNet": "pyannote_av.models.active_speaker.loconet",
     "TalkNet": "pyannote_av.models.active_speaker.talknet",
-    "HMSANet": "pyannote_av.models.segmentation.hmsanet",
-    "AVRNet": "pyannote_av.models.relation.avrnet",
-    "RelationOfEmbeddings": "pyannote_av.models.relation.embedded",
-    "FusedEmbeddings": "pyannote_av.models.relation.embedded",
-    "CYSMSD": "pyannote_av.models.embedding.cysmsd",
+    "HMSANet": "pyannote_av.models.hmsanet.model",
+    "AVRNet": "pyannote_av.clustering.avrnet",
+    "RelationOfEmbeddings": "pyannote_av.clustering.embedded",
+    "FusedEmbeddings": "pyannote_av.clustering.embedded",
+    "CYSMSD": "pyannote_av.clustering.cysmsd",
 }
 
 # authors' files, as opposed to checkpoints that name their architecture

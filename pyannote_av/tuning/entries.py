@@ -14,7 +14,7 @@ from safetensors.numpy import load, save
 
 from pyannote_av.core.inference import FaceStretch
 from pyannote_av.core.tracks import FaceTracks, Looks, PictureStats
-from pyannote_av.fusion.scene import Seen
+from pyannote_av.clustering.scene import Seen
 from pyannote_av.pipelines.active_speaker_pass import Heard
 
 _TREE = "tree"

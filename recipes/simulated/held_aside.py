@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pyannote_av.core.crop_store import CropStore
+from pyannote_av.data.crop_store import CropStore
 from pyannote_av.core.tracks import FaceTracks, PictureStats
 from pyannote_av.pipelines.face_tracking import FaceTracking
 from pyannote_av.vision.crops import Segmenter, on_grid
@@ -74,7 +74,7 @@ class StoredFaces(FaceTracking):
 
 def simulate(data: Path, work: Path, subset: str, files: int) -> CropStore:
     """Conversations of a subset, as a store with identities."""
-    from pyannote_av.tasks.identities import build_identities
+    from pyannote_av.clustering.identities import build_identities
 
     sources(data, work / "parts")
     unheard = slice(-1, None) if subset == "test" else slice(0, -1)
@@ -127,8 +127,8 @@ def load(checkpoint: str | Path | dict, store: CropStore):
     import torch
 
     from pyannote_av import Pipeline
-    from pyannote_av.tasks.array_store import ArrayStore
-    from pyannote_av.tasks.identities import identities_folder
+    from pyannote_av.data.array_store import ArrayStore
+    from pyannote_av.clustering.identities import identities_folder
 
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")

@@ -18,17 +18,17 @@ from pyannote_av.core.model import AVModel
 from pyannote_av.core.weights import REGISTRY, require
 from pyannote_av.models.active_speaker.base import ActiveSpeakerModel
 from pyannote_av.models.embedding.campplus import CAMPPlus
-from pyannote_av.models.embedding.cysmsd import CYSMSD
+from pyannote_av.clustering.cysmsd import CYSMSD
 from pyannote_av.models.export.active_speaker import active_speaker
 from pyannote_av.models.export.embedding import campplus
 from pyannote_av.models.export.graph import TOLERANCE, Graph, difference, session
-from pyannote_av.models.export.relation import avrnet, cysmsd, embedded
+from pyannote_av.clustering.relation_export import avrnet, cysmsd, embedded
 from pyannote_av.models.export.segmentation import hmsanet, pyannote
 from pyannote_av.models.importers import import_checkpoint
 from pyannote_av.models.loading import load_model
-from pyannote_av.models.relation.avrnet import AVRNet
-from pyannote_av.models.relation.embedded import FusedEmbeddings, RelationOfEmbeddings
-from pyannote_av.models.segmentation.hmsanet import HMSANet
+from pyannote_av.clustering.avrnet import AVRNet
+from pyannote_av.clustering.embedded import FusedEmbeddings, RelationOfEmbeddings
+from pyannote_av.models.hmsanet.model import HMSANet
 
 #: what describes the graphs of a folder
 DESCRIPTION = "export.json"

@@ -15,10 +15,10 @@ from torch.export import Dim
 
 from pyannote_av.models.blocks.disa import FixedSlots
 from pyannote_av.models.blocks.slots import Slots
-from pyannote_av.models.blocks.target_audio import SAMPLES_PER_FRAME, SPECTRA_PER_FRAME
+from pyannote_av.models.hmsanet.acoustic import SAMPLES_PER_FRAME, SPECTRA_PER_FRAME
 from pyannote_av.models.blocks.window_attention import MASKED, WindowAttention, rotate, rotations
 from pyannote_av.models.export.graph import Graph, convert
-from pyannote_av.models.segmentation.hmsanet import HMSANet
+from pyannote_av.models.hmsanet.model import HMSANet
 from pyannote_av.models.segmentation.inputs import unit
 
 _SIZE = 112

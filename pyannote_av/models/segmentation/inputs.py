@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from pyannote_av.models.blocks.slots import Slots
-from pyannote_av.models.blocks.target_audio import FRAMES_PER_WINDOW, SAMPLES_PER_FRAME
+from pyannote_av.models.hmsanet.acoustic import FRAMES_PER_WINDOW, SAMPLES_PER_FRAME
 
 
 class Inputs(NamedTuple):

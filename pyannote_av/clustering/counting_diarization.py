@@ -1,0 +1,95 @@
+"""Windows are clustered into as many speakers as a network has counted: CYS-MSD."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from pyannote.pipeline.parameter import Categorical, Uniform
+
+from pyannote_av.clustering.linkage import informed_clusters, threshold_clusters
+from pyannote_av.clustering.scene import Scene
+from pyannote_av.clustering.windows import all_faces
+from pyannote_av.models.loading import ModelReference, load_model
+from pyannote_av.clustering.window_diarization import WindowDiarization
+
+
+class CountingDiarization(WindowDiarization):
+    """Who spoke when, by embeddings that know of each other, and a count of speakers.
+
+    Parameters
+    ----------
+    counter : str, Path, mapping or Model
+        :class:`~pyannote_av.clustering.cysmsd.CYSMSD`; see
+        :func:`~pyannote_av.models.loading.load_model`.
+    duration, step : float, optional
+        Of windows and between them, in seconds. Default to 1.5 and 0.75, as published.
+    others
+        See :class:`~pyannote_av.clustering.window_diarization.WindowDiarization`.
+
+    Hyper-parameters
+    ----------------
+    counting : {"predicted", "threshold"}
+        Whether there are as many speakers as were counted, or as many as are left when those that
+        are alike are joined: the ablation of the paper.
+    threshold : float
+        Mean cosine distance above which clusters are not joined, in the second case.
+
+    References
+    ----------
+    Singh, Villalba, Dehak. Count your speakers! Multitask learning for multimodal speaker
+    diarization. Interspeech 2025.
+
+    Notes
+    -----
+    All faces in the picture are averaged, whoever talks, as published. A window has one speaker.
+    """
+
+    def __init__(
+        self, counter: ModelReference, duration: float = 1.5, step: float = 0.75, **others: Any
+    ):
+        super().__init__(duration=duration, step=step, **others)
+        self.counter = load_model(counter, others.get("token"), others.get("cache_dir"))
+        self.counting = Categorical(["predicted", "threshold"])
+        self.threshold = Uniform(0.0, 1.0)
+
+    def default_parameters(self) -> dict[str, Any]:
+        """Parameters used when none are given."""
+        return {**super().default_parameters(), "counting": "predicted", "threshold": 0.3}
+
+    def to(self, device) -> CountingDiarization:
+        """Move all models."""
+        self.counter.to(device)
+        return super().to(device)
+
+    def count(self, scene: Scene) -> tuple[np.ndarray, float]:
+        """Embeddings of windows (n, D), and the number of speakers, not rounded."""
+        windows, looks = scene.windows, scene.seen.looks
+        voices, (faces, visible) = scene.voices, all_faces(windows, looks)
+        if self.missing_rate:  # of faces, whoever's
+            kept = np.random.default_rng(self.seed).random(len(windows)) >= self.missing_rate
+            visible = visible & kept
+        if not visible.any():
+            faces = np.zeros((len(windows), self.counter.hparams.face_dimension), np.float32)
+        inputs = [torch.from_numpy(x).unsqueeze(0) for x in (voices, faces, visible)]
+        with torch.inference_mode():
+            output = self.counter(*(x.to(self.counter.device) for x in inputs))
+        embeddings = output.embeddings[0].float().cpu().numpy()
+        # of silence there is nothing to know
+        embeddings[~voices.any(axis=1) & ~visible] = 0.0
+        return embeddings, float(output.count)
+
+    def cluster(
+        self, scene: Scene, bounds: tuple[int | None, int | None, int | None], hook: Callable
+    ) -> np.ndarray:
+        """See :class:`~pyannote_av.clustering.window_diarization.WindowDiarization`."""
+        key = (scene.windows.span.tobytes(), self.looked(scene.file), self.missing_rate, self.seed)
+        embeddings, count = self.once(scene.file, "count", key, lambda: self.count(scene))
+        hook("counting", count)
+        if self.counting == "predicted":
+            clusters = informed_clusters(embeddings, count, *bounds)
+        else:
+            clusters = threshold_clusters(embeddings, self.threshold, *bounds)
+        return clusters[scene.entries.window]

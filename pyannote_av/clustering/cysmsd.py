@@ -1,0 +1,256 @@
+"""CYS-MSD ("count your speakers"): what windows sound and look like, and how many people speak.
+
+The equations, with ``E_a`` the voice and ``E_v`` the face of each window of a recording:
+
+====  ====================================================  ============================
+(0)   modality masking: ``E`` becomes 0 with probability p  :func:`mask_modality`
+(1)   ``E_a' = ReLU(W_a E_a)``                              ``acoustic``
+(2)   ``E_v' = ReLU(W_2 Drop(ReLU(W_1 E_v)))``              ``visual``
+(3)   ``A = MultiHead(Q=E_a', K=V=E_v')``                   ``fusion``
+(4)   ``R = alpha E_a' + (1 - alpha) A``                    :attr:`CYSOutput.embeddings`
+(5)   ``p = sigmoid(FC(Drop(ReLU(FC(R)))))``                ``activity``
+(6)   ``L_cls``, binary cross entropy                       ``activity_loss``
+(7)   ``L_cont``, NT-Xent in a temporal window              ``nt_xent``
+(8)   ``n = MLP(mean over windows of R)``                   ``counter``
+(9)   ``L_count``, squared error                            ``count_loss``
+(10)  ``L = beta (L_cls + L_cont) + (1 - beta) L_count``    ``total_loss``
+====  ====================================================  ============================
+
+The numbers are ours: they follow the order of the method. With ``counter="tree"``, which is not
+published, (8) reads ``n = argmax(MLP(tree of the voices))``, and (9) is cross entropy. Losses are
+in :mod:`pyannote_av.clustering.counting_losses`, the clustering that is told the count in
+:mod:`pyannote_av.clustering.linkage`.
+
+References
+----------
+Singh, Villalba, Dehak. Count your speakers! Multitask learning for multimodal speaker diarization.
+Interspeech 2025. https://www.isca-archive.org/interspeech_2025/singh25_interspeech.html
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from pyannote_av.core.model import AVModel
+from pyannote_av.clustering.linkage_tree import NUM_FEATURES, tree_features
+
+
+class CYSOutput(NamedTuple):
+    """All that the network says.
+
+    Attributes
+    ----------
+    embeddings : (batch, windows, width) tensor
+        Of who speaks, to be compared by cosine; 0 for windows that are padding.
+    activity_logits : (batch, windows, max_speakers) tensor
+        Of speaking, by speaker; in which order speakers come is anybody's guess. What padding
+        has means nothing.
+    count : (batch,) tensor
+        Number of speakers, not rounded.
+    count_logits : (batch, max_speakers) tensor or None
+        Of there being 1, 2, ... speakers, where these are what is learned.
+    """
+
+    embeddings: torch.Tensor
+    activity_logits: torch.Tensor
+    count: torch.Tensor
+    count_logits: torch.Tensor | None = None
+
+
+def mask_modality(x: torch.Tensor, probability: float) -> torch.Tensor:
+    """Forget what some windows sound like, or look like.
+
+    Parameters
+    ----------
+    x : (batch, windows, dimension) tensor
+    probability : float
+        Of being forgotten, of each window.
+
+    Returns
+    -------
+    x : (batch, windows, dimension) tensor
+        0 where it is forgotten.
+    """
+    kept = torch.rand(x.shape[:2], device=x.device) >= probability
+    return torch.where(kept.unsqueeze(2), x, 0.0)
+
+
+class CYSMSD(AVModel):
+    """Embeddings of windows from voices and faces, and the number of speakers.
+
+    What is unknown is 0, and no layer before :attr:`CYSOutput.embeddings` adds a constant: without
+    any face they are those of the voices alone.
+
+    Parameters
+    ----------
+    voice_dimension : int, optional
+        Of the voice embeddings that come in; 192 is that of CAM++.
+    face_dimension : int, optional
+        Of the face embeddings that come in; 512 is that of InceptionResnetV1.
+    width : int, optional
+        Of all layers, and of the embeddings that come out.
+    heads : int, optional
+        Of attention; they divide `width`.
+    alpha : float, optional
+        Weight of the voice in the embedding; the face has the rest.
+    max_speakers : int, optional
+        Whose activity is told apart; the number of speakers is not limited by it, unless they are
+        counted by the tree.
+    counter : {"mean", "tree"}, optional
+        What speakers are counted by: the mean embedding of all windows, as published, or the tree
+        of which voices are alike, see :mod:`pyannote_av.clustering.linkage_tree`.
+    masking : float, optional
+        Probability that a window is trained without its voice, and that it is without its face.
+    dropout : float, optional
+    sample_rate, num_channels, task : optional
+        As in ``pyannote.audio.Model``.
+
+    Notes
+    -----
+    As published: width, heads, alpha, masking. Not said in the paper, chosen here: `max_speakers`
+    (the most speakers of a training file of AVA-AVD), `dropout`, no biases before (4), masking by
+    window, embeddings that come in scaled to the length of a vector of ones, and that attention is
+    over all windows of the recording. As nothing tells windows apart but what they hold, their
+    order does not matter.
+
+    Weights start as in He et al., "Delving deep into rectifiers" (ICCV 2015). From what torch
+    starts with, which is smaller, the count is learned much more slowly: (8) sees it only in how
+    far the mean of a recording is from that of all recordings.
+    """
+
+    def __init__(
+        self,
+        voice_dimension: int = 192,
+        face_dimension: int = 512,
+        width: int = 256,
+        heads: int = 4,
+        alpha: float = 0.6,
+        max_speakers: int = 24,
+        counter: Literal["mean", "tree"] = "mean",
+        masking: float = 0.1,
+        dropout: float = 0.1,
+        sample_rate: int = 16000,
+        num_channels: int = 1,
+        task=None,
+    ):
+        super().__init__(sample_rate=sample_rate, num_channels=num_channels, task=task)
+        self.save_hyperparameters(ignore=["task"])
+        self.acoustic = nn.Sequential(nn.Linear(voice_dimension, width, bias=False), nn.ReLU())
+        self.visual = nn.Sequential(
+            nn.Linear(face_dimension, width, bias=False),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(width, width, bias=False),
+            nn.ReLU(),
+        )
+        self.fusion = nn.MultiheadAttention(width, heads, bias=False, batch_first=True)
+        self.activity = _head(width, max_speakers, dropout)
+        if counter not in ("mean", "tree"):
+            raise ValueError(f'counter must be "mean" or "tree", not {counter!r}')
+        by_mean = counter == "mean"
+        self.tree_norm = nn.Identity() if by_mean else nn.BatchNorm1d(NUM_FEATURES)
+        self.counter = _head(
+            width, 1 if by_mean else max_speakers, dropout, None if by_mean else NUM_FEATURES
+        )
+        for branch in (self.acoustic, self.visual, self.activity, self.counter):
+            for layer in branch:
+                if isinstance(layer, nn.Linear):
+                    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+
+    @property
+    def example_input_array(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Ten windows of noise: what Lightning measures shapes with."""
+        dimensions = self.hparams.voice_dimension, self.hparams.face_dimension
+        return tuple(torch.randn(1, 10, d, device=self.device) for d in dimensions)
+
+    def forward(
+        self,
+        voices: torch.Tensor,
+        faces: torch.Tensor | None = None,
+        face_mask: torch.Tensor | None = None,
+        window_mask: torch.Tensor | None = None,
+    ) -> CYSOutput:
+        """Who speaks in which window, and how many in all.
+
+        Parameters
+        ----------
+        voices : (batch, windows, voice_dimension) tensor
+            Voice embeddings of windows of speech, of any length; 0 where unknown.
+        faces : (batch, windows, face_dimension) tensor, optional
+            Face embeddings of the same windows, of any length; the mean where several are seen.
+        face_mask : (batch, windows) tensor, optional
+            Where faces are seen. Nothing else of `faces` is read.
+        window_mask : (batch, windows) tensor, optional
+            Which windows are real; others are padding, and change nothing.
+
+        Returns
+        -------
+        output : CYSOutput
+
+        Raises
+        ------
+        ValueError
+            When shapes do not fit each other.
+        """
+        shape = voices.shape[:2]
+        if faces is None:
+            faces = voices.new_zeros(*shape, self.hparams.face_dimension)
+        self._check(voices, faces, face_mask, window_mask)
+        real = voices.new_ones(shape).bool() if window_mask is None else window_mask.bool()
+        seen = real if face_mask is None else real & face_mask.bool()
+
+        a = self.acoustic(self._enter(voices, real))
+        v = self.visual(self._enter(faces, seen))
+        # padding is not attended to, unless there is nothing else: kernels may answer that with NaN
+        ignored = ~real & real.any(dim=1, keepdim=True)
+        attended, _ = self.fusion(a, v, v, key_padding_mask=ignored, need_weights=False)
+        r = self.hparams.alpha * a + (1 - self.hparams.alpha) * attended
+        r = torch.where(real.unsqueeze(2), r, 0.0)
+
+        if self.hparams.counter == "tree":
+            features = tree_features(voices, real).to(r)
+            # a single recording has no spread: what was seen before stands in for it
+            alone = self.tree_norm.training and len(features) == 1
+            norm = self._by_running(features) if alone else self.tree_norm(features)
+            logits = self.counter(norm)
+            return CYSOutput(r, self.activity(r), 1.0 + logits.argmax(dim=1), logits)
+        mean = r.sum(dim=1) / real.sum(dim=1, keepdim=True).clamp(min=1)
+        return CYSOutput(r, self.activity(r), self.counter(mean).squeeze(1))
+
+    def _by_running(self, features: torch.Tensor) -> torch.Tensor:
+        """What `tree_norm` makes of features in evaluation"""
+        norm = self.tree_norm
+        return F.batch_norm(
+            features, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps
+        )
+
+    def _enter(self, x: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+        """Embeddings of the length of a vector of ones, 0 where nothing is known, some masked."""
+        x = torch.where(known.unsqueeze(2), x.to(self.dtype), 0.0)
+        x = F.normalize(x, dim=2) * x.shape[2] ** 0.5
+        return mask_modality(x, self.hparams.masking) if self.training else x
+
+    def _check(self, voices, faces, face_mask, window_mask) -> None:
+        batch, windows = voices.shape[:2]
+        expected = {
+            "voices": (voices, (batch, windows, self.hparams.voice_dimension)),
+            "faces": (faces, (batch, windows, self.hparams.face_dimension)),
+            "face_mask": (face_mask, (batch, windows)),
+            "window_mask": (window_mask, (batch, windows)),
+        }
+        for name, (value, shape) in expected.items():
+            if value is not None and value.shape != shape:
+                raise ValueError(f"{name} of shape {tuple(value.shape)}: expected {shape}")
+
+
+def _head(width: int, dimension: int, dropout: float, inputs: int | None = None) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(inputs or width, width),
+        nn.ReLU(),
+        nn.Dropout(dropout),
+        nn.Linear(width, dimension),
+    )

@@ -1,0 +1,212 @@
+"""Do two windows have the same speaker, by embeddings of their voices and faces?
+
+Three ways of putting voice and face together that AVR-Net is compared with, or a part of.
+
+References
+----------
+Arevalo, Solorio, Montes-y-Gómez, González. Gated multimodal units for information fusion. ICLR
+2017 (workshop), https://arxiv.org/abs/1702.01992
+
+Wen, Al Ismail, Liu, Raj, Singh. Disjoint mapping network for cross-modal matching of voices and
+faces. ICLR 2019, https://arxiv.org/abs/1807.04836
+
+Xu, Song, Tsutsui, Feng, Ye, Shou. AVA-AVD: audio-visual speaker diarization in the wild. ACM
+Multimedia 2022.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from pyannote_av.core.model import AVModel
+from pyannote_av.clustering.relation import ModalityMask, RelationNetwork
+from pyannote_av.clustering.pairs import score_pairs, square
+
+
+class _EmbeddedRelation(AVModel):
+    """What these have in common: embeddings come in, and are compared as they are or fused."""
+
+    def __init__(self, voice_dimension, face_dimension, sample_rate, num_channels, task):
+        super().__init__(sample_rate=sample_rate, num_channels=num_channels, task=task)
+        self.save_hyperparameters("voice_dimension", "face_dimension")
+
+    @property
+    def example_input_array(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Ten windows of noise: what Lightning measures shapes with."""
+        dimensions = self.hparams.voice_dimension, self.hparams.face_dimension
+        return tuple(torch.randn(10, d, device=self.device) for d in dimensions)
+
+    def audio_map(self, voices: torch.Tensor) -> torch.Tensor:
+        """Embeddings (windows, voice_dimension) of any length, brought to that of ones."""
+        return self._enter(voices, self.hparams.voice_dimension)
+
+    def face_map(self, faces: torch.Tensor, face_mask: torch.Tensor | None = None) -> torch.Tensor:
+        """Embeddings (windows, face_dimension) likewise, 0 where `face_mask` (windows,) is."""
+        if face_mask is not None:
+            faces = torch.where(face_mask.bool().unsqueeze(1), faces, 0.0)
+        return self._enter(faces, self.hparams.face_dimension)
+
+    def _enter(self, x: torch.Tensor, dimension: int) -> torch.Tensor:
+        if x.shape[1:] != (dimension,):
+            raise ValueError(f"expected embeddings (windows, {dimension}), not {tuple(x.shape)}")
+        return F.normalize(x.to(self.dtype), dim=1) * dimension**0.5
+
+    def relate_in_order(
+        self, audio_a, face_a, audio_b, face_b, visible_a, visible_b
+    ) -> torch.Tensor:
+        """Scores by order: (orders, pairs)"""
+        raise NotImplementedError
+
+    def relate(self, audio_a, face_a, audio_b, face_b, visible_a, visible_b) -> torch.Tensor:
+        """Scores (pairs,) in (0, 1) of pairs of maps; see ``AVRNet.relate``."""
+        scores = self.relate_in_order(audio_a, face_a, audio_b, face_b, visible_a, visible_b)
+        return scores.mean(dim=0)
+
+    def forward(
+        self,
+        voices: torch.Tensor,
+        faces: torch.Tensor | None = None,
+        face_mask: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Score every window with every other.
+
+        Parameters
+        ----------
+        voices : (windows, voice_dimension) tensor
+        faces : (windows, face_dimension) tensor, optional
+            Without, nobody is visible.
+        face_mask : (windows,) tensor, optional
+            Where there are faces; everywhere unless given.
+
+        Returns
+        -------
+        scores : (windows, windows) tensor
+            Symmetric, 1 on the diagonal.
+        """
+        if faces is None:
+            faces = voices.new_zeros(len(voices), self.hparams.face_dimension)
+            face_mask = voices.new_zeros(len(voices))
+        if face_mask is None:
+            face_mask = voices.new_ones(len(voices))
+        audio, face = self.audio_map(voices), self.face_map(faces, face_mask)
+        return square(score_pairs(self, audio, face, face_mask.bool()), len(voices))
+
+
+class RelationOfEmbeddings(_EmbeddedRelation):
+    """AVR-Net on embeddings: mask and relation network, and somebody else's backbones.
+
+    The variant "Embed" of the paper's ablation, for voices and faces that are embedded anyway.
+
+    Parameters
+    ----------
+    voice_dimension, face_dimension : int
+    mask : {"learnable", "partial", "handcrafted", "none"}, optional
+        See :class:`~pyannote_av.clustering.relation.ModalityMask`.
+    siamese : bool, optional
+        Compare pairs in both orders.
+    widths, blocks : (int, int), optional
+        See :class:`~pyannote_av.clustering.relation.RelationNetwork`; the published ones are
+        (256, 64) and (8, 6), for maps that have more to compare.
+    sample_rate, num_channels, task : optional
+        As in ``pyannote.audio.Model``.
+    """
+
+    def __init__(
+        self,
+        voice_dimension: int,
+        face_dimension: int,
+        mask: Literal["learnable", "partial", "handcrafted", "none"] = "learnable",
+        siamese: bool = True,
+        widths: tuple[int, int] = (64, 16),
+        blocks: tuple[int, int] = (2, 2),
+        sample_rate: int = 16000,
+        num_channels: int = 1,
+        task=None,
+    ):
+        super().__init__(voice_dimension, face_dimension, sample_rate, num_channels, task)
+        self.save_hyperparameters("mask", "siamese", "widths", "blocks")
+        self.mask = ModalityMask(mask, face_dimension, voice_dimension)
+        self.relation = RelationNetwork(2 * (voice_dimension + face_dimension), widths, blocks)
+
+    def relate_in_order(self, audio_a, face_a, audio_b, face_b, visible_a, visible_b):
+        """See ``AVRNet.relate_in_order``."""
+        a, b = torch.cat([face_a, audio_a], dim=1), torch.cat([face_b, audio_b], dim=1)
+        orders = [torch.cat([a, b], dim=1) * self.mask(visible_a, visible_b)]
+        if self.hparams.siamese:
+            orders.append(torch.cat([b, a], dim=1) * self.mask(visible_b, visible_a))
+        scores = self.relation(torch.cat(orders)[..., None, None])
+        return scores.unflatten(0, (len(orders), len(a)))
+
+
+class FusedEmbeddings(_EmbeddedRelation):
+    """Voice and face are fused to one vector for each window, and vectors are compared.
+
+    Parameters
+    ----------
+    voice_dimension, face_dimension : int
+    fusion : {"gmu", "dimnet"}, optional
+        "gmu": both are squashed, and a gate that sees both decides, for each dimension, which one
+        counts. "dimnet": both are mapped to one space, each by a network of its own, where they
+        are averaged, or stand for each other when one is missing.
+    dimension : int, optional
+        Of the vector.
+    sample_rate, num_channels, task : optional
+        As in ``pyannote.audio.Model``.
+
+    Notes
+    -----
+    The papers say how modalities are fused, and AVA-AVD that it compared with that. How vectors
+    are then compared is our choice: a logistic function of their cosine similarity, with a slope
+    and an offset that are learned.
+    """
+
+    def __init__(
+        self,
+        voice_dimension: int,
+        face_dimension: int,
+        fusion: Literal["gmu", "dimnet"] = "gmu",
+        dimension: int = 128,
+        sample_rate: int = 16000,
+        num_channels: int = 1,
+        task=None,
+    ):
+        super().__init__(voice_dimension, face_dimension, sample_rate, num_channels, task)
+        self.save_hyperparameters("fusion", "dimension")
+        if fusion == "gmu":
+            self.acoustic = nn.Sequential(nn.Linear(voice_dimension, dimension), nn.Tanh())
+            self.visual = nn.Sequential(nn.Linear(face_dimension, dimension), nn.Tanh())
+            self.gate = nn.Linear(voice_dimension + face_dimension, dimension)
+        elif fusion == "dimnet":
+            self.acoustic = _mapping(voice_dimension, dimension)
+            self.visual = _mapping(face_dimension, dimension)
+        else:
+            raise ValueError(f'fusion must be "gmu" or "dimnet", not {fusion!r}')
+        self.slope = nn.Parameter(torch.tensor(5.0))
+        self.offset = nn.Parameter(torch.tensor(-2.5))
+
+    def fuse(self, audio: torch.Tensor, face: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
+        """Vectors of unit length (windows, dimension) of maps; `visible` is (windows,) bool."""
+        seen = visible.unsqueeze(1)
+        voice, look = self.acoustic(audio), self.visual(face)
+        if self.hparams.fusion == "gmu":
+            gate = self.gate(torch.cat([audio, face], dim=1)).sigmoid()
+            look = torch.where(seen, look, 0.0)  # its bias would be somebody's face
+            fused = gate * look + (1 - gate) * voice
+        else:
+            voice, look = F.normalize(voice, dim=1), F.normalize(look, dim=1)
+            fused = torch.where(seen, voice + look, voice)
+        return F.normalize(fused, dim=1)
+
+    def relate_in_order(self, audio_a, face_a, audio_b, face_b, visible_a, visible_b):
+        """Scores (1, pairs): there is but one order."""
+        a, b = self.fuse(audio_a, face_a, visible_a), self.fuse(audio_b, face_b, visible_b)
+        cosine = (a * b).sum(dim=1)
+        return (self.slope * cosine + self.offset).sigmoid().unsqueeze(0)
+
+
+def _mapping(dimension: int, width: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(dimension, width), nn.ReLU(), nn.Linear(width, width))

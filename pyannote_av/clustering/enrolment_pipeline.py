@@ -1,0 +1,74 @@
+"""Whoever is seen talking enrols a voice, and all speech goes to the enrolled: "Who said that?"."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from pyannote.pipeline.parameter import Integer, Uniform
+
+from pyannote_av.clustering.enrolment import assign, enrol_visible
+from pyannote_av.clustering.scene import Scene
+from pyannote_av.clustering.windows import talking_scores
+from pyannote_av.clustering.window_diarization import WindowDiarization
+
+
+class EnrolmentDiarization(WindowDiarization):
+    """Who spoke when, among those who are seen talking at some time.
+
+    A baseline; off-screen speakers are beyond it by design. See
+    :mod:`pyannote_av.clustering.enrolment`.
+
+    Parameters
+    ----------
+    others
+        See :class:`~pyannote_av.clustering.window_diarization.WindowDiarization`.
+
+    Hyper-parameters
+    ----------------
+    certain : float
+        Log-odds from which a face certainly talks, and may enrol its voice.
+    most : int
+        Windows that one enrols from, at most.
+    weight : float
+        Of what is seen, next to what is heard.
+    identity : float
+        Mean cosine similarity from which face tracks are of one person.
+
+    Notes
+    -----
+    Given numbers of speakers do not matter: there are as many as have enrolled.
+    """
+
+    def __init__(self, **others: Any):
+        super().__init__(**others)
+        self.certain = Uniform(0.0, 4.0)
+        self.most = Integer(1, 50)
+        self.weight = Uniform(0.0, 2.0)
+        self.identity = Uniform(0.0, 1.0)
+
+    def default_parameters(self) -> dict[str, Any]:
+        """Parameters used when none are given."""
+        chosen = {"certain": 2.0, "most": 10, "weight": 0.5, "identity": 0.5}
+        return {**super().default_parameters(), **chosen}
+
+    def cluster(
+        self, scene: Scene, bounds: tuple[int | None, int | None, int | None], hook: Callable
+    ) -> np.ndarray:
+        """See :class:`~pyannote_av.clustering.window_diarization.WindowDiarization`."""
+        entries, tracks = scene.entries, scene.seen.tracks
+        scores = talking_scores(scene.windows, tracks)
+        column = {track: k for k, track in enumerate(tracks.tracks)}
+        if self.missing_rate:  # who talks, and is not among the entries, is not seen either
+            shown = np.zeros(scores.shape, bool)
+            seen = entries.visible
+            shown[entries.window[seen], [column[t] for t in entries.track[seen].tolist()]] = True
+            scores[(scores > self.talking) & ~shown] = np.nan
+        people = scene.seen.people(self.identity)
+        talking = np.full((len(scene.windows), len(people)), np.nan)
+        for k, group in enumerate(people):
+            talking[:, k] = np.fmax.reduce(scores[:, [column[t] for t in group]], axis=1)
+        voices = scene.voices
+        prototypes = enrol_visible(voices, talking, self.certain, self.most)
+        return assign(voices, prototypes, talking, self.weight)[entries.window]

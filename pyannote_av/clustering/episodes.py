@@ -1,0 +1,171 @@
+"""Episodes: two windows of each of some speakers, all of whom are different people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from pyannote_av.clustering.windows import Windows
+from pyannote_av.clustering.labelled_windows import LabelledWindows, WindowReader, faces_of
+
+
+class Speaker(NamedTuple):
+    """Windows that somebody speaks in, and nobody else: rows of a file, by file."""
+
+    name: str
+    person: dict[int, int]
+    rows: dict[int, np.ndarray]
+
+
+def find_speakers(files: Sequence[LabelledWindows], across: bool) -> list[Speaker]:
+    """Speakers with two windows at least.
+
+    Parameters
+    ----------
+    files : sequence of LabelledWindows
+    across : bool
+        Whether a name means the same person in all files; otherwise it does in one file only.
+    """
+    speakers: dict[Any, Speaker] = {}
+    for number, one in enumerate(files):
+        alone = one.active & (one.active.sum(axis=1, keepdims=True) == 1)
+        for person, name in enumerate(one.recording.persons[: one.recording.num_speakers]):
+            rows = np.flatnonzero(alone[:, person])
+            if len(rows):
+                key = name if across else (number, name)
+                found = speakers.setdefault(key, Speaker(name, {}, {}))
+                found.person[number], found.rows[number] = person, rows
+    return [one for one in speakers.values() if sum(map(len, one.rows.values())) > 1]
+
+
+@dataclass
+class Episodes(Dataset):
+    """Batches of episodes by (epoch, index, whether it counts); the same ones, whoever reads them.
+
+    Parameters
+    ----------
+    files : sequence of LabelledWindows
+    reader : WindowReader
+    across : bool
+        See :func:`find_speakers`. Two windows of one speaker may then be of different recordings.
+    ways : int
+        Speakers of an episode.
+    per_recording : int
+        Of these, how many may be of one recording, as long as there are others; 1 as published.
+    episodes : int
+        In a batch.
+    missing : float
+        Probability that a face is not shown.
+    varied : bool
+        Mirror and blur pictures, each with probability 0.5.
+    length : int
+        Batches of an epoch.
+    seed : int
+
+    Raises
+    ------
+    ValueError
+        When there are less than two speakers to tell apart.
+    """
+
+    files: Sequence[LabelledWindows]
+    reader: WindowReader
+    across: bool
+    ways: int
+    per_recording: int
+    episodes: int
+    missing: float
+    varied: bool
+    length: int
+    seed: int = 0
+
+    def __post_init__(self):
+        self.speakers = find_speakers(self.files, self.across)
+        if len(self.speakers) < 2:
+            raise ValueError(
+                "there are less than two speakers with two windows of speech that is theirs alone"
+            )
+        first = np.array([min(one.rows) for one in self.speakers])
+        self._there = [np.flatnonzero(first == recording) for recording in np.unique(first)]
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, key: int | tuple[int, int, bool]) -> dict[str, torch.Tensor]:
+        """One batch.
+
+        Returns
+        -------
+        batch : dict
+            ``voices`` and ``faces`` (episodes, 2, ways, ...) and ``visible`` (episodes, 2, ways)
+            of support and query; ``speakers`` (episodes, ways), which says who is the same;
+            ``counts``.
+        """
+        epoch, index, counts = key if isinstance(key, tuple) else (0, key, True)
+        rng = np.random.default_rng([self.seed, epoch, index])
+        drawn = [self._episode(rng) for _ in range(self.episodes)]
+        batch = {name: torch.from_numpy(np.stack([e[name] for e in drawn])) for name in drawn[0]}
+        return {**batch, "counts": torch.tensor(bool(counts))}
+
+    def _cast(self, rng: np.random.Generator) -> list[int]:
+        """Speakers of an episode, of recordings in random order"""
+        cast: list[int] = []
+        waiting = [rng.permutation(there).tolist() for there in self._there]
+        waiting = [waiting[i] for i in rng.permutation(len(waiting))]
+        while len(cast) < self.ways and waiting:
+            for there in waiting:
+                cast += there[: self.per_recording]
+            waiting = [there[self.per_recording :] for there in waiting]
+            waiting = [there for there in waiting if there]
+        # the same ones again where there are too few
+        return (cast * self.ways)[: self.ways]
+
+    def _episode(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        voices, faces, visible, cast = [], [], [], self._cast(rng)
+        for number in cast:
+            for one in zip(*self._two(self.speakers[number], rng), strict=True):
+                voices.append(one[0])
+                faces.append(one[1])
+                visible.append(one[2])
+        shape = (self.ways, 2)
+        stacked = {
+            "voices": np.stack(voices),
+            "faces": np.stack(faces),
+            "visible": np.array(visible),
+        }
+        parts = {k: np.swapaxes(v.reshape(*shape, *v.shape[1:]), 0, 1) for k, v in stacked.items()}
+        return {**parts, "speakers": np.array(cast)}
+
+    def _two(self, speaker: Speaker, rng: np.random.Generator):
+        """Voices, faces and visibility of two windows of a speaker"""
+        places = [(file, row) for file, rows in speaker.rows.items() for row in rows.tolist()]
+        pair = [places[i] for i in rng.choice(len(places), 2, replace=False)]
+        found = [self._one(speaker, file, row, rng) for file, row in pair]
+        return tuple(zip(*found, strict=True))
+
+    def _one(self, speaker: Speaker, file: int, row: int, rng: np.random.Generator):
+        labelled, rows = self.files[file], np.array([row])
+        uri, windows = labelled.recording.uri, labelled.windows
+        heard = self.reader.heard(uri, Windows(windows.span[rows], windows.own[rows]))[0]
+        face, seen = faces_of(self.reader.looks(uri), labelled, rows, speaker.person[file])
+        seen = bool(seen[0]) and rng.random() >= self.missing
+        face = face[0] if seen else np.zeros_like(face[0])
+        if seen and self.varied and face.ndim == 3:
+            face = _varied(face, rng)
+        return heard, face, seen
+
+
+def _varied(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A picture (H, W, 3) mirrored, blurred, both or neither"""
+    from cv2 import GaussianBlur
+
+    if rng.random() < 0.5:
+        picture = np.ascontiguousarray(picture[:, ::-1])
+    if rng.random() < 0.5:
+        picture = GaussianBlur(picture, (0, 0), rng.uniform(0.5, 2.0))
+    return picture

@@ -1,0 +1,139 @@
+"""Whose faces are in a store: its looks, embedded once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cached_property, partial
+from pathlib import Path
+
+import numpy as np
+
+from pyannote_av.data.crop_store import CropStore
+from pyannote_av.core.io import FRAME_RATE
+from pyannote_av.core.tracks import Looks
+from pyannote_av.data.array_store import ArrayStore, FillReport, fill
+from pyannote_av.vision.identity import FaceEmbedder, get_embedder
+
+
+def identities_folder(store: CropStore) -> Path:
+    """Where :func:`build_identities` writes unless told otherwise."""
+    return store.folder / "identities"
+
+
+def build_identities(
+    store: CropStore,
+    uris: Iterable[str] | None = None,
+    embedder: str | FaceEmbedder = "auto",
+    folder: str | Path | None = None,
+    interval: float = 2.0,
+    progress: bool = False,
+) -> FillReport:
+    """Embed the faces of the files of a store, and write that next to it.
+
+    What is there is kept, unless pictures or the embedder changed. Read it by
+    :class:`Identities`.
+
+    Parameters
+    ----------
+    store : CropStore
+        Written since stores have ``looks``.
+    uris : iterable of str, optional
+        All files of the store unless given.
+    embedder : str or FaceEmbedder, optional
+        See :func:`~pyannote_av.vision.identity.get_embedder`.
+    folder : str or Path, optional
+        Defaults to ``identities`` in the folder of the store.
+    interval : float, optional
+        Seconds between two pictures of a track that are embedded; those between are taken to be
+        like the one before.
+    progress : bool
+        Show a bar.
+
+    Returns
+    -------
+    report : FillReport
+
+    Raises
+    ------
+    ValueError
+        When there is no embedder on this machine.
+    """
+    embedder = get_embedder(embedder)
+    if embedder is None:
+        raise ValueError(
+            "no face embedder is on this machine: pip install 'pyannote-av[identity]', or "
+            "pyannote-av download facenet-vggface2"
+        )
+    sources = {
+        uri: store[uri].index["sha256"].get("looks.npy", "none")
+        for uri in (store.uris if uris is None else uris)
+    }
+    return fill(
+        identities_folder(store) if folder is None else folder,
+        {"embedder": embedder.name, "interval": interval},
+        sources,
+        partial(_vectors, store, embedder, interval),
+        "Faces" if progress else None,
+    )
+
+
+def _vectors(store: CropStore, embedder: FaceEmbedder, interval: float, uri: str) -> np.ndarray:
+    from cv2 import INTER_LINEAR, resize
+
+    track, frame, pictures = store[uri].looks
+    vectors: list[np.ndarray] = []
+    before = -1
+    for i in range(len(track)):
+        again = vectors and track[i] == track[before]
+        if again and frame[i] - frame[before] < interval * FRAME_RATE:
+            vectors.append(vectors[-1])
+            continue
+        before = i
+        face = resize(np.asarray(pictures[i]), (embedder.size,) * 2, interpolation=INTER_LINEAR)
+        vectors.append(embedder(face[None])[0])
+    # of a file without faces the dimension is not known
+    return np.stack(vectors).astype(np.float32) if vectors else np.zeros((0, 0), np.float32)
+
+
+class Identities:
+    """Reads what :func:`build_identities` wrote.
+
+    Parameters
+    ----------
+    store : CropStore
+    folder : str or Path, optional
+        Defaults to ``identities`` in the folder of the store.
+
+    Raises
+    ------
+    FileNotFoundError
+        When it did not.
+    """
+
+    def __init__(self, store: CropStore, folder: str | Path | None = None):
+        self.store = store
+        folder = identities_folder(store) if folder is None else Path(folder)
+        try:
+            self.arrays = ArrayStore(folder)
+        except FileNotFoundError:
+            raise FileNotFoundError(
+                f"there are no faces in {folder}: write them with build_identities"
+            ) from None
+
+    @cached_property
+    def dimension(self) -> int:
+        """Of the vectors."""
+        return max((self.arrays[uri].shape[1] for uri in self.arrays), default=0)
+
+    def __contains__(self, uri: str) -> bool:
+        """Whether the faces of a file are there, and those of what is in the store."""
+        if uri not in self.arrays or uri not in self.store:
+            return False
+        source = self.store[uri].index["sha256"].get("looks.npy", "none")
+        return self.arrays.source(uri) == source
+
+    def __getitem__(self, uri: str) -> Looks:
+        """Faces of a file, as vectors."""
+        looks, vectors = self.store[uri].looks, np.asarray(self.arrays[uri])
+        # of a file without faces the dimension is not known from its array
+        return looks._replace(vector=vectors.reshape(len(looks.track), self.dimension))

@@ -1,0 +1,113 @@
+"""Scores of all pairs of windows, a block at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+
+from pyannote_av.clustering.relation import RelationNetwork
+from pyannote_av.clustering.fast import PairScorer
+
+#: pairs that are scored at once; as published
+BLOCK = 256
+
+
+class RelationModel(Protocol):
+    """What tells whether two windows have the same speaker, such as AVR-Net.
+
+    Windows are turned into maps once each, by ``audio_map`` and ``face_map``; ``relate`` then
+    compares maps. What windows come as, sound and pictures or embeddings, differs by model.
+    """
+
+    def audio_map(self, waveforms: torch.Tensor) -> torch.Tensor:
+        """(windows, ...) sounds or voices to (windows, ...) maps."""
+        ...
+
+    def face_map(self, faces: torch.Tensor, face_mask: torch.Tensor | None = None) -> torch.Tensor:
+        """(windows, ...) pictures or faces to (windows, ...) maps, also where there are none."""
+        ...
+
+    def relate(self, audio_a, face_a, audio_b, face_b, visible_a, visible_b) -> torch.Tensor:
+        """(pairs, ...) maps and (pairs,) bool to (pairs,) scores in (0, 1)."""
+        ...
+
+
+def pair_scorer(
+    model: RelationModel,
+    audio: torch.Tensor,
+    face: torch.Tensor,
+    visible: torch.Tensor,
+    window: torch.Tensor,
+    precision: str = "fp32",
+) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """What scores pairs (first, second) of items; see :func:`score_pairs`."""
+    network = getattr(model, "relation", None)
+    if isinstance(network, RelationNetwork) and not torch.is_grad_enabled():
+        maps = torch.cat([face, audio[window]], dim=1)
+        maps = maps if maps.ndim == 4 else maps[..., None, None]
+        return PairScorer(model.mask, network, maps, visible, model.hparams.siamese, precision)
+
+    def relate(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        i, j = window[a], window[b]
+        return model.relate(audio[i], face[a], audio[j], face[b], visible[a], visible[b])
+
+    return relate
+
+
+def score_pairs(
+    model: RelationModel,
+    audio: torch.Tensor,
+    face: torch.Tensor,
+    visible: torch.Tensor,
+    window: torch.Tensor | None = None,
+    block: int = BLOCK,
+    progress: Callable[[int, int], None] | None = None,
+    precision: str = "fp32",
+) -> torch.Tensor:
+    """Score every two of `n` items.
+
+    Memory is that of the maps, of one block of pairs, and of a number for each pair.
+
+    Parameters
+    ----------
+    model : RelationModel
+    audio : (windows, ...) tensor
+        From ``audio_map``.
+    face : (n, ...) tensor
+        From ``face_map``.
+    visible : (n,) bool tensor
+        Which items have a face.
+    window : (n,) int tensor, optional
+        Which of `audio` items have. Defaults to one each, in order.
+    block : int, optional
+        Pairs at once.
+    progress : callable, optional
+        ``progress(done, total)``, in pairs.
+    precision : {"fp32", "bf16"}, optional
+        See :class:`~pyannote_av.clustering.fast.PairScorer`.
+
+    Returns
+    -------
+    scores : (n (n - 1) / 2,) tensor
+        In the order of ``scipy.spatial.distance.pdist``.
+    """
+    count = len(face)
+    if window is None:
+        window = torch.arange(count, device=face.device)
+    first, second = torch.triu_indices(count, count, offset=1, device=face.device)
+    scores, score = [], pair_scorer(model, audio, face, visible, window, precision)
+    for a, b in zip(first.split(block), second.split(block), strict=True):
+        scores.append(score(a, b))
+        if progress is not None:
+            progress(min(len(scores) * block, len(first)), len(first))
+    return torch.cat(scores) if scores else face.new_zeros(0)
+
+
+def square(scores: torch.Tensor, count: int) -> torch.Tensor:
+    """Scores of pairs as a symmetric matrix (count, count), 1 on the diagonal."""
+    first, second = torch.triu_indices(count, count, offset=1, device=scores.device)
+    matrix = torch.eye(count, device=scores.device, dtype=scores.dtype)
+    matrix = matrix.index_put((first, second), scores)
+    return matrix.index_put((second, first), scores)

@@ -1,0 +1,208 @@
+"""Pairwise relation: do two windows have the same speaker?
+
+Trained in episodes, as AVR-Net is: some speakers, two windows of each, all windows of the first
+kind compared with all of the second. Labels of speakers are compared within what a protocol says
+they are valid for: where that is one file, people of different files are taken to be different, and
+both windows of a speaker are of one file.
+
+References
+----------
+Xu, Song, Tsutsui, Feng, Ye, Shou. AVA-AVD: audio-visual speaker diarization in the wild. ACM
+Multimedia 2022.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import torch
+from pyannote.audio.core.task import Problem, Resolution, Specifications
+from pyannote.database import Protocol
+from torchmetrics import Metric
+from torchmetrics.classification import BinaryAUROC
+
+from pyannote_av.data.crop_store import CropStore
+from pyannote_av.clustering.episodes import Episodes
+from pyannote_av.clustering.labelled_windows import MediaWindows, WindowReader, label_windows
+from pyannote_av.clustering.window_task import WindowTask
+
+
+class PairwiseRelation(WindowTask):
+    """Pairwise relation
+
+    Trains models with ``audio_map``, ``face_map`` and ``relate_in_order``, such as
+    :class:`~pyannote_av.clustering.avrnet.AVRNet`.
+
+    Parameters
+    ----------
+    protocol : Protocol
+        pyannote.database protocol, of diarization or, where files have one speaker each, of
+        speaker verification. Its ``scope`` says how far labels of speakers are valid.
+    store : CropStore, str or Path
+        See ``CropStore.build``.
+    inputs : {"embeddings", "media"}, optional
+        What models are given: embeddings of voices and faces, or sound and pictures.
+    voices, identities : str or Path, optional
+        Folders that ``build_voices`` and ``build_identities`` wrote; for "embeddings".
+    cache : str, optional
+        What the protocol says of its files is collected before training; where this file does
+        not exist it is written, where it exists it is read. Defaults to a temporary file.
+    duration, step : float, optional
+        Of windows and between them, in seconds. Default to 2 and 0.5, as published.
+    ways : int, optional
+        Speakers of an episode. Defaults to 20, as published.
+    per_recording : int, optional
+        How many of these may be of one recording, as long as there are others. Defaults to 1, as
+        published; with more, networks also learn to tell apart people who sit in one room.
+    missing : float, optional
+        Probability that the face of a window is not shown in training. Defaults to 0.5.
+    batch_size : int, optional
+        Episodes in a batch. Defaults to 3.
+    batches_per_epoch : int, optional
+        Defaults to 100; a fifth of these in validation.
+    num_workers : int, optional
+        Processes that read batches. Defaults to half of the CPUs.
+    pin_memory : bool, optional
+        See PyTorch's documentation. Defaults to False.
+    metric : optional
+        Validation metric of scores and labels of pairs. Defaults to the area under the ROC curve.
+
+    Notes
+    -----
+    The loss of an episode is, as in the authors' code, the sum of squared errors over all pairs,
+    by the number of its windows: it is the mean squared error times the number of speakers, and
+    so goes with their learning rate (Adam, 5e-4, weight decay 1e-4).
+
+    Pictures are mirrored and blurred in training, each with probability 0.5; embeddings are not
+    varied. In validation, no face is hidden.
+    """
+
+    TRAINS: ClassVar = {"audio_map": (), "face_map": (), "relate_in_order": ()}
+
+    def __init__(
+        self,
+        protocol: Protocol,
+        store: CropStore | str | Path,
+        inputs: Literal["embeddings", "media"] = "embeddings",
+        voices: str | Path | None = None,
+        identities: str | Path | None = None,
+        cache: str | Path | None = None,
+        duration: float = 2.0,
+        step: float = 0.5,
+        ways: int = 20,
+        per_recording: int = 1,
+        missing: float = 0.5,
+        batch_size: int = 3,
+        batches_per_epoch: int = 100,
+        num_workers: int | None = None,
+        pin_memory: bool = False,
+        metric: Metric | Sequence[Metric] | dict[str, Metric] | None = None,
+    ):
+        if inputs not in ("embeddings", "media"):
+            raise ValueError(f'inputs must be "embeddings" or "media", not {inputs!r}')
+        if ways < 2 or per_recording < 1:
+            raise ValueError("an episode needs 2 speakers, and 1 of each recording, at least")
+        self.inputs = inputs
+        self._duration = duration
+        super().__init__(
+            protocol,
+            store,
+            voices,
+            identities,
+            step,
+            cache=cache,
+            duration=duration,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            pin_memory=pin_memory,
+            metric=metric,
+        )
+        self.ways, self.per_recording = ways, per_recording
+        self.missing, self.batches_per_epoch = missing, batches_per_epoch
+        self.specifications = Specifications(
+            problem=Problem.BINARY_CLASSIFICATION,
+            resolution=Resolution.CHUNK,
+            duration=duration,
+            classes=["same"],
+        )
+
+    def _reader(self, voices, identities) -> WindowReader:
+        if self.inputs == "media":
+            return MediaWindows(self.store, self._duration)
+        return super()._reader(voices, identities)
+
+    @property
+    def _across(self) -> bool:
+        """Whether names of speakers are valid beyond a file"""
+        return next(self.protocol.train())["scope"] != "file"
+
+    def batches(self, subset: str) -> Episodes:
+        """Batches of episodes of "train" or "development" files."""
+        training = subset == "train"
+        return Episodes(
+            files=[
+                label_windows(one, self.duration, self.step) for one in self.prepared_data[subset]
+            ],
+            reader=self.reader,
+            across=self._across,
+            ways=self.ways,
+            per_recording=self.per_recording,
+            episodes=self.batch_size,
+            missing=self.missing if training else 0.0,
+            varied=training,
+            length=self.batches_per_epoch if training else max(1, self.batches_per_epoch // 5),
+            seed=int(os.environ.get("PL_GLOBAL_SEED", 0)) if training else 0,
+        )
+
+    def compare(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Scores of all pairs of a batch, and what they should be.
+
+        Returns
+        -------
+        scores : (orders, episodes x ways x ways) tensor
+        same : (episodes x ways x ways,) tensor
+        """
+        voices, faces, visible = batch["voices"], batch["faces"], batch["visible"]
+        shape = voices.shape[:3]
+        if faces.ndim == 4 and not visible.any():
+            # of embeddings of nobody's face the dimension is not known
+            faces = voices.new_zeros(*shape, self.model.hparams.face_dimension)
+        audio = self.model.audio_map(voices.flatten(0, 2)).unflatten(0, shape)
+        faces, seen = faces.flatten(0, 2), visible.flatten(0, 2)
+        if faces.ndim == 4:  # pictures, of which a window has one
+            faces, seen = faces.permute(0, 3, 1, 2).unsqueeze(1), seen.unsqueeze(1)
+        face = self.model.face_map(faces, seen).unflatten(0, shape)
+        ways, items = shape[2], (audio, face, visible)
+        a = [x[:, 0].repeat_interleave(ways, dim=1).flatten(0, 1) for x in items]
+        b = [x[:, 1].repeat(1, ways, *[1] * (x.ndim - 3)).flatten(0, 1) for x in items]
+        scores = self.model.relate_in_order(a[0], a[1], b[0], b[1], a[2], b[2])
+        who = batch["speakers"]
+        return scores, (who.unsqueeze(2) == who.unsqueeze(1)).flatten()
+
+    def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> dict:
+        """Squared error of scores."""
+        scores, same = self.compare(batch)
+        loss = self._loss(scores, same)
+        self._log("loss/train", loss, self.batch_size)
+        return {"loss": loss}
+
+    def validation_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> None:
+        """Squared error, and how well scores tell pairs apart."""
+        if not batch["counts"]:  # repeated for the sake of another process
+            return
+        scores, same = self.compare(batch)
+        self._log("loss/val", self._loss(scores, same), self.batch_size)
+        self.model.validation_metric(scores.mean(dim=0).float(), same.int())
+        self.model.log_dict(
+            self.model.validation_metric, on_epoch=True, prog_bar=True, batch_size=self.batch_size
+        )
+
+    def _loss(self, scores: torch.Tensor, same: torch.Tensor) -> torch.Tensor:
+        return self.ways * (scores - same.to(scores)).square().mean()
+
+    def default_metric(self) -> dict[str, Metric]:
+        """Area under the ROC curve of pairs."""
+        return {"PairAUROC": BinaryAUROC()}

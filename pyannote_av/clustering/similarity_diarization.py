@@ -1,0 +1,84 @@
+"""Windows are clustered by how alike they sound and look: late fusion of similarities."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from pyannote.pipeline.parameter import Uniform
+from scipy.spatial.distance import squareform
+
+from pyannote_av.clustering.linkage import NOBODY, pair_clusters
+from pyannote_av.clustering.scene import Scene
+from pyannote_av.clustering.windows import at_once, entry_faces, same_track
+from pyannote_av.clustering.window_diarization import WindowDiarization
+
+
+class SimilarityDiarization(WindowDiarization):
+    """Who spoke when, by the cosine similarity of voices, and of faces where two are seen.
+
+    "Speech + Face", the late fusion that AVR-Net was compared with. Clusters are of average
+    linkage.
+
+    Parameters
+    ----------
+    constrained : bool, optional
+        Windows of one face track are one speaker; faces that are in the picture together are not.
+    use_faces : bool, optional
+        Compare faces; voices alone otherwise.
+    others
+        See :class:`~pyannote_av.clustering.window_diarization.WindowDiarization`.
+
+    Hyper-parameters
+    ----------------
+    threshold : float
+        Similarity below which clusters are not joined.
+    """
+
+    def __init__(self, constrained: bool = False, use_faces: bool = True, **others: Any):
+        super().__init__(**others)
+        self.constrained, self.use_faces = constrained, use_faces
+        self.threshold = Uniform(0.0, 1.0)
+
+    def default_parameters(self) -> dict[str, Any]:
+        """Parameters used when none are given."""
+        return {**super().default_parameters(), "threshold": 0.5}
+
+    def similarities(self, scene: Scene, hook: Callable) -> np.ndarray:
+        """How alike entries are: (m (m - 1) / 2,) in the order of ``pdist``; NaN where unknown."""
+        windows, entries, seen = scene.windows, scene.entries, scene.seen
+        voices = scene.voices[entries.window]
+        alike = voices @ voices.T
+        if self.use_faces:
+            faces, visible = entry_faces(windows, entries, seen.looks)
+            faces = faces / np.maximum(np.linalg.norm(faces, axis=1, keepdims=True), 1e-6)
+            both = visible[:, None] & visible
+            alike = np.where(both, (alike + faces @ faces.T) / 2, alike)
+        unknown = ~voices.any(axis=1)
+        alike[unknown] = alike[:, unknown] = np.nan
+        return squareform(alike, checks=False)
+
+    def cluster(
+        self, scene: Scene, bounds: tuple[int | None, int | None, int | None], hook: Callable
+    ) -> np.ndarray:
+        """See :class:`~pyannote_av.clustering.window_diarization.WindowDiarization`."""
+        entries = scene.entries
+        key = (scene.windows.span.tobytes(), entries.track.tobytes(), self.looked(scene.file))
+        alike = self.once(scene.file, "similarities", key, lambda: self.similarities(scene, hook))
+        distance = squareform(1.0 - alike, checks=False) if len(alike) else np.zeros((1, 1))
+        known = np.isfinite(distance).sum(axis=1) > (len(distance) > 1)  # not to itself alone
+        place = np.cumsum(known) - 1
+        pairs: dict[str, np.ndarray] = {}
+        if self.constrained:
+            pairs = {"same": same_track(entries), "apart": at_once(entries, scene.seen.tracks)}
+            pairs = {k: place[v[known[v].all(axis=1)]] for k, v in pairs.items()}
+        clusters = np.full(len(entries), NOBODY)
+        if known.any():
+            clusters[known] = pair_clusters(
+                squareform(distance[np.ix_(known, known)], checks=False).clip(min=0.0),
+                1.0 - self.threshold,
+                *bounds,
+                **pairs,
+            )
+        return clusters

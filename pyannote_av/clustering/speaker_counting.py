@@ -1,0 +1,142 @@
+"""Speaker counting: how many people speak in a recording, who is active when, and who is alike.
+
+References
+----------
+Singh, Villalba, Dehak. Count your speakers! Multitask learning for multimodal speaker diarization.
+Interspeech 2025.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from pyannote.audio.core.task import Problem, Resolution, Specifications
+from pyannote.database import Protocol
+from torchmetrics import MeanMetric, Metric
+
+from pyannote_av.data.crop_store import CropStore
+from pyannote_av.clustering.counting_batches import CountingBatches
+from pyannote_av.clustering.counting_losses import counting_losses, num_speakers, total_loss
+from pyannote_av.clustering.labelled_windows import label_windows
+from pyannote_av.tasks.slots import UNKNOWN
+from pyannote_av.clustering.window_task import WindowTask
+
+
+class SpeakerCounting(WindowTask):
+    """Speaker counting
+
+    Trains :class:`~pyannote_av.clustering.cysmsd.CYSMSD`.
+
+    Parameters
+    ----------
+    protocol, store, voices, identities, cache, num_workers, pin_memory
+        As in :class:`~pyannote_av.clustering.pairwise_relation.PairwiseRelation`.
+    duration, step : float, optional
+        Of windows and between them, in seconds. Default to 1.5 and 0.75, as published.
+    beta : float, optional
+        Weight of telling speakers apart; counting them has the rest. Defaults to 0.5.
+    temperature, reach : optional
+        See :func:`~pyannote_av.clustering.counting_losses.nt_xent`.
+    excerpt, left_out, mirrored : float, optional
+        Probabilities of variations of recordings, which are not published: see
+        :class:`~pyannote_av.clustering.counting_batches.CountingBatches`. Default to 0.5 each; without
+        them, a network has seen as many counts as there are recordings, and no more.
+    batch_size : int, optional
+        Recordings in a batch. Defaults to 16.
+    metric : optional
+        Validation metric, called with (predicted - true) rounded counts being 0 or not. Defaults
+        to the share of recordings whose speakers are counted right.
+    """
+
+    TRAINS: ClassVar = {"forward": ("voices", "faces", "face_mask", "window_mask")}
+
+    def __init__(
+        self,
+        protocol: Protocol,
+        store: CropStore | str | Path,
+        voices: str | Path | None = None,
+        identities: str | Path | None = None,
+        cache: str | Path | None = None,
+        duration: float = 1.5,
+        step: float = 0.75,
+        beta: float = 0.5,
+        temperature: float = 0.3,
+        reach: int = 8,
+        excerpt: float = 0.5,
+        left_out: float = 0.5,
+        mirrored: float = 0.5,
+        batch_size: int = 16,
+        num_workers: int | None = None,
+        pin_memory: bool = False,
+        metric: Metric | Sequence[Metric] | dict[str, Metric] | None = None,
+    ):
+        super().__init__(
+            protocol,
+            store,
+            voices,
+            identities,
+            step,
+            cache=cache,
+            duration=duration,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            pin_memory=pin_memory,
+            metric=metric,
+        )
+        self.beta, self.temperature, self.reach = beta, temperature, reach
+        self.excerpt, self.left_out, self.mirrored = excerpt, left_out, mirrored
+        self.specifications = Specifications(
+            problem=Problem.REPRESENTATION, resolution=Resolution.CHUNK, duration=duration
+        )
+
+    def batches(self, subset: str) -> CountingBatches:
+        """Batches of "train" or "development" files."""
+        files = [label_windows(one, self.duration, self.step) for one in self.prepared_data[subset]]
+        return CountingBatches(
+            files=[one for one in files if len(one.windows)],
+            reader=self.reader,
+            batch_size=self.batch_size,
+            training=subset == "train",
+            excerpt=self.excerpt,
+            left_out=self.left_out,
+            mirrored=self.mirrored,
+            seed=int(os.environ.get("PL_GLOBAL_SEED", 0)),
+        )
+
+    def _losses(self, batch: dict[str, torch.Tensor]):
+        seen = batch["face_mask"]
+        # of embeddings of nobody's face the dimension is not known
+        faces = batch["faces"] if seen.any() else None
+        output = self.model(batch["voices"], faces, seen, batch["window_mask"])
+        return output, counting_losses(output, batch["y"], self.temperature, self.reach)
+
+    def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> dict:
+        """Weighted sum of losses."""
+        _, losses = self._losses(batch)
+        loss = total_loss({name: one.mean() for name, one in losses.items()}, self.beta)
+        self._log("loss/train", loss, len(batch["y"]))
+        return {"loss": loss}
+
+    def validation_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> None:
+        """Losses, and whether speakers are counted right."""
+        y = batch["y"]
+        if not (y != UNKNOWN).any():  # repeated for the sake of another process
+            return
+        output, losses = self._losses(batch)
+        means = {name: one.total / one.counts.sum().clamp(min=1) for name, one in losses.items()}
+        self._log("loss/val", total_loss(means, self.beta), len(y))
+        for name, mean in means.items():
+            self._log(f"loss/val/{name}", mean, len(y))
+        right = output.count.round().clamp(min=1) == num_speakers(y)
+        self.model.validation_metric(right.float())
+        self.model.log_dict(
+            self.model.validation_metric, on_epoch=True, prog_bar=True, batch_size=len(y)
+        )
+
+    def default_metric(self) -> dict[str, Metric]:
+        """Share of recordings whose speakers are counted right."""
+        return {"CountAccuracy": MeanMetric()}

@@ -1,0 +1,310 @@
+"""What pipelines have in common that cut speech into windows and say whose each of them is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pyannote.audio.pipelines import VoiceActivityDetection
+from pyannote.core import Annotation, Segment, Timeline
+from pyannote.pipeline.parameter import Uniform
+
+from pyannote_av.data.crop_shard import LOOK_INTERVAL
+from pyannote_av.core.output import AVDiarizeOutput, Report
+from pyannote_av.core.pipeline import DiarizationPipeline
+from pyannote_av.core.tracks import FaceTracks, Looks
+from pyannote_av.clustering.scene import Scene, Seen
+from pyannote_av.clustering.windows import (
+    Entries,
+    cut_windows,
+    hide_faces,
+    settle,
+    turns_of,
+    who_talks,
+)
+from pyannote_av.models.loading import ModelReference, load_model
+from pyannote_av.pipelines.active_speaker_detection import ActiveSpeakerDetection
+from pyannote_av.pipelines.active_speaker_pass import Heard
+from pyannote_av.pipelines.face_tracking import FaceTracking, how_looked
+from pyannote_av.pipelines.remembering import once
+from pyannote_av.tasks.voices import speaker_features, stretch_voices, voiceprint
+from pyannote_av.vision.identity import FaceEmbedder, LookCollector, get_embedder
+
+
+class WindowDiarization(DiarizationPipeline):
+    """Cuts speech into windows, looks who talks in each, and hands them to subclasses.
+
+    Subclasses implement :meth:`cluster`, and may have hyper-parameters of their own.
+
+    Parameters
+    ----------
+    embedding : str, Path, mapping or Model, optional
+        Speaker embedding model; see :func:`~pyannote_av.models.loading.load_model`.
+    segmentation : str, Path, mapping or Model, optional
+        Model that tells where speech is, likewise.
+    detector : optional
+        See :class:`~pyannote_av.pipelines.face_tracking.FaceTracking`.
+    embedder : str, FaceEmbedder or None, optional
+        See :func:`~pyannote_av.vision.identity.get_embedder`. Without one, faces are not compared.
+    scorer : optional
+        See :class:`~pyannote_av.pipelines.active_speaker_detection.ActiveSpeakerDetection`.
+    duration, step : float, optional
+        Of windows and between them, in seconds.
+    oracle_vad : bool, optional
+        Speech is where the ``lab`` of files says so, as in papers.
+    missing_rate : float, optional
+        Share of the entries with a face that lose it, to try how robust a system is.
+    seed : int, optional
+        Of which these are.
+    token, cache_dir : optional
+        For models of the Hugging Face hub.
+
+    Hyper-parameters
+    ----------------
+    speech : dict
+        ``min_duration_on`` and ``min_duration_off`` of pyannote's voice activity detection.
+    faces, active_speaker : dict
+        See the pipelines.
+    talking : float
+        Mean score in a window, in log-odds, above which a face is taken to talk. Where several
+        do, several people are: false ones are false alarms of overlap.
+    """
+
+    def __init__(
+        self,
+        embedding: ModelReference = "campplus",
+        segmentation: ModelReference = "segmentation-3.0",
+        detector: Any = "auto",
+        embedder: str | FaceEmbedder | None = "auto",
+        scorer: Any = "auto",
+        duration: float = 2.0,
+        step: float = 0.5,
+        oracle_vad: bool = False,
+        missing_rate: float = 0.0,
+        seed: int = 0,
+        token: str | bool | None = None,
+        cache_dir: Path | str | None = None,
+    ):
+        super().__init__()
+        self.embedding = load_model(embedding, token, cache_dir)
+        self.speech = VoiceActivityDetection(load_model(segmentation, token, cache_dir))
+        self.faces = FaceTracking(detector=detector, embedder=None)
+        self.active_speaker = ActiveSpeakerDetection(scorer=scorer)
+        self._embedder = get_embedder(embedder)
+        self.duration, self.step = duration, step
+        self.oracle_vad, self.missing_rate, self.seed = oracle_vad, missing_rate, seed
+        self.talking = Uniform(-2.0, 6.0)
+
+    def default_parameters(self) -> dict[str, Any]:
+        """Parameters used when none are given."""
+        return {
+            "speech": {"min_duration_on": 0.0, "min_duration_off": 0.0},
+            "faces": self.faces.default_parameters(),
+            "active_speaker": self.active_speaker.default_parameters(),
+            "talking": 0.0,
+        }
+
+    def to(self, device) -> WindowDiarization:
+        """Move all models."""
+        self.embedding.to(device)
+        return super().to(device)
+
+    def classes(self):
+        """Labels are ``SPEAKER_00`` and so on."""
+        k = 0
+        while True:
+            yield f"SPEAKER_{k:02d}"
+            k += 1
+
+    def cluster(
+        self, scene: Scene, bounds: tuple[int | None, int | None, int | None], hook: Callable
+    ) -> np.ndarray:
+        """Whose each entry is.
+
+        Parameters
+        ----------
+        scene : Scene
+            With one window at least.
+        bounds : tuple
+            ``num_speakers``, ``min_speakers`` and ``max_speakers``.
+        hook : callable
+
+        Returns
+        -------
+        clusters : (num_entries,) int array
+            :data:`~pyannote_av.clustering.linkage.NOBODY` where nothing is known.
+        """
+        raise NotImplementedError
+
+    def apply(
+        self,
+        file: Mapping,
+        num_speakers: int | None = None,
+        min_speakers: int | None = None,
+        max_speakers: int | None = None,
+        hook: Callable | None = None,
+        seen: Seen | None = None,
+    ) -> AVDiarizeOutput | Annotation:
+        """Diarize one file.
+
+        Parameters
+        ----------
+        file : str, Path or mapping
+            A video or audio file. A mapping may also hold ``face_tracks`` (FaceTracks or a path,
+            used instead of face detection), and ``lab`` (a Timeline of speech) for `oracle_vad`.
+        num_speakers, min_speakers, max_speakers : int, optional
+            Number of speakers or bounds on it, when known; never more than there are windows.
+        hook : callable, optional
+            ``hook(step, artifact, file=..., total=..., completed=...)``.
+        seen : Seen, optional
+            What is known to be seen: the picture is not looked at.
+
+        Returns
+        -------
+        output : AVDiarizeOutput
+            Or an ``Annotation`` while ``self.training``.
+
+        Raises
+        ------
+        ValueError
+            When bounds contradict each other, or there is no oracle to ask.
+        """
+        bounds = num_speakers, min_speakers, max_speakers
+        check_bounds(*bounds)
+        hook = self.setup_hook(file, hook)
+        report = Report(duration=file["waveform"].shape[-1] / file["sample_rate"])
+        report.problems += file.get("problems", [])
+        with report.stage("speech"):
+            # oracles and networks may see speech a little longer than there is sound
+            speech = self._speech(file, hook).crop(Segment(0.0, report.duration))
+        windows = cut_windows(speech, self.duration, self.step)
+        if seen is None:
+            seen = self._look(file, speech, hook, report)
+        entries = who_talks(windows, seen.tracks, self.talking)
+        entries = hide_faces(entries, self.missing_rate, self.seed)
+        report.numbers |= {
+            "windows": len(windows),
+            "entries with a face": int(entries.visible.sum()),
+        }
+        report.video_used = bool(entries.visible.any())
+        report.reasons.append(
+            "faces are seen talking" if report.video_used else "no face is seen talking"
+        )
+        with report.stage("voices"):
+            scene = Scene(file, windows, entries, seen, self.hear(file, windows.span))
+        with report.stage("clustering"):
+            clusters = self.cluster(scene, bounds, hook) if len(windows) else np.zeros(0, int)
+            speakers = settle(windows, entries, clusters)
+            names = [f"SPEAKER_{speaker:02d}" for speaker in speakers]
+            turns = turns_of(windows, entries, names, file["uri"])
+        hook("clustering", turns)
+        return turns if self.training else self._output(scene, turns, names, report)
+
+    def _speech(self, file: Mapping, hook: Callable) -> Timeline:
+        """Where speech is, by the oracle or by the network"""
+        if self.oracle_vad:
+            if file.get("lab") is None:
+                raise ValueError(f"file {file['uri']!r} has no `lab`: there is no oracle to ask")
+            return file["lab"].support()
+        if not file.get("has_audio", True):
+            return Timeline()
+        return self.speech.apply(file, hook=hook).get_timeline().support()
+
+    def _look(self, file: Mapping, speech: Timeline, hook: Callable, report: Report) -> Seen:
+        """Track faces, score them, and remember what they look like, in one decoding pass"""
+
+        listener = self.active_speaker.listen(file["waveform"], speech)
+
+        def look() -> tuple[FaceTracks, list[Heard], Looks]:
+            collector = self.face_embedder and LookCollector(self.face_embedder, LOOK_INTERVAL)
+            tracks = self.faces.apply(
+                file,
+                tracks=file.get("face_tracks"),
+                consumers=[listener],
+                hook=hook,
+                problems=report.problems,
+                looks=collector,
+            )
+            return tracks, listener.heard, collector.looks if collector else Looks.none()
+
+        with report.stage("faces"):
+            key = self.looked(file), tuple(speech)
+            tracks, listener.heard, looks = self.once(file, "seen", key, look)
+            return Seen(listener.scores(tracks), looks)
+
+    @property
+    def face_embedder(self) -> FaceEmbedder | None:
+        """What faces are compared by."""
+        return self._embedder
+
+    def looked(self, file: Mapping) -> str:
+        """How faces are looked for, which what is seen of them depends on."""
+        return how_looked(self.faces, file)
+
+    def once(self, file: Mapping, name: str, key: Any, compute: Callable[[], Any]) -> Any:
+        """Compute, or remember while hyper-parameters are tuned and `key` stays the same."""
+        return once(file, name, key, compute) if self.training else compute()
+
+    def hear(self, file: Mapping, spans: np.ndarray) -> np.ndarray:
+        """What is heard in windows.
+
+        Parameters
+        ----------
+        file : mapping
+        spans : (n, 2) float array
+            Start and end in seconds.
+
+        Returns
+        -------
+        voices : (n, E) float32 array
+            Of unit length, 0 where nothing is heard.
+        """
+        heard = self.once(
+            file, "voices", None, lambda: speaker_features(file["waveform"], self.embedding)
+        )
+        return stretch_voices(heard, spans)
+
+    def _output(
+        self, scene: Scene, turns: Annotation, names: list[str], report: Report
+    ) -> AVDiarizeOutput:
+        """The answer, with voiceprints and names of faces"""
+        windows, entries, names = scene.windows, scene.entries, np.array(names, str)
+        tracks = np.unique(entries.track[entries.visible]).tolist()
+        owner = {track: _most_often(names[entries.track == track]) for track in tracks}
+        _, likeliest = np.unique(entries.window, return_index=True)
+        first = Entries(entries.window[likeliest], entries.track[likeliest])
+        voices = scene.voices[entries.window]
+        labels = turns.labels()
+        prints = [voiceprint(voices[names == label]) for label in labels]
+        voiceprints = np.array(prints, float).reshape(len(labels), voices.shape[1])
+        voiceprints[~voiceprints.any(axis=1)] = np.nan
+        report.components |= {
+            "detector": self.faces.detector_name,
+            "scorer": self.active_speaker.scorer_name,
+            "identity": getattr(self.face_embedder, "name", "none"),
+        }
+        return AVDiarizeOutput(
+            speaker_diarization=turns,
+            exclusive_speaker_diarization=turns_of(
+                windows, first, names[likeliest], scene.file["uri"]
+            ),
+            speaker_embeddings=voiceprints,
+            face_tracks=scene.seen.tracks.with_speakers(owner),
+            report=report,
+        )
+
+
+def _most_often(names: np.ndarray) -> str:
+    found, count = np.unique(names, return_counts=True)
+    return str(found[count.argmax()])
+
+
+def check_bounds(num_speakers: int | None, fewest: int | None, most: int | None) -> None:
+    """Raise ValueError for numbers of speakers that cannot be."""
+    for number in (num_speakers, fewest, most):
+        if number is not None and number < 1:
+            raise ValueError(f"there is no diarization of {number} speakers: ask for 1 or more")
+    if fewest and most and fewest > most:
+        raise ValueError(f"min_speakers={fewest} is more than max_speakers={most}")

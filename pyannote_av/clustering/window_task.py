@@ -1,0 +1,91 @@
+"""What tasks have in common that learn from windows of speech."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import torch
+from pyannote.database import Protocol
+
+from pyannote_av.data.crop_store import CropStore
+from pyannote_av.clustering.identities import Identities
+from pyannote_av.clustering.labelled_windows import EmbeddedWindows, WindowReader, label_windows
+from pyannote_av.tasks.recording_task import RecordingTask
+from pyannote_av.tasks.recordings import LabelledFile
+from pyannote_av.tasks.voices import read_voices
+
+logger = logging.getLogger(__name__)
+
+
+class WindowTask(RecordingTask):
+    """A task whose batches are of windows of a protocol's files.
+
+    Subclasses implement :meth:`batches`.
+
+    Parameters
+    ----------
+    protocol : Protocol
+        Its files have ``annotation``, and perhaps ``annotated`` and ``face_tracks`` that are
+        called as the speakers of the annotation.
+    store : CropStore, str or Path
+    voices, identities : str or Path, optional
+        Folders that ``build_voices`` and ``build_identities`` wrote. Default to where they do;
+        without identities, nobody is seen.
+    step : float
+        Seconds from one window to the next.
+    others
+        As in ``pyannote.audio.core.task.Task``.
+    """
+
+    NEEDS = "voices or identities"
+
+    def __init__(
+        self,
+        protocol: Protocol,
+        store: CropStore | str | Path,
+        voices: str | Path | None,
+        identities: str | Path | None,
+        step: float,
+        **others,
+    ):
+        super().__init__(protocol, store, **others)
+        self.step = step
+        self.reader = self._reader(voices, identities)
+
+    def _reader(self, voices, identities) -> WindowReader:
+        try:
+            faces = Identities(self.store, identities)
+        except FileNotFoundError:
+            if identities is not None:
+                raise
+            faces = None
+            logger.warning(
+                "%s has no identities: nobody is seen in training; see build_identities",
+                self.store.folder,
+            )
+        return EmbeddedWindows(self.store, read_voices(self.store, voices), faces)
+
+    def implied_hparams(self) -> dict[str, int]:
+        """Dimensions of embeddings; see :class:`~pyannote_av.tasks.store_task.StoreTask`."""
+        return self.reader.dimensions
+
+    def is_ready(self, uri: str) -> bool:
+        """Whether what is heard and seen of a file is there."""
+        return self.reader.is_ready(uri)
+
+    def is_useful(self, one: LabelledFile) -> bool:
+        """Whether anybody speaks in a file."""
+        return len(label_windows(one, self.duration, self.step).windows) > 0
+
+    def _log(self, name: str, value: torch.Tensor, batch_size: int) -> None:
+        self.model.log(
+            name,
+            value,
+            on_step=False,
+            on_epoch=True,
+            logger=True,
+            sync_dist=True,
+            # losses of steps are means already
+            batch_size=1 if name == "loss/train" else batch_size,
+        )

@@ -1,0 +1,198 @@
+"""Writing a store of face crops; use ``CropStore.build``."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pyannote_av.core.checksums import digest, fingerprint
+from pyannote_av.data.crop_shard import FORMAT, LOOK_INTERVAL, LOOK_SIDE, shard_folder
+from pyannote_av.data.crop_store import CropStore
+from pyannote_av.core.io import FRAME_RATE, Video
+from pyannote_av.data.shard_writer import ShardWriter, to_int16
+from pyannote_av.core.tracks import FaceTracks, Looks
+from pyannote_av.core.workers import Failure, open_pool, run
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class BuildReport:
+    """What ``CropStore.build`` did.
+
+    Attributes
+    ----------
+    store : CropStore
+    written, kept : list of str
+        Files written now, and files that were there already.
+    failed : dict of str to str
+        Files that could not be written, each with the reason. Building again tries them again.
+    problems : dict of str to list of str
+        What is wrong with files that were written all the same, in sentences.
+    """
+
+    store: CropStore
+    written: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    problems: dict[str, list[str]] = field(default_factory=dict)
+
+
+class ShardJob(NamedTuple):
+    """What a worker needs to know to write one file of a store.
+
+    Attributes
+    ----------
+    uri : str
+    media : dict
+        Paths, by ``video`` and ``audio``.
+    tracks : FaceTracks, str or None
+        Or the path of a file of them; faces are looked for where there are none.
+    """
+
+    uri: str
+    media: dict[str, str]
+    tracks: FaceTracks | str | None = None
+
+
+class _Outcome(NamedTuple):
+    written: bool
+    problems: list[str]
+
+
+def _job(file: Mapping[str, Any]) -> ShardJob:
+    """What a worker needs to know of a file of a protocol"""
+    media = {key: str(file[key]) for key in ("video", "audio") if key in file}
+    uri = str(file["uri"])
+    if "video" not in media:
+        raise ValueError(f"file {uri!r} has no video")
+    tracks = file.get("face_tracks")
+    return ShardJob(uri, media, str(tracks) if isinstance(tracks, Path) else tracks)
+
+
+def _source(job: ShardJob, tracks: FaceTracks | None) -> dict[str, str]:
+    """What the content of a shard depends on"""
+    source = {key: fingerprint(path) for key, path in sorted(job.media.items())}
+    if tracks is not None:
+        rows = (tracks.time, tracks.track, tracks.box)
+        source["tracks"] = digest(np.ascontiguousarray(row).tobytes() for row in rows)
+    return source
+
+
+@cache
+def _face_tracking() -> Any:
+    # one per process: detectors are slow to load
+    from pyannote_av.pipelines.face_tracking import FaceTracking
+
+    return FaceTracking(embedder=None)
+
+
+def _cut(
+    job: ShardJob, tracks: FaceTracks | None, write: Callable, problems: list[str]
+) -> tuple[FaceTracks, Looks]:
+    """One pass over the pictures; returns the tracks on the grid, and faces in colour"""
+    from pyannote_av.vision.identity import LookCollector, Pictures
+
+    collector = LookCollector(Pictures(LOOK_SIDE), LOOK_INTERVAL)
+    if tracks is None:
+        file = {**job.media, "uri": job.uri}
+        tracks = _face_tracking()(file, consumers=[write], problems=problems, looks=collector)
+        return tracks, collector.looks
+    from pyannote_av.vision.streaming import KnownPass
+
+    run = KnownPass(tracks, [write], collector)
+    if tracks:
+        step = 1 / FRAME_RATE
+        start, end = max(0.0, float(tracks.time.min()) - step), float(tracks.time.max()) + 2 * step
+        for frame in Video().frames(job.media["video"], start=start, end=end, problems=problems):
+            run.see(frame)
+    return run.finish(), collector.looks
+
+
+def _sound(job: ShardJob, problems: list[str]) -> np.ndarray:
+    """(samples,) int16; empty where there is no sound"""
+    from pyannote_av.core.media import probe
+
+    if not probe(job.media.get("audio", job.media["video"])).audio:
+        problems.append(f"file {job.uri!r} has no sound")
+        return np.zeros(0, np.int16)
+    waveform = Video().waveform({**job.media, "uri": job.uri}, problems=problems)
+    return to_int16(waveform.numpy()[0])
+
+
+def write_shard(store: Path, job: ShardJob, elsewhere: Path | None = None) -> _Outcome:
+    """Write one file of a store, unless it is there and its sources are the same.
+
+    Parameters
+    ----------
+    store : Path
+    job : ShardJob
+    elsewhere : Path, optional
+        Another store, to write to instead; whoever calls moves the folder of the shard then.
+    """
+    tracks = job.tracks
+    if isinstance(tracks, str):
+        tracks = FaceTracks.read(tracks, uri=job.uri)
+    folder, source = shard_folder(store, job.uri), _source(job, tracks)
+    try:
+        index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+        if index["format"] == FORMAT and index["source"] == source:
+            return _Outcome(False, index["problems"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # not there, or not usable: written anew
+
+    problems: list[str] = []
+    with ShardWriter(elsewhere or store, job.uri) as shard:
+        tracks, looks = _cut(job, tracks, shard.add, problems)
+        sound = _sound(job, problems)
+        return _Outcome(True, shard.finish(tracks, sound, source, problems, looks))
+
+
+def build(
+    folder: Path, files: Iterable[Mapping[str, Any]], num_workers: int, progress: bool
+) -> BuildReport:
+    """See ``CropStore.build``."""
+    from filelock import FileLock, Timeout
+
+    (folder / "shards").mkdir(parents=True, exist_ok=True)
+    report = BuildReport(CropStore(folder))
+    jobs: dict[str, ShardJob] = {}
+    for file in files:
+        uri = str(file["uri"])
+        if uri in jobs or uri in report.failed:
+            raise ValueError(f"two files are called {uri!r}")
+        try:
+            jobs[uri] = _job(file)
+        except Exception as error:
+            report.failed[uri] = Failure.of(error).reason
+    lock = FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise RuntimeError(f"another process is writing to the store {folder}") from None
+    try:
+        with open_pool(partial(write_shard, folder), num_workers) as pool:
+            attempts = run(pool, jobs.values())
+            if progress:
+                from rich.progress import track
+
+                attempts = track(attempts, "Face crops", total=len(jobs))
+            for attempt in attempts:
+                uri, outcome = attempt.job.uri, attempt.value
+                if isinstance(outcome, Failure):
+                    report.failed[uri] = outcome.reason
+                    logger.warning("file %r is not in the store: %s", uri, outcome.reason)
+                    continue
+                (report.written if outcome.written else report.kept).append(uri)
+                if outcome.problems:
+                    report.problems[uri] = outcome.problems
+    finally:
+        lock.release()
+    return report

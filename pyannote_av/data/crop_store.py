@@ -1,0 +1,187 @@
+"""Face crops and sound of a whole corpus, ready for training: no video is opened any more.
+
+One folder per file of the corpus, which appears whole or not at all::
+
+    store/shards/<uri>/crops.npy      (N, 112, 112) uint8, memory-mapped
+                       present.npy    (N,) bool
+                       waveform.npy   (samples,) int16 at 16 kHz, memory-mapped
+                       tracks.npz     where the faces are, on the 25 Hz grid
+                       looks.npy      (L, 112, 112, 3) uint8, whole faces in colour, one a second
+                       index.json     which rows are which face when; checksums
+
+Labels are not in it: they come from the protocol, at training time, by (uri, track).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+import numpy as np
+
+from pyannote_av.data.crop_shard import Shard, shard_folder
+
+if TYPE_CHECKING:
+    from pyannote_av.data.build import BuildReport
+
+#: shards kept open at once: each holds two memory maps, and so two file descriptors
+_OPEN_SHARDS = 64
+
+
+class CropStore:
+    """A prepared store of face crops and sound.
+
+    Opening it reads nothing: shards are opened when they are first asked for, and survive being
+    sent to another process.
+
+    Parameters
+    ----------
+    folder : str or Path
+        What :meth:`build` wrote.
+
+    Raises
+    ------
+    FileNotFoundError
+        When there is no store in this folder.
+
+    Examples
+    --------
+    >>> report = CropStore.build("store", protocol.files(), num_workers=8)
+    >>> report.failed                     # {uri: reason}; the next call tries these again
+    >>> store = CropStore("store")
+    >>> first, last = store["interview"].tracks[3]
+    >>> crops, present = store.crops("interview", 3, first, last)
+    """
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        if not (self.folder / "shards").is_dir():
+            raise FileNotFoundError(
+                f"there is no store of crops in {self.folder}: write one with CropStore.build"
+            )
+        self._shards: OrderedDict[str, Shard] = OrderedDict()
+
+    @classmethod
+    def build(
+        cls,
+        folder: str | Path,
+        files: Iterable[Mapping[str, Any]],
+        num_workers: int = 0,
+        progress: bool = False,
+    ) -> BuildReport:
+        """Write the files that are not yet in a store.
+
+        Each video is decoded once, as a stream. Files already there are left as they are unless
+        their media or their tracks changed; a build that was killed goes on where it was. A file
+        that cannot be read is reported and does not stop the others.
+
+        Parameters
+        ----------
+        folder : str or Path
+            Created if missing.
+        files : iterable of mapping
+            With ``uri``, ``video``, and perhaps ``audio`` and ``face_tracks`` (FaceTracks, or the
+            path of a file of them). Faces are looked for where there are no tracks.
+        num_workers : int
+            Processes at work at once; 0 does without other processes.
+        progress : bool
+            Show a bar.
+
+        Returns
+        -------
+        report : BuildReport
+            ``written``, ``kept``, ``failed`` and ``store``.
+
+        Raises
+        ------
+        ValueError
+            When two files have the same uri.
+        RuntimeError
+            When another process is writing to the same store.
+        """
+        from pyannote_av.data.build import build
+
+        return build(Path(folder), files, num_workers=num_workers, progress=progress)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"folder": self.folder, "_shards": OrderedDict()}
+
+    @property
+    def uris(self) -> list[str]:
+        """Files in the store, sorted."""
+        names = (path.name for path in (self.folder / "shards").iterdir())
+        return sorted(unquote(name) for name in names if not name.startswith("."))
+
+    def __len__(self) -> int:
+        return len(self.uris)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.uris)
+
+    def __contains__(self, uri: str) -> bool:
+        return uri in self._shards or (shard_folder(self.folder, uri) / "index.json").is_file()
+
+    def __getitem__(self, uri: str) -> Shard:
+        """Shard of one file."""
+        if uri not in self._shards:
+            if uri not in self:
+                raise KeyError(f"{uri!r} is not in the store of crops in {self.folder}")
+            self._shards[uri] = Shard(shard_folder(self.folder, uri))
+            if len(self._shards) > _OPEN_SHARDS:
+                self._shards.popitem(last=False)
+        self._shards.move_to_end(uri)
+        return self._shards[uri]
+
+    def crops(self, uri: str, track: int, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        """Crops of a track from grid index `start` to before `stop`.
+
+        Parameters
+        ----------
+        uri : str
+        track : int
+        start, stop : int
+            On the 25 Hz grid; may reach over either end of the track.
+
+        Returns
+        -------
+        crops : (stop - start, 112, 112) uint8 array
+        present : (stop - start,) bool array
+            Crops mean nothing (they are black) where this is False.
+        """
+        return self[uri].crops(track, start, stop)
+
+    def presence(self, uri: str, track: int, start: int, stop: int) -> np.ndarray:
+        """When a track is there: (stop - start,) bool, without reading its pictures."""
+        return self[uri].presence(track, start, stop)
+
+    def waveform(self, uri: str, start: int, stop: int) -> np.ndarray:
+        """Sound heard from grid index `start` to before `stop`.
+
+        Returns
+        -------
+        waveform : (640 x (stop - start),) float32 array
+            16 kHz, in [-1, 1]; silence before the sound starts and after it ends.
+        """
+        return self[uri].waveform(start, stop)
+
+    def verify(self) -> dict[str, str]:
+        """Read everything and compare checksums.
+
+        Returns
+        -------
+        damaged : dict
+            What is wrong, by uri; empty when all is well. Delete the folder of a damaged shard
+            and build again.
+        """
+        damaged = {}
+        for uri in self.uris:
+            try:
+                reason = self[uri].verify()
+            except (OSError, ValueError, KeyError) as error:
+                reason = str(error)
+            if reason:
+                damaged[uri] = reason
+        return damaged
