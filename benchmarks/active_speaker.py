@@ -30,7 +30,8 @@ from scipy.ndimage import uniform_filter1d
 from sklearn.metrics import roc_auc_score
 
 from pyannote_av.core import weights
-from pyannote_av.core.io import FRAME_RATE, Video
+from pyannote_av.core.grid import FRAME_RATE
+from pyannote_av.core.io import Video
 from pyannote_av.core.tracks import FaceTracks, TrackSegment
 from pyannote_av.pipelines.active_speaker_detection import ActiveSpeakerDetection
 from pyannote_av.pipelines.face_tracking import FaceTracking

@@ -52,7 +52,8 @@ def run(folder: Path, pairs: int, subsets: list[str], limit: int | None) -> list
     from pyannote.database import FileFinder, registry
     from pyannote.metrics.diarization import DiarizationErrorRate
 
-    from pyannote_av.core.io import SAMPLE_RATE, Video
+    from pyannote_av.core.grid import SAMPLE_RATE
+    from pyannote_av.core.io import Video
     from pyannote_av.pipelines.audio_diarization import AudioDiarization
 
     torch.set_num_threads(1)

@@ -41,9 +41,10 @@ TIMEOUT = 8.0
 
 def cut_sounds(folder: Path, count: int) -> Path:
     """Sounds of 2 to 4 s; returns the list of them."""
-    from pyannote_av.core.io import SAMPLE_RATE, Video
+    from pyannote_av.core.grid import SAMPLE_RATE
+    from pyannote_av.core.io import Video
     from pyannote_av.data.shard_writer import to_int16
-    from pyannote_av.sample import sample
+    from pyannote_av.simulation.sample import sample
 
     rng = random.Random(SEED)
     whole = to_int16(Video().waveform(sample()).numpy()[0])
@@ -65,9 +66,10 @@ def cut_videos(folder: Path, count: int) -> Path:
     """Videos of 1 s; returns the list of them."""
     from pyannote.core import Segment
 
-    from pyannote_av.core.io import SAMPLE_RATE, Video
-    from pyannote_av.sample import SIZE, sample
+    from pyannote_av.core.grid import SAMPLE_RATE
+    from pyannote_av.core.io import Video
     from pyannote_av.simulation.encoding import encode
+    from pyannote_av.simulation.sample import SIZE, sample
 
     folder.mkdir(parents=True, exist_ok=True)
     video, path = Video(), sample()
@@ -284,8 +286,8 @@ def speed(work: Path) -> dict:
     from pyannote_av.collection.jobs import Job
     from pyannote_av.collection.preparation import Prepare
     from pyannote_av.core.io import Video
-    from pyannote_av.core.processes import single_thread
-    from pyannote_av.sample import sample
+    from pyannote_av.core.workers import single_thread
+    from pyannote_av.simulation.sample import sample
 
     into = work / "speed"
     shutil.rmtree(into, ignore_errors=True)

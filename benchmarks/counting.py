@@ -26,8 +26,8 @@ from real_recordings import ami, table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pyannote_av.data.crop_store import CropStore
 from pyannote_av.clustering.identities import build_identities
+from pyannote_av.data.crop_store import CropStore
 from recipes.simulated.corpus import PARTS
 from recipes.simulated.held_aside import load, read, simulate
 

@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from talkers import make_protocol, make_talkers
 
-from pyannote_av.data.crop_store import CropStore
+from pyannote_av.data.build import build_store
 from pyannote_av.models.active_speaker.lrasd import LRASD
 from pyannote_av.tasks import ActiveSpeakerDetection
 
@@ -36,7 +36,7 @@ def measure(folder: Path, frames_per_batch: int, rounds: int) -> dict:
     """Times of both, in seconds, for as many rounds; and of building the store."""
     files = [make_talkers(folder, f"talk{i}", duration=4.0, seed=i) for i in range(8)]
     start = time.perf_counter()
-    report = CropStore.build(folder / "store", files)
+    report = build_store(folder / "store", files)
     build = time.perf_counter() - start
     assert not report.failed, report.failed
 

@@ -26,8 +26,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pyannote_av.data.crop_store import CropStore
 from pyannote_av.core.tracks import FaceTracks
+from pyannote_av.data.crop_store import CropStore
 from recipes.simulated.held_aside import load, read, simulate
 
 if TYPE_CHECKING:

@@ -31,12 +31,12 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pyannote_av.data.crop_store import CropStore
 from pyannote_av.core.model import read_safetensors
 from pyannote_av.core.weights import require
+from pyannote_av.data.crop_store import CropStore
+from pyannote_av.data.visual_features import build_features
 from pyannote_av.models.hmsanet.model import HMSANet
 from pyannote_av.tasks import TargetSpeakerSegmentation
-from pyannote_av.data.visual_features import build_features
 from pyannote_av.training import Stage, TrainingConfig, optimize
 from pyannote_av.training.stages import multi_stage
 from recipes.simulated.weights import CONFIGURATIONS, encoder

@@ -29,13 +29,13 @@ import torch
 from hmsanet_claims import DECODERS, FUSIONS, make_task, variants
 
 from pyannote_av.core.atomic import write_text
-from pyannote_av.core.io import SAMPLE_RATE
+from pyannote_av.core.grid import SAMPLE_RATE
 from pyannote_av.core.model import Model
 from pyannote_av.evaluation.disturbances import noisy
 from pyannote_av.evaluation.significance import bootstrap, permutation
-from pyannote_av.models.loading import load_model
+from pyannote_av.models.embedding.voiceprints import speaker_features
 from pyannote_av.models.hmsanet.model import HMSANet
-from pyannote_av.tasks.voices import speaker_features
+from pyannote_av.models.loading import load_model
 
 DELAYS = (3, 6, 10)  # frames of 40 ms
 MISSING = (0.5, 1.0)

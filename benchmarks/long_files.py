@@ -111,7 +111,7 @@ def process(path: Path, pipeline: str, trace: bool) -> dict:
     import torch
 
     from pyannote_av import Pipeline
-    from pyannote_av.core.io import SAMPLE_RATE
+    from pyannote_av.core.grid import SAMPLE_RATE
 
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")

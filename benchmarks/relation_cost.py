@@ -19,9 +19,9 @@ from pathlib import Path
 
 import torch
 
-from pyannote_av.core.atomic import write_text
 from pyannote_av.clustering.avrnet import FACE_SIZE, AVRNet
 from pyannote_av.clustering.pairs import BLOCK, score_pairs
+from pyannote_av.core.atomic import write_text
 
 BATCH = 16
 #: pairs by which the network as it is is judged

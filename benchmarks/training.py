@@ -138,12 +138,12 @@ def pace(name: str, corpus: Path, work: Path) -> dict[str, Any]:
 
 def diarize(name: str, weights: Path) -> dict[str, Any]:
     """The sample file, by the pipeline of a network with these weights."""
-    from pyannote_av.formats.loaders import StrictRTTM
-    from pyannote_av.pipelines.active_speaker_detection import ActiveSpeakerDetection
     from pyannote_av.clustering.counting_diarization import CountingDiarization
     from pyannote_av.clustering.relation_diarization import RelationDiarization
+    from pyannote_av.formats.loaders import StrictRTTM
+    from pyannote_av.pipelines.active_speaker_detection import ActiveSpeakerDetection
     from pyannote_av.pipelines.target_speaker_diarization import TargetSpeakerDiarization
-    from pyannote_av.sample import sample
+    from pyannote_av.simulation.sample import sample
 
     path = sample()
     makers = {

@@ -173,10 +173,10 @@ def listen(corpus: Path, data: Path) -> None:
     """Voices of all files in their noise."""
     import torch
 
-    from pyannote_av.data.crop_store import CropStore
-    from pyannote_av.models.loading import load_model
     from pyannote_av.data.array_store import fill
-    from pyannote_av.tasks.voices import speaker_features
+    from pyannote_av.data.crop_store import CropStore
+    from pyannote_av.models.embedding.voiceprints import speaker_features
+    from pyannote_av.models.loading import load_model
 
     store, embedder = CropStore(corpus), load_model("campplus")
 
@@ -192,12 +192,12 @@ def train(corpus: Path, work: Path, seed: int) -> None:
     """All networks of a seed."""
     import torch
 
-    from pyannote_av.data.crop_store import CropStore
     from pyannote_av.clustering.cysmsd import CYSMSD
     from pyannote_av.clustering.embedded import FusedEmbeddings, RelationOfEmbeddings
     from pyannote_av.clustering.identities import Identities
     from pyannote_av.clustering.pairwise_relation import PairwiseRelation
     from pyannote_av.clustering.speaker_counting import SpeakerCounting
+    from pyannote_av.data.crop_store import CropStore
     from pyannote_av.training.runner import optimize
     from pyannote_av.training.stages import Stage
 
@@ -244,8 +244,8 @@ def fit(corpus: Path, data: Path, work: Path) -> None:
     """The PLDA of VBx."""
     import torch
 
-    from pyannote_av.data.crop_store import CropStore
     from pyannote_av.clustering.plda import fit_plda, plda_embeddings, save_plda
+    from pyannote_av.data.crop_store import CropStore
 
     store = CropStore(corpus)
 
@@ -267,11 +267,11 @@ def simulated(corpus: Path, data: Path, work: Path, subset: str) -> Iterator[tup
     """Files of a subset, and what is seen of them: with and without an oracle."""
     import torch
 
-    from pyannote_av.data.crop_store import CropStore
-    from pyannote_av.core.io import SAMPLE_RATE
-    from pyannote_av.clustering.scene import Seen
     from pyannote_av.clustering.identities import Identities
-    from pyannote_av.tasks.voices import read_voices
+    from pyannote_av.clustering.scene import Seen
+    from pyannote_av.core.grid import SAMPLE_RATE
+    from pyannote_av.data.crop_store import CropStore
+    from pyannote_av.data.voices import read_voices
 
     store = CropStore(corpus)
     voices, identities = read_voices(store, corpus / VOICES), Identities(store)
@@ -349,11 +349,11 @@ def excerpts(data: Path) -> Iterator[tuple[dict, dict]]:
     """The AMI excerpts: nothing is seen of them."""
     from pyannote.database.util import load_rttm, load_uem
 
+    from pyannote_av.clustering.scene import Seen
     from pyannote_av.core.io import Video
     from pyannote_av.core.tracks import FaceTracks, Looks
-    from pyannote_av.clustering.scene import Seen
+    from pyannote_av.models.embedding.voiceprints import speaker_features
     from pyannote_av.models.loading import load_model
-    from pyannote_av.tasks.voices import speaker_features
 
     embedder = load_model("campplus")
     references, maps = {}, {}
@@ -653,8 +653,8 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     given.work.mkdir(parents=True, exist_ok=True)
     if given.only in (None, "train"):
-        from pyannote_av.data.crop_store import CropStore
         from pyannote_av.clustering.identities import build_identities
+        from pyannote_av.data.crop_store import CropStore
 
         build_identities(CropStore(given.corpus), interval=4.0, progress=True)
         listen(given.corpus, given.data)

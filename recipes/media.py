@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pyannote_av.core.io import FRAME_RATE, SAMPLE_RATE, Video
+from pyannote_av.core.grid import FRAME_RATE, SAMPLE_RATE
+from pyannote_av.core.io import Video
 
 _STEP = round(SAMPLE_RATE / FRAME_RATE)  # samples during one picture
 

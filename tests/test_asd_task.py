@@ -18,9 +18,10 @@ from talkers import make_protocol, make_talkers
 from torch.nn.functional import binary_cross_entropy
 
 from pyannote_av import Model
-from pyannote_av.data.crop_store import CropStore
 from pyannote_av.core.task import AVInput
 from pyannote_av.core.tracks import FaceTracks, Label
+from pyannote_av.data.build import build_store
+from pyannote_av.data.crop_store import CropStore
 from pyannote_av.models.active_speaker.lrasd import LRASD
 from pyannote_av.tasks import ActiveSpeakerDetection
 from pyannote_av.tasks.face_augmentation import lose, mix, vary_camera, vary_view
@@ -40,7 +41,7 @@ def files(tmp_path_factory) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def store(files, tmp_path_factory) -> CropStore:
-    return CropStore.build(tmp_path_factory.mktemp("store"), files).store
+    return build_store(tmp_path_factory.mktemp("store"), files).store
 
 
 @pytest.fixture(autouse=True)
@@ -245,7 +246,7 @@ def test_a_batch_is_what_the_files_show(files, store):
 
 def test_truncated_to_the_shortest_in_training_padded_in_validation(tmp_path):
     media = [make_talkers(tmp_path, f"n{i}", duration=d, num_faces=1) for i, d in ((0, 2), (1, 1))]
-    store = CropStore.build(tmp_path / "store", media).store
+    store = build_store(tmp_path / "store", media).store
     training, whole = (batches_of(media, store, training=t) for t in (True, False))
     assert training[0]["X"].faces.shape[2] == 25
     starts = set()
@@ -285,7 +286,7 @@ def test_context_is_seen_for_half_of_the_time_or_repeated(tmp_path):
     # face 1 is there for 1.2 s of 2, face 2 for 0.6 s, face 3 all the time
     keep = (tracks.track % 3 == 0) | (tracks.time < np.where(tracks.track == 1, 1.2, 0.6))
     tracks.take(keep).write(file["face_tracks"])
-    store = CropStore.build(tmp_path / "store", [file]).store
+    store = build_store(tmp_path / "store", [file]).store
     batches = batches_of([file], store, num_slots=3)
     by_track = {int(piece["track"]): piece for piece in batches.pieces}
     for seed in range(5):
@@ -559,7 +560,7 @@ def test_loss_is_the_published_one_over_labelled_frames(files, store):
 
 
 def test_files_missing_from_the_store_are_named(files, store, tmp_path, caplog):
-    partial = CropStore.build(tmp_path, files[:1]).store
+    partial = build_store(tmp_path, files[:1]).store
     task = ActiveSpeakerDetection(make_protocol(files), partial, num_workers=0)
     task.prepare_data()
     assert "3 train files" in caplog.text
@@ -640,7 +641,7 @@ def test_tracks_too_short_to_train_on_are_validated(tmp_path):
     file = make_talkers(tmp_path, "short", duration=0.4)
     tracks = FaceTracks.read(file["face_tracks"])
     tracks.take((tracks.track == 1) | (tracks.time < 0.07)).write(file["face_tracks"])
-    store = CropStore.build(tmp_path / "store", [file]).store
+    store = build_store(tmp_path / "store", [file]).store
     task = ActiveSpeakerDetection(make_protocol([file], [file]), store, num_workers=0)
     run = trainer()
     run.fit(LRASD(task=task))

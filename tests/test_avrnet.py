@@ -7,10 +7,10 @@ import torch
 from authors import batch_norm, layer, numbers, residual_stages
 from torchaudio.functional import melscale_fbanks
 
-from pyannote_av.core.model import Model
-from pyannote_av.clustering.relation import ModalityMask
-from pyannote_av.models.importers import convert, import_checkpoint
 from pyannote_av.clustering.avrnet import AVRNet
+from pyannote_av.clustering.relation import ModalityMask
+from pyannote_av.core.model import Model
+from pyannote_av.models.importers import convert, import_checkpoint
 
 # What the authors' code (commit 4d597d9, evaluation mode, float32 CPU) says with made-up weights of
 # two windows of noise, by whose face is visible: its answer, and its scores in either order.

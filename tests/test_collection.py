@@ -26,6 +26,7 @@ from pyannote_av.collection.ledger import EVENTS, read_events, read_record
 from pyannote_av.collection.manifest import read_manifest
 from pyannote_av.collection.run import Limits, StartError, process
 from pyannote_av.core.checksums import sha256_of
+from pyannote_av.data.build import build_store
 
 HERE = Engine(workers=0)
 
@@ -507,7 +508,7 @@ def test_prepare_a_list(tmp_path):
     make_talkers(tmp_path, "one", duration=0.6, num_faces=1)
     (tmp_path / "list.csv").write_text("uri,video\none,one.mp4\ntwo,one.mp4\n")
     into = tmp_path / "store"
-    CropStore.build(into, [{"uri": "two", "video": str(tmp_path / "one.mp4")}])
+    build_store(into, [{"uri": "two", "video": str(tmp_path / "one.mp4")}])
     done = run(command, "--manifest", tmp_path / "list.csv", "--into", into, "--workers", 0)
     assert done.exit_code == 0, done.output
     # what was there before there were records is kept, too

@@ -18,9 +18,10 @@ from media import garbage, truncate, write_media
 from talkers import make_talkers
 
 from pyannote_av.core.checksums import fingerprint
-from pyannote_av.data.crop_store import CropStore
 from pyannote_av.core.io import Video
 from pyannote_av.core.tracks import FaceTracks, Label
+from pyannote_av.data.build import build_store
+from pyannote_av.data.crop_store import CropStore
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def files(tmp_path_factory) -> list[dict]:
 @pytest.fixture(scope="module")
 def store(files, tmp_path_factory) -> CropStore:
     folder = tmp_path_factory.mktemp("store")
-    report = CropStore.build(folder, files)
+    report = build_store(folder, files)
     assert report.written == [file["uri"] for file in files]
     assert not report.failed
     assert not report.problems
@@ -104,7 +105,7 @@ def test_unknown_names(store, tmp_path):
 
 def test_uris_may_be_anything(files, tmp_path):
     names = ["a b c", ".hidden", "Ä%2F", "x" * 200]
-    report = CropStore.build(tmp_path / "store", [{**files[0], "uri": name} for name in names])
+    report = build_store(tmp_path / "store", [{**files[0], "uri": name} for name in names])
     assert report.written == names
     assert list(report.store) == sorted(names)
     assert all(name in report.store for name in names)
@@ -113,9 +114,9 @@ def test_uris_may_be_anything(files, tmp_path):
 
 
 def test_files_already_written_are_not_decoded_again(files, tmp_path):
-    first = CropStore.build(tmp_path, files[:2])
+    first = build_store(tmp_path, files[:2])
     written = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("crops.npy")}
-    second = CropStore.build(tmp_path, files)
+    second = build_store(tmp_path, files)
     assert first.written == second.kept == ["talk0", "talk1"]
     assert second.written == ["talk2"]
     assert all(path.stat().st_mtime_ns == time for path, time in written.items())
@@ -123,14 +124,14 @@ def test_files_already_written_are_not_decoded_again(files, tmp_path):
 
 def test_changed_media_and_tracks_are_noticed_by_content(files, tmp_path):
     file = copied(files[0], tmp_path)
-    CropStore.build(tmp_path / "store", [file])
+    build_store(tmp_path / "store", [file])
     os.utime(file["video"])
-    assert CropStore.build(tmp_path / "store", [file]).kept == ["talk0"]
+    assert build_store(tmp_path / "store", [file]).kept == ["talk0"]
     shutil.copy(files[1]["video"], file["video"])
-    assert CropStore.build(tmp_path / "store", [file]).written == ["talk0"]
+    assert build_store(tmp_path / "store", [file]).written == ["talk0"]
     tracks = FaceTracks.read(file["face_tracks"])
     tracks.of(1).write(file["face_tracks"])
-    report = CropStore.build(tmp_path / "store", [file])
+    report = build_store(tmp_path / "store", [file])
     assert report.written == ["talk0"]
     assert list(CropStore(tmp_path / "store")["talk0"].tracks) == [1]
 
@@ -146,7 +147,7 @@ def test_fingerprint_sees_changes_in_the_middle(tmp_path):
 
 
 def test_damage_is_found(files, tmp_path):
-    store = CropStore.build(tmp_path, files[:2]).store
+    store = build_store(tmp_path, files[:2]).store
     assert store.verify() == {}
     path = store["talk1"].folder / "crops.npy"
     data = bytearray(path.read_bytes())
@@ -162,7 +163,7 @@ def test_damage_is_found(files, tmp_path):
         CropStore(tmp_path)["talk1"]
     assert list(CropStore(tmp_path).verify()) == ["talk1"]
     # and mended
-    assert CropStore.build(tmp_path, files[:2]).written == ["talk1"]
+    assert build_store(tmp_path, files[:2]).written == ["talk1"]
     assert CropStore(tmp_path).verify() == {}
 
 
@@ -170,28 +171,28 @@ def test_one_bad_file_does_not_stop_the_others(files, tmp_path):
     bad = {**files[0], "uri": "bad", "video": str(garbage(tmp_path / "bad.mp4"))}
     nothing = {"uri": "nothing", "face_tracks": files[0]["face_tracks"]}
     absent = {**files[0], "uri": "absent", "video": str(tmp_path / "absent.mp4")}
-    report = CropStore.build(tmp_path / "store", [bad, nothing, files[0], absent, files[1]])
+    report = build_store(tmp_path / "store", [bad, nothing, files[0], absent, files[1]])
     assert report.written == ["talk0", "talk1"]
     assert set(report.failed) == {"bad", "nothing", "absent"}
     assert "bad.mp4" in report.failed["bad"]
     assert "no video" in report.failed["nothing"]
     assert "absent.mp4" in report.failed["absent"]
     shutil.copy(files[2]["video"], bad["video"])
-    again = CropStore.build(tmp_path / "store", [bad, files[0], files[1]])
+    again = build_store(tmp_path / "store", [bad, files[0], files[1]])
     assert again.written == ["bad"]
     assert again.kept == ["talk0", "talk1"]
 
 
 def test_two_files_of_one_name(files, tmp_path):
     with pytest.raises(ValueError, match="two files are called 'talk0'"):
-        CropStore.build(tmp_path, [files[0], files[0]])
+        build_store(tmp_path, [files[0], files[0]])
 
 
 def test_file_without_tracks_and_file_without_sound(files, tmp_path):
     empty = {**files[0], "face_tracks": FaceTracks.empty()}
     mute = write_media(tmp_path / "mute.mp4", duration=2.0, audio=False)
     mute = {**files[1], "video": str(mute)}
-    report = CropStore.build(tmp_path / "store", [empty, mute])
+    report = build_store(tmp_path / "store", [empty, mute])
     assert not report.failed
     assert report.problems == {"talk1": ["file 'talk1' has no sound"]}
     store = CropStore(tmp_path / "store")
@@ -206,7 +207,7 @@ def test_faces_are_looked_for_where_there_are_no_tracks(tmp_path):
 
     file = make_talkers(tmp_path, "unknown", duration=0.6, num_faces=1)
     del file["face_tracks"]
-    report = CropStore.build(tmp_path / "store", [file])
+    report = build_store(tmp_path / "store", [file])
     assert not report.failed
     found = FaceTracking(embedder=None)(file["video"])
     kept = report.store["unknown"].face_tracks
@@ -219,7 +220,7 @@ def test_faces_absent_for_seconds(tmp_path):
     tracks = FaceTracks.read(file["face_tracks"])
     here = (tracks.time < 0.5) | (tracks.time > 3.2)
     tracks.take(here).write(file["face_tracks"])
-    store = CropStore.build(tmp_path / "store", [file]).store
+    store = build_store(tmp_path / "store", [file]).store
     assert store["long"].tracks == {0: (0, 100)}
     assert len(store["long"].pieces) == 2
     crops, present = store.crops("long", 0, 0, 100)
@@ -230,7 +231,7 @@ def test_faces_absent_for_seconds(tmp_path):
 
 def test_thirty_frames_per_second_and_sound_that_ends_early(tmp_path):
     file = make_talkers(tmp_path, "fast", fps=30, audio_end=1.0)
-    store = CropStore.build(tmp_path / "store", [file]).store
+    store = build_store(tmp_path / "store", [file]).store
     assert store["fast"].tracks == {0: (0, 50), 1: (0, 50)}
     assert store["fast"].index["samples"] == 16000
     sound = store.waveform("fast", 0, 50)
@@ -248,7 +249,7 @@ def test_tracks_that_go_on_after_the_pictures(files, tmp_path):
         track=np.concatenate([tracks.track, np.zeros(25)]),
         box=np.concatenate([tracks.box, tracks.box[:25]]),
     )
-    report = CropStore.build(tmp_path / "store", [{**file, "face_tracks": more}])
+    report = build_store(tmp_path / "store", [{**file, "face_tracks": more}])
     assert report.problems["talk0"][-1].startswith("25 of 125 boxes of file 'talk0' lie where")
 
 
@@ -265,7 +266,7 @@ def test_several_processes_and_one_that_dies(files, tmp_path, monkeypatch):
         "Path.mkdir = mkdir\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    report = CropStore.build(tmp_path / "store", files, num_workers=2)
+    report = build_store(tmp_path / "store", files, num_workers=2)
     assert report.failed == {"talk1": "the process that worked on it died (exit code 9)"}
     assert sorted(report.written + report.kept) == ["talk0", "talk2"]
     assert report.store.verify() == {}
@@ -282,7 +283,7 @@ def slow(job, problems):
         time.sleep(60)
     return sound(job, problems)
 crop_store_build._sound = slow
-CropStore.build(sys.argv[1], json.loads(sys.argv[2]))
+build_store(sys.argv[1], json.loads(sys.argv[2]))
 """
 
 
@@ -292,11 +293,11 @@ def test_killed_in_the_middle(files, tmp_path):
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "in the middle\n"
         with pytest.raises(RuntimeError, match="another process is writing"):
-            CropStore.build(tmp_path, files)
+            build_store(tmp_path, files)
         process.send_signal(signal.SIGKILL)
     assert list(CropStore(tmp_path)) == ["talk0"]
     assert (tmp_path / "shards" / ".talk1.partial").is_dir()
-    report = CropStore.build(tmp_path, files)
+    report = build_store(tmp_path, files)
     assert report.kept == ["talk0"]
     assert report.written == ["talk1", "talk2"]
     assert report.store.verify() == {}
@@ -322,8 +323,8 @@ def test_memory_does_not_grow_with_the_number_of_files(store):
 def test_a_protocols_files_can_be_given_as_they_are(files, tmp_path):
     from talkers import make_protocol
 
-    report = CropStore.build(tmp_path, make_protocol(files[:1]).train())
+    report = build_store(tmp_path, make_protocol(files[:1]).train())
     assert report.written == ["talk0"]
     start = time.perf_counter()
-    assert CropStore.build(tmp_path, make_protocol(files[:1]).train()).kept == ["talk0"]
+    assert build_store(tmp_path, make_protocol(files[:1]).train()).kept == ["talk0"]
     assert time.perf_counter() - start < 1

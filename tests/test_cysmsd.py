@@ -12,9 +12,6 @@ from hypothesis import strategies as st
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.optimize import linear_sum_assignment
 
-from pyannote_av.core.model import Model
-from pyannote_av.clustering.linkage import NOBODY, informed_clusters, threshold_clusters
-from pyannote_av.clustering.cysmsd import CYSMSD, mask_modality
 from pyannote_av.clustering.counting_losses import (
     activity_loss,
     assign_speakers,
@@ -24,6 +21,9 @@ from pyannote_av.clustering.counting_losses import (
     num_speakers,
     total_loss,
 )
+from pyannote_av.clustering.cysmsd import CYSMSD, mask_modality
+from pyannote_av.clustering.linkage import NOBODY, informed_clusters, threshold_clusters
+from pyannote_av.core.model import Model
 
 SMALL = {"voice_dimension": 12, "face_dimension": 20, "width": 16, "heads": 4, "max_speakers": 5}
 INPUTS = ("voices", "faces", "face_mask", "window_mask")

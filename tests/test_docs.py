@@ -51,7 +51,7 @@ def run_command(line: str, monkeypatch) -> None:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     """What readers have at hand: the sample, and ten seconds of it as `interview.mp4`."""
-    from pyannote_av.sample import make_sample
+    from pyannote_av.simulation.sample import make_sample
 
     folder = tmp_path_factory.mktemp("made")
     cut(make_sample(folder)["video"], folder / "interview.mp4", start=10, end=20)

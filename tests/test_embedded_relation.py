@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import squareform
 
-from pyannote_av.core.model import Model
-from pyannote_av.clustering.relation import RelationNetwork
 from pyannote_av.clustering.embedded import FusedEmbeddings, RelationOfEmbeddings
 from pyannote_av.clustering.pairs import score_pairs, square
+from pyannote_av.clustering.relation import RelationNetwork
+from pyannote_av.core.model import Model
 
 VOICE, FACE = 6, 8
 SMALL = {"widths": (8, 4), "blocks": (2, 1)}

@@ -13,13 +13,13 @@ from typer.testing import CliRunner
 
 pytest.importorskip("onnxruntime", reason="ONNX Runtime is an extra: pip install '.[onnx]'")
 
+from pyannote_av.clustering.avrnet import AVRNet
+from pyannote_av.clustering.cysmsd import CYSMSD
 from pyannote_av.models.active_speaker.lightasd import LightASD
 from pyannote_av.models.embedding.campplus import CAMPPlus
-from pyannote_av.clustering.cysmsd import CYSMSD
-from pyannote_av.models.export import files
-from pyannote_av.models.export.files import ParityError, export, graphs_of, load
-from pyannote_av.models.export.graph import TOLERANCE, Graph, session
-from pyannote_av.clustering.avrnet import AVRNet
+from pyannote_av.sharing.export import files
+from pyannote_av.sharing.export.files import ParityError, export, graphs_of, load
+from pyannote_av.sharing.export.graph import TOLERANCE, Graph, session
 
 TINY = {
     "acoustic_layers": 0,

@@ -10,11 +10,11 @@ from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 from pyannote_av.core.model import Model
 from pyannote_av.core.task import AVInput
-from pyannote_av.models.hmsanet.cgima import SynchronyEstimator, lag_correlation
 from pyannote_av.models.blocks.window_attention import WindowAttention, key_bias
-from pyannote_av.models.hmsanet.model import LARGE, HMSANet
+from pyannote_av.models.hmsanet.cgima import SynchronyEstimator, lag_correlation
 from pyannote_av.models.hmsanet.inspection import attention_to, gates, plot_inspection
-from pyannote_av.models.segmentation.output import HMSAOutput
+from pyannote_av.models.hmsanet.model import LARGE, HMSANet
+from pyannote_av.models.hmsanet.output import HMSAOutput
 from pyannote_av.tasks.losses import talk_nce
 
 SMALL = {"width": 32, "channels": (4, 8), "context": 5, "voiceprint_dimension": 16}

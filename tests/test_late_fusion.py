@@ -15,7 +15,7 @@ pytest.importorskip("skimage", reason="the sample needs scikit-image: pip instal
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    from pyannote_av.sample import make_sample
+    from pyannote_av.simulation.sample import make_sample
 
     return make_sample(tmp_path_factory.mktemp("sample"))
 

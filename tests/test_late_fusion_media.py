@@ -19,7 +19,8 @@ from pyannote.core import Annotation, Segment
 from pyannote.database.util import load_rttm
 from pyannote.metrics.diarization import DiarizationErrorRate
 
-from pyannote_av.core.io import SAMPLE_RATE, MediaError, Video
+from pyannote_av.core.grid import SAMPLE_RATE
+from pyannote_av.core.io import MediaError, Video
 from pyannote_av.core.tracks import FaceTracks
 
 pytest.importorskip("skimage", reason="the sample needs scikit-image: pip install '.[sample]'")
@@ -106,7 +107,7 @@ def assert_same_boxes(found: FaceTracks, expected: FaceTracks, tolerance: float 
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory) -> Scene:
-    from pyannote_av.sample import make_sample
+    from pyannote_av.simulation.sample import make_sample
 
     made = make_sample(tmp_path_factory.mktemp("sample"))
     part = Segment(START, START + DURATION)

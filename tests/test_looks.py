@@ -13,13 +13,14 @@ from media import write_media
 from talkers import make_talkers
 from test_identity import Mean, row
 
+from pyannote_av.clustering.identities import Identities, build_identities, identities_folder
+from pyannote_av.core.io import Video
+from pyannote_av.core.tracks import FaceTracks, Looks
+from pyannote_av.data.build import build_store
 from pyannote_av.data.crop_shard import LOOK_INTERVAL, LOOK_SIDE
 from pyannote_av.data.crop_store import CropStore
-from pyannote_av.core.io import Video
 from pyannote_av.data.shard_writer import ShardWriter
-from pyannote_av.core.tracks import FaceTracks, Looks
 from pyannote_av.pipelines.face_tracking import FaceTracking
-from pyannote_av.clustering.identities import Identities, build_identities, identities_folder
 from pyannote_av.vision.crops import cut
 from pyannote_av.vision.detection import Detections
 from pyannote_av.vision.identity import (
@@ -202,7 +203,7 @@ def built(talk, tmp_path_factory) -> CropStore:
     folder = tmp_path_factory.mktemp("store")
     small = sizes(folder, "small", MIN_SIZE - 1, MIN_SIZE + 1, 50)
     nobody = {"uri": "nobody", "video": talk["video"], "face_tracks": FaceTracks.empty()}
-    report = CropStore.build(folder / "store", [talk, small, nobody])
+    report = build_store(folder / "store", [talk, small, nobody])
     assert (report.failed, report.problems.keys() - {"small"}) == ({}, set())
     return report.store
 
@@ -267,7 +268,7 @@ def test_older_shards_have_no_looks(talk, built, tmp_path):
     assert store.verify() == {}
     # what they have is as it was
     assert store.crops("talk", 0, 0, 100)[1].all()
-    assert CropStore.build(store.folder, [talk]).kept == ["talk"]
+    assert build_store(store.folder, [talk]).kept == ["talk"]
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,6 @@ from pyannote.core import Annotation, Segment, Timeline
 from typer.testing import CliRunner
 
 from pyannote_av.cli.fit_plda import command
-from pyannote_av.pipelines.audio_diarization import AudioDiarization
 from pyannote_av.clustering.plda import (
     fit_plda,
     plda_embeddings,
@@ -22,6 +21,7 @@ from pyannote_av.clustering.plda import (
     single_speaker_segments,
     two_covariance,
 )
+from pyannote_av.pipelines.audio_diarization import AudioDiarization
 
 
 @pytest.fixture(scope="module", autouse=True)

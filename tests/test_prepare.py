@@ -84,7 +84,8 @@ def test_prepare_twice(database, tmp_path):
 
 
 def test_voices_are_kept_beside_the_faces(database, tmp_path):
-    from pyannote_av.tasks.voices import num_windows, read_voices
+    from pyannote_av.data.voices import read_voices
+    from pyannote_av.models.embedding.voiceprints import num_windows
 
     into = tmp_path / "store"
     result = run(NAME, "--into", into, "--database", database, "--voices")

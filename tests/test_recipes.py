@@ -30,11 +30,11 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from pyannote_av import Model  # noqa: E402
+from pyannote_av.clustering.identities import build_identities  # noqa: E402
 from pyannote_av.core.checksums import sha256_of  # noqa: E402
 from pyannote_av.core.io import Video  # noqa: E402
 from pyannote_av.core.tracks import FaceTracks, Label  # noqa: E402
-from pyannote_av.clustering.identities import build_identities  # noqa: E402
-from pyannote_av.tasks.voices import build_voices  # noqa: E402
+from pyannote_av.data.voices import build_voices  # noqa: E402
 from pyannote_av.training import TrainingConfig, train  # noqa: E402
 from recipes import NAMES, Expected, load  # noqa: E402
 from recipes.__main__ import main  # noqa: E402

@@ -12,8 +12,8 @@ from pyannote.database.util import load_rttm
 pytest.importorskip("skimage", reason="the sample needs scikit-image: pip install '.[sample]'")
 
 from pyannote_av.core.tracks import FaceTracks
-from pyannote_av.sample import _inside, make_sample, sample
 from pyannote_av.simulation.portrait import act, loudness
+from pyannote_av.simulation.sample import _inside, make_sample, sample
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_sound_is_pyannotes_sample_without_delay(made):
     from scipy.io import wavfile
 
     from pyannote_av.core.io import Video
-    from pyannote_av.sample import _recording
+    from pyannote_av.simulation.sample import _recording
 
     _, original = wavfile.read(_recording()[0])
     decoded = Video().waveform(made["video"])[0].numpy()
@@ -171,7 +171,7 @@ def test_silence_leaves_the_mouth_closed():
 def test_without_scikit_image_the_error_says_what_to_install(tmp_path):
     code = (
         "import sys; sys.modules['skimage'] = sys.modules['skimage.data'] = None\n"
-        "from pyannote_av.sample import make_sample\n"
+        "from pyannote_av.simulation.sample import make_sample\n"
         f"make_sample({str(tmp_path)!r})"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

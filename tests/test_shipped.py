@@ -36,7 +36,7 @@ def nothing_downloaded(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> dict[str, Path]:
     pytest.importorskip("skimage", reason="the sample needs scikit-image")
-    from pyannote_av.sample import make_sample
+    from pyannote_av.simulation.sample import make_sample
 
     return make_sample(tmp_path_factory.mktemp("sample"))
 

@@ -16,8 +16,8 @@ pytest.importorskip("skimage", reason="the portraits need scikit-image: pip inst
 
 from pyannote.database import registry
 
-from pyannote_av.data.crop_store import CropStore
 from pyannote_av.core.tracks import FaceTracks
+from pyannote_av.data.crop_store import CropStore
 from pyannote_av.simulation.cast import Cast
 from pyannote_av.simulation.conversation import Options, converse
 from pyannote_av.simulation.disturbance import Disturbances

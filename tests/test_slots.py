@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyannote.core import Annotation, Segment
 
+from pyannote_av.models.embedding.voiceprints import num_windows
 from pyannote_av.tasks.recordings import LabelledFile, load_recordings, save_recordings, steps_of
 from pyannote_av.tasks.slot_corruption import (
     Corruption,
@@ -30,7 +31,6 @@ from pyannote_av.tasks.slots import (
     sync_labels,
     visual_labels,
 )
-from pyannote_av.tasks.voices import num_windows
 
 DIMENSION = 64
 

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pyannote.core import Annotation, Segment, Timeline
 
-from pyannote_av.core.inference import AVInference, FaceStretch, TargetSpeaker
 from pyannote_av.core.stretches import stretches
 from pyannote_av.core.tracks import FaceTracks, TrackSegment
 from pyannote_av.fusion.activities import (
@@ -29,8 +28,10 @@ from pyannote_av.fusion.activities import (
     to_annotation,
 )
 from pyannote_av.fusion.persons import People, Person
-from pyannote_av.fusion.targets import VisualFeaturePass, find_targets, join_faces
+from pyannote_av.fusion.targets import FaceStretch, TargetSpeaker, find_targets, join_faces
 from pyannote_av.models.hmsanet.model import HMSANet
+from pyannote_av.pipelines.inference import AVInference
+from pyannote_av.pipelines.visual_feature_pass import VisualFeaturePass
 
 TINY = {"width": 16, "heads": 2, "channels": (4, 4, 8, 8), "cgima_layers": 1, "disa_layers": 1}
 TINY |= {"visual": "compact", "face_size": 32, "context": 8}
@@ -375,7 +376,7 @@ def test_nobody_and_nothing(model):
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     pytest.importorskip("skimage", reason="the sample needs scikit-image: pip install '.[sample]'")
-    from pyannote_av.sample import make_sample
+    from pyannote_av.simulation.sample import make_sample
 
     return make_sample(tmp_path_factory.mktemp("sample"))
 

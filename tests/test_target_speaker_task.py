@@ -19,12 +19,16 @@ from pyannote.core import Segment, Timeline
 from pyannote.database.protocol import SpeakerDiarizationProtocol
 
 from pyannote_av import Model
-from pyannote_av.data.crop_store import CropStore
 from pyannote_av.core.task import AVInput
 from pyannote_av.core.tracks import FaceTracks
+from pyannote_av.data.array_store import ArrayStore, fill
+from pyannote_av.data.crop_store import CropStore
+from pyannote_av.data.visual_features import VisualFeatures, build_features, whole_tracks
+from pyannote_av.data.voices import build_voices, read_voices
 from pyannote_av.models.embedding.campplus import CAMPPlus
-from pyannote_av.models.loading import load_model
+from pyannote_av.models.embedding.voiceprints import voiceprint
 from pyannote_av.models.hmsanet.model import HMSANet
+from pyannote_av.models.loading import load_model
 from pyannote_av.simulation.conversation import Cast, Options
 from pyannote_av.simulation.faces import public_portraits
 from pyannote_av.simulation.files import simulate_files
@@ -32,15 +36,12 @@ from pyannote_av.simulation.scene import SceneOptions
 from pyannote_av.simulation.speech import SpeechLibrary
 from pyannote_av.simulation.statistics import ConversationStatistics
 from pyannote_av.tasks import TargetSpeakerSegmentation
-from pyannote_av.data.array_store import ArrayStore, fill
 from pyannote_av.tasks.recordings import recording
 from pyannote_av.tasks.slot_batches import SlotBatches, fixed_chunks
 from pyannote_av.tasks.slot_corruption import Corruption
 from pyannote_av.tasks.slot_losses import WEIGHTS, slot_losses
 from pyannote_av.tasks.slot_metrics import SlotErrorRate, moments, slot_metrics
 from pyannote_av.tasks.slots import Pictures
-from pyannote_av.data.visual_features import VisualFeatures, build_features, whole_tracks
-from pyannote_av.tasks.voices import build_voices, read_voices, voiceprint
 
 TINY = {
     "width": 16,

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from pyannote.core import Segment, Timeline
 
-from pyannote_av.core.track_parts import COLUMNS, Label
-from pyannote_av.core.tracks import FaceTracks, TrackSegment
+from pyannote_av.core.tracks import COLUMNS, FaceTracks, Label, TrackSegment
 
 
 def make(counts=(5, 3), start=0, speaking=True, seed=0, **kwargs) -> FaceTracks:

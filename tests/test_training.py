@@ -18,6 +18,7 @@ from talkers import make_protocol, make_talkers
 
 from pyannote_av import Model
 from pyannote_av.core.checksums import sha256_of
+from pyannote_av.data.build import build_store
 from pyannote_av.data.crop_store import CropStore
 from pyannote_av.models.active_speaker.lrasd import LRASD
 from pyannote_av.tasks import ActiveSpeakerDetection
@@ -44,7 +45,7 @@ def corpus(tmp_path_factory) -> tuple[list[dict], CropStore]:
     """Four short recordings of two faces each, and their store."""
     folder = tmp_path_factory.mktemp("talkers")
     files = [make_talkers(folder, f"talk{i}", duration=0.4, seed=i) for i in range(4)]
-    return files, CropStore.build(folder / "store", files).store
+    return files, build_store(folder / "store", files).store
 
 
 @pytest.fixture(autouse=True)

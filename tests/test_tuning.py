@@ -22,9 +22,9 @@ from scipy.io import wavfile
 from typer.testing import CliRunner
 
 from pyannote_av import Pipeline
-from pyannote_av.core.inference import FaceStretch
-from pyannote_av.core.tracks import FaceTracks, Looks, PictureStats
 from pyannote_av.clustering.scene import Seen
+from pyannote_av.core.tracks import FaceTracks, Looks, PictureStats
+from pyannote_av.fusion.targets import FaceStretch
 from pyannote_av.pipelines.active_speaker_pass import Heard
 from pyannote_av.pipelines.remembering import once
 from pyannote_av.tuning.cache import Cache, CachedFile
@@ -663,8 +663,8 @@ def models(tmp_path_factory) -> Path:
     """Networks and a PLDA that know nothing"""
     from pyannote_av.clustering.cysmsd import CYSMSD
     from pyannote_av.clustering.embedded import RelationOfEmbeddings
-    from pyannote_av.models.hmsanet.model import HMSANet
     from pyannote_av.clustering.plda import fit_plda, save_plda
+    from pyannote_av.models.hmsanet.model import HMSANet
 
     torch.manual_seed(0)
     rng = np.random.default_rng(0)

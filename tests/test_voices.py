@@ -10,22 +10,21 @@ from conversations import voice
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pyannote_av.core.checksums import weights_digest
+from pyannote_av.data.array_store import ArrayStore, fill
 from pyannote_av.data.crop_shard import shard_folder
 from pyannote_av.data.crop_store import CropStore
+from pyannote_av.data.voices import build_voices, read_voices
 from pyannote_av.models.embedding.campplus import CAMPPlus
-from pyannote_av.models.loading import load_model
-from pyannote_av.data.array_store import ArrayStore, fill
-from pyannote_av.tasks.voices import (
-    build_voices,
+from pyannote_av.models.embedding.voiceprints import (
     enrol,
     num_windows,
-    read_voices,
     speaker_features,
     stretch_voices,
     voiceprint,
-    weights_digest,
     windows_of_speakers,
 )
+from pyannote_av.models.loading import load_model
 
 RATE = 16000
 

@@ -14,24 +14,25 @@ from pyannote.database.util import load_rttm
 pytest.importorskip("skimage", reason="the sample needs scikit-image: pip install '.[sample]'")
 
 from pyannote_av import Pipeline
-from pyannote_av.core.io import SAMPLE_RATE, Video
-from pyannote_av.core.output import AVDiarizeOutput
-from pyannote_av.core.tracks import FaceTracks, Looks
-from pyannote_av.clustering.scene import Seen
-from pyannote_av.clustering.windows import cut_windows
-from pyannote_av.clustering.cysmsd import CYSMSD
-from pyannote_av.models.loading import load_model
 from pyannote_av.clustering.avrnet import AVRNet
-from pyannote_av.clustering.embedded import FusedEmbeddings, RelationOfEmbeddings
 from pyannote_av.clustering.counting_diarization import CountingDiarization
+from pyannote_av.clustering.cysmsd import CYSMSD
+from pyannote_av.clustering.embedded import FusedEmbeddings, RelationOfEmbeddings
 from pyannote_av.clustering.enrolment_pipeline import EnrolmentDiarization
-from pyannote_av.pipelines.face_tracking import FaceTracking
 from pyannote_av.clustering.joint_diarization import JointDiarization
+from pyannote_av.clustering.plda import fit_plda, save_plda
 from pyannote_av.clustering.relation_diarization import RelationDiarization
+from pyannote_av.clustering.scene import Seen
 from pyannote_av.clustering.similarity_diarization import SimilarityDiarization
 from pyannote_av.clustering.vbx_diarization import VBxDiarization
-from pyannote_av.tasks.voices import speaker_features, stretch_voices
-from pyannote_av.clustering.plda import fit_plda, save_plda
+from pyannote_av.clustering.windows import cut_windows
+from pyannote_av.core.grid import SAMPLE_RATE
+from pyannote_av.core.io import Video
+from pyannote_av.core.output import AVDiarizeOutput
+from pyannote_av.core.tracks import FaceTracks, Looks
+from pyannote_av.models.embedding.voiceprints import speaker_features, stretch_voices
+from pyannote_av.models.loading import load_model
+from pyannote_av.pipelines.face_tracking import FaceTracking
 from pyannote_av.vision.identity import DlibResnet, dlib_models
 
 # part of the sample, in seconds: two people who take turns, and talk at once
@@ -70,7 +71,7 @@ class Scene:
 def scene(tmp_path_factory) -> Scene:
     import cv2
 
-    from pyannote_av.sample import make_sample
+    from pyannote_av.simulation.sample import make_sample
 
     made = make_sample(tmp_path_factory.mktemp("sample"))
     part = Segment(START, START + DURATION)

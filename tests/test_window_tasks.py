@@ -19,26 +19,26 @@ from pyannote.database.protocol import SpeakerDiarizationProtocol, SpeakerVerifi
 from pyannote.database.util import load_rttm
 
 from pyannote_av import Model
-from pyannote_av.data.crop_store import CropStore
-from pyannote_av.core.tracks import FaceTracks
-from pyannote_av.clustering.windows import all_faces
-from pyannote_av.clustering.cysmsd import CYSMSD
 from pyannote_av.clustering.avrnet import AVRNet
+from pyannote_av.clustering.counting_batches import CountingBatches
+from pyannote_av.clustering.cysmsd import CYSMSD
 from pyannote_av.clustering.embedded import FusedEmbeddings, RelationOfEmbeddings
+from pyannote_av.clustering.episodes import Episodes, find_speakers
+from pyannote_av.clustering.identities import build_identities
+from pyannote_av.clustering.labelled_windows import faces_of, label_windows
+from pyannote_av.clustering.pairwise_relation import PairwiseRelation
+from pyannote_av.clustering.speaker_counting import SpeakerCounting
+from pyannote_av.clustering.windows import all_faces
+from pyannote_av.core.tracks import FaceTracks
+from pyannote_av.data.crop_store import CropStore
+from pyannote_av.data.voices import build_voices
 from pyannote_av.simulation.conversation import Cast, Options
 from pyannote_av.simulation.faces import public_portraits
 from pyannote_av.simulation.files import simulate_files
 from pyannote_av.simulation.scene import SceneOptions
 from pyannote_av.simulation.speech import SpeechLibrary
 from pyannote_av.simulation.statistics import ConversationStatistics
-from pyannote_av.clustering.counting_batches import CountingBatches
-from pyannote_av.clustering.episodes import Episodes, find_speakers
-from pyannote_av.clustering.identities import build_identities
-from pyannote_av.clustering.labelled_windows import faces_of, label_windows
-from pyannote_av.clustering.pairwise_relation import PairwiseRelation
 from pyannote_av.tasks.recordings import LabelledFile
-from pyannote_av.clustering.speaker_counting import SpeakerCounting
-from pyannote_av.tasks.voices import build_voices
 from pyannote_av.training import Stage, optimize
 
 QUIET = {"enable_progress_bar": False, "accelerator": "cpu"}

@@ -6,7 +6,6 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pyannote.core import Annotation, Segment, Timeline
 
-from pyannote_av.core.tracks import FaceTracks, Looks
 from pyannote_av.clustering.linkage import NOBODY
 from pyannote_av.clustering.windows import (
     UNSEEN,
@@ -23,6 +22,7 @@ from pyannote_av.clustering.windows import (
     turns_of,
     who_talks,
 )
+from pyannote_av.core.tracks import FaceTracks, Looks
 
 RATE = 25
 

@@ -17,7 +17,7 @@ def run(folder: Path) -> list[str]:
     from pyannote_av import FaceTracks, Pipeline
     from pyannote_av.formats.json import write_json
     from pyannote_av.formats.rttm import write_rttm
-    from pyannote_av.sample import make_sample
+    from pyannote_av.simulation.sample import make_sample
 
     made = make_sample(folder)
     output = Pipeline.from_pretrained()(made["video"])

@@ -27,7 +27,7 @@ def command(
     import json
 
     from pyannote_av.core.trust import trusting
-    from pyannote_av.models.export.files import export, load
+    from pyannote_av.sharing.export.files import export, load
 
     try:
         with trusting(trust):

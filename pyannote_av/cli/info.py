@@ -20,7 +20,8 @@ def describe(path: Path, num_glances: int = 5) -> list[str]:
     """
     from pyannote.core import Segment
 
-    from pyannote_av.core.io import FRAME_RATE, Video
+    from pyannote_av.core.grid import FRAME_RATE
+    from pyannote_av.core.io import Video
     from pyannote_av.vision.detection import get_detector
 
     video = Video()

@@ -69,7 +69,7 @@ def prepare(
         Show bars.
     voices : bool, optional
         Embed the voices, too, for target speakers (see
-        :func:`~pyannote_av.tasks.voices.build_voices`).
+        :func:`~pyannote_av.data.voices.build_voices`).
     identities : bool, optional
         Embed the faces, too (see :func:`~pyannote_av.clustering.identities.build_identities`).
     manifest : Path, optional
@@ -84,8 +84,8 @@ def prepare(
     from pyannote_av.collection.engines import Engine
     from pyannote_av.collection.preparation import Prepare
     from pyannote_av.collection.run import process
-    from pyannote_av.data.crop_store import CropStore
     from pyannote_av.data.build import BuildReport
+    from pyannote_av.data.crop_store import CropStore
 
     by_subset, failed = _jobs(name, subsets, database, manifest)
     jobs = [job for some in by_subset.values() for job in some if job.name not in failed]
@@ -97,7 +97,7 @@ def prepare(
     uris = {subset: [job.name for job in some] for subset, some in by_subset.items()}
     there = [uri for some in uris.values() for uri in some if uri in report.store]
     if voices:
-        from pyannote_av.tasks.voices import build_voices
+        from pyannote_av.data.voices import build_voices
 
         report.failed |= build_voices(report.store, there, progress=progress).failed
     if identities:

@@ -13,7 +13,7 @@ def command(folder: Annotated[Path, typer.Argument(help="Where to write it.")]) 
 
     Example: pyannote-av sample sample
     """
-    from pyannote_av.sample import make_sample
+    from pyannote_av.simulation.sample import make_sample
 
     for path in make_sample(folder).values():
         typer.echo(path)

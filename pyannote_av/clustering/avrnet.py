@@ -16,13 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from pyannote_av.core.model import AVModel
 from pyannote_av.clustering.iresnet import FaceMap
+from pyannote_av.clustering.pairs import score_pairs, square
 from pyannote_av.clustering.relation import ModalityMask, RelationNetwork
 from pyannote_av.clustering.speaker_map import WINDOW, SpeakerMap, SpeakerSpectrum
-from pyannote_av.clustering.pairs import score_pairs, square
-
-_SAMPLE_RATE = 16000
+from pyannote_av.core.grid import SAMPLE_RATE
+from pyannote_av.core.model import AVModel
 
 #: width and height of pictures, in pixels
 FACE_SIZE = 112
@@ -71,12 +70,12 @@ class AVRNet(AVModel):
         mask: Literal["learnable", "partial", "handcrafted", "none"] = "learnable",
         fusion: Literal["feature", "embedding", "raw"] = "feature",
         siamese: bool = True,
-        sample_rate: int = _SAMPLE_RATE,
+        sample_rate: int = SAMPLE_RATE,
         num_channels: int = 1,
         task=None,
     ):
         super().__init__(sample_rate=sample_rate, num_channels=num_channels, task=task)
-        if sample_rate != _SAMPLE_RATE:
+        if sample_rate != SAMPLE_RATE:
             raise ValueError(f"AVRNet is defined for 16 kHz audio, not {sample_rate} Hz")
         self.save_hyperparameters("mask", "fusion", "siamese")
         self._size = _SIZES[fusion]
@@ -113,7 +112,7 @@ class AVRNet(AVModel):
     @property
     def example_input_array(self) -> dict[str, torch.Tensor]:
         """Two windows of noise: what Lightning measures shapes with for its summary."""
-        waveforms = torch.randn(2, 1, round(WINDOW * _SAMPLE_RATE), device=self.device)
+        waveforms = torch.randn(2, 1, round(WINDOW * SAMPLE_RATE), device=self.device)
         faces = torch.randint(256, (2, 1, 3, FACE_SIZE, FACE_SIZE), device=self.device)
         return {"waveforms": waveforms, "faces": faces.byte()}
 

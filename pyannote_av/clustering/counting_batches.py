@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from pyannote_av.clustering.windows import all_faces
 from pyannote_av.clustering.labelled_windows import EmbeddedWindows, LabelledWindows
+from pyannote_av.clustering.windows import all_faces
 from pyannote_av.tasks.slots import UNKNOWN
 
 #: least share of a recording that an excerpt is, and windows that it has at least

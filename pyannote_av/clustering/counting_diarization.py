@@ -11,9 +11,9 @@ from pyannote.pipeline.parameter import Categorical, Uniform
 
 from pyannote_av.clustering.linkage import informed_clusters, threshold_clusters
 from pyannote_av.clustering.scene import Scene
+from pyannote_av.clustering.window_diarization import WindowDiarization
 from pyannote_av.clustering.windows import all_faces
 from pyannote_av.models.loading import ModelReference, load_model
-from pyannote_av.clustering.window_diarization import WindowDiarization
 
 
 class CountingDiarization(WindowDiarization):

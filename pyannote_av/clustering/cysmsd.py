@@ -35,8 +35,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from pyannote_av.core.model import AVModel
 from pyannote_av.clustering.linkage_tree import NUM_FEATURES, tree_features
+from pyannote_av.core.model import AVModel
 
 
 class CYSOutput(NamedTuple):

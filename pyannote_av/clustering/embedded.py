@@ -22,9 +22,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from pyannote_av.core.model import AVModel
-from pyannote_av.clustering.relation import ModalityMask, RelationNetwork
 from pyannote_av.clustering.pairs import score_pairs, square
+from pyannote_av.clustering.relation import ModalityMask, RelationNetwork
+from pyannote_av.core.model import AVModel
 
 
 class _EmbeddedRelation(AVModel):

@@ -10,8 +10,8 @@ from pyannote.pipeline.parameter import Integer, Uniform
 
 from pyannote_av.clustering.enrolment import assign, enrol_visible
 from pyannote_av.clustering.scene import Scene
-from pyannote_av.clustering.windows import talking_scores
 from pyannote_av.clustering.window_diarization import WindowDiarization
+from pyannote_av.clustering.windows import talking_scores
 
 
 class EnrolmentDiarization(WindowDiarization):

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from pyannote_av.clustering.windows import Windows
 from pyannote_av.clustering.labelled_windows import LabelledWindows, WindowReader, faces_of
+from pyannote_av.clustering.windows import Windows
 
 
 class Speaker(NamedTuple):

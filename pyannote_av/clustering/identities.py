@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pyannote_av.data.crop_store import CropStore
-from pyannote_av.core.io import FRAME_RATE
+from pyannote_av.core.grid import FRAME_RATE
 from pyannote_av.core.tracks import Looks
 from pyannote_av.data.array_store import ArrayStore, FillReport, fill
+from pyannote_av.data.crop_store import CropStore
 from pyannote_av.vision.identity import FaceEmbedder, get_embedder
 
 

@@ -8,16 +8,15 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 import numpy as np
 from pyannote.core import Segment, Timeline
 
-from pyannote_av.data.crop_store import CropStore
-from pyannote_av.core.io import FRAME_RATE, SAMPLE_RATE
-from pyannote_av.core.tracks import Looks
-from pyannote_av.clustering.windows import UNSEEN, Entries, Windows, cut_windows, entry_faces
-from pyannote_av.data.array_store import ArrayStore
 from pyannote_av.clustering.identities import Identities
-from pyannote_av.tasks.recordings import STEPS, LabelledFile
-from pyannote_av.tasks.voices import stretch_voices
+from pyannote_av.clustering.windows import UNSEEN, Entries, Windows, cut_windows, entry_faces
+from pyannote_av.core.grid import FRAME_RATE, SAMPLE_RATE, STEP_RATE
+from pyannote_av.core.tracks import Looks
+from pyannote_av.data.array_store import ArrayStore
+from pyannote_av.data.crop_store import CropStore
+from pyannote_av.models.embedding.voiceprints import stretch_voices
+from pyannote_av.tasks.recordings import LabelledFile
 
-_STEP_RATE = STEPS * FRAME_RATE
 #: share of a window that somebody speaks, to be among its speakers
 ACTIVE = 0.5
 
@@ -47,13 +46,13 @@ def label_windows(recording: LabelledFile, duration: float, step: float) -> Labe
     duration, step : float
         Of windows and between them, in seconds.
     """
-    spoken = Timeline(Segment(*turn) for turn in recording.turns[:, 1:] / _STEP_RATE)
+    spoken = Timeline(Segment(*turn) for turn in recording.turns[:, 1:] / STEP_RATE)
     annotated = Timeline(Segment(*region) for region in recording.regions / FRAME_RATE)
     windows = cut_windows(spoken.support().crop(annotated), duration, step)
     share = np.zeros((len(windows), recording.num_speakers))
     start, end = windows.span.T
     for speaker, first, last in recording.turns.tolist():
-        shared = np.minimum(end, last / _STEP_RATE) - np.maximum(start, first / _STEP_RATE)
+        shared = np.minimum(end, last / STEP_RATE) - np.maximum(start, first / STEP_RATE)
         share[:, speaker] += np.clip(shared, 0, None)
     return LabelledWindows(recording, windows, share >= ACTIVE * (end - start)[:, None])
 
@@ -90,7 +89,7 @@ class EmbeddedWindows:
     ----------
     store : CropStore
     voices : ArrayStore
-        See :func:`~pyannote_av.tasks.voices.build_voices`.
+        See :func:`~pyannote_av.data.voices.build_voices`.
     identities : Identities, optional
         Without, nobody is seen.
     """

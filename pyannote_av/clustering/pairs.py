@@ -7,8 +7,8 @@ from typing import Protocol
 
 import torch
 
-from pyannote_av.clustering.relation import RelationNetwork
 from pyannote_av.clustering.fast import PairScorer
+from pyannote_av.clustering.relation import RelationNetwork
 
 #: pairs that are scored at once; as published
 BLOCK = 256

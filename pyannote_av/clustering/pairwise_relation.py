@@ -24,10 +24,10 @@ from pyannote.database import Protocol
 from torchmetrics import Metric
 from torchmetrics.classification import BinaryAUROC
 
-from pyannote_av.data.crop_store import CropStore
 from pyannote_av.clustering.episodes import Episodes
 from pyannote_av.clustering.labelled_windows import MediaWindows, WindowReader, label_windows
 from pyannote_av.clustering.window_task import WindowTask
+from pyannote_av.data.crop_store import CropStore
 
 
 class PairwiseRelation(WindowTask):
@@ -42,7 +42,7 @@ class PairwiseRelation(WindowTask):
         pyannote.database protocol, of diarization or, where files have one speaker each, of
         speaker verification. Its ``scope`` says how far labels of speakers are valid.
     store : CropStore, str or Path
-        See ``CropStore.build``.
+        See ``build_store``.
     inputs : {"embeddings", "media"}, optional
         What models are given: embeddings of voices and faces, or sound and pictures.
     voices, identities : str or Path, optional

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from pyannote_av.core.io import SAMPLE_RATE
-from pyannote_av.clustering.scene import Scene
-from pyannote_av.clustering.windows import entry_faces
-from pyannote_av.models.loading import ModelReference, load_model
 from pyannote_av.clustering.avrnet import FACE_SIZE, AVRNet
 from pyannote_av.clustering.pairs import score_pairs
+from pyannote_av.clustering.scene import Scene
 from pyannote_av.clustering.similarity_diarization import SimilarityDiarization
+from pyannote_av.clustering.windows import entry_faces
+from pyannote_av.core.grid import SAMPLE_RATE
+from pyannote_av.models.loading import ModelReference, load_model
 from pyannote_av.vision.identity import FaceEmbedder
 
 # windows that are encoded at once

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pyannote_av.core.tracks import FRAME_RATE, FaceTracks, Looks
 from pyannote_av.clustering.joint_clustering import face_clusters
 from pyannote_av.clustering.windows import Entries, Windows
+from pyannote_av.core.tracks import FRAME_RATE, FaceTracks, Looks
 
 
 class Seen(NamedTuple):

@@ -11,8 +11,8 @@ from scipy.spatial.distance import squareform
 
 from pyannote_av.clustering.linkage import NOBODY, pair_clusters
 from pyannote_av.clustering.scene import Scene
-from pyannote_av.clustering.windows import at_once, entry_faces, same_track
 from pyannote_av.clustering.window_diarization import WindowDiarization
+from pyannote_av.clustering.windows import at_once, entry_faces, same_track
 
 
 class SimilarityDiarization(WindowDiarization):

@@ -18,12 +18,12 @@ from pyannote.audio.core.task import Problem, Resolution, Specifications
 from pyannote.database import Protocol
 from torchmetrics import MeanMetric, Metric
 
-from pyannote_av.data.crop_store import CropStore
 from pyannote_av.clustering.counting_batches import CountingBatches
 from pyannote_av.clustering.counting_losses import counting_losses, num_speakers, total_loss
 from pyannote_av.clustering.labelled_windows import label_windows
-from pyannote_av.tasks.slots import UNKNOWN
 from pyannote_av.clustering.window_task import WindowTask
+from pyannote_av.data.crop_store import CropStore
+from pyannote_av.tasks.slots import UNKNOWN
 
 
 class SpeakerCounting(WindowTask):

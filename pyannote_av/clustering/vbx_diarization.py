@@ -11,12 +11,12 @@ import torch
 from pyannote.audio.core.plda import PLDA
 from pyannote.core import SlidingWindow, SlidingWindowFeature
 
-from pyannote_av.core.io import SAMPLE_RATE
-from pyannote_av.core.model import load_plda
 from pyannote_av.clustering.linkage import NOBODY
 from pyannote_av.clustering.scene import Scene
-from pyannote_av.pipelines.clustering import VBxClustering
 from pyannote_av.clustering.window_diarization import WindowDiarization
+from pyannote_av.core.grid import SAMPLE_RATE
+from pyannote_av.core.model import load_plda
+from pyannote_av.pipelines.clustering import VBxClustering
 
 # windows that are embedded at once
 _BATCH = 16

@@ -11,10 +11,6 @@ from pyannote.audio.pipelines import VoiceActivityDetection
 from pyannote.core import Annotation, Segment, Timeline
 from pyannote.pipeline.parameter import Uniform
 
-from pyannote_av.data.crop_shard import LOOK_INTERVAL
-from pyannote_av.core.output import AVDiarizeOutput, Report
-from pyannote_av.core.pipeline import DiarizationPipeline
-from pyannote_av.core.tracks import FaceTracks, Looks
 from pyannote_av.clustering.scene import Scene, Seen
 from pyannote_av.clustering.windows import (
     Entries,
@@ -24,12 +20,16 @@ from pyannote_av.clustering.windows import (
     turns_of,
     who_talks,
 )
+from pyannote_av.core.output import AVDiarizeOutput, Report
+from pyannote_av.core.pipeline import DiarizationPipeline
+from pyannote_av.core.tracks import FaceTracks, Looks
+from pyannote_av.data.crop_shard import LOOK_INTERVAL
+from pyannote_av.models.embedding.voiceprints import speaker_features, stretch_voices, voiceprint
 from pyannote_av.models.loading import ModelReference, load_model
 from pyannote_av.pipelines.active_speaker_detection import ActiveSpeakerDetection
 from pyannote_av.pipelines.active_speaker_pass import Heard
 from pyannote_av.pipelines.face_tracking import FaceTracking, how_looked
 from pyannote_av.pipelines.remembering import once
-from pyannote_av.tasks.voices import speaker_features, stretch_voices, voiceprint
 from pyannote_av.vision.identity import FaceEmbedder, LookCollector, get_embedder
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 from pyannote.database import Protocol
 
-from pyannote_av.data.crop_store import CropStore
 from pyannote_av.clustering.identities import Identities
 from pyannote_av.clustering.labelled_windows import EmbeddedWindows, WindowReader, label_windows
+from pyannote_av.data.crop_store import CropStore
+from pyannote_av.data.voices import read_voices
 from pyannote_av.tasks.recording_task import RecordingTask
 from pyannote_av.tasks.recordings import LabelledFile
-from pyannote_av.tasks.voices import read_voices
 
 logger = logging.getLogger(__name__)
 

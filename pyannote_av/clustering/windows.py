@@ -8,9 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from pyannote.core import Annotation, Segment, Timeline
 
-from pyannote_av.core.track_parts import FRAME_RATE, Looks
-from pyannote_av.core.tracks import FaceTracks
 from pyannote_av.clustering.linkage import NOBODY
+from pyannote_av.core.tracks import FRAME_RATE, FaceTracks, Looks
 
 #: track of entries nobody is seen of
 UNSEEN = -1

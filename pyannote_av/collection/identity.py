@@ -40,9 +40,9 @@ def pipeline_identity(checkpoint: str | Path) -> str:
 
 def _parts(checkpoint: str | Path) -> Iterator[tuple[str, str]]:
     """(what, content) of a configuration, and of all that it refers to"""
+    from pyannote_av.core.pipeline import read_pipeline
     from pyannote_av.core.weights import REGISTRY
     from pyannote_av.pretrained import shipped
-    from pyannote_av.sharing.folders import read_pipeline
 
     config, folder = read_pipeline(checkpoint)
     yield "config", json.dumps(config, sort_keys=True, default=str)

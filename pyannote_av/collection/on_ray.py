@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
-from pyannote_av.core.processes import single_thread
-from pyannote_av.core.workers import Failure, Worker
+from pyannote_av.core.workers import Failure, Worker, single_thread
 
 logger = logging.getLogger(__name__)
 

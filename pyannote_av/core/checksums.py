@@ -6,6 +6,10 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 _MEGABYTE = 2**20
 
@@ -36,3 +40,9 @@ def fingerprint(path: str | Path) -> str:
                 yield file.read(_MEGABYTE)
 
     return digest(blocks())
+
+
+def weights_digest(model: torch.nn.Module) -> str:
+    """Digest of the weights of a model: 16 hexadecimal digits."""
+    state = sorted(model.state_dict().items())
+    return digest(value.cpu().numpy().tobytes() for _, value in state)[:16]

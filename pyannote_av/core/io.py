@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from pyannote_av.core.files import MediaError, VideoFile, validate_file
+from pyannote_av.core.grid import FRAME_RATE, SAMPLE_RATE
 from pyannote_av.core.media import AudioStream, MediaInfo, VideoStream, probe, report
 from pyannote_av.core.pictures import Frame, Picture, on_grid
 from pyannote_av.core.sound import decode_sound
@@ -38,12 +39,6 @@ __all__ = [
     "VideoFile",
     "VideoStream",
 ]
-
-FRAME_RATE = 25.0
-"""Grid steps per second"""
-
-SAMPLE_RATE = 16000
-"""Samples per second"""
 
 
 class Video:

@@ -135,6 +135,15 @@ def read_config(config_yml: Path) -> dict[str, Any]:
     return config
 
 
+def read_pipeline(checkpoint: str | Path) -> tuple[dict[str, Any], Path]:
+    """Configuration of a pipeline, and the folder it is in; see ``Pipeline.from_pretrained``."""
+    path = locate_pipeline(checkpoint)
+    config = path / "config.yaml" if path.is_dir() else path
+    if not config.is_file():
+        raise FileNotFoundError(f"no config.yaml in {path}: it is not a pipeline folder")
+    return read_config(config), config.parent
+
+
 def check_config(config: Any, origin: str) -> None:
     """Raise ValueError unless a configuration is made as those of pipelines are.
 
@@ -235,7 +244,8 @@ class MediaMixin:
             With ``waveform`` (1, num_samples), ``sample_rate``, ``problems`` (list of str) and
             ``decoding_seconds`` added. A file without audio gets silence and ``has_audio=False``.
         """
-        from pyannote_av.core.io import SAMPLE_RATE, Video
+        from pyannote_av.core.grid import SAMPLE_RATE
+        from pyannote_av.core.io import Video
 
         video = Video()
         known = video.validate_file(file)

@@ -12,8 +12,7 @@ from typing import IO, Any
 import numpy as np
 
 from pyannote_av.core.atomic import replacing
-from pyannote_av.core.track_parts import COLUMNS, Label
-from pyannote_av.core.tracks import FaceTracks
+from pyannote_av.core.tracks import COLUMNS, FaceTracks, Label
 
 #: columns of AVA-ActiveSpeaker, named as its evaluation script does; AVA-AVD adds spkid
 AVA_COLUMNS = ("video_id", "frame_timestamp", "entity_box_x1", "entity_box_y1", "entity_box_x2")

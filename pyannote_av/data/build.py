@@ -1,4 +1,4 @@
-"""Writing a store of face crops; use ``CropStore.build``."""
+"""Writing a store of face crops."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pyannote_av.core.checksums import digest, fingerprint
-from pyannote_av.data.crop_shard import FORMAT, LOOK_INTERVAL, LOOK_SIDE, shard_folder
-from pyannote_av.data.crop_store import CropStore
-from pyannote_av.core.io import FRAME_RATE, Video
-from pyannote_av.data.shard_writer import ShardWriter, to_int16
+from pyannote_av.core.grid import FRAME_RATE
+from pyannote_av.core.io import Video
 from pyannote_av.core.tracks import FaceTracks, Looks
 from pyannote_av.core.workers import Failure, open_pool, run
+from pyannote_av.data.crop_shard import FORMAT, LOOK_INTERVAL, LOOK_SIDE, shard_folder
+from pyannote_av.data.crop_store import CropStore
+from pyannote_av.data.shard_writer import ShardWriter, to_int16
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass
 class BuildReport:
-    """What ``CropStore.build`` did.
+    """What ``build_store`` did.
 
     Attributes
     ----------
@@ -155,11 +156,45 @@ def write_shard(store: Path, job: ShardJob, elsewhere: Path | None = None) -> _O
         return _Outcome(True, shard.finish(tracks, sound, source, problems, looks))
 
 
-def build(
-    folder: Path, files: Iterable[Mapping[str, Any]], num_workers: int, progress: bool
+def build_store(
+    folder: str | Path,
+    files: Iterable[Mapping[str, Any]],
+    num_workers: int = 0,
+    progress: bool = False,
 ) -> BuildReport:
-    """See ``CropStore.build``."""
+    """Write the files that are not yet in a store.
+
+    Each video is decoded once, as a stream. Files already there are left as they are unless
+    their media or their tracks changed; a build that was killed goes on where it was. A file
+    that cannot be read is reported and does not stop the others.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Created if missing.
+    files : iterable of mapping
+        With ``uri``, ``video``, and perhaps ``audio`` and ``face_tracks`` (FaceTracks, or the
+        path of a file of them). Faces are looked for where there are no tracks.
+    num_workers : int
+        Processes at work at once; 0 does without other processes.
+    progress : bool
+        Show a bar.
+
+    Returns
+    -------
+    report : BuildReport
+        ``written``, ``kept``, ``failed`` and ``store``.
+
+    Raises
+    ------
+    ValueError
+        When two files have the same uri.
+    RuntimeError
+        When another process is writing to the same store.
+    """
     from filelock import FileLock, Timeout
+
+    folder = Path(folder)
 
     (folder / "shards").mkdir(parents=True, exist_ok=True)
     report = BuildReport(CropStore(folder))

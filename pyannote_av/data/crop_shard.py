@@ -12,7 +12,7 @@ from urllib.parse import quote
 import numpy as np
 
 from pyannote_av.core.checksums import sha256_of
-from pyannote_av.core.io import FRAME_RATE, SAMPLE_RATE
+from pyannote_av.core.grid import SAMPLES_PER_FRAME
 from pyannote_av.core.tracks import Looks
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 SIDE = 112
-SAMPLES_PER_FRAME = round(SAMPLE_RATE / FRAME_RATE)
 ARRAYS = ("crops.npy", "present.npy", "waveform.npy", "tracks.npz")
 #: pictures of whole faces in colour: width and height in pixels, and seconds between two
 LOOK_SIDE, LOOK_INTERVAL = 112, 1.0

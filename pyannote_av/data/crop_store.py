@@ -15,17 +15,14 @@ Labels are not in it: they come from the protocol, at training time, by (uri, tr
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import unquote
 
 import numpy as np
 
 from pyannote_av.data.crop_shard import Shard, shard_folder
-
-if TYPE_CHECKING:
-    from pyannote_av.data.build import BuildReport
 
 #: shards kept open at once: each holds two memory maps, and so two file descriptors
 _OPEN_SHARDS = 64
@@ -49,7 +46,7 @@ class CropStore:
 
     Examples
     --------
-    >>> report = CropStore.build("store", protocol.files(), num_workers=8)
+    >>> report = build_store("store", protocol.files(), num_workers=8)
     >>> report.failed                     # {uri: reason}; the next call tries these again
     >>> store = CropStore("store")
     >>> first, last = store["interview"].tracks[3]
@@ -60,51 +57,9 @@ class CropStore:
         self.folder = Path(folder)
         if not (self.folder / "shards").is_dir():
             raise FileNotFoundError(
-                f"there is no store of crops in {self.folder}: write one with CropStore.build"
+                f"there is no store of crops in {self.folder}: write one with build_store"
             )
         self._shards: OrderedDict[str, Shard] = OrderedDict()
-
-    @classmethod
-    def build(
-        cls,
-        folder: str | Path,
-        files: Iterable[Mapping[str, Any]],
-        num_workers: int = 0,
-        progress: bool = False,
-    ) -> BuildReport:
-        """Write the files that are not yet in a store.
-
-        Each video is decoded once, as a stream. Files already there are left as they are unless
-        their media or their tracks changed; a build that was killed goes on where it was. A file
-        that cannot be read is reported and does not stop the others.
-
-        Parameters
-        ----------
-        folder : str or Path
-            Created if missing.
-        files : iterable of mapping
-            With ``uri``, ``video``, and perhaps ``audio`` and ``face_tracks`` (FaceTracks, or the
-            path of a file of them). Faces are looked for where there are no tracks.
-        num_workers : int
-            Processes at work at once; 0 does without other processes.
-        progress : bool
-            Show a bar.
-
-        Returns
-        -------
-        report : BuildReport
-            ``written``, ``kept``, ``failed`` and ``store``.
-
-        Raises
-        ------
-        ValueError
-            When two files have the same uri.
-        RuntimeError
-            When another process is writing to the same store.
-        """
-        from pyannote_av.data.build import build
-
-        return build(Path(folder), files, num_workers=num_workers, progress=progress)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"folder": self.folder, "_shards": OrderedDict()}

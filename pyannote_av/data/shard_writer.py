@@ -14,8 +14,8 @@ from typing import IO
 import numpy as np
 
 from pyannote_av.core.checksums import sha256_of
-from pyannote_av.data.crop_shard import ARRAYS, FORMAT, SIDE, shard_folder
 from pyannote_av.core.tracks import FaceTracks, Looks, TrackSegment
+from pyannote_av.data.crop_shard import ARRAYS, FORMAT, SIDE, shard_folder
 
 
 class ShardWriter:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyannote_av.data.crop_store import CropStore
+from pyannote_av.core.checksums import weights_digest
 from pyannote_av.data.array_store import ArrayStore, FillReport, fill
-from pyannote_av.tasks.voices import weights_digest
+from pyannote_av.data.crop_store import CropStore
 
 if TYPE_CHECKING:
     from pyannote_av.models.hmsanet.model import HMSANet

@@ -1,6 +1,6 @@
 """How well speaking faces are told from silent ones, measured as the papers do.
 
-Labels are those of AVA-ActiveSpeaker (:class:`~pyannote_av.core.track_parts.Label`): 1 (heard
+Labels are those of AVA-ActiveSpeaker (:class:`~pyannote_av.core.tracks.Label`): 1 (heard
 speaking) is positive, 0 (not speaking) and 2 (speaking, not heard) are negative, rows of -1 (not
 annotated) are left out. So an array of bool will do as well.
 """
@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyannote_av.core.track_parts import Label
-from pyannote_av.core.tracks import FaceTracks
+from pyannote_av.core.tracks import FaceTracks, Label
 from pyannote_av.evaluation.active_speaker_result import ActiveSpeakerResult, ActiveSpeakerScore
 
 if TYPE_CHECKING:
@@ -62,7 +61,7 @@ def evaluate(
     scores : (N,) array
         One per face and frame, the higher the more likely heard speaking.
     labels : (N,) array
-        Bool, or :class:`~pyannote_av.core.track_parts.Label`.
+        Bool, or :class:`~pyannote_av.core.tracks.Label`.
     frame : (N,) array, optional
         Which frame a face belongs to, as any numbers. Gives groups ``1 face``, ``2 faces``,
         ``3 faces`` and ``4+ faces``, of faces in frames with so many (annotated or not).

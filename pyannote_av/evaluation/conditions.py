@@ -11,15 +11,9 @@ import numpy as np
 from pyannote.core import Annotation, Timeline
 
 from pyannote_av.evaluation.cells import Cells, Turns, active
-from pyannote_av.evaluation.diarization import (
-    RULES,
-    Rule,
-    co_activity,
-    match_speakers,
-    paired,
-    recognised,
-)
-from pyannote_av.evaluation.report import aligned
+from pyannote_av.evaluation.diarization import co_activity, match_speakers, paired, recognised
+from pyannote_av.evaluation.score import RULES, Rule
+from pyannote_av.evaluation.tables import aligned
 
 if TYPE_CHECKING:
     from pyannote_av.core.tracks import FaceTracks
@@ -204,7 +198,7 @@ def conditions(
         Who is in the picture; their speakers are those of the reference. With them come the
         conditions on faces.
     rule : str, optional
-        One of :data:`~pyannote_av.evaluation.diarization.RULES`.
+        One of :data:`~pyannote_av.evaluation.score.RULES`.
     system : str, optional
 
     Returns

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from pyannote.core import Annotation, Timeline
@@ -12,36 +11,11 @@ from scipy.optimize import linear_sum_assignment
 
 from pyannote_av.evaluation.cells import Cells
 from pyannote_av.evaluation.oracle_vad import crop_to_speech, fill_speech
-from pyannote_av.evaluation.report import DiarizationResult
-from pyannote_av.evaluation.score import DiarizationScore
+from pyannote_av.evaluation.result import DiarizationResult
+from pyannote_av.evaluation.score import RULES, DiarizationScore, Rule
 
 logger = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class Rule:
-    """What is scored.
-
-    Attributes
-    ----------
-    collar : float
-        Seconds left out on **either side** of where a reference turn begins or ends, as in
-        md-eval. pyannote.metrics takes the total width: its ``collar=0.5`` is 0.25 here.
-    overlap : bool
-        Whether overlapped reference speech is scored.
-    """
-
-    collar: float
-    overlap: bool
-
-
-#: named as in Landini et al., "Bayesian HMM clustering of x-vector sequences (VBx) in speaker
-#: diarization: theory, implementation and analysis on standard tasks", 2022
-RULES = {
-    "Forgiving": Rule(collar=0.25, overlap=False),
-    "Fair": Rule(collar=0.25, overlap=True),
-    "Full": Rule(collar=0.0, overlap=True),
-}
 
 #: automatic: the hypothesis as it is; oracle: without its speech outside the reference's;
 #: oracle+fill: what it missed given to somebody, too

@@ -68,7 +68,8 @@ def missing_faces(file: Mapping, rate: float, seed: int = 0) -> dict[str, Any]:
 
 
 def _sound(file: Mapping) -> tuple[Tensor, int]:
-    from pyannote_av.core.io import SAMPLE_RATE, Video
+    from pyannote_av.core.grid import SAMPLE_RATE
+    from pyannote_av.core.io import Video
 
     return Video().waveform(file), SAMPLE_RATE
 

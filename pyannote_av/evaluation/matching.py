@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyannote_av.core.track_files import AVA_COLUMNS
-from pyannote_av.core.track_parts import Label
+from pyannote_av.core.tracks import Label
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +34,7 @@ class FaceRows:
     box : (N, 4) float
         x1, y1, x2, y2 as fractions of the frame.
     label : (N,) int8
-        See :class:`~pyannote_av.core.track_parts.Label`.
+        See :class:`~pyannote_av.core.tracks.Label`.
     score : (N,) array, optional
     line : (N,) int, optional
         Of the file they come from.

@@ -3,110 +3,20 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pyannote_av.core.atomic import write_text
-from pyannote_av.evaluation.score import DiarizationScore
+from pyannote_av.evaluation.result import DiarizationResult
+from pyannote_av.evaluation.score import RULES
+from pyannote_av.evaluation.significance import Comparison, describe
+from pyannote_av.evaluation.tables import plain, write_rows
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.figure import Figure
 
     from pyannote_av.evaluation.conditions import ConditionTable
-    from pyannote_av.evaluation.significance import Comparison
-
-_COLUMNS = ("der", "false_alarm", "missed", "confusion", "single_label_floor", "jer")
-_HEADS = ("DER", "FA", "miss", "conf", "floor", "JER")
-
-
-def aligned(rows: Sequence[Sequence[Any]], left: int = 1) -> str:
-    """Rows as text: the first `left` columns set left, the others right, floats to 2 digits."""
-    text = [[_cell(value) for value in row] for row in rows]
-    widths = [max(len(value) for value in column) for column in zip(*text, strict=True)]
-    return "\n".join(
-        "  ".join(
-            value.ljust(width) if i < left else value.rjust(width)
-            for i, (value, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in text
-    )
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, float):
-        return "-" if math.isnan(value) else f"{value:.2f}"
-    return str(value)
-
-
-@dataclass(frozen=True, repr=False)
-class DiarizationResult:
-    """What :func:`~pyannote_av.evaluation.diarization.evaluate` found.
-
-    ``result["automatic", "Full"].der`` is one figure in total, ``result.per_file("oracle",
-    "Fair")`` are the scores of each file, and printing it shows the whole grid.
-
-    Attributes
-    ----------
-    system : str
-    scores : mapping of (vad, rule) to mapping of uri to DiarizationScore
-    tracks : str or None
-        "found" or "given".
-    """
-
-    system: str
-    scores: Mapping[tuple[str, str], Mapping[str, DiarizationScore]]
-    tracks: str | None = None
-
-    def per_file(self, vad: str = "automatic", rule: str = "Full") -> dict[str, DiarizationScore]:
-        """Scores by uri."""
-        if (vad, rule) not in self.scores:
-            raise KeyError(f"no {(vad, rule)}, but {list(self.scores)}")
-        return dict(self.scores[vad, rule])
-
-    def __getitem__(self, condition: tuple[str, str]) -> DiarizationScore:
-        return sum(self.per_file(*condition).values(), DiarizationScore())
-
-    def to_records(self, per_file: bool = True) -> list[dict[str, Any]]:
-        """One flat row per condition and file; totals have "TOTAL" for their uri."""
-        rows = []
-        for (vad, rule), files in self.scores.items():
-            for uri, score in {**(files if per_file else {}), "TOTAL": self[vad, rule]}.items():
-                head = {"system": self.system, "tracks": self.tracks, "vad": vad, "rule": rule}
-                rows.append({**head, "uri": uri, **score.figures()})
-        return rows
-
-    def to_dataframe(self, per_file: bool = True) -> pd.DataFrame:
-        """:meth:`to_records` as a table."""
-        import pandas as pd
-
-        return pd.DataFrame(self.to_records(per_file))
-
-    def __repr__(self) -> str:
-        """The grid, in percent, and below it what does not depend on collars."""
-        from pyannote_av.evaluation.diarization import RULES
-
-        rows: list[Sequence[Any]] = [("VAD", "scoring", "collar", "overlap", *_HEADS)]
-        for vad, rule in self.scores:
-            figures = self[vad, rule].figures()
-            how = (f"{RULES[rule].collar:g} s", "scored" if RULES[rule].overlap else "left out")
-            rows.append((vad, rule, *how, *(figures[name] for name in _COLUMNS)))
-        found = next(iter(self.scores))
-        score = self[found]
-        return "\n".join(
-            [
-                f"{self.system}: {score.files} files, {score.speakers} speakers, "
-                f"tracks {self.tracks or 'not stated'}",
-                aligned(rows, left=4),
-                f"{found[0]} VAD: number of speakers right in {100 * score.count_accuracy:.1f} % "
-                f"of files, off by {score.mean_count_error:.2f} on average",
-                f"{found[0]} VAD: purity {100 * score.purity:.2f} %, "
-                f"coverage {100 * score.coverage:.2f} %",
-            ]
-        )
 
 
 def to_text(
@@ -115,22 +25,9 @@ def to_text(
     tables: Sequence[ConditionTable] = (),
 ) -> str:
     """Everything, to be read."""
-    from pyannote_av.evaluation.significance import describe
-
     parts = [repr(result) for result in results]
     parts += [describe(comparisons)] if comparisons else []
     return "\n\n".join([*parts, *map(repr, tables)])
-
-
-def plain(value: Any) -> Any:
-    """Floats to 6 digits, NaN, which JSON lacks, as None; containers likewise."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, float):
-        return round(value, 6) if math.isfinite(value) else None
-    return value
 
 
 def write_json(
@@ -145,8 +42,6 @@ def write_json(
 
     One row of scores, comparisons or conditions is one line.
     """
-    from pyannote_av.evaluation.diarization import RULES
-
     content = {
         "command": command,
         "rules": {name: vars(rule) for name, rule in RULES.items()},
@@ -166,18 +61,6 @@ def write_json(
 def write_csv(path: str | Path, results: Iterable[DiarizationResult]) -> Path:
     """Scores, one line per system, condition and file, with a total each."""
     return write_rows(path, [row for result in results for row in result.to_records()])
-
-
-def write_rows(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> Path:
-    """Flat rows of one kind as a CSV file with a header."""
-    import csv
-    import io
-
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(plain(rows))
-    return write_text(path, text.getvalue())
 
 
 def plot(results: Sequence[DiarizationResult], path: str | Path | None = None) -> Figure:

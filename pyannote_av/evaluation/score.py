@@ -121,3 +121,29 @@ class DiarizationScore:
             "speaker_count_error": self.mean_count_error,
             **{f"{name}_seconds": getattr(self, name) for name in names},
         }
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What is scored.
+
+    Attributes
+    ----------
+    collar : float
+        Seconds left out on **either side** of where a reference turn begins or ends, as in
+        md-eval. pyannote.metrics takes the total width: its ``collar=0.5`` is 0.25 here.
+    overlap : bool
+        Whether overlapped reference speech is scored.
+    """
+
+    collar: float
+    overlap: bool
+
+
+#: named as in Landini et al., "Bayesian HMM clustering of x-vector sequences (VBx) in speaker
+#: diarization: theory, implementation and analysis on standard tasks", 2022
+RULES = {
+    "Forgiving": Rule(collar=0.25, overlap=False),
+    "Fair": Rule(collar=0.25, overlap=True),
+    "Full": Rule(collar=0.0, overlap=True),
+}

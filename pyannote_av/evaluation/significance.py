@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyannote_av.evaluation.report import DiarizationResult, aligned
+from pyannote_av.evaluation.result import DiarizationResult
+from pyannote_av.evaluation.tables import aligned
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from pyannote_av.core.atomic import write_text
-from pyannote_av.evaluation.diarization import RULES, evaluate
+from pyannote_av.evaluation.diarization import evaluate
 from pyannote_av.evaluation.disturbances import desync, missing_faces, noisy
-from pyannote_av.evaluation.report import DiarizationResult, aligned, plain, write_rows
-from pyannote_av.evaluation.score import DiarizationScore
+from pyannote_av.evaluation.result import DiarizationResult
+from pyannote_av.evaluation.score import RULES, DiarizationScore
 from pyannote_av.evaluation.significance import Comparison, compare
+from pyannote_av.evaluation.tables import aligned, plain, write_rows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import numpy as np
 from pyannote.core import Annotation, Segment, Timeline
 
+from pyannote_av.core.grid import STEP_RATE
 from pyannote_av.core.stretches import stretches
 
 #: decisions per second
-RATE = 100
 
 
 class Binarization(NamedTuple):
@@ -45,7 +45,7 @@ def binarize(probability: np.ndarray, rules: Binarization) -> np.ndarray:
     """
     active = np.zeros(probability.shape, bool)
     shortest_on, shortest_off = (
-        round(seconds * RATE) for seconds in (rules.min_duration_on, rules.min_duration_off)
+        round(seconds * STEP_RATE) for seconds in (rules.min_duration_on, rules.min_duration_off)
     )
     for k, column in enumerate(probability.T):
         begun = np.concatenate([[0], np.cumsum(column >= rules.onset)])
@@ -149,7 +149,9 @@ def confine(active: np.ndarray, probability: np.ndarray, speech: Timeline) -> np
     """
     inside = np.zeros(len(active), bool)
     for segment in speech.support():
-        inside[max(0, round(segment.start * RATE)) : max(0, round(segment.end * RATE))] = True
+        inside[
+            max(0, round(segment.start * STEP_RATE)) : max(0, round(segment.end * STEP_RATE))
+        ] = True
     active = active & inside[:, None]
     missing = inside & ~active.any(axis=1)
     if active.shape[1]:
@@ -185,7 +187,7 @@ def to_annotation(active: np.ndarray, labels: Sequence[str], uri: str | None = N
         for first, end in stretches(active[:, k]).tolist()
     ]
     for number, (first, end, label) in enumerate(sorted(turns)):
-        annotation[Segment(first / RATE, end / RATE), number] = label
+        annotation[Segment(first / STEP_RATE, end / STEP_RATE), number] = label
     return annotation
 
 
@@ -194,7 +196,7 @@ def from_annotation(annotation: Annotation, labels: Sequence[str], num_steps: in
     active = np.zeros((num_steps, len(labels)), bool)
     column = {label: k for k, label in enumerate(labels)}
     for segment, _, label in annotation.itertracks(yield_label=True):
-        first, last = (max(0, round(time * RATE)) for time in segment)
+        first, last = (max(0, round(time * STEP_RATE)) for time in segment)
         active[first:last, column[label]] = True
     return active
 
@@ -206,6 +208,6 @@ def confidences(
     column = {label: k for k, label in enumerate(labels)}
     found = {}
     for segment, track, label in annotation.itertracks(yield_label=True):
-        first, last = round(segment.start * RATE), round(segment.end * RATE)
+        first, last = round(segment.start * STEP_RATE), round(segment.end * STEP_RATE)
         found[segment, track] = round(float(probability[first:last, column[label]].mean()), 3)
     return found

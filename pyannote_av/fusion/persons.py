@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyannote_av.core.io import FRAME_RATE
+from pyannote_av.core.grid import FRAME_RATE
 from pyannote_av.fusion import guard
 
 if TYPE_CHECKING:

@@ -3,55 +3,79 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from time import perf_counter
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
-from pyannote_av.core.inference import FaceStretch, TargetSpeaker
-from pyannote_av.core.io import FRAME_RATE
+from pyannote_av.core.grid import FRAME_RATE
 from pyannote_av.fusion.association import cosine
 from pyannote_av.fusion.persons import SIMULTANEOUS_FRAMES
 from pyannote_av.fusion.speakers import next_label
 
 if TYPE_CHECKING:
-    from pyannote_av.core.tracks import FaceTracks, TrackSegment
+    from pyannote_av.core.tracks import FaceTracks
     from pyannote_av.fusion.persons import People
 
 
-class VisualFeaturePass:
-    """Keeps what a network sees of faces while they are being tracked.
+@dataclass(frozen=True, eq=False)
+class FaceStretch:
+    """Some frames of one face, as a visual encoder sees them.
 
-    A consumer of ``FaceTracking``: pictures are not kept, their features are, as float16 (6 MB per
-    face and quarter of an hour, at 128 features).
-
-    Parameters
+    Attributes
     ----------
-    model : AVModel
-        With a method ``visual_features``, such as ``HMSANet``.
+    start : int
+        Index on the 25 Hz grid, of the clock of the sound.
+    features : (n, dimension) float array
+    present : (n,) bool array
     """
 
-    def __init__(self, model: torch.nn.Module):
-        self.model = model
-        #: by track
-        self.seen: dict[int, list[FaceStretch]] = {}
-        #: time spent, which is also part of the tracking that this hangs on
-        self.seconds = 0.0
+    start: int
+    features: np.ndarray
+    present: np.ndarray
 
-    def __call__(self, segment: TrackSegment) -> None:
-        """Take one stretch of a face."""
-        begin = perf_counter()
-        faces, present = (
-            torch.from_numpy(x)[None, None].to(self.model.device)
-            for x in (segment.crops, segment.present)
-        )
-        with torch.inference_mode():
-            features = self.model.visual_features(faces, present)[0, 0].half().cpu().numpy()
-        stretch = FaceStretch(segment.start, features, segment.present)
-        self.seen.setdefault(segment.track, []).append(stretch)
-        self.seconds += perf_counter() - begin
+
+@dataclass(frozen=True, eq=False)
+class TargetSpeaker:
+    """Somebody whose activity is asked for, by voice, by face or by both.
+
+    Attributes
+    ----------
+    label : str
+    voiceprint : (dimension,) float array or None
+    faces : list of FaceStretch
+        Of all tracks that show this person.
+    tracks : tuple of int
+        Their identifiers.
+    """
+
+    label: str
+    voiceprint: np.ndarray | None = None
+    faces: Sequence[FaceStretch] = ()
+    tracks: tuple[int, ...] = ()
+
+    def face(self, start: int, end: int, dimension: int) -> tuple[np.ndarray, np.ndarray]:
+        """Features (end - start, dimension) and presence (end - start,) in grid frames."""
+        features = np.zeros((end - start, dimension), np.float32)
+        for one in self.faces:
+            low, high = max(start, one.start), min(end, one.start + len(one.features))
+            if low < high:
+                seen = one.present[low - one.start : high - one.start]
+                features[low - start : high - start][seen] = one.features[
+                    low - one.start : high - one.start
+                ][seen]
+        return features, self.seen(start, end)
+
+    def seen(self, start: int, end: int) -> np.ndarray:
+        """Whether a face is in the picture: (end - start,) bool, in grid frames."""
+        present = np.zeros(end - start, bool)
+        for one in self.faces:
+            low, high = max(start, one.start), min(end, one.start + len(one.present))
+            if low < high:
+                present[low - start : high - start] |= one.present[
+                    low - one.start : high - one.start
+                ]
+        return present
 
 
 def find_targets(

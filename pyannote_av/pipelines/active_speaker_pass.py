@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from pyannote.core import Timeline
 
-from pyannote_av.core.io import SAMPLE_RATE
+from pyannote_av.core.grid import SAMPLE_RATE
 from pyannote_av.core.tracks import FRAME_RATE, FaceTracks, TrackSegment
 from pyannote_av.models.active_speaker.motion import mouth_motion, speech_envelope
 from pyannote_av.models.active_speaker.offset import MIN_SECONDS, curve_of, offset_from_curves

@@ -12,7 +12,7 @@ from pyannote.audio import Pipeline as _Pipeline
 from pyannote.core import Annotation
 from pyannote.pipeline.parameter import Uniform
 
-from pyannote_av.core.io import SAMPLE_RATE
+from pyannote_av.core.grid import SAMPLE_RATE
 from pyannote_av.core.output import AVDiarizeOutput, Report
 from pyannote_av.core.pipeline import DiarizationPipeline, Pipeline
 from pyannote_av.core.tracks import FaceTracks, TrackSegment

@@ -13,12 +13,10 @@ from pyannote.core import Annotation
 from pyannote.pipeline.parameter import Categorical, Uniform
 
 from pyannote_av.core.checksums import digest
-from pyannote_av.data.crop_shard import SAMPLES_PER_FRAME
-from pyannote_av.core.inference import UPSAMPLING, AVInference, TargetSpeaker
+from pyannote_av.core.grid import SAMPLES_PER_FRAME, STEP_RATE, STEPS
 from pyannote_av.core.output import AVDiarizeOutput
 from pyannote_av.core.pipeline import DiarizationPipeline
 from pyannote_av.fusion.activities import (
-    RATE,
     Binarization,
     binarize,
     confidences,
@@ -31,11 +29,13 @@ from pyannote_av.fusion.activities import (
     likeliest,
     to_annotation,
 )
-from pyannote_av.fusion.targets import VisualFeaturePass, find_targets, join_faces
+from pyannote_av.fusion.targets import TargetSpeaker, find_targets, join_faces
+from pyannote_av.models.embedding.voiceprints import enrol, speaker_features
 from pyannote_av.models.loading import ModelReference, load_model
+from pyannote_av.pipelines.inference import AVInference
 from pyannote_av.pipelines.late_fusion import Fused, LateFusion
 from pyannote_av.pipelines.remembering import once
-from pyannote_av.tasks.voices import enrol, speaker_features
+from pyannote_av.pipelines.visual_feature_pass import VisualFeaturePass
 
 
 class TargetSpeakerDiarization(DiarizationPipeline):
@@ -228,7 +228,7 @@ class TargetSpeakerDiarization(DiarizationPipeline):
         labels = list(voices.labels())
         if not labels:
             return first
-        num_steps = UPSAMPLING * (file["waveform"].shape[1] // SAMPLES_PER_FRAME)
+        num_steps = STEPS * (file["waveform"].shape[1] // SAMPLES_PER_FRAME)
         before = from_annotation(voices, labels, num_steps)
         active = before
         for _ in range(self.iterations):
@@ -251,8 +251,8 @@ class TargetSpeakerDiarization(DiarizationPipeline):
             else:
                 count = before.sum(axis=1)
                 if self.counting == "seen":
-                    shown = [target.seen(0, num_steps // UPSAMPLING) for target in targets]
-                    shown = np.repeat(np.stack(shown, axis=1), UPSAMPLING, axis=0)
+                    shown = [target.seen(0, num_steps // STEPS) for target in targets]
+                    shown = np.repeat(np.stack(shown, axis=1), STEPS, axis=0)
                     onsets = self.onset, self.onset_unheard, self.offset
                     count = count_seen(probability, before, shown, *onsets)
                 active = binarize(likeliest(probability, count), self._rules)
@@ -278,7 +278,7 @@ class TargetSpeakerDiarization(DiarizationPipeline):
 
     def _speakers(self, active: np.ndarray, num_voices: int, most: float) -> list[int]:
         """Voices, and faces without one that speak enough, as many as there may be"""
-        seconds = active.sum(axis=0) / RATE
+        seconds = active.sum(axis=0) / STEP_RATE
         new = [k for k in range(num_voices, active.shape[1]) if seconds[k] >= self.min_new]
         new.sort(key=lambda k: -seconds[k])
         return [*range(num_voices), *sorted(new[: int(min(len(new), max(0, most - num_voices)))])]

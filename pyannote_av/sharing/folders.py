@@ -23,7 +23,7 @@ from typing import Any
 import yaml
 
 from pyannote_av.core.hub import locate, named_on_hub
-from pyannote_av.core.pipeline import Pipeline, locate_pipeline, read_config
+from pyannote_av.core.pipeline import Pipeline, read_pipeline
 from pyannote_av.core.trust import loading
 from pyannote_av.core.weights import REGISTRY
 from pyannote_av.sharing.atomic_folder import new_folder
@@ -85,15 +85,6 @@ def save_pipeline(
         Pipeline.from_pretrained(temporary)
         write_card(temporary, card, name=Path(into).absolute().name)
     return Path(into)
-
-
-def read_pipeline(checkpoint: str | Path) -> tuple[dict[str, Any], Path]:
-    """Configuration of a pipeline, and the folder it is in; see ``Pipeline.from_pretrained``."""
-    path = locate_pipeline(checkpoint)
-    config = path / CONFIG if path.is_dir() else path
-    if not config.is_file():
-        raise FileNotFoundError(f"no {CONFIG} in {path}: it is not a pipeline folder")
-    return read_config(config), config.parent
 
 
 def _gather(value: Any, folder: Path, into: Path, at: tuple[str, ...] = ()) -> Any:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pyannote_av.core.io import FRAME_RATE, SAMPLE_RATE
+from pyannote_av.core.grid import FRAME_RATE, SAMPLE_RATE
 from pyannote_av.simulation.portrait import Motion, act, drift, loudness
 
 #: what a silent mouth may do, and the range of how many seconds it takes

@@ -8,7 +8,7 @@ from itertools import count
 
 import numpy as np
 
-from pyannote_av.core.io import FRAME_RATE, SAMPLE_RATE
+from pyannote_av.core.grid import FRAME_RATE, SAMPLE_RATE
 from pyannote_av.simulation.cast import Cast
 from pyannote_av.simulation.conversation import Conversation, Options, converse
 from pyannote_av.simulation.rendering import SIDE, face_crops

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pyannote_av.core.io import FRAME_RATE, SAMPLE_RATE
+from pyannote_av.core.grid import FRAME_RATE, SAMPLE_RATE
 from pyannote_av.core.stretches import stretches
 from pyannote_av.simulation.clip_files import Clip
 from pyannote_av.simulation.performer import Face, grey

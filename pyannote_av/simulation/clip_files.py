@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from pyannote_av.core.atomic import replacing
-from pyannote_av.core.io import FRAME_RATE, SAMPLE_RATE
+from pyannote_av.core.grid import FRAME_RATE, SAMPLE_RATE
 from pyannote_av.core.stretches import stretches
 from pyannote_av.core.tracks import FaceTracks
 from pyannote_av.simulation.faces import BOTTOM, LEFT, RIGHT, TOP

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from pyannote.core import Annotation
 
-from pyannote_av.core.io import FRAME_RATE, SAMPLE_RATE
+from pyannote_av.core.grid import FRAME_RATE, SAMPLE_RATE
 from pyannote_av.core.tracks import FaceTracks
 from pyannote_av.simulation.acting import Acting, perform
 from pyannote_av.simulation.cast import Cast

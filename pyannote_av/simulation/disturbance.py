@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pyannote_av.core.io import FRAME_RATE
+from pyannote_av.core.grid import FRAME_RATE
 from pyannote_av.simulation.performer import Face, Performer
 
 #: seconds for which something is in front of a face, or a picture stalls

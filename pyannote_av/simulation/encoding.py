@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pyannote_av.core.io import FRAME_RATE, SAMPLE_RATE
+from pyannote_av.core.grid import FRAME_RATE, SAMPLE_RATE
 
 #: bits per second of the sound
 _AUDIO_RATE = 64_000

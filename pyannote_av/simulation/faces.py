@@ -28,7 +28,7 @@ _EYE = (0.19, 0.1)
 
 def public_portraits() -> list[Portrait]:
     """The two public-domain portraits of the sample file (needs scikit-image)."""
-    from pyannote_av.sample import _portraits
+    from pyannote_av.simulation.sample import _portraits
 
     return _portraits()
 

@@ -31,8 +31,8 @@ from pathlib import Path
 from typing import Any
 
 from pyannote_av.core.atomic import write_text
+from pyannote_av.core.grid import FRAME_RATE, SAMPLE_RATE
 from pyannote_av.data.crop_shard import shard_folder
-from pyannote_av.core.io import FRAME_RATE, SAMPLE_RATE
 from pyannote_av.data.shard_writer import to_int16
 from pyannote_av.formats.rttm import to_rttm
 from pyannote_av.simulation.cast import Cast

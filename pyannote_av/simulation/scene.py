@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pyannote_av.core.io import FRAME_RATE
+from pyannote_av.core.grid import FRAME_RATE
 from pyannote_av.simulation.statistics import ConversationStatistics
 
 LAYOUTS = ("film", "meeting", "gallery")

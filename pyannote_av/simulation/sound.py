@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from pyannote.core import Annotation, Segment, Timeline
 
-from pyannote_av.core.io import SAMPLE_RATE
+from pyannote_av.core.grid import SAMPLE_RATE
 from pyannote_av.core.stretches import stretches
 from pyannote_av.simulation.speech import STEP, SUFFIXES, Speech, sounding
 

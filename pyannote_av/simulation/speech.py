@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from pyannote_av.core.io import SAMPLE_RATE
+from pyannote_av.core.grid import SAMPLE_RATE
 from pyannote_av.core.stretches import stretches
 
 #: endings of sound files

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pyannote_av.data.crop_shard import LOOK_INTERVAL, LOOK_SIDE
-from pyannote_av.core.io import FRAME_RATE
-from pyannote_av.data.shard_writer import ShardWriter, to_int16
+from pyannote_av.core.grid import FRAME_RATE
 from pyannote_av.core.tracks import FaceTracks, Looks, TrackSegment
+from pyannote_av.data.crop_shard import LOOK_INTERVAL, LOOK_SIDE
+from pyannote_av.data.shard_writer import ShardWriter, to_int16
 from pyannote_av.simulation.conversation import Conversation
 from pyannote_av.simulation.rendering import SIDE, face_crops, face_look
 from pyannote_av.vision.identity import MIN_SIZE

@@ -75,8 +75,8 @@ def find_talkers(
     ValueError
         When the folder has no clip, or none that can be used.
     """
-    from pyannote_av.data.build import fingerprint
     from pyannote_av.core.weights import cache_folder
+    from pyannote_av.data.build import fingerprint
 
     folder = Path(folder)
     if not folder.is_dir():

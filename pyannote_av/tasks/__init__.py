@@ -1,13 +1,6 @@
 """What models are trained to do, on the files of a pyannote.database protocol."""
 
 from pyannote_av.tasks.active_speaker_detection import ActiveSpeakerDetection
-from pyannote_av.clustering.pairwise_relation import PairwiseRelation
-from pyannote_av.clustering.speaker_counting import SpeakerCounting
 from pyannote_av.tasks.target_speaker_segmentation import TargetSpeakerSegmentation
 
-__all__ = [
-    "ActiveSpeakerDetection",
-    "PairwiseRelation",
-    "SpeakerCounting",
-    "TargetSpeakerSegmentation",
-]
+__all__ = ["ActiveSpeakerDetection", "TargetSpeakerSegmentation"]

@@ -16,8 +16,8 @@ from torch_audiomentations.core.transforms_interface import BaseWaveformTransfor
 from torchmetrics import Metric
 from torchmetrics.classification import BinaryAUROC, BinaryAveragePrecision
 
+from pyannote_av.core.grid import FRAME_RATE, SAMPLE_RATE
 from pyannote_av.data.crop_store import CropStore
-from pyannote_av.core.io import FRAME_RATE, SAMPLE_RATE
 from pyannote_av.tasks.losses import head_loss, mean_count, talk_nce
 from pyannote_av.tasks.store_task import StoreTask
 from pyannote_av.tasks.track_batches import TrackBatches, buckets
@@ -50,7 +50,7 @@ class ActiveSpeakerDetection(StoreTask):
     protocol : Protocol
         pyannote.database protocol
     store : CropStore, str or Path
-        Crops and sound of its files; see ``CropStore.build``.
+        Crops and sound of its files; see ``build_store``.
     cache : str, optional
         Labels of the protocol's tracks are collected before training; where this file does
         not exist they are written to it, where it exists they are read from it. Defaults to a

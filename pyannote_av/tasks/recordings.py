@@ -15,16 +15,12 @@ import numpy as np
 from pyannote.core import Annotation, Timeline
 
 from pyannote_av.core.atomic import replacing
-from pyannote_av.data.crop_shard import SAMPLES_PER_FRAME
+from pyannote_av.core.grid import FRAME_RATE, SAMPLES_PER_FRAME, STEP_RATE, STEPS
 from pyannote_av.data.crop_store import CropStore
-from pyannote_av.core.io import FRAME_RATE
 from pyannote_av.tasks.track_labels import face_tracks
 
 logger = logging.getLogger(__name__)
 
-#: steps of speech in a frame
-STEPS = 4
-_STEP_RATE = STEPS * FRAME_RATE
 #: what floating point numbers may be wrong by, in steps and frames
 _TOLERANCE = 1e-4
 
@@ -86,8 +82,7 @@ def steps_of(annotation: Annotation, labels: list[str]) -> np.ndarray:
     for number, label in enumerate(labels):
         for turn in annotation.label_timeline(label).support():
             first, last = (
-                int(np.ceil(time * _STEP_RATE - 0.5 - _TOLERANCE))
-                for time in (turn.start, turn.end)
+                int(np.ceil(time * STEP_RATE - 0.5 - _TOLERANCE)) for time in (turn.start, turn.end)
             )
             if last > max(first, 0):
                 rows.append((number, max(first, 0), last))

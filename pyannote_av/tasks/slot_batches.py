@@ -12,15 +12,16 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from pyannote_av.data.crop_store import CropStore
+from pyannote_av.core.grid import STEPS
 from pyannote_av.core.task import AVInput
 from pyannote_av.data.array_store import ArrayStore
+from pyannote_av.data.crop_store import CropStore
+from pyannote_av.models.embedding.voiceprints import HOP, num_windows
 from pyannote_av.tasks.face_augmentation import mix
-from pyannote_av.tasks.recordings import STEPS, LabelledFile
+from pyannote_av.tasks.recordings import LabelledFile
 from pyannote_av.tasks.slot_corruption import Corruption, coloured, mix_features
 from pyannote_av.tasks.slot_making import SlotMaker
 from pyannote_av.tasks.slots import UNKNOWN, Excerpt, Faces, Slot, by_frame, choose
-from pyannote_av.tasks.voices import HOP, num_windows
 
 #: dB, of the sound of a chunk over that of another recording
 _SNR = (0.0, 15.0)

@@ -13,8 +13,8 @@ from math import ceil
 
 import numpy as np
 
-from pyannote_av.core.io import FRAME_RATE
-from pyannote_av.tasks.voices import voiceprint
+from pyannote_av.core.grid import FRAME_RATE
+from pyannote_av.models.embedding.voiceprints import voiceprint
 
 #: seconds by which shifted faces are early or late
 SHIFT = (0.5, 2.0)

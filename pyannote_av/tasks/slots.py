@@ -11,9 +11,10 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from pyannote_av.core.grid import STEPS
 from pyannote_av.data.crop_shard import SIDE
 from pyannote_av.data.crop_store import CropStore
-from pyannote_av.tasks.recordings import STEPS, LabelledFile
+from pyannote_av.tasks.recordings import LabelledFile
 
 #: what labels say besides 1 and 0
 UNKNOWN = -1

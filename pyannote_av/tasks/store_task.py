@@ -18,8 +18,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from pyannote_av.core.atomic import write_text
 from pyannote_av.core.checksums import digest, fingerprint
-from pyannote_av.data.crop_store import CropStore
 from pyannote_av.core.tracks import FaceTracks
+from pyannote_av.data.crop_store import CropStore
 from pyannote_av.tasks.track_batches import BatchOrder
 
 logger = logging.getLogger(__name__)

@@ -21,9 +21,11 @@ from pyannote.database import Protocol
 from torch_audiomentations.core.transforms_interface import BaseWaveformTransform
 from torchmetrics import Metric
 
-from pyannote_av.data.crop_store import CropStore
-from pyannote_av.core.io import FRAME_RATE, SAMPLE_RATE
+from pyannote_av.core.grid import FRAME_RATE, SAMPLE_RATE
 from pyannote_av.core.task import AVInput
+from pyannote_av.data.crop_store import CropStore
+from pyannote_av.data.visual_features import VisualFeatures
+from pyannote_av.data.voices import read_voices
 from pyannote_av.tasks.recording_task import RecordingTask
 from pyannote_av.tasks.recordings import LabelledFile
 from pyannote_av.tasks.slot_batches import SlotBatches, fixed_chunks
@@ -31,8 +33,6 @@ from pyannote_av.tasks.slot_corruption import Corruption
 from pyannote_av.tasks.slot_losses import BRANCHES, WEIGHTS, SlotOutput, slot_losses
 from pyannote_av.tasks.slot_metrics import moments, slot_metrics
 from pyannote_av.tasks.slots import UNKNOWN, Pictures, Presences
-from pyannote_av.data.visual_features import VisualFeatures
-from pyannote_av.tasks.voices import read_voices
 
 
 class TargetSpeakerSegmentation(RecordingTask):
@@ -49,7 +49,7 @@ class TargetSpeakerSegmentation(RecordingTask):
     protocol : Protocol
         pyannote.database protocol
     store : CropStore, str or Path
-        Crops and sound of its files; see ``CropStore.build``.
+        Crops and sound of its files; see ``build_store``.
     voices : str or Path, optional
         Folder that ``build_voices`` wrote. Defaults to where it does.
     features : bool, str or Path, optional

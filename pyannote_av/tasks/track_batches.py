@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, DistributedSampler
 
-from pyannote_av.data.crop_shard import SAMPLES_PER_FRAME, SIDE
-from pyannote_av.data.crop_store import CropStore
+from pyannote_av.core.grid import SAMPLES_PER_FRAME
 from pyannote_av.core.task import AVInput
+from pyannote_av.data.crop_shard import SIDE
+from pyannote_av.data.crop_store import CropStore
 from pyannote_av.tasks.face_augmentation import SNR, lose, mix, vary_camera, vary_view
 from pyannote_av.tasks.track_labels import SILENT, SPEAKING, UNKNOWN, Runs
 

@@ -13,8 +13,7 @@ import numpy as np
 from pyannote.core import Annotation, Segment, Timeline
 from pyannote.database import Protocol
 
-from pyannote_av.core.track_parts import Label
-from pyannote_av.core.tracks import FRAME_RATE, FaceTracks
+from pyannote_av.core.tracks import FRAME_RATE, FaceTracks, Label
 from pyannote_av.vision.crops import on_grid
 
 logger = logging.getLogger(__name__)

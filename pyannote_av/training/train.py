@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,14 @@ NETWORKS = {
     "RelationOfEmbeddings": "pyannote_av.clustering.embedded",
     "FusedEmbeddings": "pyannote_av.clustering.embedded",
     "CYSMSD": "pyannote_av.clustering.cysmsd",
+}
+
+#: tasks by name
+TASKS = {
+    "ActiveSpeakerDetection": "pyannote_av.tasks.active_speaker_detection",
+    "TargetSpeakerSegmentation": "pyannote_av.tasks.target_speaker_segmentation",
+    "PairwiseRelation": "pyannote_av.clustering.pairwise_relation",
+    "SpeakerCounting": "pyannote_av.clustering.speaker_counting",
 }
 
 # authors' files, as opposed to checkpoints that name their architecture
@@ -82,9 +91,8 @@ def make_task(config: TrainingConfig) -> Task:
     """Task of a configuration, on its protocol."""
     from torch_audiomentations.utils.config import from_dict
 
-    from pyannote_av import tasks
-
-    kind, params = getattr(tasks, config.task.name), dict(config.task.params)
+    module = TASKS[config.task.name]
+    kind, params = getattr(import_module(module), config.task.name), dict(config.task.params)
     check_params(kind, params, "task.params", given=("protocol",))
     if isinstance(params.get("augmentation"), Mapping):
         given = params["augmentation"]

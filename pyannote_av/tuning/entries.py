@@ -12,9 +12,9 @@ import numpy as np
 from pyannote.core import Annotation, Segment, SlidingWindow, SlidingWindowFeature, Timeline
 from safetensors.numpy import load, save
 
-from pyannote_av.core.inference import FaceStretch
-from pyannote_av.core.tracks import FaceTracks, Looks, PictureStats
 from pyannote_av.clustering.scene import Seen
+from pyannote_av.core.tracks import FaceTracks, Looks, PictureStats
+from pyannote_av.fusion.targets import FaceStretch
 from pyannote_av.pipelines.active_speaker_pass import Heard
 
 _TREE = "tree"

@@ -35,7 +35,7 @@ def files(folder: Path) -> Iterator[File]:
 
 
 def _make(folder: Path) -> None:
-    from pyannote_av.sample import make_sample
+    from pyannote_av.simulation.sample import make_sample
 
     make_sample(folder)
 

@@ -181,7 +181,7 @@ def join(folders: dict[Part, Path], corpus: Path) -> None:
 def build(data: Path, corpus: Path, scale: float, workers: int, aside: float | None = None) -> None:
     """All of it; `aside` is the scale of what is not for training, if another one."""
     from pyannote_av.data.crop_store import CropStore
-    from pyannote_av.tasks.voices import build_voices
+    from pyannote_av.data.voices import build_voices
 
     folder = corpus / "parts"
     sources(data, folder)

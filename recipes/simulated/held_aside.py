@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pyannote_av.data.crop_store import CropStore
 from pyannote_av.core.tracks import FaceTracks, PictureStats
+from pyannote_av.data.crop_store import CropStore
 from pyannote_av.pipelines.face_tracking import FaceTracking
 from pyannote_av.vision.crops import Segmenter, on_grid
 from recipes.simulated.corpus import links, sources
@@ -127,8 +127,8 @@ def load(checkpoint: str | Path | dict, store: CropStore):
     import torch
 
     from pyannote_av import Pipeline
-    from pyannote_av.data.array_store import ArrayStore
     from pyannote_av.clustering.identities import identities_folder
+    from pyannote_av.data.array_store import ArrayStore
 
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")

@@ -28,12 +28,12 @@ from time import perf_counter
 
 import yaml
 
+from pyannote_av.clustering.identities import build_identities
 from pyannote_av.core.atomic import replacing, write_text
 from pyannote_av.core.checksums import sha256_of
-from pyannote_av.data.crop_store import CropStore
 from pyannote_av.core.model import read_safetensors
 from pyannote_av.core.weights import REGISTRY
-from pyannote_av.clustering.identities import build_identities
+from pyannote_av.data.crop_store import CropStore
 from recipes.simulated import corpus
 from recipes.simulated.held_aside import load, read, simulate
 

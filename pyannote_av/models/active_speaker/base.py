@@ -8,11 +8,8 @@ from typing import ClassVar, NamedTuple
 
 import torch
 
+from pyannote_av.core.grid import SAMPLE_RATE
 from pyannote_av.core.model import AVModel
-
-#: video frames per second, and samples of 16 kHz audio per video frame
-FRAME_RATE = 25
-SAMPLES_PER_FRAME = 640
 
 #: what a network sees where there is no face: mid grey, the value of crops that reach over the
 #: border of the picture
@@ -72,7 +69,7 @@ class ActiveSpeakerModel(AVModel):
 
     def __init__(self, sample_rate: int = 16000, num_channels: int = 1, task=None):
         super().__init__(sample_rate=sample_rate, num_channels=num_channels, task=task)
-        if sample_rate != FRAME_RATE * SAMPLES_PER_FRAME:
+        if sample_rate != SAMPLE_RATE:
             raise ValueError(
                 f"{type(self).__name__} is defined for 16 kHz audio, not {sample_rate} Hz"
             )

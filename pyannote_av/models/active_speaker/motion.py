@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-FRAME_RATE = 25
-SAMPLE_RATE = 16000
+from pyannote_av.core.grid import SAMPLE_RATE, SAMPLES_PER_FRAME
 
 # Rows and columns of the mouth in a face crop, as fractions of its side
 _MOUTH = ((0.50, 0.86), (0.25, 0.75))
@@ -131,7 +130,7 @@ def speech_envelope(waveform: np.ndarray, num_frames: int) -> np.ndarray:
         Logarithm of the power during each 40 ms, by band.
     """
     hop, window, fft_size = SAMPLE_RATE // 100, SAMPLE_RATE // 40, 512
-    needed = num_frames * SAMPLE_RATE // FRAME_RATE + window - hop
+    needed = num_frames * SAMPLES_PER_FRAME + window - hop
     before = (window - hop) // 2
     signal = np.pad(np.asarray(waveform, np.float32)[: needed - before], (before, 0))
     signal = np.pad(signal, (0, needed - len(signal)))

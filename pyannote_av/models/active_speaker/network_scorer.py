@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from pyannote_av.models.active_speaker.base import ABSENT, FRAME_RATE, ActiveSpeakerModel
+from pyannote_av.core.grid import FRAME_RATE
+from pyannote_av.models.active_speaker.base import ABSENT, ActiveSpeakerModel
 from pyannote_av.models.active_speaker.export import OnnxNetwork, in_parts, score_alone
 from pyannote_av.models.active_speaker.loconet import LoCoNet
 from pyannote_av.models.blocks.separable import fold

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pyannote_av.models.active_speaker.motion import FRAME_RATE
+from pyannote_av.core.grid import FRAME_RATE
 from pyannote_av.models.active_speaker.synchrony import synchrony_curve
 
 #: seconds of face and sound that one curve is computed from, at least

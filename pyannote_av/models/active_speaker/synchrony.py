@@ -21,7 +21,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pyannote_av.models.active_speaker.motion import FRAME_RATE, mouth_motion, speech_envelope
+from pyannote_av.core.grid import FRAME_RATE
+from pyannote_av.models.active_speaker.motion import mouth_motion, speech_envelope
 
 # recordings are cut into this many parts; each is judged by projections found in the others
 _FOLDS = 4
@@ -171,12 +172,13 @@ def synchrony_features(motion: np.ndarray, envelope: np.ndarray, max_lag: int = 
     views = [held_out_projections(visual, acoustic, lag) for lag in lags]
     overall = [_correlation(x, y) for x, y in views]
     x, y = views[int(np.argmax(overall))]
-    window = 2 * FRAME_RATE
+    window = round(2 * FRAME_RATE)
     local = _mean_filter(x * y, window) / np.sqrt(
         _mean_filter(x * x, window) * _mean_filter(y * y, window) + 1e-6
     )
     features = np.stack(
-        [_mean_filter(motion[:, 0], FRAME_RATE), local, np.full(len(motion), max(overall))], axis=1
+        [_mean_filter(motion[:, 0], round(FRAME_RATE)), local, np.full(len(motion), max(overall))],
+        axis=1,
     )
     return np.where(np.isfinite(motion[:, :1]), features, np.nan)
 

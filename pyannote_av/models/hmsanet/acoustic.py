@@ -14,15 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from pyannote_av.core.grid import FRAMES_PER_WINDOW, SAMPLES_PER_FRAME
 from pyannote_av.models.blocks.conformer import Conformer
 from pyannote_av.models.blocks.fbank import Fbank
-from pyannote_av.models.blocks.slots import Slots
+from pyannote_av.models.hmsanet.slots import Slots
 
-#: samples of 16 kHz sound, and spectra, per video frame
-SAMPLES_PER_FRAME = 640
+#: spectra per picture
 SPECTRA_PER_FRAME = 4
-#: video frames from one window of ``speaker_features`` to the next
-FRAMES_PER_WINDOW = 4
 
 # 1.5 s to either side, in video frames
 _REACH = 37

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from pyannote_av.models.blocks.conformer import Conformer
-from pyannote_av.models.blocks.disa import DISA, Alone, FixedSlots, MeanOfOthers
-from pyannote_av.models.blocks.slots import Slots
+from pyannote_av.models.hmsanet.disa import DISA, Alone, FixedSlots, MeanOfOthers
+from pyannote_av.models.hmsanet.slots import Slots
 
 
 class TargetDecoder(nn.Module):
@@ -18,15 +18,15 @@ class TargetDecoder(nn.Module):
     Parameters
     ----------
     kind : {"disa", "mean", "none", "fixed"}
-        How speakers see each other: see :mod:`pyannote_av.models.blocks.disa`.
+        How speakers see each other: see :mod:`pyannote_av.models.hmsanet.disa`.
     width : int
     detail_dimension : int
         Of the sound at 100 Hz.
     num_layers : int
     reach : int
-        See :class:`~pyannote_av.models.blocks.disa.DISA`.
+        See :class:`~pyannote_av.models.hmsanet.disa.DISA`.
     max_slots : int
-        See :class:`~pyannote_av.models.blocks.disa.FixedSlots`.
+        See :class:`~pyannote_av.models.hmsanet.disa.FixedSlots`.
     num_heads, dropout
         Of attention.
     **conformer

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from pyannote_av.models.segmentation.output import HMSAOutput
+from pyannote_av.core.grid import FRAME_RATE
+from pyannote_av.models.hmsanet.output import HMSAOutput
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-_FRAME_RATE = 25
 
 
 def gates(output: HMSAOutput, face_mask: torch.Tensor) -> torch.Tensor:
@@ -88,7 +87,7 @@ def plot_inspection(
     if face_mask is None:
         face_mask = torch.ones_like(output.fused_logits)
     activity = _array(output.logits.sigmoid()[item])
-    time, fine = (np.arange(rate * num_frames) / (rate * _FRAME_RATE) for rate in (1, 4))
+    time, fine = (np.arange(rate * num_frames) / (rate * FRAME_RATE) for rate in (1, 4))
     opening = None if output.gate_logits is None else _array(gates(output, face_mask)[item])
     looks = _array(attention_to(output)[item]) if output.attention else None
 
@@ -104,7 +103,7 @@ def plot_inspection(
             left.plot(time, confidence, color="k", linewidth=0.8, label="synchrony")
         left.set(ylim=(-0.05, 1.05), ylabel=names[k])
         if looks is not None:
-            extent = (0, num_frames / _FRAME_RATE, slots + 0.5, -0.5)
+            extent = (0, num_frames / FRAME_RATE, slots + 0.5, -0.5)
             right.imshow(looks[:, k].T, aspect="auto", extent=extent, vmin=0, vmax=1, cmap="Greys")
             right.set_yticks(range(slots + 1), ["nobody", *names])
             right.grid(False)

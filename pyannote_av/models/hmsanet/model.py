@@ -14,19 +14,14 @@ from typing import Any, Literal
 
 import torch
 
+from pyannote_av.core.grid import SAMPLE_RATE, SAMPLES_PER_FRAME
 from pyannote_av.core.model import AVModel
+from pyannote_av.models.hmsanet.acoustic import SPECTRA_PER_FRAME, TargetAcoustic
 from pyannote_av.models.hmsanet.cgima import CGIMA, Concatenation
-from pyannote_av.models.hmsanet.acoustic import (
-    SAMPLES_PER_FRAME,
-    SPECTRA_PER_FRAME,
-    TargetAcoustic,
-)
 from pyannote_av.models.hmsanet.decoder import TargetDecoder
+from pyannote_av.models.hmsanet.inputs import complete
+from pyannote_av.models.hmsanet.output import AGREEMENT, HMSAOutput
 from pyannote_av.models.hmsanet.visual import TargetVisual
-from pyannote_av.models.segmentation.inputs import complete
-from pyannote_av.models.segmentation.output import AGREEMENT, HMSAOutput
-
-_SAMPLE_RATE = 25 * SAMPLES_PER_FRAME
 
 #: each of which says something of its own
 BRANCHES = ("acoustic", "visual", "fusion", "decoder")
@@ -103,12 +98,12 @@ class HMSANet(AVModel):
         fusion: Literal["cgima", "attention", "concat"] = "cgima",
         decoder: Literal["disa", "mean", "none", "fixed"] = "disa",
         max_slots: int = 6,
-        sample_rate: int = _SAMPLE_RATE,
+        sample_rate: int = SAMPLE_RATE,
         num_channels: int = 1,
         task=None,
     ):
         super().__init__(sample_rate=sample_rate, num_channels=num_channels, task=task)
-        if sample_rate != _SAMPLE_RATE:
+        if sample_rate != SAMPLE_RATE:
             raise ValueError(f"HMSANet is defined for 16 kHz audio, not {sample_rate} Hz")
         channels = list(channels)
         self.save_hyperparameters(ignore=["task"])

@@ -19,8 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
+from pyannote_av.core.grid import FRAME_RATE
+
 URI = "sample"
-FRAME_RATE = 25
 #: width and height of the picture in pixels
 SIZE = (640, 360)
 
@@ -133,7 +134,7 @@ def _render(pcm, sample_rate, reference, portraits, video: Path, tracks: Path) -
     from pyannote_av.simulation.encoding import encode
     from pyannote_av.simulation.portrait import TalkingPortrait, act, loudness
 
-    num_frames = len(pcm) * FRAME_RATE // sample_rate
+    num_frames = int(len(pcm) * FRAME_RATE) // sample_rate
     time = np.arange(num_frames) / FRAME_RATE
     # there are two chairs: should there be more speakers, the others are heard from off-screen
     seated = [label for label, _ in reference.chart()[: len(portraits)]]
@@ -141,7 +142,7 @@ def _render(pcm, sample_rate, reference, portraits, video: Path, tracks: Path) -
     for seat, (label, portrait) in enumerate(zip(sorted(seated), portraits, strict=True)):
         turns = reference.label_timeline(label)
         own = np.where(_inside(turns, np.arange(len(pcm)) / sample_rate), pcm / 32768.0, 0.0)
-        loud = loudness(own, sample_rate, num_frames, FRAME_RATE)
+        loud = loudness(own, sample_rate, num_frames, int(FRAME_RATE))
         motion = act(loud, np.random.default_rng(seat))
         actor = TalkingPortrait(portrait)
         actors.append((actor, motion))

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
-from pyannote_av.models.blocks.slots import Slots
-from pyannote_av.models.hmsanet.acoustic import FRAMES_PER_WINDOW, SAMPLES_PER_FRAME
+from pyannote_av.core.grid import FRAMES_PER_WINDOW, SAMPLES_PER_FRAME
+from pyannote_av.models.hmsanet.slots import Slots
 
 
 class Inputs(NamedTuple):

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from pyannote_av.models.blocks.conformer import LockedDropout
-from pyannote_av.models.blocks.slots import Slots
 from pyannote_av.models.blocks.window_attention import MASKED
+from pyannote_av.models.hmsanet.slots import Slots
 
 
 class DISA(nn.Module):

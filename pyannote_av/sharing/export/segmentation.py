@@ -13,13 +13,14 @@ from pyannote.audio import Model
 from torch import nn
 from torch.export import Dim
 
-from pyannote_av.models.blocks.disa import FixedSlots
-from pyannote_av.models.blocks.slots import Slots
-from pyannote_av.models.hmsanet.acoustic import SAMPLES_PER_FRAME, SPECTRA_PER_FRAME
+from pyannote_av.core.grid import SAMPLES_PER_FRAME
 from pyannote_av.models.blocks.window_attention import MASKED, WindowAttention, rotate, rotations
-from pyannote_av.models.export.graph import Graph, convert
+from pyannote_av.models.hmsanet.acoustic import SPECTRA_PER_FRAME
+from pyannote_av.models.hmsanet.disa import FixedSlots
+from pyannote_av.models.hmsanet.inputs import unit
 from pyannote_av.models.hmsanet.model import HMSANet
-from pyannote_av.models.segmentation.inputs import unit
+from pyannote_av.models.hmsanet.slots import Slots
+from pyannote_av.sharing.export.graph import Graph, convert
 
 _SIZE = 112
 

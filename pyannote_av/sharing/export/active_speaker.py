@@ -10,7 +10,7 @@ import torch
 
 from pyannote_av.models.active_speaker.base import ActiveSpeakerModel
 from pyannote_av.models.active_speaker.export import PARTS, in_parts, score_alone, to_onnx
-from pyannote_av.models.export.graph import Graph
+from pyannote_av.sharing.export.graph import Graph
 
 _SIZES = ({"batch": 1, "frames": 7}, {"batch": 3, "frames": 41})
 

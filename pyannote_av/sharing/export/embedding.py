@@ -9,7 +9,7 @@ from torch import nn
 from torch.export import Dim
 
 from pyannote_av.models.embedding.campplus import CAMPPlus
-from pyannote_av.models.export.graph import Graph, convert
+from pyannote_av.sharing.export.graph import Graph, convert
 
 # the least that is embedded: 0.1 s
 _SHORTEST = 1600

@@ -12,23 +12,23 @@ from pyannote.audio import Model
 from pyannote.audio.core.task import Resolution
 
 from pyannote_av import __version__
+from pyannote_av.clustering.avrnet import AVRNet
+from pyannote_av.clustering.cysmsd import CYSMSD
+from pyannote_av.clustering.embedded import FusedEmbeddings, RelationOfEmbeddings
 from pyannote_av.core.atomic import replacing, write_text
 from pyannote_av.core.checksums import digest
 from pyannote_av.core.model import AVModel
 from pyannote_av.core.weights import REGISTRY, require
 from pyannote_av.models.active_speaker.base import ActiveSpeakerModel
 from pyannote_av.models.embedding.campplus import CAMPPlus
-from pyannote_av.clustering.cysmsd import CYSMSD
-from pyannote_av.models.export.active_speaker import active_speaker
-from pyannote_av.models.export.embedding import campplus
-from pyannote_av.models.export.graph import TOLERANCE, Graph, difference, session
-from pyannote_av.clustering.relation_export import avrnet, cysmsd, embedded
-from pyannote_av.models.export.segmentation import hmsanet, pyannote
+from pyannote_av.models.hmsanet.model import HMSANet
 from pyannote_av.models.importers import import_checkpoint
 from pyannote_av.models.loading import load_model
-from pyannote_av.clustering.avrnet import AVRNet
-from pyannote_av.clustering.embedded import FusedEmbeddings, RelationOfEmbeddings
-from pyannote_av.models.hmsanet.model import HMSANet
+from pyannote_av.sharing.export.active_speaker import active_speaker
+from pyannote_av.sharing.export.embedding import campplus
+from pyannote_av.sharing.export.graph import TOLERANCE, Graph, difference, session
+from pyannote_av.sharing.export.relation import avrnet, cysmsd, embedded
+from pyannote_av.sharing.export.segmentation import hmsanet, pyannote
 
 #: what describes the graphs of a folder
 DESCRIPTION = "export.json"

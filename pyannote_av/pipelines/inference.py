@@ -1,81 +1,15 @@
-"""A model with slots, slid over a whole recording."""
+"""A model of target speakers, slid over a whole recording."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from pyannote_av.data.crop_shard import SAMPLES_PER_FRAME
-from pyannote_av.core.io import FRAME_RATE
+from pyannote_av.core.grid import FRAME_RATE, FRAMES_PER_WINDOW, SAMPLES_PER_FRAME, STEPS
 from pyannote_av.core.task import AVInput
-
-#: decisions per video frame: 100 Hz
-UPSAMPLING = 4
-#: video frames per window of speaker features, see ``tasks.voices``; chunks start with a window
-FRAMES_PER_WINDOW = 4
-
-
-@dataclass(frozen=True, eq=False)
-class FaceStretch:
-    """Some frames of one face, as a visual encoder sees them.
-
-    Attributes
-    ----------
-    start : int
-        Index on the 25 Hz grid, of the clock of the sound.
-    features : (n, dimension) float array
-    present : (n,) bool array
-    """
-
-    start: int
-    features: np.ndarray
-    present: np.ndarray
-
-
-@dataclass(frozen=True, eq=False)
-class TargetSpeaker:
-    """Somebody whose activity is asked for, by voice, by face or by both.
-
-    Attributes
-    ----------
-    label : str
-    voiceprint : (dimension,) float array or None
-    faces : list of FaceStretch
-        Of all tracks that show this person.
-    tracks : tuple of int
-        Their identifiers.
-    """
-
-    label: str
-    voiceprint: np.ndarray | None = None
-    faces: Sequence[FaceStretch] = ()
-    tracks: tuple[int, ...] = ()
-
-    def face(self, start: int, end: int, dimension: int) -> tuple[np.ndarray, np.ndarray]:
-        """Features (end - start, dimension) and presence (end - start,) in grid frames."""
-        features = np.zeros((end - start, dimension), np.float32)
-        for one in self.faces:
-            low, high = max(start, one.start), min(end, one.start + len(one.features))
-            if low < high:
-                seen = one.present[low - one.start : high - one.start]
-                features[low - start : high - start][seen] = one.features[
-                    low - one.start : high - one.start
-                ][seen]
-        return features, self.seen(start, end)
-
-    def seen(self, start: int, end: int) -> np.ndarray:
-        """Whether a face is in the picture: (end - start,) bool, in grid frames."""
-        present = np.zeros(end - start, bool)
-        for one in self.faces:
-            low, high = max(start, one.start), min(end, one.start + len(one.present))
-            if low < high:
-                present[low - start : high - start] |= one.present[
-                    low - one.start : high - one.start
-                ]
-        return present
+from pyannote_av.fusion.targets import TargetSpeaker
 
 
 def _whole(seconds: float) -> int:
@@ -148,16 +82,16 @@ class AVInference:
             Probabilities at 100 Hz; 0 where a face that nobody's voice goes with is not seen.
         """
         num_frames = waveform.shape[1] // SAMPLES_PER_FRAME
-        total = np.zeros((UPSAMPLING * num_frames, len(targets)), np.float32)
+        total = np.zeros((STEPS * num_frames, len(targets)), np.float32)
         if not targets or not num_frames:
             return total
         # silence is added at the end: everything is in whole windows
         whole = FRAMES_PER_WINDOW * -(-num_frames // FRAMES_PER_WINDOW)
         length = min(_whole(self.duration), whole)
         starts = [*range(0, whole - length, _whole(self.step)), whole - length]
-        total = np.zeros((UPSAMPLING * whole, len(targets)), np.float32)
+        total = np.zeros((STEPS * whole, len(targets)), np.float32)
         weight = np.zeros((len(total), 1), np.float32)
-        window = np.hamming(UPSAMPLING * length + 2)[1:-1, None].astype(np.float32)
+        window = np.hamming(STEPS * length + 2)[1:-1, None].astype(np.float32)
         batch = []
         for i, start in enumerate(starts):
             batch.append((start, self._slots(targets, start, length)))
@@ -165,13 +99,13 @@ class AVInference:
                 for start, chosen, found in self._infer(
                     waveform, targets, speaker_features, batch, length
                 ):
-                    rows = slice(UPSAMPLING * start, UPSAMPLING * (start + length))
+                    rows = slice(STEPS * start, STEPS * (start + length))
                     total[rows, chosen] += found * window
                     weight[rows] += window
                 batch = []
                 if progress is not None:
                     progress(completed=i + 1, total=len(starts))
-        return (total / weight)[: UPSAMPLING * num_frames]
+        return (total / weight)[: STEPS * num_frames]
 
     def _slots(self, targets: Sequence[TargetSpeaker], start: int, length: int) -> list[int]:
         """Voices, and faces that are seen"""

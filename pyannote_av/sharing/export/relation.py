@@ -8,11 +8,11 @@ import torch
 from torch import nn
 from torch.export import Dim
 
-from pyannote_av.clustering.linkage_tree import NUM_FEATURES
-from pyannote_av.clustering.cysmsd import CYSMSD
-from pyannote_av.models.export.graph import Graph, convert
 from pyannote_av.clustering.avrnet import FACE_SIZE, AVRNet
+from pyannote_av.clustering.cysmsd import CYSMSD
 from pyannote_av.clustering.embedded import FusedEmbeddings, RelationOfEmbeddings
+from pyannote_av.clustering.linkage_tree import NUM_FEATURES
+from pyannote_av.sharing.export.graph import Graph, convert
 
 _PAIR = ("audio_a", "face_a", "audio_b", "face_b", "visible_a", "visible_b")
 

@@ -1,0 +1,1 @@
+"""Systems that cut speech into windows and cluster them, with their networks and tasks."""

@@ -1,0 +1,98 @@
+"""Speaker features of the files of a store, kept next to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pyannote_av.core.checksums import weights_digest
+from pyannote_av.core.grid import FRAME_RATE, SAMPLE_RATE
+from pyannote_av.data.array_store import ArrayStore, FillReport, fill
+from pyannote_av.data.crop_store import CropStore
+from pyannote_av.models.embedding.voiceprints import HOP, WINDOW, speaker_features
+
+if TYPE_CHECKING:
+    from pyannote.audio import Model
+
+
+def build_voices(
+    store: CropStore,
+    uris: Iterable[str] | None = None,
+    embedder: str | Path | Model = "campplus",
+    folder: str | Path | None = None,
+    progress: bool = False,
+) -> FillReport:
+    """Write the speaker features of the files of a store, next to it.
+
+    What is there is kept, unless the sound or the embedder changed. Read them by ``ArrayStore``.
+
+    Parameters
+    ----------
+    store : CropStore
+    uris : iterable of str, optional
+        All files of the store unless given.
+    embedder : str, Path or Model, optional
+        See :func:`~pyannote_av.models.loading.load_model`. Defaults to that of
+        :class:`~pyannote_av.pipelines.audio_diarization.AudioDiarization`.
+    folder : str or Path, optional
+        Defaults to ``voices`` in the folder of the store.
+    progress : bool
+        Show a bar.
+
+    Returns
+    -------
+    report : FillReport
+    """
+    from pyannote_av.models.loading import load_model
+
+    embedder = load_model(embedder)
+    made_by = {
+        "embedder": type(embedder).__name__,
+        "weights": weights_digest(embedder),
+        "window": WINDOW,
+        "hop": HOP,
+    }
+    uris = store.uris if uris is None else uris
+    sources = {uri: store[uri].index["sha256"]["waveform.npy"] for uri in uris}
+    return fill(
+        voices_folder(store) if folder is None else folder,
+        made_by,
+        sources,
+        partial(_features_of, store, embedder),
+        "Voices" if progress else None,
+    )
+
+
+def voices_folder(store: CropStore) -> Path:
+    """Where :func:`build_voices` writes unless told otherwise."""
+    return store.folder / "voices"
+
+
+def _features_of(store: CropStore, embedder: Model, uri: str) -> np.ndarray:
+    import torch
+
+    samples = store[uri].index["samples"]
+    stop = int(samples * FRAME_RATE // SAMPLE_RATE)
+    waveform = torch.from_numpy(store.waveform(uri, 0, stop))
+    return speaker_features(waveform[None], embedder).astype(np.float16)
+
+
+def read_voices(store: CropStore, folder: str | Path | None = None) -> ArrayStore:
+    """Speaker features that :func:`build_voices` wrote.
+
+    Raises
+    ------
+    FileNotFoundError
+        When it did not.
+    """
+    folder = voices_folder(store) if folder is None else Path(folder)
+    try:
+        return ArrayStore(folder)
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"there are no voices in {folder}: write them with build_voices"
+        ) from None

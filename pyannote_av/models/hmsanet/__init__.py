@@ -1,0 +1,1 @@
+"""HMSA-Net: all parts of the network."""
