@@ -49,15 +49,15 @@ CLASSES: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         f"{_OURS}.pipelines.active_speaker_detection": ("ActiveSpeakerDetection",),
         f"{_OURS}.pipelines.audio_diarization": ("AudioDiarization",),
-        f"{_OURS}.pipelines.counting_diarization": ("CountingDiarization",),
-        f"{_OURS}.pipelines.enrolment": ("EnrolmentDiarization",),
+        f"{_OURS}.clustering.counting_diarization": ("CountingDiarization",),
+        f"{_OURS}.clustering.enrolment_pipeline": ("EnrolmentDiarization",),
         f"{_OURS}.pipelines.face_tracking": ("FaceTracking",),
-        f"{_OURS}.pipelines.joint_diarization": ("JointDiarization",),
+        f"{_OURS}.clustering.joint_diarization": ("JointDiarization",),
         f"{_OURS}.pipelines.late_fusion": ("LateFusion",),
-        f"{_OURS}.pipelines.relation_diarization": ("RelationDiarization",),
-        f"{_OURS}.pipelines.similarity_diarization": ("SimilarityDiarization",),
+        f"{_OURS}.clustering.relation_diarization": ("RelationDiarization",),
+        f"{_OURS}.clustering.similarity_diarization": ("SimilarityDiarization",),
         f"{_OURS}.pipelines.target_speaker_diarization": ("TargetSpeakerDiarization",),
-        f"{_OURS}.pipelines.vbx_diarization": ("VBxDiarization",),
+        f"{_OURS}.clustering.vbx_diarization": ("VBxDiarization",),
     },
     "model": {
         f"{_AUDIO}.models.embedding.debug": ("SimpleEmbeddingModel",),
@@ -78,10 +78,10 @@ CLASSES: dict[str, dict[str, tuple[str, ...]]] = {
         f"{_OURS}.models.active_speaker.lrasd": ("LRASD",),
         f"{_OURS}.models.active_speaker.talknet": ("TalkNet",),
         f"{_OURS}.models.embedding.campplus": ("CAMPPlus",),
-        f"{_OURS}.models.embedding.cysmsd": ("CYSMSD",),
-        f"{_OURS}.models.relation.avrnet": ("AVRNet",),
-        f"{_OURS}.models.relation.embedded": ("FusedEmbeddings", "RelationOfEmbeddings"),
-        f"{_OURS}.models.segmentation.hmsanet": ("HMSANet",),
+        f"{_OURS}.clustering.cysmsd": ("CYSMSD",),
+        f"{_OURS}.clustering.avrnet": ("AVRNet",),
+        f"{_OURS}.clustering.embedded": ("FusedEmbeddings", "RelationOfEmbeddings"),
+        f"{_OURS}.models.hmsanet.model": ("HMSANet",),
     },
     "preprocessor": {
         f"{_AUDIO}.utils.preprocessors": (
@@ -106,6 +106,20 @@ CLASSES: dict[str, dict[str, tuple[str, ...]]] = {
         "torch_audiomentations.augmentations.shift": ("Shift",),
         "torch_audiomentations.core.composition": ("Compose", "OneOf", "SomeOf"),
     },
+}
+
+#: where classes were defined when files were written that still name them there
+FORMER = {
+    "pyannote_av.clustering.counting_diarization": "pyannote_av.pipelines.counting_diarization",
+    "pyannote_av.clustering.enrolment_pipeline": "pyannote_av.pipelines.enrolment",
+    "pyannote_av.clustering.joint_diarization": "pyannote_av.pipelines.joint_diarization",
+    "pyannote_av.clustering.relation_diarization": "pyannote_av.pipelines.relation_diarization",
+    "pyannote_av.clustering.similarity_diarization": "pyannote_av.pipelines.similarity_diarization",
+    "pyannote_av.clustering.vbx_diarization": "pyannote_av.pipelines.vbx_diarization",
+    "pyannote_av.clustering.cysmsd": "pyannote_av.models.embedding.cysmsd",
+    "pyannote_av.clustering.avrnet": "pyannote_av.models.relation.avrnet",
+    "pyannote_av.clustering.embedded": "pyannote_av.models.relation.embedded",
+    "pyannote_av.models.hmsanet.model": "pyannote_av.models.segmentation.hmsanet",
 }
 
 # what each kind has to be derived from
@@ -193,9 +207,9 @@ def accepted(kind: str) -> dict[str, tuple[str, str]]:
     """Names that files may use for the classes of a kind, each with its (module, class)."""
     found = {}
     for module, classes in CLASSES[kind].items():
-        package = module.rpartition(".")[0]
+        package, former = module.rpartition(".")[0], FORMER.get(module)
         for name in classes:
-            for above in (module, package):
+            for above in filter(None, (module, package, former)):
                 found[f"{above}.{name}"] = (module, name)
             if kind == "augmentation":
                 # torch_audiomentations' own configurations use bare names
