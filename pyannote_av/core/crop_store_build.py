@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +15,8 @@ from pyannote_av.core.checksums import digest, fingerprint
 from pyannote_av.core.crop_shard import FORMAT, LOOK_INTERVAL, LOOK_SIDE, shard_folder
 from pyannote_av.core.crop_store import CropStore
 from pyannote_av.core.io import FRAME_RATE, Video
+from pyannote_av.core.reading import read_json
+from pyannote_av.core.reading.limits import INDEX_LIMIT
 from pyannote_av.core.shard_writer import ShardWriter, to_int16
 from pyannote_av.core.tracks import FaceTracks, Looks
 from pyannote_av.core.workers import Failure, open_pool, run
@@ -142,9 +143,9 @@ def write_shard(store: Path, job: ShardJob, elsewhere: Path | None = None) -> _O
         tracks = FaceTracks.read(tracks, uri=job.uri)
     folder, source = shard_folder(store, job.uri), _source(job, tracks)
     try:
-        index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+        index = read_json(folder / "index.json", INDEX_LIMIT)
         if index["format"] == FORMAT and index["source"] == source:
-            return _Outcome(False, index["problems"])
+            return _Outcome(False, list(map(str, index["problems"])))
     except (OSError, ValueError, KeyError, TypeError):
         pass  # not there, or not usable: written anew
 

@@ -5,13 +5,25 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+from array import array
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
 from pyannote_av.core.atomic import replacing
+from pyannote_av.core.reading import (
+    LONGEST,
+    ReadError,
+    decimal,
+    read_json,
+    read_lines,
+    read_npz,
+    refusing,
+)
+from pyannote_av.core.reading.limits import TRACKS_LIMIT, TRACKS_LINES
 from pyannote_av.core.track_parts import COLUMNS, Label
 from pyannote_av.core.tracks import FaceTracks
 
@@ -20,6 +32,10 @@ AVA_COLUMNS = ("video_id", "frame_timestamp", "entity_box_x1", "entity_box_y1", 
 AVA_COLUMNS += ("entity_box_y2", "label", "entity_id")
 _AVA_LABELS = {label.name: label for label in Label if label != Label.UNKNOWN}
 _AVA_LABELS[""] = Label.UNKNOWN
+# digits of the largest number of a track that an entity can name
+_DIGITS = 18
+# pixels that a frame may be wide or high
+_WIDEST = 100_000
 
 
 def _suffix(path: Path) -> str:
@@ -37,8 +53,7 @@ def read(path: str | Path, uri: str | None = None) -> FaceTracks:
     suffix = _suffix(path)
     if suffix == ".npz":
         return _read_npz(path)
-    with (gzip.open if path.suffix.lower() == ".gz" else open)(path, "rt", encoding="utf-8") as f:
-        return _read_json(path, f) if suffix == ".json" else _read_csv(path, f, uri)
+    return _read_json(path) if suffix == ".json" else _read_csv(path, uri)
 
 
 def write(tracks: FaceTracks, path: str | Path) -> None:
@@ -58,22 +73,18 @@ def write(tracks: FaceTracks, path: str | Path) -> None:
 
 
 def _read_npz(path: Path) -> FaceTracks:
+    what = "not a file of face tracks"
     try:
-        with np.load(path, allow_pickle=False) as content:
-            # files written before there were labels have none
-            columns = {
-                name: content[name] for name in COLUMNS if name in content or name != "label"
-            }
-            names = zip(content["speaker_track"], content["speaker_label"], strict=True)
-            speaker = {int(track): str(label) for track, label in names}
-            uri, frame_size = str(content["uri"]), content["frame_size"].tolist()
-    except FileNotFoundError:
-        raise
-    except Exception as error:
-        raise ValueError(f"{path}: not a file of face tracks ({error})") from error
-    return _build(
-        path, **columns, speaker=speaker, uri=uri or None, frame_size=tuple(frame_size) or None
-    )
+        # files written before there were labels have none
+        content = read_npz(path, [name for name in COLUMNS if name != "label"])
+    except ReadError as error:
+        raise ReadError(f"{path}: {what} ({error})") from error
+    with refusing(path, what):
+        names = zip(content["speaker_track"], content["speaker_label"], strict=True)
+        speaker = {int(track): str(label) for track, label in names}
+        uri, frame_size = str(content["uri"]), tuple(content["frame_size"].tolist())
+    columns = {name: content[name] for name in COLUMNS if name in content}
+    return _build(path, **columns, speaker=speaker, uri=uri or None, frame_size=frame_size or None)
 
 
 def _write_npz(tracks: FaceTracks, file: IO[bytes]) -> None:
@@ -88,10 +99,21 @@ def _write_npz(tracks: FaceTracks, file: IO[bytes]) -> None:
 
 
 def _build(path: Path, **columns: Any) -> FaceTracks:
-    try:
-        return FaceTracks(**columns)
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path}: {error}") from error
+    """Tracks of what was read; of strangers, figures may be beyond all measure"""
+    # numbers of tracks that are none are refused, and need no warning
+    with refusing(path), np.errstate(invalid="ignore"):
+        tracks = FaceTracks(**columns)
+        if not isinstance(tracks.uri, (str, type(None))):
+            raise ValueError(f"uri must be text, not {tracks.uri!r}")
+        if not all(0 < pixels <= _WIDEST for pixels in tracks.frame_size or ()):
+            raise ValueError(f"a frame of {tracks.frame_size} pixels")
+        if (late := np.abs(tracks.time) > LONGEST).any():
+            i = int(late.argmax())
+            raise ValueError(
+                f"track {tracks.track[i]} is seen at {tracks.time[i]:g} s, where {LONGEST:,.0f} s "
+                "are the most"
+            )
+    return tracks
 
 
 def _numbers(values: np.ndarray, digits: int) -> list[Any]:
@@ -140,11 +162,8 @@ def _write_json(tracks: FaceTracks, file: IO[str]) -> None:
     file.write(f'{{\n{head}  "tracks": [{chr(10) + body + chr(10) + "  " if body else ""}]\n}}\n')
 
 
-def _read_json(path: Path, file: IO[str]) -> FaceTracks:
-    try:
-        content = json.load(file)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}, line {error.lineno}: {error.msg}") from error
+def _read_json(path: Path) -> FaceTracks:
+    content = read_json(path, TRACKS_LIMIT, nan=True)
     columns: dict[str, list] = defaultdict(list)
     speaker = {}
     try:
@@ -165,20 +184,18 @@ def _read_json(path: Path, file: IO[str]) -> FaceTracks:
                 if len(values) != count:
                     raise ValueError(f"track {track} has {count} times but {len(values)} {key}")
                 columns[name] += values
-        arrays = {name: np.array(values, np.float64) for name, values in columns.items()}
-        if not arrays:
-            arrays = {"time": np.empty(0), "track": np.empty(0), "box": np.empty((0, 4))}
-        frame_size = content.get("frame_size")
-        return FaceTracks(
-            **arrays,
-            speaker=speaker,
-            uri=content.get("uri"),
-            frame_size=tuple(frame_size) if frame_size else None,
-        )
     except KeyError as error:
-        raise ValueError(f"{path}: not a file of face tracks, no {error}") from error
-    except (TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise ReadError(f"{path}: not a file of face tracks, no {error}") from error
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise ReadError(f"{path}: {error}") from error
+    if named := [one for one in speaker.values() if not isinstance(one, (str, int, float))]:
+        raise ReadError(f"{path}: a speaker is called {named[0]!r}")
+    with refusing(path):
+        arrays = {name: np.array(values, np.float64) for name, values in columns.items()}
+        frame_size = tuple(content.get("frame_size") or ()) or None
+    if not arrays:
+        arrays = {"time": np.empty(0), "track": np.empty(0), "box": np.empty((0, 4))}
+    return _build(path, **arrays, speaker=speaker, uri=content.get("uri"), frame_size=frame_size)
 
 
 def _csv_columns(row: list[str]) -> dict[str, int] | None:
@@ -194,7 +211,7 @@ def _csv_columns(row: list[str]) -> dict[str, int] | None:
     return columns
 
 
-def _read_csv(path: Path, file: IO[str], uri: str | None) -> FaceTracks:
+def _read_csv(path: Path, uri: str | None) -> FaceTracks:
     """video_id, timestamp, x1, y1, x2, y2, label, entity_id[, spkid]
 
     A header line is optional; with it, columns come in any order, and there may be a score.
@@ -202,12 +219,11 @@ def _read_csv(path: Path, file: IO[str], uri: str | None) -> FaceTracks:
     ``video_id:number``. An spkid ending in ``NA`` (AVA-AVD) names nobody; of several, a track gets
     the one it has most often.
     """
-    numbers: list[list[float]] = []
-    labels: list[int] = []
-    entities: list[str] = []
+    numbers, labels, rows = array("d"), array("b"), array("q")
+    entities: dict[str, int] = {}
     named: dict[str, Counter] = defaultdict(Counter)
     video, columns, widths = uri, {n: i for i, n in enumerate((*AVA_COLUMNS, "spkid"))}, {8, 9}
-    for line, row in enumerate(csv.reader(file), 1):
+    for line, row in enumerate(_csv_rows(path), 1):
         try:
             if not row:
                 continue
@@ -227,24 +243,25 @@ def _read_csv(path: Path, file: IO[str], uri: str | None) -> FaceTracks:
                         "name the one to read with uri="
                     )
                 video = one["video_id"]
-            score = one.get("score") or "nan"
-            numbers.append([*(float(one[name]) for name in AVA_COLUMNS[1:6]), float(score)])
+            score = one.get("score")
+            numbers.extend([decimal(one[name]) for name in AVA_COLUMNS[1:6]])
+            numbers.append(float(score or "nan"))
             if one["label"] not in _AVA_LABELS:
                 raise ValueError(f"unknown label {one['label']!r}")
         except ValueError as error:
-            raise ValueError(f"{path}, line {line}: {error}") from error
+            raise ReadError(f"{path}, line {line}: {error}") from error
         labels.append(_AVA_LABELS[one["label"]])
-        entities.append(one["entity_id"])
+        rows.append(entities.setdefault(one["entity_id"], len(entities)))
         if (name := one.get("spkid")) and not name.endswith("NA"):
             named[one["entity_id"]][name] += 1
     if not numbers:
         return FaceTracks.empty(uri=video)
-    number = _number_entities(video, list(dict.fromkeys(entities)))
-    table = np.array(numbers)
+    number = _number_entities(video, list(entities))
+    table = np.array(numbers).reshape(-1, 6)
     return _build(
         path,
         time=table[:, 0],
-        track=np.array([number[entity] for entity in entities]),
+        track=np.array(list(number.values()), np.int64)[np.array(rows)],
         box=table[:, 1:5],
         speaking=table[:, 5],
         label=np.array(labels),
@@ -253,9 +270,16 @@ def _read_csv(path: Path, file: IO[str], uri: str | None) -> FaceTracks:
     )
 
 
+def _csv_rows(path: Path) -> Iterator[list[str]]:
+    with refusing(path):
+        yield from csv.reader(read_lines(path, TRACKS_LIMIT, TRACKS_LINES))
+
+
 def _number_entities(video: str, entities: list[str]) -> dict[str, int]:
+    """Number of each track, in the order of `entities`"""
     tails = [entity.removeprefix(f"{video}:") for entity in entities]
-    if all(tail.isdecimal() for tail in tails) and len(set(map(int, tails))) == len(tails):
+    usable = all(t.isascii() and t.isdecimal() and len(t) <= _DIGITS for t in tails)
+    if usable and len(set(map(int, tails))) == len(tails):
         return dict(zip(entities, map(int, tails), strict=True))
     return {entity: number for number, entity in enumerate(entities)}
 
