@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pyannote_av.core.atomic import locked
 from pyannote_av.core.checksums import digest, fingerprint
 from pyannote_av.core.crop_shard import FORMAT, LOOK_INTERVAL, LOOK_SIDE, shard_folder
 from pyannote_av.core.crop_store import CropStore
@@ -160,8 +161,6 @@ def build(
     folder: Path, files: Iterable[Mapping[str, Any]], num_workers: int, progress: bool
 ) -> BuildReport:
     """See ``CropStore.build``."""
-    from filelock import FileLock, Timeout
-
     (folder / "shards").mkdir(parents=True, exist_ok=True)
     report = BuildReport(CropStore(folder))
     jobs: dict[str, ShardJob] = {}
@@ -173,27 +172,19 @@ def build(
             jobs[uri] = _job(file)
         except Exception as error:
             report.failed[uri] = Failure.of(error).reason
-    lock = FileLock(folder / ".lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise RuntimeError(f"another process is writing to the store {folder}") from None
-    try:
-        with open_pool(partial(write_shard, folder), num_workers) as pool:
-            attempts = run(pool, jobs.values())
-            if progress:
-                from rich.progress import track
+    with locked(folder), open_pool(partial(write_shard, folder), num_workers) as pool:
+        attempts = run(pool, jobs.values())
+        if progress:
+            from rich.progress import track
 
-                attempts = track(attempts, "Face crops", total=len(jobs))
-            for attempt in attempts:
-                uri, outcome = attempt.job.uri, attempt.value
-                if isinstance(outcome, Failure):
-                    report.failed[uri] = outcome.reason
-                    logger.warning("file %r is not in the store: %s", uri, outcome.reason)
-                    continue
-                (report.written if outcome.written else report.kept).append(uri)
-                if outcome.problems:
-                    report.problems[uri] = outcome.problems
-    finally:
-        lock.release()
+            attempts = track(attempts, "Face crops", total=len(jobs))
+        for attempt in attempts:
+            uri, outcome = attempt.job.uri, attempt.value
+            if isinstance(outcome, Failure):
+                report.failed[uri] = outcome.reason
+                logger.warning("file %r is not in the store: %s", uri, outcome.reason)
+                continue
+            (report.written if outcome.written else report.kept).append(uri)
+            if outcome.problems:
+                report.problems[uri] = outcome.problems
     return report
