@@ -20,9 +20,8 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import hostile_data
 import hostile_media
@@ -32,6 +31,7 @@ from pyannote_av.core.files import MediaError
 from pyannote_av.core.io import Video
 from pyannote_av.core.text import printable
 
+ROOT = Path(__file__).resolve().parents[1]
 #: seconds after which a case is given up
 PATIENCE = 300.0
 
