@@ -96,13 +96,14 @@ def command(*arguments: object) -> list[str]:
 
 def contents(into: Path) -> dict[str, str]:
     """Digests of what was made, whatever is known about it apart."""
+    from pyannote_av.core.atomic import HOUSEKEEPING
     from pyannote_av.core.checksums import sha256_of
 
-    about = {"events.jsonl", ".lock", "manifest.json", "failures.json"}
+    about = {HOUSEKEEPING, "manifest.json"}
     return {
         str(path.relative_to(into)): sha256_of(path)
         for path in sorted(into.rglob("*"))
-        if path.is_file() and path.name not in about and "records" not in path.parts
+        if path.is_file() and about.isdisjoint(path.parts)
     }
 
 

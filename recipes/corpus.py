@@ -6,7 +6,8 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 from pyannote.core import Annotation, Segment, Timeline
 
 from pyannote_av.core.atomic import write_text
+from pyannote_av.core.reading import LONGEST, ReadError, check_name, read_lines, read_text
 from pyannote_av.formats.annotations import TOLERANCE, Turn, read_lab, read_turns
 
 if TYPE_CHECKING:
@@ -80,18 +82,29 @@ class File:
     problems: tuple[str, ...] = ()
 
 
+@contextmanager
+def located(path: Path, number: int) -> Iterator[None]:
+    """Make errors of a block, in which a line is read, name file and line."""
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, OverflowError) as error:
+        raise ReadError(f"{path}, line {number}: {error}") from error
+
+
 def read_list(path: Path) -> list[str]:
     """Names, one a line; the last line may lack its end.
 
     Raises
     ------
     ValueError
-        Names file and line of what is there twice.
+        Names file and line of what is there twice, or could not be part of a path.
     """
     first: dict[str, int] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         if not (name := line.strip()):
             continue
+        with located(path, number):
+            check_name(name)
         if name in first:
             raise ValueError(f"{path}, line {number}: {name!r} is in line {first[name]} already")
         first[name] = number
@@ -153,7 +166,7 @@ def box_tracks(
     numbers: dict[str, int] = {}
     time, track, boxes, empty = [], [], [], 0
     for where, frame, person, box in rows:
-        if frame < 0 or not all(map(math.isfinite, box)):
+        if not 0 <= frame <= LONGEST * frame_rate or not all(map(math.isfinite, box)):
             raise ValueError(f"{path}, {where}: frame {frame}, box {list(box)}")
         if (frame, person) in seen:
             before = seen[frame, person]
@@ -267,7 +280,7 @@ def lab(timeline: Timeline) -> str:
 
 def update(path: Path, text: str) -> None:
     """Write a text file, unless it reads so already."""
-    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+    if not path.is_file() or path.stat().st_size > len(text.encode()) or read_text(path) != text:
         write_text(path, text)
 
 

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import logging
+import lzma
 import shutil
 import tarfile
 import time
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
 from pyannote_av.core.checksums import sha256_of
+from pyannote_av.core.reading import ReadError, check_name, read_lines
 
 logger = logging.getLogger(__name__)
 
 _BLOCK = 1 << 18
+# bytes that any archive may unpack to, and how many times its size a large one may
+_UNPACKED, _RATIO = 1 << 30, 100
+# what archives that are not as they should be raise, with passwords too
+_DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+_DAMAGED += (EOFError, ValueError, RuntimeError, NotImplementedError)
 #: where checksums of files come to lie that nobody publishes checksums of
 LOCK = "SHA256SUMS"
 
@@ -112,30 +120,42 @@ def fetch(
     return found
 
 
+def _check_size(sizes: Iterable[int], most: int) -> None:
+    """Raise ValueError where files of an archive would fill the disk"""
+    total = 0
+    for size in sizes:
+        total += size
+        if total > most:
+            raise ValueError(f"it unpacks to more than {most:,} bytes")
+
+
 def unpack(archive: Path, into: Path) -> None:
     """Unpack a ``.zip`` or ``.tar`` (any compression); nothing may land outside `into`.
 
     Raises
     ------
     ValueError
-        When the archive is corrupt; nothing of it is left then.
+        When the archive is corrupt, or too large unpacked; nothing of it is left then.
     """
+    most = max(_UNPACKED, _RATIO * archive.stat().st_size)
     temporary = into / f".{archive.name}.unpacked"
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as file:
+                _check_size((member.file_size for member in file.infolist()), most)
                 file.extractall(temporary)  # leaves out "..", absolute names
         else:
             with tarfile.open(archive) as file:
+                _check_size((member.size for member in file), most)
                 file.extractall(temporary, filter="data")
         for path in sorted(temporary.rglob("*")):
             if path.is_file():
                 target = into / path.relative_to(temporary)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 path.replace(target)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
-        raise ValueError(
+    except (*_DAMAGED, OSError) as error:
+        raise ReadError(
             f"{archive} is no intact archive ({error}): remove it and download it again"
         ) from error
     finally:
@@ -143,10 +163,7 @@ def unpack(archive: Path, into: Path) -> None:
 
 
 def _read_lock(folder: Path) -> dict[str, str]:
-    if not (folder / LOCK).is_file():
-        return {}
-    lines = (folder / LOCK).read_text(encoding="utf-8").splitlines()
-    return {path: digest for digest, path in (line.split(maxsplit=1) for line in lines)}
+    return checksums(folder / LOCK) if (folder / LOCK).is_file() else {}
 
 
 def get(
@@ -166,7 +183,8 @@ def get(
     lock, paths, failed = _read_lock(folder), [], {}
 
     def one(download: Download) -> str:
-        path = folder / download.path
+        # names of files come from lists that were downloaded before
+        path = folder / check_name(download.path)
         expected = download.sha256 or lock.get(download.path)
         found = fetch(download.url, path, expected)
         done = path.with_name(f".{path.name}.done")
@@ -193,6 +211,10 @@ def get(
 
 
 def checksums(path: Path) -> dict[str, str]:
-    """Content of a file of lines ``SHA256  PATH``, by path."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return {name: digest for digest, name in (line.split(maxsplit=1) for line in lines)}
+    """Content of a file of lines ``SHA256  PATH``, by path; errors name file and line."""
+    found = {}
+    for number, line in enumerate(read_lines(path), start=1):
+        if len(fields := line.split(maxsplit=1)) != 2:
+            raise ReadError(f"{path}, line {number}: not SHA256  PATH: {line.strip()!r}")
+        found[fields[1].strip()] = fields[0]
+    return found

@@ -15,6 +15,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pyannote_av.core.reading import check_name, read_json
 from recipes.corpus import File, digest, lab, rttm, uem, update
 from recipes.database import write_database
 from recipes.recipe import COLUMNS, Recipe
@@ -84,8 +85,10 @@ def _write_large(file: File, into: Path, suffixes: Mapping[str, str]) -> tuple[i
 
     record_path = into / _MADE / f"{file.uri}.json"
     try:
-        record = json.loads(record_path.read_text(encoding="utf-8"))
+        record = read_json(record_path)
     except (OSError, ValueError):
+        record = {}
+    if not isinstance(record, dict) or not all(isinstance(one, dict) for one in record.values()):
         record = {}
     jobs = dict(file.media)
     if file.tracks is not None:
@@ -160,6 +163,7 @@ def _check(recipe: Recipe, report: Report, partial: bool) -> None:
 def _unique(files: Iterable[File]) -> list[File]:
     known: dict[str, File] = {}
     for file in files:
+        check_name(file.uri)
         if file.uri in known:
             raise ValueError(
                 f"{file.uri!r} is there twice, in lists {known[file.uri].list!r} and {file.list!r}"

@@ -53,8 +53,7 @@ def test_one_bad_file_never_stops_the_others(clips, tmp_path, monkeypatch, capsy
     code = run(monkeypatch, "apply", clips, clips / "other", "--into", into, "--pipeline", "audio")
     assert code == 1
     assert sorted(p.name for p in into.iterdir()) == [
-        "failures.json",
-        "files.json",
+        ".pyannote_av",
         "silent.json",
         "silent.mp4.json",
         "silent.mp4.rttm",
@@ -62,7 +61,7 @@ def test_one_bad_file_never_stops_the_others(clips, tmp_path, monkeypatch, capsy
         "tone one.json",
         "tone one.rttm",
     ]
-    failures = json.loads((into / "failures.json").read_text())
+    failures = json.loads((into / ".pyannote_av" / "failures.json").read_text())
     assert {path.rsplit("/", 1)[-1] for path in failures} == {"broken.mp4", "empty.mp4"}
     capsys.readouterr()
 

@@ -22,7 +22,13 @@ from typer.testing import CliRunner
 from pyannote_av.collection.engines import Engine
 from pyannote_av.collection.identity import pipeline_identity
 from pyannote_av.collection.jobs import Job, Made
-from pyannote_av.collection.ledger import EVENTS, read_events, read_record
+from pyannote_av.collection.ledger import (
+    events_path,
+    failures_path,
+    new_stage,
+    read_events,
+    read_record,
+)
 from pyannote_av.collection.manifest import read_manifest
 from pyannote_av.collection.run import Limits, StartError, process
 from pyannote_av.core.checksums import sha256_of
@@ -43,6 +49,9 @@ class Copy:
         if self.identity == "unready":
             raise FileNotFoundError("no weights")
 
+    def outputs(self, name: str, every: bool = False) -> list[str]:
+        return [f"parts/{name}"] if self.into_folder else [f"{name}.copy"]
+
     def process(self, job: Job, folder: Path) -> Made:
         time.sleep(self.seconds)
         if job.options.get("num_speakers") == 13:
@@ -50,10 +59,10 @@ class Copy:
         if self.into_folder:
             (folder / "parts" / job.name).mkdir(parents=True)
             shutil.copy(job.media["audio"], folder / "parts" / job.name / "index.json")
-            return Made([f"parts/{job.name}"])
+            return Made(self.outputs(job.name))
         shutil.copy(job.media["audio"], folder / f"{job.name}.copy")
         note = f"copied on {os.environ.get('CUDA_VISIBLE_DEVICES', 'CPU')}"
-        return Made([f"{job.name}.copy"], note, ["odd"] if "2" in job.name else [])
+        return Made(self.outputs(job.name), note, ["odd"] if "2" in job.name else [])
 
 
 @pytest.fixture
@@ -69,6 +78,10 @@ def make_jobs(folder: Path, count: int) -> list[Job]:
 
 def counted(into: Path, event: str = "done") -> dict[str, int]:
     return dict(Counter(e["uri"] for e in read_events(into) if e["event"] == event))
+
+
+def unfinished_of(into: Path) -> Path:
+    return into / ".pyannote_av" / "unfinished"
 
 
 def content(into: Path) -> dict[str, str]:
@@ -146,7 +159,7 @@ def test_what_is_done_is_not_done_again(jobs, tmp_path):
     assert not again.done
     assert again.problems == first.problems
     assert set(counted(into).values()) == {1}
-    assert not (into / ".unfinished").exists()
+    assert not list(unfinished_of(into).iterdir())
     assert len(process(Copy(), jobs, into, HERE, again=True).done) == 5
 
 
@@ -157,7 +170,7 @@ def test_what_has_changed_is_done_again(jobs, tmp_path):
     write_wav(Path(jobs[1].media["audio"]), voice(300, 1.5, 9))
     jobs[2] = Job(jobs[2].name, jobs[2].media, {"num_speakers": 2})
     jobs[3] = Job(jobs[3].name, jobs[3].media, columns={"face_tracks": Path(__file__)})
-    (into / "file4.copy").write_text("damaged")
+    (into / "file4.copy").unlink()
     report = process(Copy(), jobs, into, HERE)
     assert sorted(report.done) == ["file1", "file2", "file3", "file4"]
     assert report.kept == ["file0"]
@@ -211,21 +224,19 @@ def test_interrupted_between_record_and_outputs(jobs, tmp_path):
     for folder in (whole, into):
         process(Copy(), jobs, folder, HERE)
     record = read_record(into, "file3")
-    stage = into / ".unfinished" / record["stage"]
-    stage.mkdir(parents=True)
-    (stage / ".name").write_text("file3")
+    stage = new_stage(into, "file3").rename(unfinished_of(into) / record["stage"])
     os.replace(into / "file3.copy", stage / "file3.copy")
-    lines = (into / EVENTS).read_text().splitlines(keepends=True)
+    lines = events_path(into).read_text().splitlines(keepends=True)
     kept = [line for line in lines if not ("file3" in line and '"done"' in line)]
     # and the line before it is cut off
-    (into / EVENTS).write_text("".join(kept) + '{"time": "20')
+    events_path(into).write_text("".join(kept) + '{"time": "20')
     # somebody else's, of which there is no record
-    (into / ".unfinished" / "nobody").mkdir()
+    new_stage(into, "nobody")
     report = process(Copy(), jobs, into, HERE)
     assert len(report.kept) == 5
     assert content(into) == content(whole)
     assert counted(into) == counted(whole) == {job.name: 1 for job in jobs}
-    assert not (into / ".unfinished").exists()
+    assert not list(unfinished_of(into).iterdir())
 
 
 def test_outputs_that_are_folders(jobs, tmp_path):
@@ -471,15 +482,14 @@ def test_apply_a_list(tmp_path):
     first = run(command, *options, "--retries", 0)
     assert first.exit_code == 1
     assert "2 files done, 0 done before, 1 failed" in first.output
-    assert "bad.wav cannot be opened" in json.loads((into / "failures.json").read_text())["bad"]
+    assert "bad.wav cannot be opened" in json.loads(failures_path(into).read_text())["bad"]
     assert "SPEAKER one 1" in (into / "one.rttm").read_text()
     before = content(into)
     (tmp_path / "list.csv").write_text("uri,audio,num_speakers\none,file0.wav,1\ntwo,file1.wav,\n")
     again = run(command, *options)
     assert again.exit_code == 0
     assert "0 files done, 2 done before, 0 failed" in again.output
-    assert not (into / "failures.json").exists()
-    before.pop("failures.json")
+    assert "bad" in json.loads(failures_path(into).read_text()), "this run did not touch it"
     assert content(into) == before
 
 

@@ -22,6 +22,7 @@ from pyannote_av.core.io import Video
 from pyannote_av.core.tracks import FaceTracks, Label
 from pyannote_av.data.build import build_store
 from pyannote_av.data.crop_store import CropStore
+from pyannote_av.vision.crops import crop_video
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,7 @@ def test_crops_are_those_of_the_video(files, store):
     for file in files:
         uri, tracks = file["uri"], FaceTracks.read(file["face_tracks"])
         assert store[uri].tracks == {0: (0, 50), 1: (0, 50)}
-        for segment in tracks.crops(file):
+        for segment in crop_video(tracks, file):
             crops, present = store.crops(uri, segment.track, segment.start, segment.end)
             assert (crops == segment.crops).all()
             assert (present == segment.present).all()

@@ -10,7 +10,9 @@ import json
 import os
 import pickle
 import pkgutil
+import resource
 import socket
+import struct
 import sys
 import warnings
 import zipfile
@@ -864,3 +866,298 @@ def test_policies_of_threads_are_their_own(workshop, parallel):
     config = {"pipeline": {"name": "os.system"}}
     with ThreadPoolExecutor(1) as pool, trust.trusting(parallel), pytest.raises(UntrustedError):
         pool.submit(Pipeline.from_pretrained, config).result()
+
+
+# ------------------------------------------------------------------ pickles made by hand
+
+
+def _archive(path: Path, *pickles: bytes, names: tuple[str, ...] = ("data.pkl",)) -> Path:
+    """An archive as torch writes it, around pickles of any content."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of names that are there twice
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+            for name, content in zip(names, pickles, strict=True):
+                archive.writestr(f"archive/{name}", content)
+            archive.writestr("archive/byteorder", b"little")
+            archive.writestr("archive/version", b"3\n")
+    return path
+
+
+def _text(value: str) -> bytes:
+    data = value.encode()
+    return b"X" + struct.pack("<I", len(data)) + data
+
+
+def _call(module: str, name: str, argument: bytes) -> bytes:
+    return b"\x80\x02c" + f"{module}\n{name}\n".encode() + argument + b"\x85R."
+
+
+GIBIBYTE = b"J\x00\x00\x00\x40"
+PICKLES = {
+    "a codec that never ends": _call(
+        "_codecs",
+        "encode",
+        _text("".join(chr(0x10000 + i * 7919 % 60000) for i in range(10000)))
+        + _text("punycode")
+        + b"\x86R.",
+    ),
+    "a bytearray": _call("builtins", "bytearray", GIBIBYTE),
+    "a tensor of any size": _call("torch", "FloatTensor", GIBIBYTE),
+    "a storage of any size": _call("torch", "FloatStorage", GIBIBYTE),
+    "getattr": _call("builtins", "getattr", _text("x")),
+    "an import": _call("importlib", "import_module", _text("os")),
+    "a name with a dot": _call("builtins", "getattr.__call__", _text("x")),
+    "a long frame": b"\x80\x04\x95\xff\xff\xff\xff\xff\xff\xff\x7f.",
+    "an extension": b"\x80\x02\x82\x01.",
+    "nothing on the stack": b"\x80\x02R.",
+}
+
+
+@pytest.mark.parametrize("name", PICKLES)
+def test_pickles_that_no_weights_need(tmp_path, name):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for k, path in enumerate(
+        (
+            _archive(tmp_path / "a.ckpt", PICKLES[name]),
+            _archive(tmp_path / "b.ckpt", PICKLES[name], names=("DATA.PKL",)),
+            _archive(tmp_path / "c.ckpt", PICKLES[name], b"\x80\x02}.", names=("data.pkl",) * 2),
+        )
+    ):
+        with pytest.raises(ValueError, match="abc"[k] + r"\.ckpt"):
+            load_checkpoint(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kB
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.zeros(1).expand(1 << 40),
+        torch.zeros(1 << 20, device="meta"),
+        torch.sparse_coo_tensor(size=(1 << 30,)),
+        torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)]),
+    ],
+    ids=["repeated", "meta", "sparse", "nested"],
+)
+def test_tensors_have_what_they_say(tmp_path, tensor):
+    torch.save({"w": tensor}, tmp_path / "x.ckpt")
+    with pytest.raises(ValueError, match=r"x\.ckpt"):
+        load_checkpoint(tmp_path / "x.ckpt")
+
+
+def test_programs_are_no_weights(tmp_path):
+    torch.jit.script(torch.nn.Linear(2, 2)).save(str(tmp_path / "x.pt"))
+    with pytest.raises(UntrustedError, match="TorchScript"):
+        load_checkpoint(tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_weights_of_all_kinds_are_read_as_they_are(tmp_path, zipped):
+    weights = OrderedDict(
+        a=torch.randn(3, 4),
+        b=torch.nn.Parameter(torch.randn(2)),
+        c=torch.arange(5, dtype=torch.int64),
+        d=torch.randn(4, 3).T,
+        e=torch.randn(8)[2:6],
+        f=torch.randn(3).half(),
+        g=torch.tensor([True, False]),
+        h=torch.zeros(0),
+        i=torch.tensor(1.5),
+        j=torch.randn(2).bfloat16(),
+    )
+    content = {
+        "state_dict": weights,
+        "plain": [1, 2.5, "x", None, True, (1,), {2}, b"bytes", 1 << 70, torch.float16],
+    }
+    torch.save(content, tmp_path / "x.pt", _use_new_zipfile_serialization=zipped)
+    read = load_checkpoint(tmp_path / "x.pt")
+    assert read["plain"] == content["plain"]
+    for name, value in weights.items():
+        assert torch.equal(read["state_dict"][name], value)
+        assert read["state_dict"][name].dtype == value.dtype
+    torch.save(torch.nn.Linear(3, 2).state_dict(), tmp_path / "y.pt")
+    assert list(load_checkpoint(tmp_path / "y.pt")) == ["weight", "bias"]
+
+
+def test_many_threads_load_at_once(tmp_path):
+    from concurrent.futures import ThreadPoolExecutor
+
+    one = Specifications(Problem.BINARY_CLASSIFICATION, Resolution.FRAME, 2.0)
+    torch.save({"pyannote.audio": {"specifications": one}}, tmp_path / "x.ckpt")
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(load_checkpoint, [tmp_path / "x.ckpt"] * 120))
+    assert all(each["pyannote.audio"]["specifications"] == one for each in found)
+
+
+# ------------------------------------------------------------------ networks that ask for much
+
+
+XVECTOR = ("pyannote.audio.models.embedding.xvector", "XVectorMFCC")
+REPRESENTATION = Specifications(Problem.REPRESENTATION, Resolution.CHUNK, 5.0, classes=["a"])
+GREEDY = {
+    "wide": (XVECTOR, {"dimension": 1_000_000}),
+    "many filters": (XVECTOR, {"mfcc": {"n_mfcc": 40, "melkwargs": {"n_fft": 400_000}}}),
+    "deep": (PYANNET, {"linear": {"num_layers": 500_000_000, "hidden_size": 1}}),
+    "deep, within bounds": (PYANNET, {"linear": {"num_layers": 900_000, "hidden_size": 1}}),
+    "wide layers": (PYANNET, {"lstm": {"hidden_size": 9000, "num_layers": 2}}),
+    "infinite": (PYANNET, {"lstm": {"hidden_size": float("inf")}}),
+    "many values": (PYANNET, {"lstm": {str(k): k for k in range(20_000)}}),
+}
+
+
+@pytest.mark.parametrize("name", GREEDY)
+@pytest.mark.parametrize("moved", [False, True])
+def test_networks_are_as_large_as_their_files(workshop, name, moved):
+    """Also where the file has Lightning move its hyper-parameters into one argument."""
+    (module, cls), hparams = GREEDY[name]
+    top = {"hparams_name": "lstm"} if moved else None
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    path = workshop.checkpoint(module, cls, REPRESENTATION, top, **hparams)
+    with pytest.raises(ValueError, match=r"model\.ckpt"):
+        Model.from_pretrained(path)
+    if "dimension" in hparams or "linear" in hparams:
+        with pytest.raises(ValueError, match=r"model\.safetensors"):
+            Model.from_pretrained(workshop.tensors(f"{module}.{cls}", **hparams))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # kB
+
+
+def test_all_networks_can_be_counted_before_they_are_built():
+    """A network that could not be built without memory would be refused."""
+    from torchaudio.models import wavlm_model  # noqa: F401  (what SSeRiouSS is made of is there)
+
+    from pyannote_av.core.model import check_size
+
+    special = {
+        "RelationOfEmbeddings": {"voice_dimension": 8, "face_dimension": 8},
+        "FusedEmbeddings": {"voice_dimension": 8, "face_dimension": 8},
+    }
+    for module, names in CLASSES["model"].items():
+        for name in names:
+            if name in ("SSeRiouSS", "ToTaToNet"):  # which fetch weights, or need another package
+                continue
+            cls = getattr(importlib.import_module(module), name)
+            hparams = special.get(name, {})
+            sizes = {key: one.numel() for key, one in cls(**hparams).state_dict().items()}
+            check_size(cls, hparams, sizes)
+            with pytest.raises(ValueError, match="more than"):
+                check_size(cls, {**hparams}, {"x": -(1 << 20)})
+
+
+# ------------------------------------------------------------------ whatever is wrong
+
+
+ODD = {
+    "another version": lambda s: _changed(s, versions={"pyannote.audio": "99.0"}),
+    "no versions": lambda s: _changed(s, versions=None),
+    "versions that are numbers": lambda s: _changed(s, versions={"pyannote.audio": 4}),
+    "specifications in themselves": lambda s: _changed(s, specifications=_endless()),
+    "specifications as text": lambda s: _changed(s, specifications="x"),
+    "an architecture of numbers": lambda s: _changed(s, architecture={"module": 1, "class": 2}),
+    "an architecture as a list": lambda s: _changed(s, architecture=[1]),
+    "a key that is no text": lambda s: s.checkpoint(*PYANNET, top={"hyper_parameters": {True: 1}}),
+    "hyper-parameters as a list": lambda s: s.checkpoint(*PYANNET, top={"hyper_parameters": [1]}),
+    "weights as text": lambda s: s.checkpoint(*PYANNET, top={"state_dict": {"x": "y"}}),
+    "weights as a list": lambda s: s.checkpoint(*PYANNET, top={"state_dict": [1]}),
+    "no wav2vec": lambda s: s.checkpoint("pyannote.audio.models.segmentation", "SSeRiouSS"),
+}
+
+
+def _endless() -> list:
+    one: list = []
+    one.append(one)
+    return one
+
+
+def _changed(shop: Workshop, **about) -> Path:
+    path = shop.checkpoint(*PYANNET)
+    content = torch.load(path, weights_only=False)
+    content["pyannote.audio"] |= about
+    torch.save(content, path)
+    return path
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_checkpoints_are_refused_with_their_name(workshop, name):
+    path = ODD[name](workshop)
+    for load_it in (Model.from_pretrained, lambda p: strip(p, p.with_name("y.ckpt"))):
+        with pytest.raises(ValueError, match=r"model\.ckpt"):
+            load_it(path)
+
+
+CONFIGURATIONS = {
+    "a device": {"device": "\x1b[2J"},
+    "a device of another kind": {"device": "meta"},
+    "a frozen parameter": {"freeze": {"\x1b[2J": 1}},
+    "a parameter": {"params": {"\x1b[2J": 1}},
+    "a dependency": {"dependencies": {"\x1b[2J": "1.0"}},
+    "a dependency without name": {"dependencies": {"": "1.0"}},
+    "a version": {"version": [1]},
+    "parameters as a list": {"params": [1]},
+    "preprocessors as text": {"preprocessors": "x"},
+}
+ARGUMENTS = {
+    "unknown": {"\x1b[2J": 1},
+    "a scorer": {"scorer": "\x1b[2J.ckpt"},
+    "a folder": {"embedding": "$model/\x1b[2J"},
+    "two revisions": {"embedding": "$model/a@b@c"},
+    "nobody's folder": {"embedding": "~nobodyx/x"},
+    "a long name": {"embedding": "x" * 9000},
+    "NUL": {"embedding": "a\0b"},
+    "a step of nothing": {"segmentation_step": 1e-9},
+    "a step that is no number": {"segmentation_step": float("nan")},
+    "a batch of everything": {"segmentation_batch_size": 10**12},
+}
+
+
+@pytest.mark.parametrize("name", [*CONFIGURATIONS, *ARGUMENTS])
+def test_odd_configurations_are_refused_with_their_name(workshop, name):
+    folder = workshop.config(AUDIO["name"], **ARGUMENTS.get(name, {}))
+    path = folder / "config.yaml"
+    content = {**yaml.safe_load(path.read_text()), **CONFIGURATIONS.get(name, {})}
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises((ValueError, OSError)) as refusal:
+        Pipeline.from_pretrained(folder)
+    assert "config.yaml" in str(refusal.value)
+    assert not any(ord(c) < 32 for c in str(refusal.value))
+
+
+def test_a_device_that_is_missing_is_left_out(workshop, caplog):
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    path = workshop.config(AUDIO["name"]) / "config.yaml"
+    path.write_text(path.read_text() + "device: cuda\n")
+    assert Pipeline.from_pretrained(path) is not None
+    assert "lacks" in caplog.text
+
+
+@pytest.mark.parametrize("size", [3000, 9000])
+def test_a_plda_of_many_dimensions(workshop, size):
+    arrays = {"mu": np.zeros(size), "tr": np.eye(size, dtype="f2"), "psi": np.ones(size)}
+    np.savez_compressed(workshop.folder / "plda.npz", **arrays)
+    np.savez_compressed(workshop.folder / "xvec_transform.npz", mean1=np.zeros(4))
+    with pytest.raises(ValueError, match=r"dimensions|larger"):
+        load(workshop, AUDIO["name"], plda=str(workshop.folder))
+
+
+def test_what_strip_writes_can_be_read_again(workshop, community):
+    path = workshop.folder / "last.ckpt"
+    content = torch.load(community / "segmentation/pytorch_model.bin", weights_only=False)
+    content["pyannote.audio"]["x"] = Problem.REGRESSION
+    content["callbacks"] = {"x": 1}
+    torch.save(content, path)
+    stripped = strip(path, workshop.folder / "y.ckpt")
+    for one in (Model, StockModel):
+        loaded = one.from_pretrained(stripped)
+        for key, value in content["state_dict"].items():
+            assert torch.equal(loaded.state_dict()[key], value)
+
+
+def test_models_load_as_pyannote_takes_them(workshop, community):
+    """From bytes, from a subfolder, onto a device."""
+    content = io.BytesIO((community / "segmentation/pytorch_model.bin").read_bytes())
+    expected = Model.from_pretrained(community / "segmentation").state_dict()
+    for found in (
+        Model.from_pretrained(content),
+        Model.from_pretrained(community, subfolder="segmentation", map_location="cpu"),
+        Model.from_pretrained(str(community), subfolder="segmentation", token=None),
+    ):
+        assert all(torch.equal(found.state_dict()[key], value) for key, value in expected.items())

@@ -9,6 +9,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
+    # tracebacks are printed by escape_everything
+    pretty_exceptions_enable=False,
 )
 
 
@@ -35,6 +37,7 @@ def main() -> None:
         sweep,
         train,
     )
+    from pyannote_av.cli._output import escape_everything
 
     commands = (apply, evaluate, sweep, prepare, train, optimize, simulate, fit_statistics)
     commands += (fit_plda, info, doctor, download, import_checkpoint, strip, export, push, pull)
@@ -43,4 +46,5 @@ def main() -> None:
         name = module.__name__.rsplit(".", 1)[-1].replace("_", "-")
         app.command(name)(module.command)
     app.registered_commands = list({c.name: c for c in app.registered_commands}.values())
+    escape_everything()
     app()

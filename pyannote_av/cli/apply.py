@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pyannote_av.cli import _engine
+from pyannote_av.cli._output import say
+from pyannote_av.core.text import printable
 from pyannote_av.pretrained import DEFAULT
 
 if TYPE_CHECKING:
+    from pyannote_av.collection.diarization import Diarize
     from pyannote_av.collection.engines import Engine
+    from pyannote_av.collection.jobs import Job
+    from pyannote_av.collection.ledger import Ledger
     from pyannote_av.collection.run import CollectionReport, Limits
 
 logger = logging.getLogger(__name__)
@@ -23,6 +29,8 @@ logger = logging.getLogger(__name__)
 #: suffixes that are picked up in folders
 MEDIA = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".mpg", ".ts", ".m4v")
 MEDIA += (".wav", ".flac", ".mp3", ".m4a", ".ogg")
+
+_KEPT = "done before, skipped (--overwrite does it again)"
 
 
 def expand(inputs: Iterable[Path]) -> list[Path]:
@@ -70,20 +78,21 @@ def apply_all(
     progress: bool = False,
     engine: Engine | None = None,
     limits: Limits | None = None,
+    trust: bool = False,
     **bounds: int | None,
 ) -> dict[Path, str]:
-    """Diarize many files; one that fails never stops the others.
+    """Diarize many files, each once; one that fails never stops the others.
 
     Parameters
     ----------
     files : sequence of Path
     into : Path
-        Folder of the outputs, ``<name>.rttm`` and ``<name>.json``.
+        Folder of the outputs, ``<name>.rttm`` and ``<name>.json``, and of what is known of them.
     pipeline : str, optional
         Whatever ``Pipeline.from_pretrained`` takes.
     formats : sequence of {"rttm", "json"}, optional
     overwrite : bool, optional
-        Do files again whose outputs are complete.
+        Do files again that are done, and replace plain files that were not written here.
     device : str, optional
     tell : callable, optional
         Called with one line per file.
@@ -93,47 +102,51 @@ def apply_all(
         What does the work; this process unless given, which a file can hang.
     limits : Limits, optional
         Of time and attempts.
+    trust : bool, optional
+        Load classes and pickles that the pipeline names.
     **bounds
         ``num_speakers``, ``min_speakers``, ``max_speakers``.
 
     Returns
     -------
     failures : dict of path to message
+
+    Raises
+    ------
+    StartError, OSError, RuntimeError, ValueError
+        See :func:`~pyannote_av.collection.run.process`.
     """
     from pyannote_av.collection.diarization import Diarize
     from pyannote_av.collection.engines import Engine
-    from pyannote_av.collection.jobs import Job, Made
-    from pyannote_av.collection.run import process
-    from pyannote_av.core.atomic import write_text
+    from pyannote_av.collection.jobs import Job
+    from pyannote_av.collection.ledger import Ledger
 
-    # which file each name stands for: another run may bring others of the same name
-    index = into / "files.json"
-    known = json.loads(index.read_text(encoding="utf-8")) if index.is_file() else {}
-    names = unique_names(files, known)
-    known |= {name: str(path.resolve()) for path, name in names.items()}
-    write_text(index, json.dumps(known, indent=1) + "\n")
-
-    work = Diarize(pipeline, formats, device)
-    options = {name: value for name, value in bounds.items() if value is not None}
-    jobs, heads = [], {}
-    for i, (path, name) in enumerate(names.items(), start=1):
-        heads[name] = f"[{i}/{len(files)}] {path}"
-        if not overwrite and all((into / f"{name}.{kind}").is_file() for kind in formats):
-            tell(f"{heads[name]}: done before, skipped (--overwrite does it again)")
-        else:
-            jobs.append(Job(name, {"video": str(path)}, options))
-
-    def say(job: Job, result: Any, final: bool) -> None:
-        if isinstance(result, Made):
-            tell(f"{heads[job.name]}: {result.note} -> {into / job.name}")
-            for problem in result.problems:
-                tell(f"    {problem}")
-        else:
-            again = "" if final else " (tried again)"
-            tell(f"{heads[job.name]}: FAILED{again}: {result.reason}")
-
-    engine = engine or Engine(workers=0)
-    report = process(work, jobs, into, engine, limits, False, progress=progress, tell=say)
+    work = Diarize(pipeline, formats, device, trust)
+    options = _given(bounds)
+    with Ledger(into, work) as ledger:
+        # another run may bring other files of the same name
+        names = unique_names(files, ledger.names())
+        ledger.remember({name: str(path.resolve()) for path, name in names.items()})
+        older = set() if overwrite else _done_by_older_versions(ledger, work, names)
+        jobs, heads = [], {}
+        for i, (path, name) in enumerate(names.items(), start=1):
+            heads[name] = f"[{i}/{len(files)}] {path}"
+            if name in older:
+                tell(_line(f"{heads[name]}: {_KEPT}"))
+            else:
+                jobs.append(Job(name, {"video": str(path)}, options))
+        labels = {name: os.path.abspath(path) for path, name in names.items()}
+        report = _diarize(
+            work,
+            jobs,
+            ledger,
+            _Teller(tell, heads, into),
+            labels,
+            engine=engine or Engine(workers=0),
+            limits=limits,
+            again=overwrite,
+            progress=progress,
+        )
     return {path: report.failed[name] for path, name in names.items() if name in report.failed}
 
 
@@ -148,6 +161,7 @@ def apply_manifest(
     progress: bool = False,
     engine: Engine | None = None,
     limits: Limits | None = None,
+    trust: bool = False,
     **bounds: int | None,
 ) -> CollectionReport:
     """Diarize the files of a list, each once; see :func:`apply_all` for the other parameters.
@@ -156,30 +170,118 @@ def apply_manifest(
     ----------
     manifest : Path
         See :mod:`pyannote_av.collection.manifest`; its numbers of speakers go before `bounds`.
-    into : Path
-        Folder of the outputs, ``<uri>.rttm`` and ``<uri>.json``, and of what is known of them.
-    overwrite : bool, optional
-        Do everything again.
+    engine : Engine, optional
+        What does the work; one process of this machine unless given.
     """
     from dataclasses import replace
 
     from pyannote_av.collection.diarization import Diarize
-    from pyannote_av.collection.jobs import Job, Made
+    from pyannote_av.collection.ledger import Ledger
     from pyannote_av.collection.manifest import read_manifest
+
+    options = _given(bounds)
+    jobs = [replace(job, options={**options, **job.options}) for job in read_manifest(manifest)]
+    work = Diarize(pipeline, formats, device, trust)
+    names = {job.name: job.name for job in jobs}
+    with Ledger(into, work) as ledger:
+        return _diarize(
+            work,
+            jobs,
+            ledger,
+            _Teller(tell, names, brief=True, quiet=progress),
+            names,
+            engine=engine,
+            limits=limits,
+            again=overwrite,
+            progress=progress,
+        )
+
+
+def _diarize(
+    work: Diarize,
+    jobs: Sequence[Job],
+    ledger: Ledger,
+    tell: _Teller,
+    labels: Mapping[str, str],
+    **options: Any,
+) -> CollectionReport:
+    """Do the work, and write down what failed; `labels` are the names of files there"""
     from pyannote_av.collection.run import process
 
-    options = {name: value for name, value in bounds.items() if value is not None}
-    jobs = [replace(job, options={**options, **job.options}) for job in read_manifest(manifest)]
+    report = process(work, jobs, ledger, tell=tell, **options)
+    failed = {labels[name]: why for name, why in report.failed.items()}
+    ledger.note_failures(failed, {*labels, *labels.values()})
+    return report
 
-    def say(job: Job, result: Any, final: bool) -> None:
-        if isinstance(result, Made):
-            if not progress:
-                tell(f"{job.name}: {result.note}")
-        else:
-            tell(f"{job.name}: FAILED{'' if final else ' (tried again)'}: {result.reason}")
 
-    work = Diarize(pipeline, formats, device)
-    return process(work, jobs, into, engine, limits, again=overwrite, progress=progress, tell=say)
+@dataclass(frozen=True)
+class _Teller:
+    """Says what becomes of files, a line each.
+
+    Attributes
+    ----------
+    tell : callable
+        Called with the lines.
+    heads : dict of str to str
+        What lines begin with, by name.
+    into : Path, optional
+        Said with files that were done.
+    brief : bool
+        Files that were done before, and problems of others, are not mentioned.
+    quiet : bool
+        Only failures are.
+    """
+
+    tell: Callable[[str], Any]
+    heads: Mapping[str, str]
+    into: Path | None = None
+    brief: bool = False
+    quiet: bool = False
+
+    def __call__(self, job: Job, result: Any, final: bool) -> None:
+        """See :func:`~pyannote_av.collection.run.process`."""
+        from pyannote_av.collection.jobs import Made
+
+        head = self.heads[job.name]
+        if not isinstance(result, Made):
+            again = "" if final else " (tried again)"
+            self.tell(_line(f"{head}: FAILED{again}: {result.reason}"))
+        elif result.kept and not self.brief:
+            self.tell(_line(f"{head}: {_KEPT}"))
+        elif not result.kept and not self.quiet:
+            where = "" if self.into is None else f" -> {self.into / job.name}"
+            self.tell(_line(f"{head}: {result.note}{where}"))
+            for problem in () if self.brief else result.problems:
+                self.tell(_line(f"    {problem}"))
+
+
+def _line(text: str) -> str:
+    return printable(text, one_line=True)
+
+
+def _given(bounds: Mapping[str, int | None]) -> dict[str, int]:
+    return {name: value for name, value in bounds.items() if value is not None}
+
+
+def _done_by_older_versions(ledger: Ledger, work: Diarize, names: Mapping[Path, str]) -> set[str]:
+    """Names of files that are complete, of an older version that kept no records of them"""
+    from pyannote_av.collection.ledger import read_record
+    from pyannote_av.collection.outputs import output_digest, place_of
+
+    def is_there(output: str) -> bool:
+        try:
+            return bool(output_digest(place_of(ledger.into, output)))
+        except (OSError, ValueError):
+            return False
+
+    older = ledger.older_names()
+    return {
+        name
+        for path, name in names.items()
+        if older.get(name) == str(path.resolve())
+        and read_record(ledger.into, name) is None
+        and all(map(is_there, work.outputs(name)))
+    }
 
 
 def command(
@@ -195,7 +297,10 @@ def command(
     num_speakers: Annotated[int | None, typer.Option(min=1, help="Number, when known.")] = None,
     min_speakers: Annotated[int | None, typer.Option(min=1, help="At least so many.")] = None,
     max_speakers: Annotated[int | None, typer.Option(min=1, help="At most so many.")] = None,
-    overwrite: Annotated[bool, typer.Option(help="Do complete files again.")] = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option(help="Do complete files again, and replace files of others of their names."),
+    ] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
     engine: _engine.EngineName = "local",
     workers: _engine.Workers = 1,
@@ -204,18 +309,18 @@ def command(
     retry_failed: _engine.RetryFailed = False,
     address: _engine.Address = None,
     gpus_per_worker: _engine.Gpus = 0.0,
+    trust: _engine.Trust = False,
 ) -> None:
     """Diarize videos (and audio files): DIR/<name>.rttm and DIR/<name>.json.
 
-    With a manifest, each of its files is done once, whatever happens in between: started again, it
-    goes on where it was.
+    Each file is done once, whatever happens in between: started again, it goes on where it was.
 
     Example: pyannote-av apply interview.mp4 talks/ --into output --num-speakers 2
 
     Example: pyannote-av apply --manifest list.csv --into output --workers 8
     """
+    from pyannote_av.collection.ledger import failures_path
     from pyannote_av.collection.run import Limits
-    from pyannote_av.core.atomic import write_text
 
     formats = [name.strip() for name in format.split(",")]
     if unknown := set(formats) - {"rttm", "json"}:
@@ -230,9 +335,10 @@ def command(
         "formats": formats,
         "overwrite": overwrite,
         "device": device,
-        "tell": typer.echo,
+        "tell": say,
         "progress": sys.stderr.isatty(),
         "limits": Limits(timeout, retries, retry_failed),
+        "trust": trust,
         "num_speakers": num_speakers,
         "min_speakers": min_speakers,
         "max_speakers": max_speakers,
@@ -241,23 +347,19 @@ def command(
         options["engine"] = _engine.make_engine(engine, workers, address, gpus_per_worker, device)
         if manifest is not None:
             report = apply_manifest(manifest, into, **options)
-            failures, number = report.failed, _summary(report, into)
+            failed, number = len(report.failed), _summary(report, into)
         else:
-            into.mkdir(parents=True, exist_ok=True)
-            failures = {str(path): why for path, why in apply_all(files, into, **options).items()}
-            number = len(files)
+            failed, number = len(apply_all(files, into, **options)), len(files)
     except (OSError, ValueError, ImportError, RuntimeError) as error:
-        typer.echo(f"error: {error}", err=True)
+        say(f"error: {error}", err=True)
         raise typer.Exit(2) from error
-    (into / "failures.json").unlink(missing_ok=True)
-    if failures:
-        write_text(into / "failures.json", json.dumps(failures, indent=1) + "\n")
-        typer.echo(f"{len(failures)} of {number} files failed, see {into}/failures.json")
+    if failed:
+        say(f"{failed} of {number} files failed, see {failures_path(into)}")
         raise typer.Exit(1)
 
 
 def _summary(report: CollectionReport, into: Path) -> int:
     """Say what became of the files; returns how many there are"""
     done, kept, failed = len(report.done), len(report.kept), len(report.failed)
-    typer.echo(f"{into}: {done} files done, {kept} done before, {failed} failed")
+    say(f"{into}: {done} files done, {kept} done before, {failed} failed")
     return done + kept + failed

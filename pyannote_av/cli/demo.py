@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from pyannote_av.cli._output import say
+
 
 def run(folder: Path) -> list[str]:
     """Make the sample in `folder`, diarize it, write the outputs; returns what to print."""
@@ -61,4 +63,4 @@ def command(
     Example: pyannote-av demo sample
     """
     for line in run(folder):
-        typer.echo(line)
+        say(line)

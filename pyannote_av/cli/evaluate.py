@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pyannote_av.cli import _engine
+from pyannote_av.cli._output import say
 
 if TYPE_CHECKING:
     from pyannote.core import Annotation, Timeline
@@ -86,6 +87,7 @@ def run_pipelines(
     engine: Engine | None = None,
     limits: Limits | None = None,
     progress: bool = False,
+    trust: bool = False,
 ) -> dict[str, dict[str, Annotation]]:
     """What pipelines say of the files of a protocol; what is known already is not asked again.
 
@@ -102,6 +104,8 @@ def run_pipelines(
     limits : Limits, optional
     progress : bool, optional
         Show bars.
+    trust : bool, optional
+        Load classes and pickles that the pipelines name.
 
     Raises
     ------
@@ -116,7 +120,7 @@ def run_pipelines(
 
     if len(set(names)) < len(names):
         raise ValueError("the same pipeline is given twice")
-    works = {name: Diarize(name, ["rttm"], device) for name in names}
+    works = {name: Diarize(name, ["rttm"], device, trust) for name in names}
     jobs = [_job(file) for file in files]
     systems = {}
     for name, work in works.items():
@@ -192,6 +196,7 @@ def command(
     retry_failed: _engine.RetryFailed = False,
     address: _engine.Address = None,
     gpus_per_worker: _engine.Gpus = 0.0,
+    trust: _engine.Trust = False,
 ) -> None:
     """Score one system or several: error rates as the papers report them, and where errors are.
 
@@ -231,6 +236,7 @@ def command(
                     _engine.make_engine(engine, workers, address, gpus_per_worker, device),
                     Limits(timeout, retries, retry_failed),
                     progress=sys.stderr.isatty(),
+                    trust=trust,
                 )
             references = {file["uri"]: file["annotation"] for file in files}
             maps = {file["uri"]: file["annotated"] for file in files}
@@ -248,9 +254,9 @@ def command(
             faces = read_tracks(tracks, sorted(references))
         results, comparisons, tables = score(references, systems, maps, speech, faces, found)
     except (OSError, ValueError, ImportError, RuntimeError) as error:
-        typer.echo(f"error: {error}", err=True)
+        say(f"error: {error}", err=True)
         raise typer.Exit(1) from error
-    typer.echo(report.to_text(results, comparisons, tables))
+    say(report.to_text(results, comparisons, tables))
     if json is not None:
         report.write_json(json, results, comparisons, tables, told())
     if csv is not None:

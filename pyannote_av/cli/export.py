@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from pyannote_av.cli import _engine
+from pyannote_av.cli._output import say
 
 
 def command(
@@ -34,10 +35,10 @@ def command(
             loaded = load(model)
         path = export(loaded, into)
     except (OSError, ValueError, ImportError) as error:
-        typer.echo(f"error: {error}", err=True)
+        say(f"error: {error}", err=True)
         raise typer.Exit(1) from error
     for graph in json.loads(path.read_text())["graphs"].values():
         size = (into / graph["file"]).stat().st_size / 1e6
         differs = graph["parity"]["largest_difference"]
-        typer.echo(f"{into / graph['file']}: {size:.1f} MB, differs by {differs:.1e} at most")
-    typer.echo(path)
+        say(f"{into / graph['file']}: {size:.1f} MB, differs by {differs:.1e} at most")
+    say(path)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from pyannote_av.cli._output import say
+
 
 def command(
     protocol: Annotated[str, typer.Argument(help="Such as AMI.SpeakerDiarization.only_words.")],
@@ -43,14 +45,14 @@ def command(
         files = files_of(protocol, [subset], database)[subset]
         found = plda_embeddings(files, embedding, duration, progress=sys.stderr.isatty())
         for uri, reason in found.failed.items():
-            typer.echo(f"error: {uri}: {reason}", err=True)
+            say(f"error: {uri}: {reason}", err=True)
         parameters = fit_plda(found.embeddings, found.speakers, dimension)
         save_plda(into, parameters)
     except (OSError, ValueError, RuntimeError) as error:
-        typer.echo(f"error: {error}", err=True)
+        say(f"error: {error}", err=True)
         raise typer.Exit(1) from error
     speakers = len(set(found.speakers.tolist()))
-    typer.echo(
+    say(
         f"{into}: PLDA of {len(parameters.psi)} dimensions, from {len(found.embeddings)} "
         f"embeddings of {speakers} speakers"
     )

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from pyannote_av.cli._output import say
+
 
 def command(
     rttm: Annotated[list[Path], typer.Argument(help="RTTM files, or folders of them.")],
@@ -26,7 +28,7 @@ def command(
     from pyannote_av.simulation.turns import calibrated
 
     if into.suffix != ".json":
-        typer.echo(f"error: --into takes a .json file, not {into}", err=True)
+        say(f"error: --into takes a .json file, not {into}", err=True)
         raise typer.Exit(1)
     try:
         turns = {}
@@ -39,10 +41,10 @@ def command(
         statistics = calibrated(fit(turns, faces))
         statistics.write(into)
     except (OSError, ValueError) as error:
-        typer.echo(f"error: {error}", err=True)
+        say(f"error: {error}", err=True)
         raise typer.Exit(1) from error
     hidden = statistics.off_screen_share
-    typer.echo(
+    say(
         f"{into}: {statistics.files} files, {statistics.mean_speakers:.1f} speakers each, turns of "
         f"{statistics.mean_turn:.2f} s, {100 * statistics.overlap_share:.1f} % overlap"
         + (f", {100 * hidden:.0f} % off-screen" if hidden is not None else "")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from pyannote_av.cli import _engine
+from pyannote_av.cli._output import say
 
 
 def command(
@@ -21,22 +22,22 @@ def command(
 ) -> None:
     """Turn a published checkpoint of a network into a file that from_pretrained reads.
 
-    Nothing in the checkpoint is executed, unless it is trusted. Weights that do not fit are named one by one, and
-    nothing is written.
+    Nothing in the checkpoint is executed, unless it is trusted. Weights that do not fit are named
+    one by one, and nothing is written.
 
     Example: pyannote-av import-checkpoint finetuning_TalkSet.model --into lr_asd.safetensors
     """
     from pyannote_av.models.importers import import_checkpoint
 
     if into.suffix != ".safetensors":
-        typer.echo(f"error: --into takes a .safetensors file, not {into}", err=True)
+        say(f"error: --into takes a .safetensors file, not {into}", err=True)
         raise typer.Exit(1)
     try:
         model = import_checkpoint(checkpoint, network, trust)
         path = model.save(into)
     except (OSError, ValueError) as error:
-        typer.echo(f"error: {error}", err=True)
+        say(f"error: {error}", err=True)
         raise typer.Exit(1) from error
     tensors = len(model.state_dict())
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    typer.echo(f"{path}: {type(model).__name__}, {tensors} tensors, {parameters:,} parameters")
+    say(f"{path}: {type(model).__name__}, {tensors} tensors, {parameters:,} parameters")

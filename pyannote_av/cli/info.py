@@ -8,6 +8,8 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from pyannote_av.cli._output import say
+
 
 def describe(path: Path, num_glances: int = 5) -> list[str]:
     """Streams, clock, and faces at a glance, as lines of text.
@@ -60,7 +62,7 @@ def command(path: Annotated[Path, typer.Argument(help="Media file.")]) -> None:
     """
     try:
         for line in describe(path):
-            typer.echo(line)
+            say(line)
     except (OSError, ValueError) as error:
-        typer.echo(f"error: {error}", err=True)
+        say(f"error: {error}", err=True)
         raise typer.Exit(1) from error

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from pyannote_av.cli import _engine
+from pyannote_av.cli._output import say
 
 
 def command(
@@ -80,8 +81,8 @@ def command(
             trust=trust,
         )
     except (OSError, ValueError, RuntimeError, TypeError) as error:
-        typer.echo(f"error: {error}", err=True)
+        say(f"error: {error}", err=True)
         raise typer.Exit(1) from error
-    typer.echo(f"{result.best}: {100 * result.value:.2f} % after {result.trials} trials")
+    say(f"{result.best}: {100 * result.value:.2f} % after {result.trials} trials")
     for folder, (rate, seconds) in result.front.items():
-        typer.echo(f"{folder}: {100 * rate:.2f} %, {seconds:.4f} s per second of media")
+        say(f"{folder}: {100 * rate:.2f} %, {seconds:.4f} s per second of media")

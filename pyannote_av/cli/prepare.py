@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pyannote_av.cli import _engine
+from pyannote_av.cli._output import say
 from pyannote_av.core.protocols import files_of
+from pyannote_av.core.text import printable
 
 if TYPE_CHECKING:
     from pyannote_av.collection.engines import Engine
@@ -80,6 +82,12 @@ def prepare(
     Returns
     -------
     report : BuildReport
+
+    Raises
+    ------
+    ValueError
+        When there is neither a protocol nor a list, or a file of others in the place of the
+        ``manifest.json`` of the store.
     """
     from pyannote_av.collection.engines import Engine
     from pyannote_av.collection.preparation import Prepare
@@ -87,6 +95,7 @@ def prepare(
     from pyannote_av.data.build import BuildReport
     from pyannote_av.data.crop_store import CropStore
 
+    read_manifest_of(into)  # before anything is done
     by_subset, failed = _jobs(name, subsets, database, manifest)
     jobs = [job for some in by_subset.values() for job in some if job.name not in failed]
     engine = engine or Engine(workers=0)
@@ -131,6 +140,28 @@ def _jobs(
     return by_subset, failed
 
 
+def read_manifest_of(into: Path) -> dict[str, dict[str, Any]]:
+    """What a store is known to hold, by protocol and subset.
+
+    Raises
+    ------
+    ValueError
+        When its ``manifest.json`` is none that was written here.
+    """
+    from pyannote_av.core.reading import ReadError, read_json
+
+    path = into / MANIFEST
+    try:
+        content = read_json(path)
+    except FileNotFoundError:
+        return {}
+    except ReadError:
+        content = None
+    if not isinstance(content, dict) or not all(isinstance(v, dict) for v in content.values()):
+        raise ValueError(f"{path} is there and was not written by pyannote-av: move it")
+    return content
+
+
 def write_manifest(
     into: Path, name: str, uris: Mapping[str, Sequence[str]], report: BuildReport
 ) -> Path:
@@ -140,10 +171,7 @@ def write_manifest(
     from pyannote_av.core.atomic import write_text
 
     path = into / MANIFEST
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        content = {}
+    content = read_manifest_of(into)
     there = set(report.store.uris)
     subsets = content.setdefault(name, {})
     for subset, names in uris.items():
@@ -213,14 +241,14 @@ def command(
             limits=Limits(timeout, retries, retry_failed),
         )
     except (OSError, ValueError, ImportError, RuntimeError) as error:
-        typer.echo(f"error: {error}", err=True)
+        say(f"error: {error}", err=True)
         raise typer.Exit(1) from error
     for uri, problems in report.problems.items():
         for problem in problems:
-            typer.echo(f"note: {uri}: {problem}")
+            say(printable(f"note: {uri}: {problem}", one_line=True))
     for uri, reason in report.failed.items():
-        typer.echo(f"error: {uri}: {reason}", err=True)
-    typer.echo(
+        say(printable(f"error: {uri}: {reason}", one_line=True), err=True)
+    say(
         f"{into}: {len(report.written)} files written, {len(report.kept)} there already, "
         f"{len(report.failed)} failed"
     )

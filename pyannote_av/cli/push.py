@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from pyannote_av.cli import _engine
+from pyannote_av.cli._output import say
 
 
 def command(
@@ -66,6 +67,6 @@ def command(
             trust,
         )
     except (OSError, ValueError) as error:
-        typer.echo(f"error: {error}", err=True)
+        say(f"error: {error}", err=True)
         raise typer.Exit(1) from error
-    typer.echo(where)
+    say(where)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from pyannote_av.cli._output import say
+
 
 def command(folder: Annotated[Path, typer.Argument(help="Where to write it.")]) -> None:
     """Write sample.mp4, sample.rttm and its face tracks: synthetic, to see that things work.
@@ -16,4 +18,4 @@ def command(folder: Annotated[Path, typer.Argument(help="Where to write it.")]) 
     from pyannote_av.simulation.sample import make_sample
 
     for path in make_sample(folder).values():
-        typer.echo(path)
+        say(path)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from pyannote_av.cli._output import say
+
 
 def number_range(text: str | None) -> tuple[int, int] | None:
     """ "2-5" or "3" as a range."""
@@ -98,10 +100,10 @@ def command(
             cast, into, files, 60 * minutes, options, seed, workers, subset, True, store
         )
     except (OSError, ValueError, RuntimeError, ModuleNotFoundError) as error:
-        typer.echo(f"error: {error}", err=True)
+        say(f"error: {error}", err=True)
         raise typer.Exit(1) from error
     for uri, reason in report.failed.items():
-        typer.echo(f"error: {uri}: {reason}", err=True)
-    typer.echo(f"{into}: {len(report.written)} files written, {len(report.kept)} kept")
+        say(f"error: {uri}: {reason}", err=True)
+    say(f"{into}: {len(report.written)} files written, {len(report.kept)} kept")
     if report.failed:
         raise typer.Exit(1)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from pyannote_av.cli import _engine
+from pyannote_av.cli._output import say
 
 
 def command(
@@ -32,7 +33,7 @@ def command(
         before = checkpoint.stat().st_size
         path = strip(checkpoint, into, trust)
     except (OSError, ValueError) as error:
-        typer.echo(f"error: {error}", err=True)
+        say(f"error: {error}", err=True)
         raise typer.Exit(1) from error
     megabytes = (size / 1e6 for size in (before, path.stat().st_size))
-    typer.echo("{}: {:.1f} MB became {:.1f} MB".format(path, *megabytes))
+    say("{}: {:.1f} MB became {:.1f} MB".format(path, *megabytes))

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from pyannote_av.cli import _engine
+from pyannote_av.cli._output import say
 
 
 def numbers(text: str | None, kind: type, option: str) -> list:
@@ -64,11 +65,11 @@ def command(
         for name, loaded in load_pipelines(pipeline, device, trust).items():
             one = sweeps.sweep(loaded, files, usual.change, chosen, what, name, drawn)
             found.append(one)
-            typer.echo(f"{one}\n")
+            say(f"{one}\n")
         if len(found) > 1:
-            typer.echo(describe(sweeps.compare_sweeps(found)))
+            say(describe(sweeps.compare_sweeps(found)))
     except (OSError, ValueError) as error:
-        typer.echo(f"error: {error}", err=True)
+        say(f"error: {error}", err=True)
         raise typer.Exit(1) from error
     if json is not None:
         sweeps.write_json(json, found, told())

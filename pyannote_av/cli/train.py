@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pyannote_av.cli import _engine
+from pyannote_av.cli._output import say
 
 if TYPE_CHECKING:
     from pyannote_av.training import TrainingConfig
@@ -57,7 +58,7 @@ def command(
     from pyannote_av.training.config import keys as all_keys
 
     if keys:
-        typer.echo(all_keys())
+        say(all_keys())
         return
     if config is None:
         raise typer.BadParameter("give a YAML file, or --keys")
@@ -66,11 +67,11 @@ def command(
         if check:
             import yaml
 
-            typer.echo(yaml.safe_dump(wanted.to_dict(), sort_keys=False), nl=False)
+            say(yaml.safe_dump(wanted.to_dict(), sort_keys=False), nl=False)
             return
         _train(wanted, trust)
     except (OSError, ValueError, RuntimeError) as error:
-        typer.echo(f"error: {error}", err=True)
+        say(f"error: {error}", err=True)
         raise typer.Exit(1) from error
 
 
@@ -88,5 +89,5 @@ def _train(config: TrainingConfig, trust: bool) -> None:
     train(config, trust)
     if rank_zero_only.rank == 0:
         for line in report(config.into):
-            typer.echo(line)
-        typer.echo(f"weights: {config.into / 'model.safetensors'}")
+            say(line)
+        say(f"weights: {config.into / 'model.safetensors'}")

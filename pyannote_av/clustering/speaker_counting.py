@@ -42,9 +42,9 @@ class SpeakerCounting(WindowTask):
     temperature, reach : optional
         See :func:`~pyannote_av.clustering.counting_losses.nt_xent`.
     excerpt, left_out, mirrored : float, optional
-        Probabilities of variations of recordings, which are not published: see
-        :class:`~pyannote_av.clustering.counting_batches.CountingBatches`. Default to 0.5 each; without
-        them, a network has seen as many counts as there are recordings, and no more.
+        Probabilities of variations of recordings, which the paper does not have: see
+        :class:`~pyannote_av.clustering.counting_batches.CountingBatches`. Default to 0.5 each.
+        Without them, a network only sees as many counts as there are recordings.
     batch_size : int, optional
         Recordings in a batch. Defaults to 16.
     metric : optional

@@ -28,6 +28,8 @@ class Diarize:
         Whatever ``Pipeline.from_pretrained`` takes.
     formats : sequence of {"rttm", "json"}
     device : str
+    trust : bool
+        Load classes and pickles that the pipeline names.
 
     Raises
     ------
@@ -38,6 +40,7 @@ class Diarize:
     pipeline: str
     formats: Sequence[str] = FORMATS
     device: str = "cpu"
+    trust: bool = False
     verb: str = field(default="diarizing", init=False)
 
     def __post_init__(self):
@@ -45,6 +48,8 @@ class Diarize:
         if Path(self.pipeline).exists() and not _is_shipped(self.pipeline):
             self.pipeline = str(Path(self.pipeline).absolute())
         parts = ["diarize", pipeline_identity(self.pipeline), *self.formats]
+        if self.trust:
+            parts.append("trust")
         self.identity = digest([json.dumps(parts).encode()])
         self._loaded: Any = None
 
@@ -57,8 +62,12 @@ class Diarize:
 
         from pyannote_av import Pipeline
 
-        self._loaded = Pipeline.from_pretrained(self.pipeline)
+        self._loaded = Pipeline.from_pretrained(self.pipeline, trust=self.trust)
         self._loaded.to(torch.device(self.device))
+
+    def outputs(self, name: str, every: bool = False) -> list[str]:
+        """See :class:`~pyannote_av.collection.jobs.Work`."""
+        return [f"{name}.{kind}" for kind in (FORMATS if every else self.formats)]
 
     def process(self, job: Job, folder: Path) -> Made:
         """See :class:`~pyannote_av.collection.jobs.Work`."""
@@ -74,7 +83,7 @@ class Diarize:
         report = getattr(output, "report", None)
         used = " with the picture" if report is not None and report.video_used else ""
         return Made(
-            [f"{job.name}.{kind}" for kind in self.formats],
+            self.outputs(job.name),
             f"{len(turns.labels())} speakers{used}",
             report.problems if report is not None else (),
         )

@@ -101,9 +101,30 @@ class Work(Protocol):
         """Make ready, once in each process."""
         ...
 
+    def outputs(self, name: str, every: bool = False) -> Sequence[str]:
+        """Names of the outputs of a file, as in :attr:`Made.outputs`.
+
+        Work that does not say so is done all the same. It is only then found out whether somebody
+        else's file is at the place of an output, and outputs that are out of date stay.
+
+        Parameters
+        ----------
+        name : str
+            Of the file.
+        every : bool, optional
+            Those, too, that it writes with other options.
+        """
+        ...
+
     def process(self, job: Job, folder: Path) -> Made:
         """Write the outputs of a file into a folder."""
         ...
+
+
+def outputs_of(work: Work, name: str, every: bool = False) -> list[str] | None:
+    """See :meth:`Work.outputs`; None where work does not say so."""
+    outputs = getattr(work, "outputs", None)
+    return None if outputs is None else list(outputs(name, every))
 
 
 def content_digest(value: Any) -> str:
@@ -121,14 +142,3 @@ def content_digest(value: Any) -> str:
     elif isinstance(value, Iterable) and not isinstance(value, (str, bytes)):
         value = [content_digest(one) for one in value]
     return digest([repr(value).encode()])
-
-
-def output_digest(path: Path) -> str:
-    """Of an output: of a file, or of the index of a folder, which has checksums of the rest.
-
-    Raises
-    ------
-    FileNotFoundError
-        Where it is not there.
-    """
-    return sha256_of(path / "index.json" if path.is_dir() else path)

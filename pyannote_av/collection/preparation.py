@@ -33,6 +33,11 @@ class Prepare:
     def load(self) -> None:
         """See :class:`~pyannote_av.collection.jobs.Work`; detectors are loaded when needed."""
 
+    def outputs(self, name: str, every: bool = False) -> list[str]:
+        """See :class:`~pyannote_av.collection.jobs.Work`."""
+        # relative to any store
+        return [shard_folder(Path(), name).as_posix()]
+
     def process(self, job: Job, folder: Path) -> Made:
         """See :class:`~pyannote_av.collection.jobs.Work`."""
         from pyannote_av.data.build import ShardJob, write_shard
@@ -42,6 +47,5 @@ class Prepare:
         tracks = job.columns.get("face_tracks")
         shard = ShardJob(job.name, job.media, str(tracks) if isinstance(tracks, Path) else tracks)
         outcome = write_shard(self.store, shard, elsewhere=folder)
-        # where it is, relative to either store
-        output = shard_folder(Path(), job.name).as_posix()
-        return Made([output], problems=outcome.problems, kept=not outcome.written)
+        outputs = self.outputs(job.name)
+        return Made(outputs, problems=outcome.problems, kept=not outcome.written)

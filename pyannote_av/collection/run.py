@@ -14,6 +14,7 @@ from typing import Any
 from pyannote_av.collection.engines import Engine
 from pyannote_av.collection.jobs import Job, Made, Work
 from pyannote_av.collection.ledger import Ledger
+from pyannote_av.collection.outputs import ForeignFileError
 from pyannote_av.collection.progress import Progress
 from pyannote_av.collection.steps import Doing, Done, Looking, Seen, Task
 from pyannote_av.core.workers import Attempt, Failure, run
@@ -77,10 +78,9 @@ class CollectionReport:
 def process(
     work: Work,
     jobs: Sequence[Job],
-    into: Path,
+    into: Path | Ledger,
     engine: Engine | None = None,
     limits: Limits | None = None,
-    recorded: bool = True,
     again: bool = False,
     progress: bool = False,
     tell: Callable[[Job, Made | Failure, bool], Any] = lambda job, result, final: None,
@@ -88,27 +88,27 @@ def process(
     """Do some work on every file of a collection.
 
     Started again, it goes on where it was: files are done again whose media, options or work have
-    changed, or whose outputs are not as they were.
+    changed, or whose outputs are not there any more. A file fails when something that was not
+    written here is in the place of one of its outputs, an output changed since included.
 
     Parameters
     ----------
     work : Work
     jobs : sequence of Job
         Of different names.
-    into : Path
-        Folder of the outputs, and of the records of them. Seen by all machines that take part.
+    into : Path or Ledger
+        Folder of the outputs, and of the records of them, or its ledger, entered. Seen by all
+        machines that take part.
     engine : Engine, optional
         One process of this machine unless given.
     limits : Limits, optional
-    recorded : bool, optional
-        Without records, everything is done, and written where it belongs at once.
     again : bool, optional
-        Do everything, whatever the records say.
+        Do everything, whatever the records say, and replace plain files of others.
     progress : bool, optional
         Show bars.
     tell : callable, optional
         Called with job, :class:`Made` or :class:`Failure`, and whether that is final, for every
-        attempt that ended.
+        attempt that ended, and for every file that is left as it is.
 
     Returns
     -------
@@ -122,19 +122,34 @@ def process(
         When the disk is full or read-only. What is done stays done.
     RuntimeError
         When another process works on the same folder.
+    ValueError
+        When links, or files of others, are where records belong.
     """
-    into = into.absolute()
     # workers may be somewhere else
     jobs = [
         replace(job, media={kind: os.path.abspath(path) for kind, path in job.media.items()})
         for job in jobs
     ]
-    context: AbstractContextManager[Ledger | None] = Ledger(into) if recorded else nullcontext()
+    entered: AbstractContextManager[Ledger] = (
+        nullcontext(into) if isinstance(into, Ledger) else Ledger(into, work)
+    )
     engine = engine or Engine()
-    with context as ledger, engine.connected(), Progress(progress) as bars:
-        one = _Run(work, into, engine, limits or Limits(), ledger, bars, tell)
-        one.do(list(one.look(jobs, again)))
+    with entered as ledger, engine.connected(), Progress(progress) as bars:
+        one = _Run(work, engine, limits or Limits(), again, ledger, bars, tell)
+        try:
+            one.do(list(one.look(jobs)))
+        except OSError as error:
+            if error.errno in _DISK:
+                raise _no_room(ledger.into, str(error)) from error
+            raise
     return one.report
+
+
+def _no_room(into: Path, why: str) -> OSError:
+    return OSError(
+        f"cannot write to {into} ({why}): make room, and run the same again; what is done stays "
+        "done"
+    )
 
 
 @dataclass
@@ -142,17 +157,17 @@ class _Run:
     """One call of :func:`process`"""
 
     work: Work
-    into: Path
     engine: Engine
     limits: Limits
-    ledger: Ledger | None
+    again: bool
+    ledger: Ledger
     bars: Progress
     tell: Callable[[Job, Made | Failure, bool], Any]
     report: CollectionReport = field(default_factory=CollectionReport)
 
-    def look(self, jobs: Sequence[Job], again: bool) -> Iterator[Task]:
+    def look(self, jobs: Sequence[Job]) -> Iterator[Task]:
         """What there is to do"""
-        looking = Looking(self.work.identity, self.into if self.ledger is not None else None)
+        looking = Looking(self.work, self.ledger.into, self.again)
         limit = min(LOOKING, self.limits.timeout or LOOKING)
         self.bars.begin("looking at files", len(jobs))
         with self.engine.without_gpus().open(looking) as pool:
@@ -163,10 +178,14 @@ class _Run:
                     if attempt.final:
                         self.bars.advance(1, failed=True)
                     continue
-                self.bars.advance(1)
-                tried = 0 if again else self._tried(job, seen)
-                if tried is not None:
+                tried = 0 if self.again else self._tried(job, seen)
+                blocked = tried is not None and seen.blocked
+                if blocked:
+                    failure = Failure(ForeignFileError.__name__, blocked, expected=True)
+                    self._failed(job, None, failure, attempt)
+                elif tried is not None:
                     yield Task(job, seen, tried)
+                self.bars.advance(1, failed=bool(blocked))
 
     def _tried(self, job: Job, seen: Seen) -> int | None:
         """How often a file was tried before; None where there is nothing to do"""
@@ -177,15 +196,18 @@ class _Run:
             self.report.kept.append(job.name)
             if record["problems"]:
                 self.report.problems[job.name] = record["problems"]
+            self.tell(job, Made(list(record["outputs"]), "done before", kept=True), True)
             return None
         if record["status"] != "failed" or self.limits.retry_failed:
             return 0
         if record["attempts"] <= self.limits.retries:
             return record["attempts"]
-        self.report.failed[job.name] = (
+        why = (
             f"{record['error']} (tried {record['attempts']} times before; --retry-failed tries it "
             "again)"
         )
+        self.report.failed[job.name] = why
+        self.tell(job, Failure("FailedBefore", why, expected=True), True)
         return None
 
     def do(self, tasks: Sequence[Task]) -> None:
@@ -193,7 +215,7 @@ class _Run:
         if not tasks:
             return
         self.bars.begin(self.work.verb, len(tasks), sum(task.seen.duration for task in tasks))
-        with self.engine.open(Doing(self.work, self.into, self.ledger is not None)) as pool:
+        with self.engine.open(Doing(self.work, self.ledger.into)) as pool:
             attempts = run(
                 pool,
                 tasks,
@@ -207,31 +229,32 @@ class _Run:
                 if isinstance(done, Failure):
                     self._failed(job, seen.key, done, attempt)
                 else:
-                    self._done(job, seen.key, done, attempt)
+                    self._done(job, seen, done, attempt)
                 if attempt.final:
-                    self.bars.advance(seen.duration, failed=attempt.failure is not None)
+                    self.bars.advance(seen.duration, failed=job.name in self.report.failed)
 
     def _started(self, task: Task, number: int) -> None:
-        if self.ledger is not None:
-            self.ledger.started(task.job.name, number)
+        self.ledger.started(task.job.name, number)
 
     def _failed(self, job: Job, key: str | None, failure: Failure, attempt: Attempt) -> None:
         if failure.starting:
             raise StartError(failure.reason)
         if failure.errno in _DISK or _SHORT_WRITE.fullmatch(failure.message):
-            raise OSError(
-                f"cannot write to {self.into} ({failure.message}): make room, and run the same "
-                "again; what is done stays done"
-            )
-        if self.ledger is not None:
-            self.ledger.failed(job.name, key, attempt.number, str(failure), attempt.final)
+            raise _no_room(self.ledger.into, failure.message)
+        self.ledger.failed(job.name, key, attempt.number, str(failure), attempt.final)
         if attempt.final:
             self.report.failed[job.name] = str(failure)
         self.tell(job, failure, attempt.final)
 
-    def _done(self, job: Job, key: str | None, done: Done, attempt: Attempt) -> None:
-        if self.ledger is not None and key is not None:
-            self.ledger.done(job.name, key, attempt.number, *done)
+    def _done(self, job: Job, seen: Seen, done: Done, attempt: Attempt) -> None:
+        try:
+            self.ledger.done(
+                job.name, seen.key, attempt.number, *done, seen.former, overwrite=self.again
+            )
+        except ForeignFileError as error:
+            # it came after the file was looked at
+            self._failed(job, None, Failure.of(error), attempt)
+            return
         (self.report.kept if done.made.kept else self.report.done).append(job.name)
         if done.made.problems:
             self.report.problems[job.name] = list(done.made.problems)

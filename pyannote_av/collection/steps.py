@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
 
-from pyannote_av.collection.jobs import Job, Made, Work, output_digest
-from pyannote_av.collection.ledger import is_done, new_stage, read_record
+from pyannote_av.collection.jobs import Job, Made, Work, outputs_of
+from pyannote_av.collection.ledger import is_done, longest_place, new_stage, read_record
+from pyannote_av.collection.outputs import output_digest, place_of, replaceable
 
 
 class Seen(NamedTuple):
@@ -19,18 +22,24 @@ class Seen(NamedTuple):
     ----------
     duration : float
         Seconds.
-    key : str or None
-        Of the file as it is now; None where nothing is recorded.
+    key : str
+        Of the file as it is now.
     record : dict or None
         What became of the file as it is now, if anything did.
     done : bool
         That is all there is to do.
+    former : dict of path to str
+        Outputs that any record claims, with their digests.
+    blocked : str or None
+        Why outputs could not be put in their places.
     """
 
     duration: float
-    key: str | None
+    key: str
     record: dict[str, Any] | None
     done: bool
+    former: Mapping[str, str]
+    blocked: str | None
 
 
 @dataclass
@@ -39,26 +48,42 @@ class Looking:
 
     Parameters
     ----------
-    identity : str
-        Of the work.
-    into : Path or None
-        Where records are, if there are any.
+    work : Work
+    into : Path
+        Where outputs and records are.
+    again : bool
+        Do everything, whatever the records say, and replace files of others.
     """
 
-    identity: str
-    into: Path | None
+    work: Work
+    into: Path
+    again: bool
 
     def __call__(self, job: Job) -> Seen:
         from pyannote_av.core.io import Video
 
         duration = Video().get_duration({"uri": job.name, **job.media})
-        if self.into is None:
-            return Seen(duration, None, None, False)
-        key = job.key(self.identity)
+        key = job.key(self.work.identity)
         record = read_record(self.into, job.name)
+        former = {} if record is None else record.get("outputs", {})
         if record is not None and record["key"] != key:
             record = None
-        return Seen(duration, key, record, is_done(self.into, record, key))
+        outputs = outputs_of(self.work, job.name) or ()
+        done = not self.again and is_done(self.into, record, key) and former.keys() >= {*outputs}
+        blocked = None if done else self._blocked(job.name, outputs, former)
+        return Seen(duration, key, record, done, former, blocked)
+
+    def _blocked(self, name: str, outputs: Sequence[str], former: Mapping[str, str]) -> str | None:
+        """Why outputs of a file could not be put in their places; None if they can"""
+        try:
+            for output in outputs:
+                replaceable(place_of(self.into, output), former.get(output), self.again)
+                replaceable(longest_place(self.into, output), None)
+        except (OSError, ValueError) as error:
+            if getattr(error, "errno", None) == errno.ENAMETOOLONG:
+                return f"{name!r} is too long for names of files in {self.into}: give another name"
+            return str(error)
+        return None
 
 
 class Task(NamedTuple):
@@ -80,7 +105,7 @@ class Done(NamedTuple):
     stage : Path
         Where its outputs are.
     digests : dict of path to str
-        Of its outputs; empty where nothing is recorded.
+        Of its outputs.
     """
 
     made: Made
@@ -97,13 +122,11 @@ class Doing:
     ----------
     work : Work
     into : Path
-    recorded : bool
         Each file gets a folder of its own to write to, until it is recorded.
     """
 
     work: Work
     into: Path
-    recorded: bool
 
     def load(self) -> None:
         """Make the work ready."""
@@ -111,9 +134,6 @@ class Doing:
 
     def __call__(self, task: Task) -> Done:
         since = perf_counter()
-        if not self.recorded:
-            made = self.work.process(task.job, self.into)
-            return Done(made, perf_counter() - since, self.into, {})
         stage = new_stage(self.into, task.job.name)
         try:
             made = self.work.process(task.job, stage)
@@ -121,5 +141,5 @@ class Doing:
             shutil.rmtree(stage, ignore_errors=True)
             raise
         there = self.into if made.kept else stage
-        digests = {name: output_digest(there / name) for name in made.outputs}
+        digests = {name: output_digest(place_of(there, name)) for name in made.outputs}
         return Done(made, perf_counter() - since, stage, digests)

@@ -1,22 +1,29 @@
 """Torch checkpoints, read as plain weights: nothing in them is executed, no class is changed.
 
-A checkpoint is a pickle. ``torch.load(weights_only=True)`` builds tensors, plain containers and
-objects of the classes on a list. A pickle may also set attributes of such objects, and the members
-of an enumeration belong to the whole process: a file could rename a member of pyannote's
-``Problem`` for good. The list therefore holds stand-ins, which only remember what the file says.
-Objects of pyannote.audio are made from them after each value has been checked.
+A checkpoint is a pickle, that is, a program that names functions and calls them. This reader knows
+the few names that weights need, and refuses all others. It is handed to ``torch.load``, which reads
+the archive around the pickle. torch's own reader of weights (``weights_only=True``) knows many more
+names: some allocate as much as a number in the file says, one never ends, and for the classes of
+pyannote.audio it would let a file set attributes of objects that the whole process shares, such as
+the members of ``Problem``.
+
+What a file says of pyannote's specifications is remembered by stand-ins first; objects of
+pyannote.audio are made of them after each value has been checked.
 """
 
 from __future__ import annotations
 
+import io
 import math
-import re
+import pickle
+import tarfile
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, BinaryIO
+from types import SimpleNamespace
+from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 import torch
@@ -32,16 +39,15 @@ MAX_CLASSES = 4096
 #: chunks of a model are at most this long (s)
 MAX_CHUNK = 3600.0
 
-# the refused name in torch's message, which has several forms
-_REFUSED = re.compile(r"(?:GLOBAL|global|function|class)\s+([\w.]+\.[\w.]+)")
-_ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
-
 
 class CheckpointError(ValueError):
     """A checkpoint is damaged or malformed; the message names the file and says why."""
 
     def __init__(self, message: str):
         super().__init__(printable(message))
+
+
+# ---------------------------------------------------------------------- what a pickle may name
 
 
 class _StandIn:
@@ -64,52 +70,119 @@ class _Specifications(_StandIn):
 
 
 class _DType(_StandIn):
-    def __setstate__(self, state: Any) -> None:
-        # byte order; the rest is for structured types, which are refused
-        self.order = state[1] if isinstance(state, tuple) and len(state) > 1 else "|"
+    """A type of numbers of numpy"""
 
 
-class _Version(str):
-    """torch.__version__ is a string of a class of its own"""
-
-
-def _scalar(dtype: Any, data: Any) -> float | int | bool:
+def _number(dtype: Any, data: Any) -> float | int | bool:
     """A number of numpy, as one of Python"""
     code = dtype.args[0] if isinstance(dtype, _DType) and dtype.args else None
-    if not isinstance(code, str) or not re.fullmatch(r"[biuf][1248]", code):
-        raise ValueError("a number of numpy that is none")
+    if not isinstance(code, str) or code[:1] not in "biuf" or not code[1:].isdecimal():
+        raise ValueError("something of numpy that is no number")
+    # its state begins with a version and the order of bytes
+    state = getattr(dtype, "state", ())
+    big = isinstance(state, tuple) and len(state) > 1 and state[1] == ">"
     raw = data.encode("latin-1") if isinstance(data, str) else bytes(data)
-    order = ">" if getattr(dtype, "order", "|") == ">" else "<"
-    return np.frombuffer(raw, np.dtype(order + code), count=1)[0].item()
+    return np.frombuffer(raw, np.dtype((">" if big else "<") + code), count=1)[0].item()
 
 
-@contextmanager
-def stand_ins() -> Iterator[None]:
-    """What ``torch.load(weights_only=True)`` makes of objects within."""
-    allowed = [
-        (_Specifications, "pyannote.audio.core.task.Specifications"),
-        (_Problem, "pyannote.audio.core.task.Problem"),
-        (_Resolution, "pyannote.audio.core.task.Resolution"),
-        (_Version, "torch.torch_version.TorchVersion"),
-        (_DType, "numpy.dtype"),
-        *((_scalar, f"numpy.{name}.multiarray.scalar") for name in ("core", "_core")),
-    ]
-    with torch.serialization.safe_globals(allowed):
-        yield
+def _encode(text: str, codec: str = "latin1") -> bytes:
+    """How bytes are written by old protocols"""
+    if codec not in ("latin1", "latin-1"):
+        raise ValueError(f"text encoded as {codec!r}")
+    return text.encode("latin-1")
 
 
-def load_checkpoint(path: str | Path) -> dict[str, Any]:
+def _tensor(storage: Any, offset: int, size: tuple, stride: tuple, *others: Any) -> torch.Tensor:
+    """A tensor that has no more elements than its file has for it"""
+    there = storage._size()
+    if math.prod(size) > there:
+        raise ValueError(f"a tensor of {math.prod(size)} elements, of which {there} exist")
+    return torch._utils._rebuild_tensor(storage, offset, size, stride)
+
+
+def _parameter(data: torch.Tensor, requires_grad: bool = True, *others: Any) -> torch.Tensor:
+    if type(data) is not torch.Tensor:
+        raise ValueError("a parameter that is no tensor")
+    return torch.nn.Parameter(data, bool(requires_grad))
+
+
+_PYANNOTE = "pyannote.audio.core.task"
+_KNOWN: dict[str, Any] = {
+    f"{_PYANNOTE}.Problem": _Problem,
+    f"{_PYANNOTE}.Resolution": _Resolution,
+    f"{_PYANNOTE}.Specifications": _Specifications,
+    "collections.OrderedDict": OrderedDict,
+    "_codecs.encode": _encode,
+    "torch._utils._rebuild_tensor": _tensor,
+    "torch._utils._rebuild_tensor_v2": _tensor,
+    "torch._utils._rebuild_parameter": _parameter,
+    "torch.nn.parameter.Parameter": _parameter,
+    "torch.Size": tuple,
+    "torch.device": lambda kind, index=None: str(kind),
+    # torch.__version__ is a string of a class of its own
+    "torch.torch_version.TorchVersion": str,
+    "numpy.dtype": _DType,
+    "numpy.core.multiarray.scalar": _number,
+    "numpy._core.multiarray.scalar": _number,
+    **{
+        f"{module}.{kind.__name__}": kind
+        for module in ("builtins", "__builtin__")
+        for kind in (set, frozenset, complex)
+    },
+}
+
+
+class _Reader(pickle._Unpickler):
+    """Knows what weights need; in Python, since the one in C allocates by numbers in the file"""
+
+    dispatch: ClassVar = dict(pickle._Unpickler.dispatch)
+
+    def find_class(self, module: str, name: str) -> Any:
+        full = f"{module}.{name}"
+        if full in _KNOWN:
+            return _KNOWN[full]
+        if module == "torch" and isinstance(found := getattr(torch, name, None), torch.dtype):
+            return found
+        raise _RefusedError(full)
+
+    def load_build(self) -> None:
+        """Remember the state of a stand-in, or make it; whatever else has one does without"""
+        state = self.stack.pop()
+        one = self.stack[-1]
+        if isinstance(one, _StandIn):
+            one.state = state
+
+    dispatch[pickle.BUILD[0]] = load_build
+
+
+class _RefusedError(Exception):
+    """A name that weights do not need"""
+
+
+def _load(file: BinaryIO, **options: Any) -> Any:
+    return _Reader(file, **options).load()
+
+
+# what torch takes for the module pickle
+_PICKLE = SimpleNamespace(Unpickler=_Reader, load=_load, __name__="pickle")
+
+
+# ---------------------------------------------------------------------- the file around it
+
+
+def load_checkpoint(path: str | Path | BinaryIO) -> Any:
     """Read a torch checkpoint without executing anything in it.
 
     Parameters
     ----------
-    path : str or Path
-        A file written by ``torch.save``, by Lightning or by pyannote.audio.
+    path : str, Path or binary file
+        Written by ``torch.save``, by Lightning or by pyannote.audio.
 
     Returns
     -------
     checkpoint : dict
-        Under ``trust=True`` (see :mod:`pyannote_av.core.trust`), whatever the file holds.
+        Or what else was saved. Under ``trust=True`` (see :mod:`pyannote_av.core.trust`), whatever
+        the file holds.
 
     Raises
     ------
@@ -120,65 +193,71 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     CheckpointError
         When it is empty, cut short or damaged, or unfolds to much more than its size.
     """
+    if isinstance(path, io.IOBase):
+        return _read(path, getattr(path, "name", "the checkpoint"))
     path = Path(path)
     if not path.exists():
-        raise FileNotFoundError(f"no such file: {printable(str(path))}")
+        raise FileNotFoundError(f"no such file: {printable(str(path), one_line=True)}")
     if not path.is_file():
         raise CheckpointError(f"{path} is not a regular file")
+    with open(path, "rb") as file:
+        return _read(file, path)
+
+
+def _read(file: BinaryIO, where: object) -> Any:
     if policy().trust:
-        used_trust(f"{path} is unpickled, and may execute anything")
-        return torch.load(path, map_location="cpu", weights_only=False)
+        used_trust(f"{where} is unpickled, and may execute anything")
+        return torch.load(file, map_location="cpu", weights_only=False)
     try:
-        with open(path, "rb") as file:
-            _check_size(path, file)
-        with stand_ins():
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        _check_archive(file, where)
+        content = torch.load(file, map_location="cpu", weights_only=False, pickle_module=_PICKLE)
     except (CheckpointError, UntrustedError, PermissionError):
         raise
-    except Exception as error:  # UnpicklingError, and whatever damaged archives raise
-        raise _explain(path, error) from error
-    if isinstance(content, Mapping) and isinstance(content.get("pyannote.audio"), Mapping):
+    except _RefusedError as error:
+        raise UntrustedError(
+            f"{where} cannot be read as plain weights: it holds an object of {error}. Pass "
+            "trust=True (--trust on the command line) if you know and trust its origin."
+        ) from None
+    except Exception as error:  # whatever damaged archives and pickles raise
+        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+        raise CheckpointError(f"{where} is no checkpoint, or damaged ({reason})") from error
+    if isinstance(content, Mapping) and isinstance(content.get("pyannote.audio"), dict):
         about = content["pyannote.audio"]
         if about.get("specifications") is not None:
-            about["specifications"] = restore_specifications(about["specifications"], path)
+            about["specifications"] = restore_specifications(about["specifications"], where)
     return content
 
 
-def _explain(path: Path, error: Exception) -> Exception:
-    message = _ESCAPES.sub("", str(error))
-    if re.search(r"[Uu]nsupported|not an allowed|Can only (create|build)|unrecognized", message):
-        if found := _REFUSED.search(message):
-            what = f"an object of {found[1]}"
-        else:
-            what = "objects that would have to be executed"
-        return UntrustedError(
-            f"{path} cannot be read as plain weights: it holds {what}. Pass trust=True (--trust on "
-            "the command line) if you know and trust its origin."
-        )
-    reason = next(iter(message.splitlines()), "") or type(error).__name__
-    return CheckpointError(f"{path} is no checkpoint, or damaged ({reason})")
-
-
-def _check_size(path: Path, file: BinaryIO) -> None:
-    """Refuse files that ask for more memory than they bring along"""
-    size = path.stat().st_size
+def _check_archive(file: BinaryIO, where: object) -> None:
+    """Refuse what unfolds to more than its size, and archives that torch reads by other readers"""
+    size = file.seek(0, io.SEEK_END)
     if size == 0:
-        raise CheckpointError(f"{path} is empty (0 bytes)")
+        raise CheckpointError(f"{where} is empty (0 bytes)")
+    file.seek(0)
     if zipfile.is_zipfile(file):
         with zipfile.ZipFile(file) as archive:
+            names = [name.casefold() for name in archive.namelist()]
             whole = sum(entry.file_size for entry in archive.infolist())
-            if whole > size + SLACK:
-                raise CheckpointError(
-                    f"{path} ({size} bytes) unfolds to {whole} bytes: torch does not compress, so "
-                    "it is damaged, or made to fill the memory"
-                )
-            pickles = [archive.read(n) for n in archive.namelist() if n.endswith("data.pkl")]
+        if whole > size + SLACK or len(set(names)) < len(names):
+            raise CheckpointError(
+                f"{where} ({size} bytes) unfolds to {whole} bytes, or has two parts of one name: "
+                "torch writes neither, so it is damaged, or made to fill the memory"
+            )
+        if any(name.endswith("constants.pkl") for name in names):
+            raise UntrustedError(f"{where} is a program (TorchScript), not weights")
     else:
         file.seek(0)
-        pickles = [file.read()]
-    # torch calls it with any length, and no weights need it
-    if any(b"bytearray\n" in one for one in pickles):
-        raise UntrustedError(f"{path} holds a bytearray, which plain weights do not")
+        if file.read(2) == b"PK":
+            raise CheckpointError(
+                f"{where} is cut short or damaged: the end of its archive is gone"
+            )
+        file.seek(0)
+        if tarfile.is_tarfile(file):
+            raise CheckpointError(f"{where} was written by a torch before 0.1.10: convert it first")
+    file.seek(0)
+
+
+# ---------------------------------------------------------------------- pyannote's own objects
 
 
 def restore_specifications(value: Any, where: object) -> Specifications | tuple:
@@ -195,33 +274,39 @@ def restore_specifications(value: Any, where: object) -> Specifications | tuple:
     CheckpointError
         When a value is not what it should be.
     """
+    if isinstance(value, (tuple, list)):
+        return tuple(_restore_one(one, where) for one in value)
+    return _restore_one(value, where)
+
+
+def _restore_one(value: Any, where: object) -> Specifications:
     if isinstance(value, Specifications):
         return value
-    if isinstance(value, (tuple, list)):
-        return tuple(restore_specifications(one, where) for one in value)
     if not isinstance(value, _Specifications):
-        raise CheckpointError(f"{where}: specifications are a {type(value).__name__}")
-    state = {key: one for key, one in vars(value).items() if key != "args"}
+        raise CheckpointError(f"{where}: its specifications are a {type(value).__name__}")
     known = {one.name for one in fields(Specifications)}
+    # what it has computed is in the file, too
+    state = getattr(value, "state", None)
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{where}: its specifications say nothing")
     given = {key: one for key, one in state.items() if key in known}
+    checks: dict[str, Callable[[Any], Any]] = {
+        "problem": lambda one: _member(Problem, one),
+        "resolution": lambda one: _member(Resolution, one),
+        "duration": _seconds,
+        "min_duration": _seconds,
+        "warm_up": lambda one: tuple(map(_seconds, one)),
+        "classes": lambda one: [str(name) for name in one],
+        "powerset_max_classes": int,
+        "permutation_invariant": bool,
+    }
     try:
-        given["problem"] = _member(Problem, given["problem"])
-        given["resolution"] = _member(Resolution, given["resolution"])
-        for name in ("duration", "min_duration"):
-            if given.get(name) is not None:
-                given[name] = float(given[name])
-                if not 0 < given[name] <= MAX_CHUNK:
-                    raise ValueError(f"{name} is {given[name]:g} s")
-        if given.get("warm_up") is not None:
-            before, after = map(float, given["warm_up"])
-            if not (0 <= before <= MAX_CHUNK and 0 <= after <= MAX_CHUNK):
-                raise ValueError(f"warm_up is {before:g} and {after:g} s")
-            given["warm_up"] = (before, after)
+        given = {
+            key: None if one is None else checks[key](one) if key in checks else one
+            for key, one in given.items()
+        }
         if given.get("classes") is not None:
-            given["classes"] = [str(name) for name in given["classes"]]
-            _check_classes(given["classes"], given.get("powerset_max_classes"))
-        if given.get("permutation_invariant") is not None:
-            given["permutation_invariant"] = bool(given["permutation_invariant"])
+            _check_classes(len(given["classes"]), given.get("powerset_max_classes"))
         return Specifications(**given)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise CheckpointError(f"{where}: its specifications make no sense ({error})") from error
@@ -233,10 +318,14 @@ def _member(kind: type, value: Any) -> Any:
     return value if isinstance(value, kind) else kind(value)
 
 
-def _check_classes(classes: list[str], at_once: Any) -> None:
-    number = len(classes)
+def _seconds(value: Any) -> float:
+    if not 0 <= float(value) <= MAX_CHUNK:
+        raise ValueError(f"{value} is no number of seconds up to {MAX_CHUNK:g}")
+    return float(value)
+
+
+def _check_classes(number: int, at_once: int | None) -> None:
     if at_once is not None:
-        at_once = int(at_once)
         if not 0 < at_once <= number:
             raise ValueError(f"{at_once} of {number} classes at once")
         number = sum(math.comb(number, size) for size in range(min(at_once, 64) + 1))

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
+from pyannote_av.core.reading import ReadError
+
 _MEGABYTE = 2**20
+# kinds of files that models consist of
+_OF_MODELS = {".yaml", ".yml", ".json", ".safetensors", ".bin", ".ckpt", ".pt", ".pth", ".model"}
+_OF_MODELS |= {".npz", ".npy", ".onnx", ".txt"}
+# files, of all kinds, and bytes that the folder of a model has at most
+_ENTRIES, _BYTES = 10_000, 20 * 2**30
 
 
 def digest(blocks: Iterable[bytes]) -> str:
@@ -26,6 +33,55 @@ def sha256_of(path: str | Path) -> str:
     """SHA-256 of a file's content, in hexadecimal; raises OSError where it cannot be read."""
     with open(path, "rb") as file:
         return digest(iter(lambda: file.read(_MEGABYTE), b""))
+
+
+def model_files(path: str | Path) -> list[Path]:
+    """Files that a model at some path consists of: the file itself, or those of a folder.
+
+    A configuration may name any folder of the machine. Of a folder, only weights and configurations
+    count, and links that lead out of it are not followed, but those of a cache of the Hugging Face
+    hub.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    files : list of Path
+        Sorted.
+
+    Raises
+    ------
+    FileNotFoundError
+        When there is nothing at this path.
+    ReadError
+        When it is too large a folder to be that of a model.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        if not path.is_file():
+            raise FileNotFoundError(f"no such file or folder: {path}")
+        return [path]
+    within = [path.resolve()]
+    if path.resolve().parent.name == "snapshots":
+        within.append(path.resolve().parent.parent / "blobs")
+    files, seen, size = [], 0, 0
+    for folder, folders, names in os.walk(path):
+        seen += len(folders) + len(names)
+        for name in names:
+            file = Path(folder, name)
+            if file.suffix.lower() not in _OF_MODELS or not file.is_file():
+                continue
+            if any(file.resolve().is_relative_to(one) for one in within):
+                files.append(file)
+                size += file.stat().st_size
+        if seen > _ENTRIES or size > _BYTES:
+            raise ReadError(
+                f"{path} is no folder of a model: more than {_ENTRIES:,} files, or more than "
+                f"{_BYTES:,} bytes; name the folder or the file of the model"
+            )
+    return sorted(files)
 
 
 def fingerprint(path: str | Path) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pyannote_av.core.media import AudioStream, MediaInfo, VideoStream
+from pyannote_av.core.files import longest
+from pyannote_av.core.media import AudioStream, MediaInfo, Reading, VideoStream, faults
 
 if TYPE_CHECKING:
     import av
@@ -16,6 +19,13 @@ PATIENCE = 100
 
 JUMP = 10.0
 """Timestamps that leap ahead by more than this, beyond the end of the file, are not believed (s)"""
+
+MAX_MISSING = 2 * 3600.0
+"""Gaps in a stream are believed up to this sum, however little decodes (s)"""
+
+MISSING_RATIO = 20
+"""A second that decodes makes so many more seconds of gaps believable: some recorders pause while
+all is quiet"""
 
 SHORT = 0.25
 """A stream that ends earlier than declared by more than this is reported (s)"""
@@ -39,6 +49,8 @@ class Damage:
         End of what decoded so far, None while nothing did.
     start : float
         Where decoding began.
+    longest : float
+        Times beyond this are not believed (seconds).
     """
 
     errors: int = 0
@@ -47,6 +59,12 @@ class Damage:
     first: float | None = None
     end: float | None = None
     start: float = 0.0
+    longest: float = math.inf
+
+    @classmethod
+    def of(cls, info: MediaInfo, start: float = 0.0) -> Damage:
+        """None so far, in a file that is decoded from `start` (seconds)"""
+        return cls(start=start, longest=longest(Path(info.path).stat().st_size))
 
     def error(self) -> None:
         """Count what could not be decoded."""
@@ -61,12 +79,21 @@ class Damage:
     def accepts(self, time: float, limit: float) -> bool:
         """Whether a time is believable after what came before; counts it as misplaced if not
 
-        `limit` is the declared end of the file (seconds).
+        `limit` is the declared end of the file (seconds). Declarations are not believed where they
+        make a stream of hardly anything but gaps: what fills a gap costs memory and time.
         """
-        if time > limit + JUMP and time > (self.end or 0.0) + JUMP:
+        jumps = time > limit + JUMP and time > (self.end or 0.0) + JUMP
+        if jumps or time > self.longest or not self._bridges(time):
             self.misplace()
             return False
         return True
+
+    def _bridges(self, time: float) -> bool:
+        """Whether the gap before `time` is short enough, together with those before it"""
+        if self.end is None:
+            return True
+        held = self.end - self.start - self.missing
+        return self.missing + time - self.end <= MAX_MISSING + MISSING_RATIO * max(held, 0.0)
 
     def advance(self, time: float, end: float, tolerance: float) -> None:
         """Note a decoded frame; a gap longer than `tolerance` before it is missing (s)"""
@@ -110,7 +137,8 @@ class Damage:
             )
         if self.misplaced:
             sentences.append(
-                f"{name} has inconsistent timestamps {since} (frames left out: {self.misplaced})"
+                f"{name} has inconsistent timestamps {since} (frames left out or cut: "
+                f"{self.misplaced})"
             )
         return sentences
 
@@ -121,31 +149,34 @@ def decode(
     """Frames of a stream in decoding order; errors are counted and skipped, never raised"""
     import av
 
+    reading = Reading(container)
     failures = 0
     while failures < PATIENCE:
         try:
             for packet in container.demux(stream):
                 failures = 0
+                if not reading.go_on(packet):
+                    damage.error()
+                    return
                 try:
                     frames = packet.decode()
                 except av.error.EOFError:
                     return
-                except av.error.FFmpegError:
+                except faults():
                     damage.error()
                     continue
                 yield from frames
             return
         except av.error.EOFError:
             break
-        except (av.error.FFmpegError, IndexError):
-            # reading goes on behind the bad place; PyAV's IndexError is a packet of a stream that
-            # was not there at the beginning (MPEG-TS)
+        except faults():
+            # reading goes on behind the bad place
             failures += 1
             damage.error()
     # the decoder still holds the last frames
     try:
         frames = stream.codec_context.decode(None)
-    except av.error.FFmpegError:
+    except faults():
         return
     for frame in frames:
         frame.time_base = stream.time_base  # PyAV sets it with a packet only

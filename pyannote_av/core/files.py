@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from pyannote_av.core.text import printable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,9 +32,37 @@ What is in memory goes before what is on disk.
 
 PLAYLISTS = {".m3u8", ".m3u", ".pls", ".mpd", ".ffconcat", ".concat", ".xspf", ".sdp", ".asx"}
 
+MAX_DURATION = 7 * 24 * 3600.0
+"""Media that last longer than this, or say so, are refused (s)"""
+
+FREE_DURATION = 2 * 3600.0
+"""Media of any size may last this long (s)"""
+
+BYTES_PER_SECOND = 50
+"""Beyond `FREE_DURATION`, a second is believed where there are this many bytes for it. Silence
+takes as little in FLAC and Opus; speech takes ten times as much in most codecs."""
+
+SAMPLE_RATES = (2_000, 768_000)
+"""Lowest and highest sample rate that is read (Hz)"""
+
 
 class MediaError(ValueError):
-    """A media file cannot be used; the message names the file and says why"""
+    """A media file cannot be used; the message names the file and says why
+
+    Control characters of the message are escaped: names of files come from strangers.
+    """
+
+    def __init__(self, message: str):
+        super().__init__(printable(message))
+
+
+def longest(size: int) -> float:
+    """Seconds that media of so many bytes can last: longer ones are damaged or crafted
+
+    >>> longest(1000), longest(16000 * 2 * 3600)
+    (7220.0, 604800.0)
+    """
+    return min(FREE_DURATION + size / BYTES_PER_SECOND, MAX_DURATION)
 
 
 def validate_file(file: VideoFile) -> dict[str, Any]:
@@ -84,19 +116,27 @@ def check_path(path: str | Path) -> Path:
     ------
     MediaError
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise MediaError(f"{path!r} is no path of a file: pass a str or a Path")
     # Path() would fold the two slashes of an address
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/", str(path)) and not Path(path).is_file():
         raise MediaError(f"{path} is an address: download it first and pass the local file")
     if "\0" in str(path):
         raise MediaError(f"{str(path)!r} is not a file name")
     path = Path(path)
-    if path.is_dir():
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise MediaError(f"{path}: no such file") from error
+    except (OSError, ValueError) as error:
+        raise MediaError(
+            f"{path} cannot be read ({error}): check its name and its rights"
+        ) from error
+    if stat.S_ISDIR(status.st_mode):
         raise MediaError(f"{path} is a directory: pass one file at a time")
-    if not path.exists():
-        raise MediaError(f"{path}: no such file")
-    if not path.is_file():
+    if not stat.S_ISREG(status.st_mode):
         raise MediaError(f"{path} is not a regular file")
-    if path.stat().st_size == 0:
+    if status.st_size == 0:
         raise MediaError(f"{path} is empty (0 bytes)")
     if path.suffix.lower() in PLAYLISTS:
         raise MediaError(f"{path} is a playlist: pass the media file that it names")
@@ -121,7 +161,10 @@ def _check_uri(uri: Any) -> str:
 
 
 def _check_frames(frames: Any, timestamps: Any) -> tuple[np.ndarray, np.ndarray]:
-    frames = np.asarray(frames)
+    try:
+        frames = np.asarray(frames)
+    except (TypeError, ValueError) as error:
+        raise MediaError(f"'frames' must be provided as one array: {error}") from error
     if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or not len(frames):
         raise MediaError(
             "'frames' must be provided as a non-empty (time, height, width, 3) uint8 array, not "
@@ -129,22 +172,53 @@ def _check_frames(frames: Any, timestamps: Any) -> tuple[np.ndarray, np.ndarray]
         )
     if timestamps is None:
         raise MediaError("'frames' must be provided with their 'timestamps' in seconds")
-    timestamps = np.asarray(timestamps, np.float64)
+    try:
+        timestamps = np.asarray(timestamps, np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise MediaError(f"'timestamps' must be numbers of seconds: {error}") from error
     if timestamps.shape != frames.shape[:1]:
         raise MediaError(
             f"'timestamps' must have one time per frame ({len(frames)}), not {timestamps.shape}"
         )
     if not np.isfinite(timestamps).all() or (np.diff(timestamps) <= 0).any():
         raise MediaError("'timestamps' must be finite and increase from frame to frame")
+    if np.abs(timestamps).max() > MAX_DURATION:
+        raise MediaError(
+            f"'timestamps' must lie within {MAX_DURATION:.0f} s of 0: are they in other units than "
+            "seconds, or dates?"
+        )
+    span, limit = timestamps[-1] - timestamps[0], longest(frames.nbytes)
+    if span > limit:
+        raise MediaError(
+            f"'timestamps' span {span:.0f} s, more than {len(frames)} 'frames' can last "
+            f"({limit:.0f} s): pass the parts between long pauses one by one"
+        )
     return frames, timestamps
 
 
 def _check_waveform(waveform: Any, sample_rate: Any) -> tuple[Tensor, int]:
     import torch
 
-    waveform = torch.as_tensor(waveform)
-    if waveform.ndim != 2 or waveform.shape[0] > waveform.shape[1]:
+    try:
+        waveform = torch.as_tensor(waveform)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise MediaError(f"'waveform' must be provided as a torch Tensor: {error}") from error
+    if waveform.ndim != 2 or not 0 < waveform.shape[0] <= waveform.shape[1]:
         raise MediaError("'waveform' must be provided as a (channel, time) torch Tensor.")
-    if sample_rate is None or sample_rate <= 0:
-        raise MediaError("'waveform' must be provided with their 'sample_rate'.")
+    if waveform.is_complex():
+        raise MediaError("'waveform' must hold real numbers, not complex ones")
+    if not is_sample_rate(sample_rate):
+        lowest, highest = SAMPLE_RATES
+        raise MediaError(
+            "'waveform' must be provided with their 'sample_rate', a whole number of Hz from "
+            f"{lowest} to {highest}, not {sample_rate!r}"
+        )
     return waveform, int(sample_rate)
+
+
+def is_sample_rate(rate: Any) -> bool:
+    """Whether this is a sample rate that is read: a whole number of Hz within `SAMPLE_RATES`"""
+    try:
+        return int(rate) == rate and SAMPLE_RATES[0] <= rate <= SAMPLE_RATES[1]
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        return False

@@ -47,13 +47,15 @@ def resolve(
     ConnectionError
         At once, when it has to be fetched and the hub is out of reach.
     """
-    path = Path(checkpoint).expanduser()
-    if path.exists():
-        return path
     name = str(checkpoint)
+    try:
+        path = Path(checkpoint).expanduser()
+        if path.exists():
+            return path
+    except (RuntimeError, OSError, ValueError) as error:  # no such user, too long a name, NUL
+        raise _absent(name, type(error).__name__) from error
     if not named_on_hub(checkpoint):
-        named_by = "" if policy() == Policy() else f" (named by {policy().where})"
-        raise FileNotFoundError(printable(f"no such path: {name}{named_by}"))
+        raise _absent(name)
 
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -76,6 +78,14 @@ def resolve(
             f"{name!r} is neither a path on this machine nor a repository of the Hugging Face hub "
             f"that you may read ({error}). Gated repositories need token=..."
         ) from error
+
+
+def _absent(name: str, reason: str = "") -> FileNotFoundError:
+    """An error that says who named a path"""
+    text = f"no such path: {name[:200]}{reason and f' ({reason})'}"
+    if policy() != Policy():
+        text += f", which {policy().where} names"
+    return FileNotFoundError(printable(text, one_line=True))
 
 
 def locate(

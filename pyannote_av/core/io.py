@@ -17,11 +17,26 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from pyannote_av.core.files import MediaError, VideoFile, validate_file
+from pyannote_av.core.decoding import JUMP
+from pyannote_av.core.files import (
+    MAX_DURATION,
+    SAMPLE_RATES,
+    MediaError,
+    VideoFile,
+    is_sample_rate,
+    validate_file,
+)
 from pyannote_av.core.grid import FRAME_RATE, SAMPLE_RATE
-from pyannote_av.core.media import AudioStream, MediaInfo, VideoStream, probe, report
+from pyannote_av.core.media import (
+    MAX_PIXELS,
+    AudioStream,
+    MediaInfo,
+    VideoStream,
+    probe,
+    report,
+)
 from pyannote_av.core.pictures import Frame, Picture, on_grid
-from pyannote_av.core.sound import decode_sound
+from pyannote_av.core.sound import decode_sound, resample
 from pyannote_av.core.sources import open_source
 
 if TYPE_CHECKING:
@@ -39,6 +54,16 @@ __all__ = [
     "VideoFile",
     "VideoStream",
 ]
+
+MAX_FRAME_RATE = 1000.0
+"""Highest rate of the grid (Hz)"""
+
+MAX_CROP = 4 * 2**30
+"""Bytes of pictures that are cropped at once at most"""
+
+MAX_KERNEL = 2**24
+"""Weights of the largest filter that resamples sound in memory. Rates without a common divisor,
+such as 44101 and 16000 Hz, would need one of gigabytes."""
 
 
 class Video:
@@ -71,10 +96,17 @@ class Video:
     ):
         if backend not in ("auto", "pyav", "decord"):
             raise ValueError(f"backend must be 'auto', 'pyav' or 'decord', not {backend!r}")
-        if frame_rate <= 0 or sample_rate <= 0:
-            raise ValueError("frame_rate and sample_rate must be positive")
+        if not 0 < frame_rate <= MAX_FRAME_RATE:
+            raise ValueError(
+                f"frame_rate must be positive and at most {MAX_FRAME_RATE:.0f}, not {frame_rate}"
+            )
+        if not is_sample_rate(sample_rate):
+            lowest, highest = SAMPLE_RATES
+            raise ValueError(
+                f"sample_rate must be a whole number from {lowest} to {highest}, not {sample_rate}"
+            )
         self.frame_rate = frame_rate
-        self.sample_rate = sample_rate
+        self.sample_rate = int(sample_rate)
         self.backend = backend
 
     validate_file = staticmethod(validate_file)
@@ -131,10 +163,8 @@ class Video:
 
         file = self.validate_file(file)
         if "waveform" in file:
-            from torchaudio.functional import resample
-
             waveform = file["waveform"].to(torch.float32).mean(dim=0, keepdim=True)
-            return resample(waveform, file["sample_rate"], self.sample_rate)
+            return self._resample(waveform, file["sample_rate"])
 
         path = file.get("audio", file.get("video"))
         info = probe(path) if path else None
@@ -181,7 +211,8 @@ class Video:
         Raises
         ------
         MediaError
-            If there is no video stream or nothing of it can be decoded.
+            If there is no video stream, if nothing of it can be decoded, or if `start` or `end` is
+            no number.
         """
         # validated here and not at the first step of the generator
         file = self.validate_file(file)
@@ -210,15 +241,60 @@ class Video:
             Grid steps within the segment that show a picture.
         times : (num_frames,) array
             Their times in seconds.
+
+        Raises
+        ------
+        MediaError
+            As in `frames`, and if the pictures take more than `MAX_CROP` bytes.
         """
-        frames = list(self.frames(file, segment.start, segment.end))
+        self._check_crop(file, segment)
+        frames = []
+        for frame in self.frames(file, segment.start, segment.end):
+            frames.append(frame)
+            # there may be more than declared
+            self._check_size(len(frames), frame.image.nbytes, segment)
         times = np.array([frame.time for frame in frames])
         if not frames:
             return np.zeros((0, 0, 0, 3), np.uint8), times
         return np.stack([frame.image for frame in frames]), times
 
+    def _check_crop(self, file: VideoFile, segment: Segment) -> None:
+        """Refuse a part that is too large, as far as the header tells"""
+        file = self.validate_file(file)
+        if "frames" in file:
+            size, duration = file["frames"][0].nbytes, self.get_duration({"uri": "", **file})
+        elif "video" in file and (info := self.probe(file)).video is not None:
+            size, duration = 3 * info.video.width * info.video.height, info.duration + JUMP
+        else:
+            return
+        first = self._first_step(segment.start)
+        count = self._first_step(min(segment.end, duration)) - first
+        self._check_size(count, size, segment)
+
+    def _check_size(self, count: int, size: int, segment: Segment) -> None:
+        if count * size > MAX_CROP:
+            raise MediaError(
+                f"the pictures from {segment.start:.2f} to {segment.end:.2f} s take "
+                f"{count * size / 2**30:.1f} GiB of memory, more than the {MAX_CROP / 2**30:.0f} "
+                "GiB that are cropped at once: take them one by one with `Video.frames`"
+            )
+
+    def _resample(self, waveform: Tensor, rate: int) -> Tensor:
+        """Waveform (1, n) at `rate` Hz, resampled"""
+        import torch
+        from torchaudio import functional
+
+        divisor = math.gcd(rate, self.sample_rate)
+        if (rate // divisor) * (self.sample_rate // divisor) > MAX_KERNEL:
+            return torch.from_numpy(resample(waveform[0].numpy(), rate, self.sample_rate))[None]
+        return functional.resample(waveform, rate, self.sample_rate)
+
     def _first_step(self, time: float) -> int:
         """First grid step at or after a time in seconds"""
+        if math.isnan(time):
+            raise MediaError("the start and the end of a part must be numbers of seconds, not NaN")
+        # nothing that is read lasts longer
+        time = min(max(time, 0.0), 2 * MAX_DURATION)
         return max(0, math.ceil(time * self.frame_rate - 1e-6))
 
     def _decode(
@@ -238,7 +314,8 @@ class Video:
         if source.damage.end is None:
             raise MediaError(
                 f"video stream of {info.path}: no picture of it could be decoded "
-                f"({info.video.codec}, {source.damage.errors} errors): the file is damaged"
+                f"({info.video.codec}, {source.damage.errors} errors): the file is damaged, or its "
+                f"pictures are larger than {MAX_PIXELS} pixels"
             )
         for sentence in source.damage.describe("video", info, info.video):
             report(problems, sentence)

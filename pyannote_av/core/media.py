@@ -7,14 +7,17 @@ the other one starts at 1.5, and an MPEG transport stream that begins at 1.4 s s
 
 from __future__ import annotations
 
+import ctypes
 import re
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pyannote_av.core.files import MediaError, check_path
+from pyannote_av.core.files import MAX_DURATION, MediaError, check_path, longest
+from pyannote_av.core.text import printable
 
 if TYPE_CHECKING:
     import av
@@ -22,8 +25,24 @@ if TYPE_CHECKING:
 MAX_SIDE = 16384
 """Largest picture side that is decoded, in pixels"""
 
-MAX_DURATION = 7 * 24 * 3600.0
-"""Files that declare to be longer than this are taken for damaged (s)"""
+MAX_PIXELS = 36_000_000
+"""Pixels of the largest picture that is decoded: 8K, 8192x4320, fits"""
+
+MAX_CHANNELS = 64
+"""Channels of sound that are averaged at most: FFmpeg resamples no more"""
+
+MAX_FRAME_SAMPLES = 2**24
+"""Samples, of all channels together, that one packet of sound may decode to"""
+
+MAX_STREAMS = 256
+"""Streams of a file: a television multiplex has a hundred"""
+
+FRAME_RATES = (1 / 3600, 10_000)
+"""Declared frame rates beyond these say nothing (Hz)"""
+
+MAX_ALLOCATION = 2**29
+"""Bytes that FFmpeg may ask for at once, its own limit being four times as much. The tables of
+a day of pictures at 60 Hz take a quarter."""
 
 # Playlists and lists of files (hls, dash, concat, image sequences...) can name other files and
 # addresses: only containers that hold their media themselves are opened, and those from disk only.
@@ -32,7 +51,14 @@ FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,flv,asf,ogg,"
     "mxf,dv,ivf,nut,rm,gif,wtv,wav,w64,rf64,aiff,au,caf,mp3,flac,aac,ac3,eac3,amr,wv,nistsphere"
 )
-_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
+# PyAV passes them to the decoders that look into the streams while a file is opened, too
+_OPTIONS = {
+    "protocol_whitelist": "file",
+    "format_whitelist": FORMATS,
+    "max_streams": str(MAX_STREAMS),
+    "max_pixels": str(MAX_PIXELS),
+}
+_DECODER_OPTIONS = {"max_pixels": str(MAX_PIXELS), "max_samples": str(MAX_FRAME_SAMPLES)}
 
 
 @dataclass(frozen=True)
@@ -87,7 +113,11 @@ class MediaInfo:
 
 
 def report(problems: list[str] | None, sentence: str) -> None:
-    """Append a sentence about a fault to `problems`, or warn where the caller does not collect"""
+    """Append a sentence about a fault to `problems`, or warn where the caller does not collect
+
+    Its control characters are escaped.
+    """
+    sentence = printable(sentence)
     if problems is None:
         warnings.warn(sentence, stacklevel=3)
     elif sentence not in problems:
@@ -105,19 +135,83 @@ def open_media(path: str | Path) -> av.container.InputContainer:
     import av
 
     path = check_path(path)
+    _limit_allocations()
     try:
         # an absolute path never reads as a protocol ("concat:...")
-        return av.open(str(path.absolute()), options=_OPTIONS, metadata_errors="replace")
+        container = av.open(str(path.absolute()), options=_OPTIONS, metadata_errors="replace")
+        for stream in container.streams:
+            if stream.codec_context is not None:
+                stream.codec_context.options = _DECODER_OPTIONS
+        return container
+    except MemoryError as error:
+        raise MediaError(
+            f"{path} asks for too much memory, or has more than {MAX_STREAMS} streams: its header "
+            "is damaged, or keep the streams that matter (`ffmpeg -i FILE -c copy NEW`)"
+        ) from error
     except av.error.ArgumentError as error:
         raise MediaError(
             f"{path} is a playlist, a list of pictures or another kind of file that is not read: "
             "convert it to mp4 or wav"
         ) from error
-    except (av.error.FFmpegError, OSError) as error:
+    except faults() as error:
+        reason = getattr(error, "strerror", None) or error
         raise MediaError(
-            f"{path} cannot be opened ({error.strerror or error}): it is no media file, or its "
-            "header is damaged or missing (an mp4 whose recording was interrupted)"
+            f"{path} cannot be opened ({reason}): it is no media file, or its header is damaged or "
+            "missing (an mp4 whose recording was interrupted)"
         ) from error
+
+
+def faults() -> tuple[type[Exception], ...]:
+    """What PyAV raises where a file is damaged: errors of FFmpeg, and its own about odd values
+
+    An IndexError is a packet of a stream that was not there at the beginning (MPEG-TS).
+    """
+    import av
+
+    return (
+        av.error.FFmpegError,
+        ArithmeticError,
+        AssertionError,
+        LookupError,
+        MemoryError,
+        OSError,
+        ValueError,
+    )
+
+
+@lru_cache(maxsize=1)
+def _limit_allocations() -> None:
+    """Have FFmpeg refuse the huge tables that a damaged header declares
+
+    PyAV has no name for the function of FFmpeg. Where it is not found, FFmpeg's limit stays.
+    """
+    import av
+
+    with suppress(AttributeError, OSError):
+        # symbols of the libraries that PyAV is linked to
+        limit = ctypes.CDLL(av._core.__file__).av_max_alloc
+        limit.argtypes, limit.restype = [ctypes.c_size_t], None
+        limit(MAX_ALLOCATION)
+
+
+class Reading:
+    """What is read from a file, which cannot be much more than it holds
+
+    Tables of a crafted file can name the same bytes again and again.
+
+    Parameters
+    ----------
+    container : av.container.InputContainer
+    """
+
+    def __init__(self, container: av.container.InputContainer):
+        # packed tracks grow, and there may be several streams
+        self._left = 4 * container.size + 2**20
+
+    def go_on(self, packet: av.packet.Packet) -> bool:
+        """Count a packet; False once there were more than can be."""
+        self._left -= max(packet.size, 8)
+        return self._left > 0
 
 
 def probe(path: str | Path) -> MediaInfo:
@@ -153,18 +247,25 @@ def _probe(path: str, size: int, modified: int) -> MediaInfo:
         audio = tuple(_audio_stream(stream, origin) for stream in sounds)
         pictures.sort(key=lambda stream: "default" not in _flags(stream))
         video = _video_stream(container, pictures[0], origin, path) if pictures else None
+        if video is not None and not video.width * video.height and not audio:
+            raise MediaError(
+                f"video stream of {path} declares no picture size, or one of more than "
+                f"{MAX_PIXELS} pixels: damaged, or scale it down"
+            )
         streams = [stream for stream in (video, *audio) if stream is not None]
         ends = [None if s.duration is None else s.start + s.duration for s in streams]
         duration = max((end for end in ends if end is not None), default=0.0)
         if None in ends and container.duration is not None:
             duration = max(duration, container.duration / 1e6)
         format_name = container.format.name
-    if duration <= 0:
+    limit = min(longest(size), MAX_DURATION)
+    if not 0 < duration <= limit:
         duration = _scan_duration(path, origin)
-    if duration > MAX_DURATION:
+    if duration > limit:
         raise MediaError(
-            f"{path} declares to last {duration / 3600:.0f} hours: its header or timestamps are "
-            "damaged, write it anew (`ffmpeg -i FILE -c copy NEW`)"
+            f"{path} declares to last {duration / 3600:.1f} hours, too long for its {size} bytes "
+            f"({limit / 3600:.1f} hours at most): its header or timestamps are damaged, or it "
+            "pauses that long; write it anew (`ffmpeg -i FILE -c copy NEW`) or cut it into parts"
         )
     return MediaInfo(path, format_name, origin, duration, video, audio)
 
@@ -185,7 +286,9 @@ def _duration(stream, origin: float) -> float | None:
     if stream.duration is not None:
         return float(stream.duration * stream.time_base)
     # Matroska keeps the end of each stream as a tag, "00:01:02.345000000"
-    tag = re.fullmatch(r"(\d+):(\d+):([\d.]+)", stream.metadata.get("DURATION", "").strip("\0 "))
+    tag = re.fullmatch(
+        r"(\d{1,6}):(\d\d):(\d\d(?:\.\d*)?)", stream.metadata.get("DURATION", "").strip("\0 ")
+    )
     if tag:
         hours, minutes, seconds = (float(part) for part in tag.groups())
         return hours * 3600 + minutes * 60 + seconds - origin - _start(stream, origin)
@@ -206,13 +309,15 @@ def _audio_stream(stream, origin: float) -> AudioStream:
 
 def _video_stream(container, stream, origin: float, path: str) -> VideoStream:
     width, height = stream.codec_context.width, stream.codec_context.height
-    if max(width, height) > MAX_SIDE:
+    if is_too_large(width, height):
         raise MediaError(
-            f"video stream of {path} declares pictures of {width}x{height} pixels "
-            f"(the limit is {MAX_SIDE} a side): damaged, or scale it down"
+            f"video stream of {path} declares pictures of {width}x{height} pixels (the limit is "
+            f"{MAX_SIDE} a side and {MAX_PIXELS} in all): damaged, or scale it down"
         )
     start, duration = _start(stream, origin), _duration(stream, origin)
-    rate = float(stream.average_rate or stream.guessed_rate or 0) or 25.0
+    rate = float(stream.average_rate or stream.guessed_rate or 0)
+    if not FRAME_RATES[0] <= rate <= FRAME_RATES[1]:
+        rate = 25.0
     picture, packet_time = _first_picture(container, stream)
     rotation = 0
     if picture is not None:
@@ -243,10 +348,13 @@ def _video_stream(container, stream, origin: float, path: str) -> VideoStream:
     )
 
 
+def is_too_large(width: int, height: int) -> bool:
+    """Whether pictures of this size (pixels) are refused"""
+    return max(width, height) > MAX_SIDE or width * height > MAX_PIXELS
+
+
 def _first_picture(container, stream, patience: int = 100):
     """First picture that decodes, if any in `patience` packets, and the first decoding time (s)"""
-    import av
-
     time = 0.0
     known = False
     try:
@@ -256,24 +364,23 @@ def _first_picture(container, stream, patience: int = 100):
             try:
                 for picture in packet.decode():
                     return picture, time
-            except av.error.FFmpegError:
+            except faults():
                 continue
-    except (av.error.FFmpegError, IndexError):
+    except faults():
         pass
     return None, time
 
 
 def _scan_duration(path: str, origin: float) -> float:
-    """End of the last packet, for live recordings whose header holds no duration"""
-    import av
-
+    """End of the last packet, for files whose header holds no duration or an absurd one"""
     end = origin
     with open_media(path) as container:
-        try:
+        reading = Reading(container)
+        with suppress(*faults()):
             for packet in container.demux():
+                if not reading.go_on(packet):
+                    break
                 if packet.pts is not None:
                     ticks = packet.pts + (packet.duration or 0)
                     end = max(end, float(ticks * packet.time_base))
-        except (av.error.FFmpegError, IndexError):
-            pass
     return end - origin

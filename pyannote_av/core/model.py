@@ -7,15 +7,18 @@ import json
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from pyannote.audio import Model as _Model
 from pyannote.audio.core.plda import PLDA
+from pyannote.audio.utils.dependencies import MissingDependency, WrongDependencyVersion
 from torch.nn.modules.module import (
     register_module_buffer_registration_hook,
     register_module_parameter_registration_hook,
 )
+from torch.overrides import TorchFunctionMode
 
 from pyannote_av import __version__
 from pyannote_av.core.atomic import replacing
@@ -23,12 +26,19 @@ from pyannote_av.core.checkpoint import (
     SLACK,
     CheckpointError,
     load_checkpoint,
-    restore_specifications,
 )
 from pyannote_av.core.hub import locate, named_on_hub, resolve
 from pyannote_av.core.reading import read_npz
 from pyannote_av.core.task import AVInput
-from pyannote_av.core.trust import UntrustedError, loading, may_fetch, named_class, used_trust
+from pyannote_av.core.text import printable
+from pyannote_av.core.trust import (
+    UntrustedError,
+    loading,
+    may_fetch,
+    named_class,
+    policy,
+    used_trust,
+)
 
 __all__ = [
     "AVModel",
@@ -75,12 +85,6 @@ class AVModel(_Model):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """See :meth:`on_save_checkpoint`."""
-        about = checkpoint["pyannote.audio"]
-        if about.get("specifications") is not None:
-            # Lightning read the file itself, and has stand-ins
-            about["specifications"] = restore_specifications(
-                about["specifications"], "the checkpoint"
-            )
         super().on_load_checkpoint(checkpoint)
         self.lineage = checkpoint["pyannote.audio"].get("lineage", [])
 
@@ -152,14 +156,14 @@ def _load_safetensors(path: Path, overrides: Mapping[str, Any]) -> _Model:
     state, metadata = read_safetensors(path)
     if "architecture" not in metadata:
         raise CheckpointError(f"{path} does not say which model its weights belong to")
-    cls = named_class(metadata["architecture"], "model")
+    cls = named_class(metadata["architecture"], "model", path)
     hparams = _json_of(path, metadata, "hparams", dict)
     lineage = _json_of(path, metadata, "lineage", list)
     hparams = {**hparams, **overrides}
     check_hparams(cls, hparams, path)
     sizes = {name: tensor.numel() for name, tensor in state.items()}
     try:
-        _check_size(cls, hparams, sizes)
+        check_size(cls, hparams, sizes)
         model = cls(**hparams)
         model.load_state_dict(state, strict=True)
     except _MISFITS as error:
@@ -179,8 +183,12 @@ def _json_of(path: Path, metadata: Mapping[str, str], key: str, kind: type) -> A
 
 
 # what constructors and load_state_dict raise for hyper-parameters or weights of something else
-_MISFITS = (RuntimeError, TypeError, ValueError, KeyError, AttributeError, IndexError)
-_MISFITS += (ArithmeticError, AssertionError, RecursionError, MemoryError)
+_MISFITS = (RuntimeError, TypeError, ValueError, LookupError, AttributeError, NameError)
+_MISFITS += (ArithmeticError, AssertionError, MemoryError, ImportError)
+_MISFITS += (MissingDependency, WrongDependencyVersion)
+
+#: largest number in hyper-parameters, and how many of them there may be
+MAX_NUMBER, MAX_VALUES = 1_000_000, 10_000
 
 
 def check_hparams(cls: type, hparams: Mapping[str, Any], where: object) -> None:
@@ -198,31 +206,85 @@ def check_hparams(cls: type, hparams: Mapping[str, Any], where: object) -> None:
     Raises
     ------
     UntrustedError
+    CheckpointError
+        When they are not numbers, text and containers of them, or too large.
     """
-    if unusual := [name for name in hparams if not str(name).isidentifier() or name[0] == "_"]:
-        raise UntrustedError(f"{where}: {unusual[0]!r} is no hyper-parameter")
+    for name in hparams:
+        if not isinstance(name, str) or not name.isidentifier() or name[0] == "_":
+            raise UntrustedError(f"{where}: {name!r} is no hyper-parameter")
+    _check_values(hparams, where)
+    if policy().trust:
+        return
     if cls.__name__ == "SSeRiouSS" and isinstance(source := hparams.get("wav2vec"), str):
         import torchaudio
 
         if source not in torchaudio.pipelines.__all__:
             raise UntrustedError(
                 f"{where}: its wav2vec is the file {source!r}, which would be unpickled. Pass "
-                "trust=True if you know and trust its origin."
+                "trust=True (--trust on the command line) if you know and trust its origin."
             )
         may_fetch(f"the weights {source} of torchaudio")
     if cls.__name__ == "ToTaToNet" and hparams.get("use_wavlm", True):
         may_fetch("the weights of WavLM")
 
 
+def _check_values(hparams: Mapping[str, Any], where: object) -> None:
+    todo, count = list(hparams.items()), 0
+    while todo:
+        name, value = todo.pop()
+        count += 1
+        if isinstance(value, Mapping):
+            todo += value.items()
+        elif isinstance(value, (list, tuple)):
+            todo += ((name, one) for one in value)
+        large = isinstance(value, (int, float)) and not abs(value) <= MAX_NUMBER
+        if large or count + len(todo) > MAX_VALUES:
+            raise CheckpointError(
+                f"{where}: hyper-parameter {name!r} is too large: numbers up to {MAX_NUMBER} are "
+                f"taken, and {MAX_VALUES} values in all"
+            )
+
+
 class _TooLargeError(ValueError):
     """A network has more parameters than its file"""
 
 
-def _check_size(cls: type[_Model], hparams: Mapping[str, Any], sizes: Mapping[str, int]) -> None:
-    """Refuse hyper-parameters that ask for a network larger than the weights in its file
+class _Guessing(TorchFunctionMode):
+    """Answers what constructors ask of tensors that hold no numbers"""
+
+    _ANSWERS: ClassVar = {"__bool__": False, "__int__": 1, "__index__": 1}
+    _ANSWERS |= {"__float__": 1.0, "item": 1.0}
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if args and isinstance(args[0], torch.Tensor) and args[0].is_meta:
+            name = getattr(func, "__name__", "")
+            if name in self._ANSWERS:
+                return self._ANSWERS[name]
+            if name == "tolist" and args[0].numel() <= MAX_VALUES:
+                return np.ones(args[0].shape).tolist()
+        return func(*args, **(kwargs or {}))
+
+
+def check_size(cls: type[_Model], hparams: Mapping[str, Any], sizes: Mapping[str, int]) -> None:
+    """Refuse hyper-parameters that ask for a network larger than the weights in its file.
 
     The network is built on a device without memory, and counted while it is.
+
+    Parameters
+    ----------
+    cls : type
+        The network.
+    hparams : mapping
+    sizes : mapping of str to int
+        Number of elements of each tensor in the file.
+
+    Raises
+    ------
+    ValueError
+        When it is larger, or cannot be built.
     """
+    if isinstance(hparams.get("wav2vec"), str) or policy().trust:
+        return  # weights that the caller allowed are fetched, or anything may happen
     limit = sum(sizes.values()) + SLACK
     mine, count, tensors = threading.get_ident(), 0, 0
 
@@ -241,13 +303,8 @@ def _check_size(cls: type[_Model], hparams: Mapping[str, Any], sizes: Mapping[st
         register_module_buffer_registration_hook(register),
     )
     try:
-        with torch.device("meta"), torch.no_grad():
+        with torch.device("meta"), torch.no_grad(), _Guessing():
             cls(**hparams)
-    except _TooLargeError:
-        raise
-    except _MISFITS:
-        # whatever is wrong is said when it is built for good; some need numbers to be built at all
-        pass
     finally:
         for handle in handles:
             handle.remove()
@@ -259,19 +316,25 @@ class Model(_Model):
     @classmethod
     def from_pretrained(  # type: ignore[override]
         cls,
-        checkpoint: str | Path,
+        checkpoint: str | Path | io.BytesIO,
         trust: bool = False,
         strict: bool = True,
         allow_network: bool = False,
+        map_location: Any = None,
+        subfolder: str | None = None,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
         **kwargs: Any,
     ) -> _Model:
         """Load a pretrained model.
 
         Parameters
         ----------
-        checkpoint : str or Path
+        checkpoint : str, Path or BytesIO
             A ``.safetensors`` file of this package, a pyannote.audio or Lightning checkpoint, a
-            folder that holds either, or the identifier of a model on the Hugging Face hub.
+            folder that holds either, the identifier of a model on the Hugging Face hub, or the
+            content of a checkpoint.
         trust : bool, optional
             Unpickle whatever the file holds and instantiate whatever class it names. Off by
             default: only tensors are read, and only the networks listed in
@@ -280,6 +343,10 @@ class Model(_Model):
             Whether the keys of the checkpoint must match those of the model.
         allow_network : bool, optional
             Fetch what a local checkpoint asks for.
+        map_location : optional
+            Device of the model, as in ``torch.load``.
+        subfolder, revision, token, cache_dir : optional
+            As in ``pyannote.audio.Model.from_pretrained``.
         **kwargs
             Hyper-parameters that override the saved ones.
 
@@ -297,14 +364,22 @@ class Model(_Model):
         CheckpointError
             When the file is damaged, or holds something else.
         """
-        path = _model_file(resolve(checkpoint))
-        with loading(path, trust, allow_network, named_on_hub(checkpoint)) as allowed:
-            if path.suffix == ".safetensors":
-                return _load_safetensors(path, kwargs)
+        if isinstance(checkpoint, io.BytesIO):
+            path: Any = checkpoint
+            where, on_hub = "the checkpoint", False
+        else:
+            folder = resolve(checkpoint, revision=revision, token=token, cache_dir=cache_dir)
+            path = where = _model_file(folder / (subfolder or ""))
+            on_hub = named_on_hub(checkpoint)
+        with loading(where, trust, allow_network, on_hub) as allowed:
+            if getattr(path, "suffix", "") == ".safetensors":
+                model = _load_safetensors(path, kwargs)
+                return model if map_location is None else model.to(map_location)
             if allowed.trust:
-                used_trust(f"{path} is unpickled, and may execute anything")
-                return _Model.from_pretrained(path, strict=strict, **kwargs).eval()
-            return _load_pyannote(path, strict, kwargs)
+                used_trust(f"{where} is unpickled, and may execute anything")
+                options = {"map_location": map_location, "strict": strict}
+                return _Model.from_pretrained(path, **options, **kwargs).eval()
+            return _load_pyannote(path, where, strict, map_location, kwargs)
 
 
 def _model_file(path: Path) -> Path:
@@ -313,14 +388,22 @@ def _model_file(path: Path) -> Path:
     candidates = [path / _FILENAME, path / "pytorch_model.bin"]
     found = next((one for one in candidates if one.is_file()), None)
     if found is None:
+        where = printable(str(path), one_line=True)
         raise FileNotFoundError(
-            f"no model in folder {path}: expected model.safetensors or pytorch_model.bin"
+            f"no model in folder {where}: expected model.safetensors or pytorch_model.bin"
         )
     return found
 
 
-def architecture(content: Any, path: Path) -> type[_Model]:
+def architecture(content: Any, path: object) -> type[_Model]:
     """Class of the model that a checkpoint belongs to, if it may be built.
+
+    Parameters
+    ----------
+    content : Any
+        See :func:`~pyannote_av.core.checkpoint.load_checkpoint`.
+    path : path
+        For messages.
 
     Raises
     ------
@@ -338,37 +421,67 @@ def architecture(content: Any, path: Path) -> type[_Model]:
     return named_class(name, "model", path)
 
 
-# what pyannote.audio needs to build a model and fill it
-NEEDED = (
-    "pytorch-lightning_version",
-    "hparams_name",
-    "hyper_parameters",
-    "state_dict",
-    "pyannote.audio",
-)
+def plain_checkpoint(content: Mapping[str, Any], path: object) -> dict[str, Any]:
+    """What pyannote.audio needs of a checkpoint to build a model and fill it, and nothing else.
 
+    Parameters
+    ----------
+    content : mapping
+        See :func:`~pyannote_av.core.checkpoint.load_checkpoint`.
+    path : path
+        For messages.
 
-def _load_pyannote(path: Path, strict: bool, overrides: Mapping[str, Any]) -> _Model:
-    content = load_checkpoint(path)
-    cls = architecture(content, path)
+    Raises
+    ------
+    CheckpointError
+        When it lacks something.
+    UntrustedError
+        When its model may not be built.
+    """
+    cls, about = architecture(content, path), content["pyannote.audio"]
     hparams, state = content.get("hyper_parameters", {}), content.get("state_dict")
-    if not isinstance(hparams, Mapping) or not isinstance(state, Mapping):
-        raise CheckpointError(f"{path} has no weights, or no hyper-parameters that are a mapping")
-    check_hparams(cls, {**hparams, **overrides}, path)
-    content = {key: content[key] for key in NEEDED if key in content}
-    about = {"module": cls.__module__, "class": cls.__qualname__}
-    content["pyannote.audio"] = {**content["pyannote.audio"], "architecture": about}
+    versions = about.get("versions")
+    if not isinstance(hparams, Mapping) or not isinstance(versions, Mapping):
+        raise CheckpointError(f"{path} has no hyper-parameters, or does not say what wrote it")
+    if not isinstance(state, Mapping) or not all(
+        isinstance(name, str) and torch.is_tensor(value) for name, value in state.items()
+    ):
+        raise CheckpointError(f"{path} has no weights: its state_dict is no mapping of tensors")
+    check_hparams(cls, hparams, path)
+    return {
+        "pytorch-lightning_version": str(content.get("pytorch-lightning_version", "2.0.0")),
+        "hyper_parameters": dict(hparams),
+        "state_dict": dict(state),
+        "pyannote.audio": {
+            "versions": {str(name): str(version) for name, version in versions.items()},
+            "architecture": {"module": cls.__module__, "class": cls.__qualname__},
+            "specifications": about.get("specifications"),
+        },
+    }
+
+
+def _load_pyannote(
+    path: Any, where: object, strict: bool, map_location: Any, overrides: Mapping[str, Any]
+) -> _Model:
+    content = load_checkpoint(path)
+    cls = architecture(content, where)
+    lineage = content["pyannote.audio"].get("lineage", [])
+    content = plain_checkpoint(content, where)
     # pyannote unpickles what it is given; what it is given here is known to be plain
     buffer = io.BytesIO()
     try:
-        sizes = {name: tensor.numel() for name, tensor in state.items()}
-        known = {**hparams, **overrides}
-        _check_size(cls, {name: known[name] for name in _arguments(cls, known)}, sizes)
+        sizes = {name: tensor.numel() for name, tensor in content["state_dict"].items()}
+        known = {**content["hyper_parameters"], **overrides}
+        check_size(cls, {name: known[name] for name in _arguments(cls, known)}, sizes)
         torch.save(content, buffer)
         buffer.seek(0)
-        return _Model.from_pretrained(buffer, strict=strict, **overrides).eval()
+        options = {"map_location": map_location, "strict": strict}
+        model = _Model.from_pretrained(buffer, **options, **overrides).eval()
     except _MISFITS as error:
-        raise CheckpointError(f"{path} does not fit {cls.__name__}: {error}") from error
+        raise CheckpointError(f"{where} does not fit {cls.__name__}: {error}") from error
+    if isinstance(model, AVModel) and isinstance(lineage, list):
+        model.lineage = lineage
+    return model
 
 
 def _arguments(cls: type, hparams: Mapping[str, Any]) -> list[str]:
@@ -379,6 +492,10 @@ def _arguments(cls: type, hparams: Mapping[str, Any]) -> list[str]:
     if any(one.kind is one.VAR_KEYWORD for one in known.values()):
         return list(hparams)
     return [name for name in hparams if name in known]
+
+
+#: bytes of a file of a PLDA, and dimensions of embeddings that it takes
+MAX_PLDA, MAX_DIMENSION = 1 << 26, 2048
 
 
 def load_plda(
@@ -406,11 +523,15 @@ def load_plda(
     if isinstance(reference, PLDA):
         return reference
     folder = locate(reference, token, cache_dir)
+    arrays: dict[str, np.ndarray] = {}
     for name in ("xvec_transform.npz", "plda.npz"):
         if not (folder / name).is_file():
-            raise FileNotFoundError(f"no PLDA in {folder}: there is no {name}")
-        read_npz(folder / name)
+            where = printable(str(folder), one_line=True)
+            raise FileNotFoundError(f"no PLDA in {where}: there is no {name}")
+        arrays |= read_npz(folder / name, limit=MAX_PLDA)
+    if max((max(one.shape, default=0) for one in arrays.values()), default=0) > MAX_DIMENSION:
+        raise CheckpointError(f"{folder}: embeddings of more than {MAX_DIMENSION} dimensions")
     try:
         return PLDA.from_pretrained(folder)
     except (ValueError, KeyError, TypeError, IndexError, ArithmeticError) as error:
-        raise ValueError(f"{folder} holds no PLDA: {type(error).__name__}: {error}") from error
+        raise CheckpointError(f"{folder} holds no PLDA: {type(error).__name__}: {error}") from error

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import logging
+import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from time import perf_counter
@@ -17,11 +20,15 @@ from pyannote.audio.core.plda import PLDA
 from pyannote.audio.utils.dependencies import MissingDependency, WrongDependencyVersion
 from pyannote.metrics.diarization import DiarizationErrorRate
 
+from pyannote_av.core.checkpoint import CheckpointError
 from pyannote_av.core.hub import locate, named_on_hub, resolve
 from pyannote_av.core.model import Model, load_plda
-from pyannote_av.core.reading import read_yaml
+from pyannote_av.core.reading import ReadError, read_yaml
+from pyannote_av.core.text import printable
 from pyannote_av.core.trust import UntrustedError, loading, named_class, used_trust
 from pyannote_av.pretrained import DEFAULT, FOLDER, shipped
+
+logger = logging.getLogger(__name__)
 
 # arguments of pyannote.audio's pipelines that name a model
 _MODELS = ("segmentation", "embedding")
@@ -85,8 +92,9 @@ class Pipeline(_Pipeline):
                 raise FileNotFoundError(f"no config.yaml in {path}: it is not a pipeline folder")
             config, folder, origin = read_config(config_yml), config_yml.parent, str(config_yml)
 
+        hparams = None if hparams_file is None else _hyper_parameters(hparams_file)
         on_hub = not isinstance(checkpoint, dict) and named_on_hub(checkpoint)
-        with loading(origin, trust, allow_network, on_hub) as allowed:
+        with loading(origin, trust, allow_network, on_hub) as allowed, _naming(origin):
             if not allowed.trust:
                 _leave_out(config, ("token", "cache_dir"))
             expand_subfolders(config, str(folder), token=token, cache_dir=cache_dir)
@@ -94,17 +102,27 @@ class Pipeline(_Pipeline):
                 used_trust(f"{origin}: {config['pipeline']['name']!r} and all it names is built")
             else:
                 _make_safe(config, origin, token, cache_dir)
-            hparams = None if hparams_file is None else _hyper_parameters(hparams_file)
-            try:
-                pipeline = _Pipeline.from_pretrained(config, token=token, cache_dir=cache_dir)
-                return pipeline if hparams is None else pipeline.instantiate(hparams)
-            except _MALFORMED as error:
-                raise ValueError(f"{origin}: {type(error).__name__}: {error}") from error
+            pipeline = _Pipeline.from_pretrained(config, token=token, cache_dir=cache_dir)
+            return pipeline if hparams is None else pipeline.instantiate(hparams)
 
 
-# what constructors raise for arguments that make no sense; ValueError says what it is about
-_MALFORMED = (TypeError, KeyError, AttributeError, IndexError, ArithmeticError, RecursionError)
-_MALFORMED += (AssertionError, MissingDependency, WrongDependencyVersion)
+# what constructors raise for arguments that make no sense
+_MALFORMED = (TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, NameError)
+_MALFORMED += (AssertionError, ImportError, MissingDependency, WrongDependencyVersion)
+
+
+@contextmanager
+def _naming(origin: str) -> Iterator[None]:
+    """Turn whatever a malformed configuration raises into a ValueError that names the file"""
+    try:
+        yield
+    except _MALFORMED as error:
+        text = f"{origin}: {type(error).__name__}: {error}"
+        raise ValueError(printable(text, one_line=True)) from error
+    except ValueError as error:
+        if origin in str(error) or isinstance(error, (UntrustedError, CheckpointError, ReadError)):
+            raise
+        raise ValueError(printable(f"{origin}: {error}", one_line=True)) from error
 
 
 def locate_pipeline(
@@ -158,6 +176,9 @@ def check_config(config: Any, origin: str) -> None:
         raise ValueError(f"{origin} does not describe a pipeline: no pipeline: name:")
     if "name" not in config["pipeline"]:
         raise ValueError(f"{origin} does not describe a pipeline: no pipeline: name:")
+    if "device" in config:
+        _check_device(config, origin)
+    _check_numbers([config["pipeline"].get("params"), config.get("params")], origin)
     for key in ("params", "preprocessors", "dependencies", "freeze"):
         if not isinstance(config.get(key) or {}, dict):
             raise ValueError(f"{origin}: {key} is no mapping")
@@ -166,6 +187,37 @@ def check_config(config: Any, origin: str) -> None:
     if not isinstance(config["pipeline"].get("params") or {}, dict):
         raise ValueError(f"{origin}: params of the pipeline are no mapping")
     config["pipeline"]["params"] = config["pipeline"].get("params") or {}
+
+
+# smallest and largest number for arguments whose names end like this: work grows with them
+_RANGES = {"step": (1e-3, 600.0), "duration": (1e-2, 3600.0), "batch_size": (1, 4096)}
+_ANY = (-1e6, 1e6)
+
+
+def _check_numbers(value: Any, origin: str, name: str = "") -> None:
+    """Refuse arguments, at any depth, by which a short recording takes forever"""
+    if isinstance(value, Mapping):
+        for key, one in value.items():
+            _check_numbers(one, origin, str(key))
+    elif isinstance(value, (list, tuple)):
+        for one in value:
+            _check_numbers(one, origin, name)
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        ranges = (_RANGES[end] for end in _RANGES if name.endswith(end))
+        low, high = next(ranges, _ANY)
+        if not low <= value <= high:
+            raise ValueError(f"{origin}: {name} is {value}: {low:g} to {high:g} is possible")
+
+
+def _check_device(config: dict[str, Any], origin: str) -> None:
+    """Refuse what is no device; leave one out that this machine lacks, as pyannote does"""
+    device = config["device"]
+    if not isinstance(device, str) or not re.fullmatch(r"cpu|mps|cuda(:\d{1,3})?", device):
+        raise ValueError(f"{origin}: device is cpu, cuda, cuda:1, ... or mps, not {device!r}")
+    there = {"cpu": True, "mps": torch.backends.mps.is_available()}
+    if not there.get(device, torch.cuda.is_available()):
+        logger.warning("%s asks for device %s, which this machine lacks: on CPU", origin, device)
+        del config["device"]
 
 
 def _hyper_parameters(path: str | Path) -> dict[str, Any]:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from string import Formatter
 from typing import TYPE_CHECKING, Any
+
+from pyannote_av.core.reading import ReadError, check_name, read_lines, read_yaml, refusing
+from pyannote_av.core.text import printable
 
 if TYPE_CHECKING:
     from pyannote.database import Protocol
 
 SUBSETS = ("train", "development", "test")
+# files that a database.yml may require, and those that these require
+_REQUIREMENTS = 100
 
 
 def open_protocol(name: str, database: str | Path | None = None) -> Protocol:
@@ -26,35 +32,88 @@ def open_protocol(name: str, database: str | Path | None = None) -> Protocol:
     Raises
     ------
     ValueError
-        When there is no such protocol, naming those that there are.
+        When there is no such protocol, naming those that there are; when the file is no list of
+        protocols.
     FileNotFoundError
         When there is no such `database`.
     """
     import warnings
 
-    import yaml
     from pyannote.database import registry
 
     if database is not None:
         database = Path(database)
         if not database.is_file():
             raise FileNotFoundError(f"no such file: {database}")
-        try:
-            with warnings.catch_warnings():
-                # that of the working directory may have the same protocol, for another folder
-                warnings.filterwarnings("ignore", "Replacing existing")
-                registry.load_database(database)
-        except (yaml.YAMLError, AttributeError, TypeError) as error:
-            raise ValueError(f"{database} is no list of protocols: {error}") from error
+        _check_database(database, set())
+        # whatever else makes no sense to pyannote.database
+        with refusing(database, "no list of protocols"), warnings.catch_warnings():
+            # that of the working directory may have the same protocol, for another folder
+            warnings.filterwarnings("ignore", "Replacing existing")
+            registry.load_database(database)
     if name.count(".") != 2:
         raise ValueError(f"{name!r} is no protocol: names read DATABASE.TASK.PROTOCOL")
     try:
         return registry.get_protocol(name)
-    except (ValueError, KeyError, AttributeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
         there = (
             ", ".join(sorted(registry)) or "none: give --database, or set PYANNOTE_DATABASE_CONFIG"
         )
-        raise ValueError(f"no protocol {name!r}; there is {there}") from error
+        raise ReadError(f"no protocol {name!r}; there is {there}") from error
+
+
+def _check_database(path: Path, seen: set[Path]) -> None:
+    """Raise ReadError for what pyannote.database should not be given, required files included"""
+    path = path.expanduser().resolve()
+    if path in seen:
+        return
+    seen.add(path)
+    if len(seen) > _REQUIREMENTS:
+        raise ReadError(f"{path}: more than {_REQUIREMENTS} files require one another")
+    content = read_yaml(path)
+    if not isinstance(content, dict):
+        raise ReadError(f"{path} is no list of protocols: keys and values are expected")
+    for keys, text in _texts(content):
+        if printable(text, one_line=True) != text:
+            raise ReadError(f"{path}: {text!r} has characters that cannot be shown")
+        if keys and keys[-1] == "uri":
+            _check_list(path, text)
+        # names are filled in: a width asks for memory, and attributes are none of a file's business
+        with refusing(path, f"{text!r} is no template of a path"):
+            for _, field, width, conversion in Formatter().parse(text):
+                if field is not None and (width or conversion or not field.isidentifier()):
+                    raise ValueError("there is more than a name in braces")
+    required = content.get("Requirements") or []
+    for one in required if isinstance(required, list) else [required]:
+        if not isinstance(one, str):
+            raise ReadError(f"{path}: Requirements are paths, not {one!r}")
+        _check_database(path.parent / one, seen)
+
+
+def _check_list(path: Path, name: str) -> None:
+    """Raise ReadError for a list of files whose names lead out of the folders they are to be in"""
+    listed = Path(name).expanduser()
+    # where pyannote.database looks
+    found = next((one for one in (listed, path.parent / listed) if one.is_file()), None)
+    for number, line in enumerate(read_lines(found) if found else (), start=1):
+        if line.strip():
+            try:
+                check_name(line.strip())
+            except ReadError as error:
+                raise ReadError(f"{found}, line {number}: {error}") from error
+
+
+def _texts(content: Any, keys: tuple = ()) -> Iterator[tuple[tuple, str]]:
+    """Keys that lead to it, and text, of all text in a configuration; keys are text, too"""
+    if isinstance(content, str):
+        yield keys, content
+    elif isinstance(content, dict):
+        for key, value in content.items():
+            yield from _texts(key)
+            yield from _texts(value, (*keys, key))
+    elif isinstance(content, (list, tuple, set)):
+        for one in content:
+            yield from _texts(one, keys)
 
 
 def files_of(
@@ -80,17 +139,28 @@ def files_of(
     found: dict[str, list[Mapping[str, Any]]] = {}
     seen: dict[str, str] = {}
     for subset in subsets or SUBSETS:
-        try:
-            found[subset] = list(getattr(protocol, subset)())
-        except (AttributeError, NotImplementedError) as error:
+        files = _files_of_subset(protocol, name, subset)
+        if files is None:
             if subsets:
-                raise ValueError(f"{name} has no subset {subset!r}") from error
+                raise ValueError(f"{name} has no subset {subset!r}")
             continue
-        for file in found[subset]:
-            uri = file["uri"]
+        found[subset] = files
+        for file in files:
+            uri = check_name(file["uri"])
             if uri in seen:
                 raise ValueError(f"{name}: {uri!r} is in {seen[uri]} and again in {subset}")
             seen[uri] = subset
     if not seen:
         raise ValueError(f"{name} has no files")
     return found
+
+
+def _files_of_subset(protocol: Protocol, name: str, subset: str) -> list[Mapping[str, Any]] | None:
+    """Files of a subset; None where there is no such subset"""
+    if not hasattr(protocol, subset):
+        return None
+    with refusing(f"{name}, subset {subset}"):
+        try:
+            return list(getattr(protocol, subset)())
+        except NotImplementedError:
+            return None

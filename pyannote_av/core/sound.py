@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from pyannote_av.core.decoding import Damage, decode
-from pyannote_av.core.files import MediaError
-from pyannote_av.core.media import AudioStream, MediaInfo, open_media
+from pyannote_av.core.files import SAMPLE_RATES, MediaError, is_sample_rate
+from pyannote_av.core.media import MAX_CHANNELS, AudioStream, MediaInfo, faults, open_media
 
 GAP = 0.015
 """Timestamps that stray from the count of samples by more than this are a gap (s). Shorter than any
 codec's frame (20 ms and more), longer than the rounding of any container (1 ms)."""
 
-LONGEST = 4 * 3600.0
+RESERVED = 3600.0
 """Seconds that are reserved at once at most: declared durations can be wrong"""
 
 
@@ -28,9 +28,14 @@ class _Waveform:
     def __init__(self, capacity: int):
         self._buffer = np.zeros(capacity, np.float32)
         self.filled = 0
+        self.no_numbers = 0
 
     def lay(self, first: int, samples: np.ndarray) -> None:
-        """Put samples (n,) at index `first`; what was there before is kept"""
+        """Put samples (n,) at index `first`; what was there before is kept
+
+        Samples that are infinite or no numbers become zeros, since one of them would spread over
+        all that is computed from it; `no_numbers` counts them.
+        """
         skip = max(self.filled - first, 0)
         if skip >= len(samples):
             return
@@ -38,8 +43,13 @@ class _Waveform:
         if end > len(self._buffer):
             # in place: realloc moves pages instead of copying them
             self._buffer.resize(end + len(self._buffer) // 8, refcheck=False)
-        self._buffer[first + skip : end] = samples[skip:]
+        laid = self._buffer[first + skip : end]
+        laid[:] = samples[skip:]
         self.filled = end
+        finite = np.isfinite(laid)
+        if not finite.all():
+            laid[~finite] = 0.0
+            self.no_numbers += int(np.count_nonzero(~finite))
 
     def finish(self) -> np.ndarray:
         """The samples (n,)"""
@@ -91,6 +101,34 @@ class _Run:
         self._collect(None)
 
 
+def resample(samples: np.ndarray, rate: int, sample_rate: int, chunk: int = 65536) -> np.ndarray:
+    """Resample sound in memory as that of files is, whatever the two rates
+
+    Parameters
+    ----------
+    samples : (n,) float32
+    rate, sample_rate : int
+        Of what is given and of what is wanted (Hz).
+
+    Returns
+    -------
+    resampled : (m,) float32
+    """
+    import av
+
+    waveform = _Waveform(0)
+    run: _Run | None = None
+    for first in range(0, len(samples), chunk):
+        part = np.ascontiguousarray(samples[None, first : first + chunk])
+        frame = av.AudioFrame.from_ndarray(part, format="flt", layout="mono")
+        frame.sample_rate = rate
+        run = run or _Run(0.0, frame, sample_rate, waveform)
+        run.add(frame)
+    if run is not None:
+        run.finish()
+    return waveform.finish()
+
+
 def decode_sound(info: MediaInfo, stream: AudioStream, sample_rate: int) -> tuple[np.ndarray, list]:
     """Decode an audio stream once, downmixed and resampled
 
@@ -112,10 +150,23 @@ def decode_sound(info: MediaInfo, stream: AudioStream, sample_rate: int) -> tupl
     Raises
     ------
     MediaError
-        If nothing decodes at all.
+        If nothing decodes at all, or if the header declares a sample rate or a number of channels
+        that is not read.
     """
-    damage = Damage()
-    waveform = _Waveform(round(min(info.duration, LONGEST) * sample_rate))
+    name = f"audio stream {stream.index} of {info.path}"
+    if stream.sample_rate and not is_sample_rate(stream.sample_rate):
+        lowest, highest = SAMPLE_RATES
+        raise MediaError(
+            f"{name} declares a sample rate of {stream.sample_rate} Hz ({lowest} to {highest} are "
+            "read): its header is damaged, or resample it (`ffmpeg -i FILE -ar 16000 NEW`)"
+        )
+    if stream.channels > MAX_CHANNELS:
+        raise MediaError(
+            f"{name} declares {stream.channels} channels ({MAX_CHANNELS} are read at most): its "
+            "header is damaged, or mix it down (`ffmpeg -i FILE -ac 1 NEW`)"
+        )
+    damage = Damage.of(info)
+    waveform = _Waveform(round(min(info.duration, RESERVED) * sample_rate))
     run: _Run | None = None
     with open_media(info.path) as container:
         source = container.streams[stream.index]
@@ -123,20 +174,30 @@ def decode_sound(info: MediaInfo, stream: AudioStream, sample_rate: int) -> tupl
         for frame in decode(container, source, damage):
             if not frame.samples or not frame.sample_rate:
                 continue
+            # they may change in midstream
+            if not is_sample_rate(frame.sample_rate) or frame.layout.nb_channels > MAX_CHANNELS:
+                damage.error()
+                continue
             expected = run.end if run else max(stream.start, 0.0)
             time = expected
             if frame.pts is not None:
                 time = float(frame.pts * frame.time_base) - info.origin
             if not damage.accepts(time, info.duration):
                 continue
-            if time + frame.samples / frame.sample_rate < expected - GAP and run:
+            end = time + frame.samples / frame.sample_rate
+            if run and time < expected - GAP and end < expected + GAP:
                 damage.misplace()
                 continue
-            if run and (abs(time - run.end) > GAP or run.kind != _Run.kind_of(frame)):
-                run.finish()
-                run = None
-            run = run or _Run(time, frame, sample_rate, waveform)
-            run.add(frame)
+            try:
+                if run and (abs(time - run.end) > GAP or run.kind != _Run.kind_of(frame)):
+                    run.finish()
+                    run = None
+                run = run or _Run(time, frame, sample_rate, waveform)
+                run.add(frame)
+            except faults() as error:
+                raise MediaError(
+                    f"{name} cannot be resampled at {time:.2f} s ({error}): convert it to wav"
+                ) from error
             damage.advance(time, run.end, GAP)
     if run is None:
         raise MediaError(
@@ -144,4 +205,10 @@ def decode_sound(info: MediaInfo, stream: AudioStream, sample_rate: int) -> tupl
             f"{damage.errors} errors): the file is damaged"
         )
     run.finish()
-    return waveform.finish(), damage.describe("audio", info, stream)
+    sentences = damage.describe("audio", info, stream)
+    if waveform.no_numbers:
+        sentences.append(
+            f"audio stream of {info.path} is damaged ({waveform.no_numbers} samples are no "
+            "numbers); they are silence"
+        )
+    return waveform.finish(), sentences

@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
-from pyannote_av.core.decoding import SHORT, Damage, decode
+from pyannote_av.core.decoding import JUMP, SHORT, Damage, decode
 from pyannote_av.core.files import MediaError
-from pyannote_av.core.media import MAX_SIDE, MediaInfo, open_media
+from pyannote_av.core.media import MediaInfo, faults, is_too_large, open_media
 from pyannote_av.core.pictures import TOLERANCE, FrameSource, Picture
+from pyannote_av.core.text import printable
 
 logger = logging.getLogger(__name__)
 
@@ -68,18 +70,16 @@ class PyAVSource:
 
     def _decode(self, start: float | None) -> Iterator[Picture]:
         """Pictures from the key picture before `start`, or from the beginning"""
-        import av
-
         info, stream = self.info, self.info.video
-        self.damage = damage = Damage(start=start or 0.0)
+        self.damage = damage = Damage.of(info, start or 0.0)
         with open_media(info.path) as container:
             source = container.streams[stream.index]
             source.thread_type = "AUTO"
             if start is not None:
-                offset = math.floor((start + info.origin) / source.time_base)
                 try:
+                    offset = math.floor((start + info.origin) / source.time_base)
                     container.seek(offset, stream=source)
-                except av.error.FFmpegError:
+                except faults():
                     return
             step = 1 / stream.frame_rate
             # pictures of a variable rate may lie any time apart
@@ -92,7 +92,7 @@ class PyAVSource:
                 if waiting and not frame.key_frame:
                     continue
                 waiting = False
-                if max(frame.width, frame.height) > MAX_SIDE:
+                if is_too_large(frame.width, frame.height):
                     damage.error()
                     continue
                 time = clock(frame)
@@ -107,6 +107,9 @@ class PyAVSource:
                 length = float((frame.duration or 0) * frame.time_base)
                 # some containers give a tick where they know no duration
                 length = max(length, step) if stream.constant_rate else length or step
+                if time + length > info.duration + JUMP:
+                    damage.misplace()
+                    length = max(info.duration - time, 0.0)
                 damage.advance(time, time + length, tolerance)
                 yield Picture(time, length, lambda frame=frame: self._image(frame))
 
@@ -115,7 +118,13 @@ class PyAVSource:
         sideways = stream.rotation in (90, 270)
         width, height = (stream.width, stream.height)[:: -1 if sideways else 1]
         # streams that change size midway are scaled to the size they started with
-        image = frame.to_ndarray(format="rgb24", width=width, height=height)
+        try:
+            image = frame.to_ndarray(format="rgb24", width=width, height=height)
+        except faults() as error:
+            raise MediaError(
+                f"video stream of {self.info.path}: pictures of the format {frame.format.name} "
+                f"cannot be converted to RGB ({error}): convert the file to another codec"
+            ) from error
         return np.ascontiguousarray(np.rot90(image, stream.rotation // 90))
 
 
@@ -124,7 +133,9 @@ class DecordSource:
 
     decord takes the first picture for time 0, so its times are moved by the probed start. It is
     known to hang on files that hold fewer pictures than they declare
-    (https://github.com/dmlc/decord/issues/373), refuses cut files, and loses time stamps in AVI.
+    (https://github.com/dmlc/decord/issues/373), refuses cut files, and loses time stamps in AVI. It
+    brings an FFmpeg of its own, which is old and knows none of the limits set here: leave files of
+    unknown origin to PyAV.
 
     Raises
     ------
@@ -139,7 +150,9 @@ class DecordSource:
         self.damage = Damage()
         self._errors = (decord.DECORDError, RuntimeError, IndexError)
         try:
-            self._reader = decord.VideoReader(info.path, ctx=decord.cpu(0), num_threads=1)
+            # an absolute path never reads as a protocol ("concat:...")
+            path = str(Path(info.path).absolute())
+            self._reader = decord.VideoReader(path, ctx=decord.cpu(0), num_threads=1)
         except self._errors as error:
             raise RuntimeError(_brief(error)) from error
         stream = info.video
@@ -182,7 +195,7 @@ class DecordSource:
         time = float(self._times[index])
         logger.warning(
             "%s is read with PyAV from %.2f s on: decord failed (%s)",
-            self.info.path,
+            printable(self.info.path),
             time,
             _brief(error),
         )
@@ -208,7 +221,7 @@ def open_source(info: MediaInfo, backend: str = "auto") -> FrameSource:
     if not DecordSource.trusts(info):
         logger.warning(
             "%s is read with PyAV: decord needs a constant rate and a declared count of pictures",
-            info.path,
+            printable(info.path),
         )
         return PyAVSource(info)
     try:
@@ -219,10 +232,10 @@ def open_source(info: MediaInfo, backend: str = "auto") -> FrameSource:
             "backend='pyav'"
         ) from error
     except RuntimeError as error:
-        logger.warning("%s is read with PyAV: decord cannot (%s)", info.path, error)
+        logger.warning("%s is read with PyAV: decord cannot (%s)", printable(info.path), error)
         return PyAVSource(info)
 
 
 def _brief(error: Exception) -> str:
     """Last line of decord's messages: the others are a stack trace"""
-    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
+    return printable((str(error).strip().splitlines() or [type(error).__name__])[-1])

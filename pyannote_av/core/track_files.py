@@ -5,20 +5,39 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+from array import array
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
 from pyannote_av.core.atomic import replacing
-from pyannote_av.core.tracks import COLUMNS, FaceTracks, Label
+from pyannote_av.core.reading import (
+    LONGEST,
+    ReadError,
+    decimal,
+    read_json,
+    read_lines,
+    read_npz,
+    refusing,
+)
+from pyannote_av.core.reading.limits import TRACKS_LIMIT, TRACKS_LINES
+from pyannote_av.core.track_columns import COLUMNS, Label
+
+if TYPE_CHECKING:
+    from pyannote_av.core.tracks import FaceTracks
 
 #: columns of AVA-ActiveSpeaker, named as its evaluation script does; AVA-AVD adds spkid
 AVA_COLUMNS = ("video_id", "frame_timestamp", "entity_box_x1", "entity_box_y1", "entity_box_x2")
 AVA_COLUMNS += ("entity_box_y2", "label", "entity_id")
 _AVA_LABELS = {label.name: label for label in Label if label != Label.UNKNOWN}
 _AVA_LABELS[""] = Label.UNKNOWN
+# digits of the largest number of a track that an entity can name
+_DIGITS = 18
+# pixels that a frame may be wide or high
+_WIDEST = 100_000
 
 
 def _suffix(path: Path) -> str:
@@ -30,14 +49,13 @@ def _suffix(path: Path) -> str:
     return suffix
 
 
-def read(path: str | Path, uri: str | None = None) -> FaceTracks:
-    """See ``FaceTracks.read``."""
+def read(path: str | Path, uri: str | None, make: type[FaceTracks]) -> FaceTracks:
+    """See ``FaceTracks.read``; `make` is that class."""
     path = Path(path)
     suffix = _suffix(path)
     if suffix == ".npz":
-        return _read_npz(path)
-    with (gzip.open if path.suffix.lower() == ".gz" else open)(path, "rt", encoding="utf-8") as f:
-        return _read_json(path, f) if suffix == ".json" else _read_csv(path, f, uri)
+        return _read_npz(path, make)
+    return _read_json(path, make) if suffix == ".json" else _read_csv(path, uri, make)
 
 
 def write(tracks: FaceTracks, path: str | Path) -> None:
@@ -56,22 +74,20 @@ def write(tracks: FaceTracks, path: str | Path) -> None:
                 (_write_json if suffix == ".json" else _write_csv)(tracks, file)
 
 
-def _read_npz(path: Path) -> FaceTracks:
+def _read_npz(path: Path, make: type[FaceTracks]) -> FaceTracks:
+    what = "not a file of face tracks"
     try:
-        with np.load(path, allow_pickle=False) as content:
-            # files written before there were labels have none
-            columns = {
-                name: content[name] for name in COLUMNS if name in content or name != "label"
-            }
-            names = zip(content["speaker_track"], content["speaker_label"], strict=True)
-            speaker = {int(track): str(label) for track, label in names}
-            uri, frame_size = str(content["uri"]), content["frame_size"].tolist()
-    except FileNotFoundError:
-        raise
-    except Exception as error:
-        raise ValueError(f"{path}: not a file of face tracks ({error})") from error
+        # files written before there were labels have none
+        content = read_npz(path, [name for name in COLUMNS if name != "label"])
+    except ReadError as error:
+        raise ReadError(f"{path}: {what} ({error})") from error
+    with refusing(path, what):
+        names = zip(content["speaker_track"], content["speaker_label"], strict=True)
+        speaker = {int(track): str(label) for track, label in names}
+        uri, frame_size = str(content["uri"]), tuple(content["frame_size"].tolist())
+    columns = {name: content[name] for name in COLUMNS if name in content}
     return _build(
-        path, **columns, speaker=speaker, uri=uri or None, frame_size=tuple(frame_size) or None
+        path, make, **columns, speaker=speaker, uri=uri or None, frame_size=frame_size or None
     )
 
 
@@ -86,11 +102,22 @@ def _write_npz(tracks: FaceTracks, file: IO[bytes]) -> None:
     )
 
 
-def _build(path: Path, **columns: Any) -> FaceTracks:
-    try:
-        return FaceTracks(**columns)
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path}: {error}") from error
+def _build(path: Path, make: type[FaceTracks], **columns: Any) -> FaceTracks:
+    """Tracks of what was read; of strangers, figures may be beyond all measure"""
+    # numbers of tracks that are none are refused, and need no warning
+    with refusing(path), np.errstate(invalid="ignore"):
+        tracks = make(**columns)
+        if not isinstance(tracks.uri, (str, type(None))):
+            raise ValueError(f"uri must be text, not {tracks.uri!r}")
+        if not all(0 < pixels <= _WIDEST for pixels in tracks.frame_size or ()):
+            raise ValueError(f"a frame of {tracks.frame_size} pixels")
+        if (late := np.abs(tracks.time) > LONGEST).any():
+            i = int(late.argmax())
+            raise ValueError(
+                f"track {tracks.track[i]} is seen at {tracks.time[i]:g} s, where {LONGEST:,.0f} s "
+                "are the most"
+            )
+    return tracks
 
 
 def _numbers(values: np.ndarray, digits: int) -> list[Any]:
@@ -139,11 +166,8 @@ def _write_json(tracks: FaceTracks, file: IO[str]) -> None:
     file.write(f'{{\n{head}  "tracks": [{chr(10) + body + chr(10) + "  " if body else ""}]\n}}\n')
 
 
-def _read_json(path: Path, file: IO[str]) -> FaceTracks:
-    try:
-        content = json.load(file)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}, line {error.lineno}: {error.msg}") from error
+def _read_json(path: Path, make: type[FaceTracks]) -> FaceTracks:
+    content = read_json(path, TRACKS_LIMIT, nan=True)
     columns: dict[str, list] = defaultdict(list)
     speaker = {}
     try:
@@ -164,20 +188,20 @@ def _read_json(path: Path, file: IO[str]) -> FaceTracks:
                 if len(values) != count:
                     raise ValueError(f"track {track} has {count} times but {len(values)} {key}")
                 columns[name] += values
-        arrays = {name: np.array(values, np.float64) for name, values in columns.items()}
-        if not arrays:
-            arrays = {"time": np.empty(0), "track": np.empty(0), "box": np.empty((0, 4))}
-        frame_size = content.get("frame_size")
-        return FaceTracks(
-            **arrays,
-            speaker=speaker,
-            uri=content.get("uri"),
-            frame_size=tuple(frame_size) if frame_size else None,
-        )
     except KeyError as error:
-        raise ValueError(f"{path}: not a file of face tracks, no {error}") from error
-    except (TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise ReadError(f"{path}: not a file of face tracks, no {error}") from error
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise ReadError(f"{path}: {error}") from error
+    if named := [one for one in speaker.values() if not isinstance(one, (str, int, float))]:
+        raise ReadError(f"{path}: a speaker is called {named[0]!r}")
+    with refusing(path):
+        arrays = {name: np.array(values, np.float64) for name, values in columns.items()}
+        frame_size = tuple(content.get("frame_size") or ()) or None
+    if not arrays:
+        arrays = {"time": np.empty(0), "track": np.empty(0), "box": np.empty((0, 4))}
+    return _build(
+        path, make, **arrays, speaker=speaker, uri=content.get("uri"), frame_size=frame_size
+    )
 
 
 def _csv_columns(row: list[str]) -> dict[str, int] | None:
@@ -193,7 +217,7 @@ def _csv_columns(row: list[str]) -> dict[str, int] | None:
     return columns
 
 
-def _read_csv(path: Path, file: IO[str], uri: str | None) -> FaceTracks:
+def _read_csv(path: Path, uri: str | None, make: type[FaceTracks]) -> FaceTracks:
     """video_id, timestamp, x1, y1, x2, y2, label, entity_id[, spkid]
 
     A header line is optional; with it, columns come in any order, and there may be a score.
@@ -201,12 +225,11 @@ def _read_csv(path: Path, file: IO[str], uri: str | None) -> FaceTracks:
     ``video_id:number``. An spkid ending in ``NA`` (AVA-AVD) names nobody; of several, a track gets
     the one it has most often.
     """
-    numbers: list[list[float]] = []
-    labels: list[int] = []
-    entities: list[str] = []
+    numbers, labels, rows = array("d"), array("b"), array("q")
+    entities: dict[str, int] = {}
     named: dict[str, Counter] = defaultdict(Counter)
     video, columns, widths = uri, {n: i for i, n in enumerate((*AVA_COLUMNS, "spkid"))}, {8, 9}
-    for line, row in enumerate(csv.reader(file), 1):
+    for line, row in enumerate(_csv_rows(path), 1):
         try:
             if not row:
                 continue
@@ -226,24 +249,26 @@ def _read_csv(path: Path, file: IO[str], uri: str | None) -> FaceTracks:
                         "name the one to read with uri="
                     )
                 video = one["video_id"]
-            score = one.get("score") or "nan"
-            numbers.append([*(float(one[name]) for name in AVA_COLUMNS[1:6]), float(score)])
+            score = one.get("score")
+            numbers.extend([decimal(one[name]) for name in AVA_COLUMNS[1:6]])
+            numbers.append(float(score or "nan"))
             if one["label"] not in _AVA_LABELS:
                 raise ValueError(f"unknown label {one['label']!r}")
         except ValueError as error:
-            raise ValueError(f"{path}, line {line}: {error}") from error
+            raise ReadError(f"{path}, line {line}: {error}") from error
         labels.append(_AVA_LABELS[one["label"]])
-        entities.append(one["entity_id"])
+        rows.append(entities.setdefault(one["entity_id"], len(entities)))
         if (name := one.get("spkid")) and not name.endswith("NA"):
             named[one["entity_id"]][name] += 1
     if not numbers:
-        return FaceTracks.empty(uri=video)
-    number = _number_entities(video, list(dict.fromkeys(entities)))
-    table = np.array(numbers)
+        return make.empty(uri=video)
+    number = _number_entities(video, list(entities))
+    table = np.array(numbers).reshape(-1, 6)
     return _build(
         path,
+        make,
         time=table[:, 0],
-        track=np.array([number[entity] for entity in entities]),
+        track=np.array(list(number.values()), np.int64)[np.array(rows)],
         box=table[:, 1:5],
         speaking=table[:, 5],
         label=np.array(labels),
@@ -252,9 +277,16 @@ def _read_csv(path: Path, file: IO[str], uri: str | None) -> FaceTracks:
     )
 
 
+def _csv_rows(path: Path) -> Iterator[list[str]]:
+    with refusing(path):
+        yield from csv.reader(read_lines(path, TRACKS_LIMIT, TRACKS_LINES))
+
+
 def _number_entities(video: str, entities: list[str]) -> dict[str, int]:
+    """Number of each track, in the order of `entities`"""
     tails = [entity.removeprefix(f"{video}:") for entity in entities]
-    if all(tail.isdecimal() for tail in tails) and len(set(map(int, tails))) == len(tails):
+    usable = all(t.isascii() and t.isdecimal() and len(t) <= _DIGITS for t in tails)
+    if usable and len(set(map(int, tails))) == len(tails):
         return dict(zip(entities, map(int, tails), strict=True))
     return {entity: number for number, entity in enumerate(entities)}
 

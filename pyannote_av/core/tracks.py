@@ -4,85 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from pyannote.core import Annotation, Segment, Timeline
 
+from pyannote_av.core import track_files
 from pyannote_av.core.grid import FRAME_RATE
+from pyannote_av.core.track_columns import COLUMNS, Label, check_rows
 
 if TYPE_CHECKING:
-    from pyannote_av.core.io import Video
+    pass
 
 __all__ = ["FRAME_RATE", "FaceTracks", "Label", "Looks", "PictureStats", "TrackSegment"]
-
-
-class Label(IntEnum):
-    """What an annotator says of a face at one time, as in AVA-ActiveSpeaker.
-
-    References
-    ----------
-    Roth et al., "AVA-ActiveSpeaker: an audio-visual dataset for active speaker detection",
-    ICASSP 2020, https://research.google.com/ava
-    """
-
-    UNKNOWN = -1
-    NOT_SPEAKING = 0
-    SPEAKING_AUDIBLE = 1
-    SPEAKING_NOT_AUDIBLE = 2
-
-
-class Column(NamedTuple):
-    """One array of ``FaceTracks``: shape of a row, type, and what stands for "not known"."""
-
-    shape: tuple[int, ...]
-    dtype: Any = np.float32
-    blank: float = np.nan
-
-    def array(self, name: str, value: Any, count: int) -> np.ndarray:
-        """`value` as array of `count` rows, blank where it is None."""
-        if value is None:
-            value = np.full((count, *self.shape), self.blank, self.dtype)
-        given, value = value, np.asarray(value, self.dtype)
-        if value.dtype.kind == "i" and (value != np.asarray(given)).any():
-            raise ValueError(f"{name} must be whole numbers, NaN and the like excluded")
-        if count == 0 and value.size == 0:
-            value = value.reshape(0, *self.shape)
-        if value.shape != (count, *self.shape):
-            raise ValueError(f"{name} must be {(count, *self.shape)}, not {value.shape}")
-        return value
-
-
-COLUMNS = {
-    "time": Column((), np.float64),
-    "track": Column((), np.int64),
-    "box": Column((4,)),
-    "landmarks": Column((5, 2)),
-    "confidence": Column(()),
-    "speaking": Column(()),
-    "label": Column((), np.int8, Label.UNKNOWN),
-}
-
-
-def check_rows(time: np.ndarray, track: np.ndarray, box: np.ndarray, label: np.ndarray) -> None:
-    """Raise ValueError where a row is not what the columns of ``FaceTracks`` promise."""
-    wrong = ~np.isfinite(time) | ~np.isfinite(box).all(axis=1)
-    wrong |= (box[:, 2] <= box[:, 0]) | (box[:, 3] <= box[:, 1])
-    wrong |= (np.abs(box - 0.5) > 1.5).any(axis=1)
-    if wrong.any():
-        i = int(wrong.argmax())
-        raise ValueError(
-            f"row {i} (track {track[i]}, {time[i]:.3f} s): box {box[i].tolist()} must be "
-            "x1 < x2, y1 < y2 as fractions of the frame (divide pixels by its width and height)"
-        )
-    if (wrong := ~np.isin(label, list(Label))).any():
-        i = int(wrong.argmax())
-        raise ValueError(
-            f"row {i} (track {track[i]}, {time[i]:.3f} s): label {label[i]} is none of "
-            + ", ".join(f"{one.value} ({one.name})" for one in Label)
-        )
 
 
 def runs(
@@ -399,49 +334,9 @@ class FaceTracks:
         visible = self.to_annotation().get_timeline().support()
         return visible.crop(support).duration() / support.duration() if support else 0.0
 
-    def crops(
-        self,
-        file: Any,
-        size: int | None = None,
-        region: str = "face",
-        video: Video | None = None,
-    ) -> Iterator[TrackSegment]:
-        """Cut the tracks out of the picture, on demand.
-
-        The video is decoded once, as a stream; nothing but the segments in progress is in memory.
-
-        Parameters
-        ----------
-        file : str, Path or mapping
-            The video the tracks belong to.
-        size : int, optional
-            Side of the crops in pixels: 112 for faces, 96 for lips unless told.
-        region : {"face", "lips"}
-            See :mod:`pyannote_av.vision.crops`.
-        video : Video, optional
-            Reader.
-
-        Yields
-        ------
-        segment : TrackSegment
-            At most 300 frames (12 s) long, in time order per track.
-        """
-        from pyannote_av.core.io import Video
-        from pyannote_av.vision.crops import crop_tracks
-
-        if not self:
-            return
-        reader = video or Video()
-        step = 1 / FRAME_RATE
-        start, end = max(0.0, float(self.time.min()) - step), float(self.time.max()) + 2 * step
-        frames = reader.frames(file, start=start, end=end)
-        yield from crop_tracks(frames, self, size=size, region=region)
-
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON-serialisable containers, rounded for reading; see ``write``."""
-        from pyannote_av.core.track_files import to_dict
-
-        return to_dict(self)
+        return track_files.to_dict(self)
 
     @classmethod
     def read(cls, path: str | Path, uri: str | None = None) -> FaceTracks:
@@ -458,15 +353,11 @@ class FaceTracks:
         ValueError
             Names the file, and the line where there are lines.
         """
-        from pyannote_av.core.track_files import read
-
-        return read(path, uri=uri)
+        return track_files.read(path, uri, cls)
 
     def write(self, path: str | Path) -> None:
         """Write ``.npz`` (exact), ``.json[.gz]`` or (AVA-ActiveSpeaker) ``.csv[.gz]``.
 
         A file appears whole or not at all. Embeddings are not written.
         """
-        from pyannote_av.core.track_files import write
-
-        write(self, path)
+        track_files.write(self, path)

@@ -8,8 +8,9 @@ author of the file chooses the names, so a name alone is never acted on:
    as text before anything is imported, because importing a module executes it. The object found is
    then judged: it must be a class of the expected kind, defined in that module. Functions, base
    classes and re-exports from other modules are refused.
-2. **What those classes load.** Pipelines of this package load models, scorers and pipelines by functions that ask this module. Pipelines of pyannote.audio would unpickle what they are
-   given; :mod:`pyannote_av.core.pipeline` loads their models for them, default arguments included.
+2. **What those classes load.** Pipelines of this package load models, scorers and pipelines by
+   functions that ask this module. Pipelines of pyannote.audio would unpickle what they are given;
+   :mod:`pyannote_av.core.pipeline` loads their models for them, default arguments included.
 3. **Pickles.** :mod:`pyannote_av.core.checkpoint` reads tensors and plain containers, nothing else.
 4. **Network.** What a caller names may be fetched from the Hugging Face hub. What a local file
    names may not, unless the caller passes ``allow_network=True``.
@@ -135,7 +136,7 @@ class UntrustedError(ValueError):
     """Loading would execute, fetch or write something that the caller did not ask for."""
 
     def __init__(self, message: str):
-        super().__init__(printable(message))
+        super().__init__(printable(message, one_line=True))
 
 
 @dataclass(frozen=True)

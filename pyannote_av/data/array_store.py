@@ -14,6 +14,8 @@ from urllib.parse import quote
 import numpy as np
 
 from pyannote_av.core.atomic import replacing, write_text
+from pyannote_av.core.reading import ReadError, inside, read_json, read_npy
+from pyannote_av.core.reading.limits import INDEX_LIMIT
 
 logger = logging.getLogger(__name__)
 
@@ -92,9 +94,9 @@ class ArrayStore:
                 raise KeyError(f"{uri!r} is not in {self.folder}")
             path = _path(self.folder, uri)
             try:
-                self._open[uri] = np.load(path, mmap_mode="r")
-            except ValueError as error:
-                raise ValueError(f"{path} is damaged ({error}): delete it") from error
+                self._open[uri] = read_npy(inside(self.folder, path.name), mmap_mode="r")
+            except ReadError as error:
+                raise ReadError(f"{error}: delete it") from error
             if len(self._open) > _OPEN_ARRAYS:
                 self._open.popitem(last=False)
         self._open.move_to_end(uri)
@@ -108,14 +110,14 @@ def _path(folder: Path, uri: str) -> Path:
 def _manifest(folder: Path) -> dict[str, Any] | None:
     path = folder / _MANIFEST
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = read_json(path, INDEX_LIMIT)
         if isinstance(manifest["made_by"], dict) and isinstance(manifest["files"], dict):
             return manifest
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError):
         pass
-    raise ValueError(f"{path} is damaged: delete it")
+    raise ReadError(f"{path} is damaged: delete it")
 
 
 def fill(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -12,9 +11,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pyannote_av.core.atomic import locked
 from pyannote_av.core.checksums import digest, fingerprint
 from pyannote_av.core.grid import FRAME_RATE
 from pyannote_av.core.io import Video
+from pyannote_av.core.reading import read_json
+from pyannote_av.core.reading.limits import INDEX_LIMIT
 from pyannote_av.core.tracks import FaceTracks, Looks
 from pyannote_av.core.workers import Failure, open_pool, run
 from pyannote_av.data.crop_shard import FORMAT, LOOK_INTERVAL, LOOK_SIDE, shard_folder
@@ -143,9 +145,9 @@ def write_shard(store: Path, job: ShardJob, elsewhere: Path | None = None) -> _O
         tracks = FaceTracks.read(tracks, uri=job.uri)
     folder, source = shard_folder(store, job.uri), _source(job, tracks)
     try:
-        index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+        index = read_json(folder / "index.json", INDEX_LIMIT)
         if index["format"] == FORMAT and index["source"] == source:
-            return _Outcome(False, index["problems"])
+            return _Outcome(False, list(map(str, index["problems"])))
     except (OSError, ValueError, KeyError, TypeError):
         pass  # not there, or not usable: written anew
 
@@ -192,8 +194,6 @@ def build_store(
     RuntimeError
         When another process is writing to the same store.
     """
-    from filelock import FileLock, Timeout
-
     folder = Path(folder)
 
     (folder / "shards").mkdir(parents=True, exist_ok=True)
@@ -207,27 +207,19 @@ def build_store(
             jobs[uri] = _job(file)
         except Exception as error:
             report.failed[uri] = Failure.of(error).reason
-    lock = FileLock(folder / ".lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise RuntimeError(f"another process is writing to the store {folder}") from None
-    try:
-        with open_pool(partial(write_shard, folder), num_workers) as pool:
-            attempts = run(pool, jobs.values())
-            if progress:
-                from rich.progress import track
+    with locked(folder), open_pool(partial(write_shard, folder), num_workers) as pool:
+        attempts = run(pool, jobs.values())
+        if progress:
+            from rich.progress import track
 
-                attempts = track(attempts, "Face crops", total=len(jobs))
-            for attempt in attempts:
-                uri, outcome = attempt.job.uri, attempt.value
-                if isinstance(outcome, Failure):
-                    report.failed[uri] = outcome.reason
-                    logger.warning("file %r is not in the store: %s", uri, outcome.reason)
-                    continue
-                (report.written if outcome.written else report.kept).append(uri)
-                if outcome.problems:
-                    report.problems[uri] = outcome.problems
-    finally:
-        lock.release()
+            attempts = track(attempts, "Face crops", total=len(jobs))
+        for attempt in attempts:
+            uri, outcome = attempt.job.uri, attempt.value
+            if isinstance(outcome, Failure):
+                report.failed[uri] = outcome.reason
+                logger.warning("file %r is not in the store: %s", uri, outcome.reason)
+                continue
+            (report.written if outcome.written else report.kept).append(uri)
+            if outcome.problems:
+                report.problems[uri] = outcome.problems
     return report

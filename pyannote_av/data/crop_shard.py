@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import numpy as np
 
 from pyannote_av.core.checksums import sha256_of
-from pyannote_av.core.grid import SAMPLES_PER_FRAME
+from pyannote_av.core.grid import FRAME_RATE, SAMPLES_PER_FRAME
+from pyannote_av.core.reading import (
+    LONGEST,
+    ReadError,
+    check_name,
+    inside,
+    read_json,
+    read_npy,
+    whole,
+)
+from pyannote_av.core.reading.limits import INDEX_LIMIT
 from pyannote_av.core.tracks import Looks
 
 if TYPE_CHECKING:
@@ -34,6 +43,28 @@ def shard_folder(store: Path, uri: str) -> Path:
     return store / "shards" / (f"%2E{name[1:]}" if name.startswith(".") else name)
 
 
+def _check(index: dict[str, Any]) -> None:
+    """Raise ValueError for an index that says what cannot be"""
+    latest = int(LONGEST * FRAME_RATE)
+    for what, kind in (("uri", str), ("problems", list), ("sha256", dict)):
+        if not isinstance(index[what], kind):
+            raise ValueError(f"{what} is {index[what]!r}")
+    texts = [*index["problems"], *index["sha256"].values()]
+    if wrong := [one for one in texts if not isinstance(one, str)]:
+        raise ValueError(f"{wrong[0]!r} where text is expected")
+    for name in index["sha256"]:
+        check_name(name)
+    whole(index["samples"], 0, latest * SAMPLES_PER_FRAME, "samples")
+    for track, start, length, row in index["pieces"]:
+        whole(track, -(2**62), 2**62, "a track")
+        whole(start, -latest, latest, "the start of a piece")
+        whole(length, 1, latest, "the length of a piece")
+        whole(row, 0, 2**40, "a row of crops")
+    for track, frame in index.get("looks", []):
+        whole(track, -(2**62), 2**62, "a track")
+        whole(frame, -latest, latest, "the frame of a look")
+
+
 class Shard:
     """One file of a store; arrays are opened when they are first asked for.
 
@@ -52,7 +83,7 @@ class Shard:
 
     Raises
     ------
-    ValueError
+    ReadError
         When the index is damaged or of another version.
     """
 
@@ -60,36 +91,50 @@ class Shard:
         self.folder = folder
         path = folder / "index.json"
         try:
-            self.index = json.loads(path.read_text(encoding="utf-8"))
+            self.index = read_json(path, INDEX_LIMIT)
             known = self.index["format"] == FORMAT
-            self.uri = self.index["uri"]
-            self.pieces = np.array(self.index["pieces"], np.int64).reshape(-1, 4)
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is damaged ({error}): build the store again") from error
+            if known:
+                _check(self.index)
+                self.uri = self.index["uri"]
+                self.pieces = np.array(self.index["pieces"], np.int64).reshape(-1, 4)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ReadError(f"{path} is damaged ({error}): build the store again") from error
         if not known:
-            raise ValueError(
+            raise ReadError(
                 f"{path} has format {self.index['format']}, not {FORMAT}: build the store again"
             )
 
-    def _open(self, name: str) -> np.ndarray:
-        path = self.folder / name
+    def _open(
+        self, name: str, shape: tuple[int, ...], dtype: type, mmap_mode: str | None = "r"
+    ) -> np.ndarray:
         try:
-            return np.load(path, mmap_mode="r")
-        except ValueError as error:
-            raise ValueError(f"{path} is damaged ({error}): build the store again") from error
+            array = read_npy(inside(self.folder, name), mmap_mode)
+        except ReadError as error:
+            raise ReadError(f"{error}: build the store again") from error
+        if array.shape != shape or array.dtype != dtype:
+            raise ReadError(
+                f"{self.folder / name} is damaged: {array.dtype} {array.shape} where the index "
+                f"says {np.dtype(dtype)} {shape}: build the store again"
+            )
+        return array
+
+    @cached_property
+    def _count(self) -> int:
+        """Rows of crops"""
+        return int((self.pieces[:, 3] + self.pieces[:, 2]).max(initial=0))
 
     @cached_property
     def _crops(self) -> np.ndarray:
-        # an empty file cannot be mapped
-        return self._open("crops.npy") if len(self.pieces) else np.zeros((0, SIDE, SIDE), np.uint8)
+        return self._open("crops.npy", (self._count, SIDE, SIDE), np.uint8)
 
     @cached_property
-    def _present(self) -> np.ndarray:
-        return np.load(self.folder / "present.npy")
+    def present(self) -> np.ndarray:
+        """(N,) bool: which crops show a face."""
+        return self._open("present.npy", (self._count,), bool, None)
 
     @cached_property
     def _waveform(self) -> np.ndarray:
-        return self._open("waveform.npy") if self.index["samples"] else np.zeros(0, np.int16)
+        return self._open("waveform.npy", (self.index["samples"],), np.int16)
 
     @property
     def tracks(self) -> dict[int, tuple[int, int]]:
@@ -115,7 +160,8 @@ class Shard:
         where = np.array(self.index.get("looks", []), np.int64).reshape(-1, 2)
         if not len(where):
             return Looks.none(np.zeros((0, LOOK_SIDE, LOOK_SIDE, 3), np.uint8))
-        return Looks(where[:, 0], where[:, 1], self._open("looks.npy"))
+        shape = (len(where), LOOK_SIDE, LOOK_SIDE, 3)
+        return Looks(where[:, 0], where[:, 1], self._open("looks.npy", shape, np.uint8))
 
     @property
     def problems(self) -> list[str]:
@@ -128,14 +174,14 @@ class Shard:
         present = np.zeros(stop - start, bool)
         for where, rows in self._rows(track, start, stop):
             crops[where] = self._crops[rows]
-            present[where] = self._present[rows]
+            present[where] = self.present[rows]
         return crops, present
 
     def presence(self, track: int, start: int, stop: int) -> np.ndarray:
         """When one track is there; see :meth:`CropStore.presence`."""
         present = np.zeros(stop - start, bool)
         for where, rows in self._rows(track, start, stop):
-            present[where] = self._present[rows]
+            present[where] = self.present[rows]
         return present
 
     def _rows(self, track: int, start: int, stop: int) -> Iterator[tuple[slice, slice]]:
@@ -161,7 +207,7 @@ class Shard:
     def verify(self) -> str | None:
         """What is wrong with the shard's files, None when their checksums are right."""
         for name in {*ARRAYS, *self.index["sha256"]}:
-            path = self.folder / name
+            path = inside(self.folder, name)
             if not path.is_file():
                 return f"{path} is missing"
             if sha256_of(path) != self.index["sha256"].get(name):

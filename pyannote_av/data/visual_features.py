@@ -137,7 +137,6 @@ class VisualFeatures:
                 f"there are no visual features in {folder}: write them with build_features"
             ) from None
         self.store = store
-        self._present: dict[str, np.ndarray] = {}
 
     def like(self) -> np.ndarray:
         """No features: zeros."""
@@ -151,16 +150,13 @@ class VisualFeatures:
         features : (stop - start, D) float32 array
         present : (stop - start,) bool array
         """
-        array = self.arrays[uri]
-        if uri not in self._present:
-            self._present[uri] = np.load(self.store[uri].folder / "present.npy")
+        array, shard = self.arrays[uri], self.store[uri]
         features = np.zeros((stop - start, array.shape[1]), np.float32)
         present = np.zeros(stop - start, bool)
-        pieces = self.store[uri].pieces
-        for _, first, length, row in pieces[pieces[:, 0] == track].tolist():
+        for _, first, length, row in shard.pieces[shard.pieces[:, 0] == track].tolist():
             low, high = max(start, first), min(stop, first + length)
             if low < high:
                 rows = slice(row + low - first, row + high - first)
                 features[low - start : high - start] = array[rows]
-                present[low - start : high - start] = self._present[uri][rows]
+                present[low - start : high - start] = shard.present[rows]
         return features, present

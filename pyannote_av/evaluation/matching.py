@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pyannote_av.core.reading import LONGEST, ReadError, open_bytes, refusing
+from pyannote_av.core.reading.limits import TRACKS_LIMIT
 from pyannote_av.core.track_files import AVA_COLUMNS
 from pyannote_av.core.tracks import Label
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from pyannote_av.core.tracks import FaceTracks
 
 _TEXT = ("video_id", "label", "entity_id")
+# times and boxes; a score may be infinite
+_FINITE = AVA_COLUMNS[1:6]
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,26 +86,23 @@ def read_rows(path: str | Path, scored: bool = False) -> FaceRows:
     import pandas as pd
 
     names = [*AVA_COLUMNS, "score"] if scored else list(AVA_COLUMNS)
-    try:
-        first = pd.read_csv(path, header=None, nrows=1, dtype=str).iloc[0].tolist()
-    except pd.errors.EmptyDataError as error:
-        raise ValueError(f"{path}: the file is empty") from error
+    first = _read_csv(path, header=None, nrows=1, dtype=str).iloc[0].tolist()
     # numbers are parsed as the official script does, lest close scores tie here but not there
     how = {"skip_blank_lines": False, "dtype": dict.fromkeys(_TEXT, "category")}
     if header := "entity_id" in first:
         if missing := [name for name in names if name not in first]:
-            raise ValueError(f"{path}, line 1: no column {', '.join(missing)}")
+            raise ReadError(f"{path}, line 1: no column {', '.join(missing)}")
         how["usecols"] = names
     else:
         if len(first) < len(names):
-            raise ValueError(f"{path}, line 1: {len(first)} fields, {len(names)} are expected")
+            raise ReadError(f"{path}, line 1: {len(first)} fields, {len(names)} are expected")
         how |= {"header": None, "names": names, "usecols": range(len(names))}
-    try:
-        table = pd.read_csv(path, **how).dropna(how="all")
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+    table = _read_csv(path, **how)
+    if not isinstance(table.index, pd.RangeIndex):
+        raise ReadError(f"{path}: rows have more fields than there are columns")
+    table = table.dropna(how="all")
     if table.empty:
-        raise ValueError(f"{path}: no rows")
+        raise ReadError(f"{path}: no rows")
     line = table.index.to_numpy() + (2 if header else 1)
     _check_values(path, table, line)
     return FaceRows(
@@ -116,18 +117,37 @@ def read_rows(path: str | Path, scored: bool = False) -> FaceRows:
     )
 
 
+def _read_csv(path: str | Path, **how: Any) -> pd.DataFrame:
+    """By pandas, which is given no path: it would take one for an address, or for an archive"""
+    import pandas as pd
+
+    with open_bytes(path, TRACKS_LIMIT) as file, refusing(path):
+        try:
+            return pd.read_csv(file, **how)
+        except pd.errors.EmptyDataError as error:
+            raise ReadError(f"{path}: the file is empty") from error
+
+
 def _check_values(path: str | Path, table: pd.DataFrame, line: np.ndarray) -> None:
+    """Raise ReadError where something is missing; make numbers of what reads as such"""
     import pandas as pd
 
     for name in table.columns.drop("label"):
         column = table[name]
-        if name not in _TEXT and not pd.api.types.is_numeric_dtype(column):
-            column = pd.to_numeric(column, errors="coerce")
-        if (wrong := column.isna().to_numpy()).any():
+        if name not in _TEXT:
+            column = pd.to_numeric(column, errors="coerce").astype(float)
+        wrong = column.isna().to_numpy()
+        if name in _FINITE:
+            wrong = wrong | (np.abs(column.to_numpy()) > LONGEST)
+        if wrong.any():
             i = int(wrong.argmax())
             value = table[name].iloc[i]
             what = f"no {name}" if pd.isna(value) else f"{name} {value!r} is not a number"
-            raise ValueError(f"{path}, line {line[i]}: {what}")
+            if not pd.isna(column.iloc[i]):
+                what = f"{name} {value} is beyond {LONGEST:,.0f}"
+            raise ReadError(f"{path}, line {line[i]}: {what}")
+        if name not in _TEXT:
+            table[name] = column
 
 
 def _labels(path: str | Path, table: pd.DataFrame, line: np.ndarray, scored: bool) -> np.ndarray:
@@ -139,7 +159,7 @@ def _labels(path: str | Path, table: pd.DataFrame, line: np.ndarray, scored: boo
     label = np.array([*codes, Label.UNKNOWN], np.int8)[labels.codes]
     if (wrong := label == -2).any():
         i = int(wrong.argmax())
-        raise ValueError(
+        raise ReadError(
             f"{path}, line {line[i]}: label {labels[i]!r}, where {' or '.join(values)} is expected"
         )
     return label

@@ -14,6 +14,9 @@ from typing import NamedTuple
 
 from pyannote.core import Annotation, Segment, Timeline
 
+from pyannote_av.core.reading import LONGEST, ReadError, read_lines
+from pyannote_av.core.reading.limits import ANNOTATION_LIMIT, ANNOTATION_LINES
+
 logger = logging.getLogger(__name__)
 
 #: types of RTTM lines that are not turns (RTTM format, version 1.3, table 1)
@@ -45,17 +48,14 @@ def _files(path: str | Path, suffix: str) -> list[Path]:
 
 def _lines(file: Path, fewest: int) -> Iterator[tuple[str, list[str]]]:
     """("FILE, line N", fields) of the lines that are neither blank nor comments."""
-    try:
-        text = file.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file}: not a text file ({error})") from error
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(read_lines(file, ANNOTATION_LIMIT, ANNOTATION_LINES), start=1):
         fields = line.split()
         if not fields or fields[0].startswith((";", "#")):
             continue
         where = f"{file}, line {number}"
         if len(fields) < fewest:
-            raise ValueError(
+            line = line.strip()
+            raise ReadError(
                 f"{where}: {len(fields)} fields where at least {fewest} are expected: {line!r}"
             )
         yield where, fields
@@ -63,18 +63,23 @@ def _lines(file: Path, fewest: int) -> Iterator[tuple[str, list[str]]]:
 
 def _segment(where: str, start: str, end: str, lasts: bool = False) -> Segment:
     """From `start` to `end`, or of duration `end` where `lasts`."""
+    # digits of other scripts and 1_000 are numbers to Python only
+    if not (start + end).isascii() or "_" in start + end:
+        raise ReadError(f"{where}: {start!r}, {end!r}: times must be numbers")
     try:
         first, last = float(start), float(end)
     except ValueError as error:
-        raise ValueError(f"{where}: {start!r}, {end!r}: times must be numbers") from error
+        raise ReadError(f"{where}: {start!r}, {end!r}: times must be numbers") from error
     if not (math.isfinite(first) and math.isfinite(last)):
-        raise ValueError(f"{where}: {start}, {end}: times must be finite")
+        raise ReadError(f"{where}: {start}, {end}: times must be finite")
+    if max(first, last) > LONGEST:
+        raise ReadError(f"{where}: {start}, {end}: times of more than {LONGEST:,.0f} s")
     if first < 0:
-        raise ValueError(f"{where}: negative start {start}")
+        raise ReadError(f"{where}: negative start {start}")
     # decimals stay decimals: 0.1 + 0.2 is 0.3, so that turns that meet, meet
     last = round(first + last, 9) if lasts else last
     if last < first:
-        raise ValueError(f"{where}: {'negative duration' if lasts else 'end before start'} {end}")
+        raise ReadError(f"{where}: {'negative duration' if lasts else 'end before start'} {end}")
     return Segment(first, last)
 
 
@@ -96,12 +101,12 @@ def read_turns(path: str | Path) -> dict[str, list[Turn]]:
             if fields[0].upper() in _OTHER_TYPES:
                 continue
             if fields[0].upper() != "SPEAKER":
-                raise ValueError(f"{where}: {fields[0]!r} is no RTTM type")
+                raise ReadError(f"{where}: {fields[0]!r} is no RTTM type")
             if len(fields) < 8:
-                raise ValueError(f"{where}: {len(fields)} fields, the 8th names the speaker")
+                raise ReadError(f"{where}: {len(fields)} fields, the 8th names the speaker")
             uri, speaker = fields[1], fields[7]
             if owner.setdefault(uri, file) != file:
-                raise ValueError(f"{where}: {uri!r} is in {owner[uri]} already")
+                raise ReadError(f"{where}: {uri!r} is in {owner[uri]} already")
             segment = _segment(where, fields[3], fields[4], lasts=True)
             if segment:
                 turns.setdefault(uri, []).append(Turn(uri, segment, speaker, where))
@@ -110,7 +115,7 @@ def read_turns(path: str | Path) -> dict[str, list[Turn]]:
                 logger.warning("%s: a turn of no length, left out", where)
         if empty:
             if owner.setdefault(file.stem, file) != file:
-                raise ValueError(f"{file}: {file.stem!r} is in {owner[file.stem]} already")
+                raise ReadError(f"{file}: {file.stem!r} is in {owner[file.stem]} already")
             turns[file.stem] = []
     return turns
 
@@ -138,21 +143,33 @@ def read_uem(path: str | Path) -> dict[str, Timeline]:
     ValueError
         Names file and line, for overlapping stretches too.
     """
-    maps: dict[str, Timeline] = {}
+    stretches: dict[str, list[tuple[Segment, int, str]]] = {}
     owner: dict[str, Path] = {}
     for file in _files(path, ".uem"):
-        for where, fields in _lines(file, 4):
+        for number, (where, fields) in enumerate(_lines(file, 4)):
             uri = fields[0]
             if owner.setdefault(uri, file) != file:
-                raise ValueError(f"{where}: {uri!r} is in {owner[uri]} already")
+                raise ReadError(f"{where}: {uri!r} is in {owner[uri]} already")
             segment = _segment(where, fields[2], fields[3])
             if not segment:
-                raise ValueError(f"{where}: a stretch of no length")
-            timeline = maps.setdefault(uri, Timeline(uri=uri))
-            if any(segment.intersects(other) for other in timeline):
-                raise ValueError(f"{where}: {uri!r} has this stretch, or part of it, already")
-            timeline.add(segment)
-    return maps
+                raise ReadError(f"{where}: a stretch of no length")
+            stretches.setdefault(uri, []).append((segment, number, where))
+    for uri, some in stretches.items():
+        _check_apart(uri, some)
+    return {uri: Timeline((one[0] for one in some), uri=uri) for uri, some in stretches.items()}
+
+
+def _check_apart(uri: str, stretches: list[tuple[Segment, int, str]]) -> None:
+    """Raise ReadError where two stretches overlap, naming the later line"""
+    clashes, furthest = [], None
+    for one in sorted(stretches):
+        if furthest is not None and one[0].intersects(furthest[0]):
+            clashes.append(max(one, furthest, key=lambda stretch: stretch[1]))
+        if furthest is None or one[0].end > furthest[0].end:
+            furthest = one
+    if clashes:
+        where = min(clashes, key=lambda stretch: stretch[1])[2]
+        raise ReadError(f"{where}: {uri!r} has this stretch, or part of it, already")
 
 
 def read_lab(path: str | Path) -> dict[str, Timeline]:
@@ -162,15 +179,15 @@ def read_lab(path: str | Path) -> dict[str, Timeline]:
     """
     regions = {}
     for file in _files(path, ".lab"):
-        timeline = Timeline(uri=file.stem)
+        speech = []
         for where, fields in _lines(file, 2):
             segment = _segment(where, *fields[:2])
             label = fields[2].lower() if len(fields) > 2 else "speech"
             if label in _SPEECH:
-                timeline.add(segment)
+                speech.append(segment)
             elif label not in _NO_SPEECH:
-                raise ValueError(f"{where}: {fields[2]!r} is neither speech nor non-speech")
-        regions[file.stem] = timeline.support()
+                raise ReadError(f"{where}: {fields[2]!r} is neither speech nor non-speech")
+        regions[file.stem] = Timeline(speech, uri=file.stem).support()
     return regions
 
 
@@ -200,14 +217,14 @@ def read_reference(
     for uri, some in turns.items():
         if uri not in maps:
             where = some[0].where if some else rttm
-            raise ValueError(f"{where}: {uem} says nothing of {uri!r}")
+            raise ReadError(f"{where}: {uem} says nothing of {uri!r}")
+        whole = maps[uri].extent()
         for turn in some:
-            whole = maps[uri].extent()
             if (
                 turn.segment.start < whole.start - TOLERANCE
                 or turn.segment.end > whole.end + TOLERANCE
             ):
-                raise ValueError(
+                raise ReadError(
                     f"{turn.where}: {turn.speaker} speaks from {turn.segment.start:.3f} to "
                     f"{turn.segment.end:.3f} s, but {uem} has {uri!r} scored from "
                     f"{whole.start:.3f} to {whole.end:.3f} s only; "

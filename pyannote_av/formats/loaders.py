@@ -25,6 +25,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from pyannote_av.core.reading import check_name
+
 if TYPE_CHECKING:
     from pyannote.core import Annotation, Timeline
 
@@ -43,8 +45,9 @@ class MediaPath:
 
     def __call__(self, file: Mapping) -> str:
         """Path in the mapping's column, checked to be there."""
+        uri = check_name(file["uri"])
         if not self.path.is_file():
-            raise FileNotFoundError(f"file {file['uri']!r}: no such file: {self.path}")
+            raise FileNotFoundError(f"file {uri!r}: no such file: {self.path}")
         return str(self.path)
 
 
@@ -60,6 +63,7 @@ class _Strict:
     def _read(self, uri: str) -> Any:
         from pyannote_av.formats import annotations
 
+        check_name(uri)
         if self._content is None:
             if not self.path.is_file():
                 raise FileNotFoundError(f"file {uri!r}: no such file: {self.path}")

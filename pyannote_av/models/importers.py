@@ -120,7 +120,9 @@ def import_checkpoint(
     # AVR-Net keeps its weights next to the state of its training
     if isinstance(tensors, Mapping) and isinstance(tensors.get("model"), Mapping):
         tensors = tensors["model"]
-    if not isinstance(tensors, Mapping) or not all(map(torch.is_tensor, tensors.values())):
+    if not isinstance(tensors, Mapping) or not all(
+        isinstance(name, str) and torch.is_tensor(value) for name, value in tensors.items()
+    ):
         raise CheckpointError(
             f"{path} does not hold a flat set of weights, as the authors' files do"
         )

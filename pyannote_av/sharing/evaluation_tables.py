@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyannote_av.core.checksums import sha256_of
+from pyannote_av.core.reading import ReadError, read_json
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
@@ -37,14 +37,13 @@ class Evaluation:
     def read(cls, path: str | Path) -> Evaluation:
         """Read such a file; raises ValueError for any other."""
         path = Path(path)
+        content = read_json(path, nan=True)
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            whole = [row["der"] for row in content["scores"] if row["uri"] == "TOTAL"]
-            complete = bool(whole) and content["rules"] and "conditions" in content
-        except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError):
-            complete = False
-        if not complete:
-            raise ValueError(f"{path} was not written by `pyannote-av evaluate ... --json {path}`")
+            _check(content)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ReadError(
+                f"{path} was not written by `pyannote-av evaluate ... --json {path}` ({error!r})"
+            ) from error
         return cls(path.name, sha256_of(path), content)
 
     @property
@@ -153,6 +152,35 @@ class Evaluation:
             if row["system"] == system
         ]
         return table(["condition", "", "error", *_ERRORS.values(), "seconds"], rows, left=2)
+
+
+def _check(content: Any) -> None:
+    """Raise where figures are missing, or are none"""
+    scores = content["scores"]
+    if not any(row["uri"] == "TOTAL" for row in scores) or not content["rules"]:
+        raise ValueError("there is no total")
+    for row in scores:
+        if row["uri"] == "TOTAL":
+            rule = content["rules"][row["rule"]]
+            figures = [row[name] for name in ("der", *_ERRORS, "jer", "files", "speakers")]
+            _check_figures([rule["collar"], *figures], [row[n] for n in ("system", "vad", "rule")])
+            _ = rule["overlap"], row["tracks"]
+    for row in content["conditions"]:
+        figures = [row[name] for name in ("error", *_ERRORS, "seconds")]
+        _check_figures(figures, [row[name] for name in ("condition", "system")])
+        _ = row["group"]
+    for row in content.get("comparisons") or []:
+        figures = [row[name] for name in ("difference", "lowest", "highest", "p_holm", "files")]
+        _check_figures(figures, [row[name] for name in ("first", "second", "vad", "rule")])
+
+
+def _check_figures(figures: Iterable[Any], names: Iterable[Any]) -> None:
+    for one in figures:
+        if one is not None and not isinstance(one, (int, float)):
+            raise ValueError(f"{one!r} is no figure")
+    for one in names:
+        if not isinstance(one, str):
+            raise ValueError(f"{one!r} is no name")
 
 
 def table(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from math import prod
@@ -11,6 +10,7 @@ from typing import Any
 
 from pyannote_av.core.checksums import sha256_of
 from pyannote_av.core.model import load_checkpoint
+from pyannote_av.core.reading import ReadError, parse_json, read_npz, refusing
 from pyannote_av.core.weights import REGISTRY
 from pyannote_av.sharing.evaluation_tables import table
 from pyannote_av.sharing.strip import architecture
@@ -68,10 +68,7 @@ def _read(folder: Path, path: Path) -> Part:
         "sha256": sha256_of(path),
     }
     if path.suffix == ".npz":
-        import numpy as np
-
-        with np.load(path, allow_pickle=False) as arrays:
-            size = sum(arrays[name].size for name in arrays.files)
+        size = sum(array.size for array in read_npz(path).values())
         return Part(title=path.stem, parameters=size, **common)
     if path.suffix == ".bin":
         content = load_checkpoint(path)
@@ -80,24 +77,35 @@ def _read(folder: Path, path: Path) -> Part:
         dotted = f"{cls.__module__}.{cls.__qualname__}"
         return Part(title=cls.__name__, architecture=dotted, parameters=size, **common)
 
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata() or {}
-        # shapes alone: nothing of the weights is read
-        size = sum(prod(file.get_slice(key).get_shape()) for key in file.keys())  # noqa: SIM118
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            # shapes alone: nothing of the weights is read
+            size = sum(prod(file.get_slice(key).get_shape()) for key in file.keys())  # noqa: SIM118
+    except SafetensorError as error:
+        raise ReadError(f"{path}: not a file of weights ({error})") from error
+    lineage = parse_json(metadata.get("lineage", "[]"), f"{path}, lineage", nan=True)
+    if not isinstance(lineage, list) or not all(isinstance(one, dict) for one in lineage):
+        raise ReadError(f"{path}: its lineage is no list of stages")
     dotted = metadata.get("architecture", "")
     return Part(
         title=dotted.rsplit(".", 1)[-1],
         architecture=dotted,
         parameters=size,
-        lineage=json.loads(metadata.get("lineage", "[]")),
+        lineage=lineage,
         **common,
     )
 
 
 def describe_lineage(part: Part) -> str:
     """Stages of training of a model as a table; empty where nothing is known of them."""
+    with refusing(part.file, "its lineage is none"):
+        return _describe_lineage(part)
+
+
+def _describe_lineage(part: Part) -> str:
     rows = []
     for number, entry in enumerate(part.lineage, 1):
         stage = entry.get("stage", {})

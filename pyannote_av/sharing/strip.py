@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from pyannote_av.core.atomic import replacing
-from pyannote_av.core.checkpoint import load_checkpoint
-from pyannote_av.core.model import NEEDED, AVModel, Model, architecture
+from pyannote_av.core.checkpoint import CheckpointError, load_checkpoint
+from pyannote_av.core.model import AVModel, Model, architecture, plain_checkpoint
 from pyannote_av.core.trust import trusting
 
 
@@ -57,14 +58,33 @@ def _strip(checkpoint: Path, into: Path) -> Path:
         )
     model = Model.from_pretrained(checkpoint)
     if ours:
-        model.lineage = lineage(content)
+        model.lineage = lineage(content, checkpoint)
         return model.save(into)
     with replacing(into) as temporary:
-        torch.save({key: content[key] for key in NEEDED if key in content}, temporary)
+        torch.save(plain_checkpoint(content, checkpoint), temporary)
     return into
 
 
-def lineage(content: dict[str, Any]) -> list[dict[str, Any]]:
-    """Stages that the weights of a checkpoint went through, the unfinished one last."""
-    steps = content.get("global_step")
-    return [*content["pyannote.audio"].get("lineage", []), *([{"steps": steps}] if steps else [])]
+def lineage(content: dict[str, Any], path: Path) -> list[dict[str, Any]]:
+    """Stages that the weights of a checkpoint went through, the unfinished one last.
+
+    Parameters
+    ----------
+    content : dict
+        Of a checkpoint.
+    path : Path
+        Of the checkpoint, for messages.
+
+    Raises
+    ------
+    CheckpointError
+        When they are no list of stages, or hold something else than plain values.
+    """
+    stages, steps = content["pyannote.audio"].get("lineage", []), content.get("global_step")
+    try:
+        stages = json.loads(json.dumps(stages))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: its lineage is no list of stages ({error})") from error
+    if not isinstance(stages, list) or not all(isinstance(one, dict) for one in stages):
+        raise CheckpointError(f"{path}: its lineage is no list of stages")
+    return [*stages, *([{"steps": steps}] if isinstance(steps, int) and steps else [])]

@@ -11,6 +11,7 @@ import numpy as np
 
 from pyannote_av.core.atomic import replacing
 from pyannote_av.core.grid import FRAME_RATE, SAMPLE_RATE
+from pyannote_av.core.reading import check_array, inside, read_npy, read_npz, refusing
 from pyannote_av.core.stretches import stretches
 from pyannote_av.core.tracks import FaceTracks
 from pyannote_av.simulation.faces import BOTTOM, LEFT, RIGHT, TOP
@@ -50,12 +51,20 @@ class Clip:
     @cached_property
     def pictures(self) -> np.ndarray:
         """(T, H, W, 3) uint8 RGB, memory-mapped: the surroundings of the face."""
-        return np.load(self.folder / "pictures.npy", mmap_mode="r")
+        path = inside(self.folder, "pictures.npy")
+        shape = (len(self.box), None, None, 3)
+        with refusing(path):
+            return check_array(read_npy(path, mmap_mode="r"), "u", shape, "pictures")
 
     @cached_property
     def _arrays(self) -> dict[str, np.ndarray]:
-        with np.load(self.folder / "clip.npz", allow_pickle=False) as file:
-            return dict(file)
+        path = inside(self.folder, "clip.npz")
+        arrays = read_npz(path, ("box", "landmarks", "waveform"))
+        with refusing(path):
+            count = len(check_array(arrays["box"], "f", (None, 4), "box"))
+            check_array(arrays["landmarks"], "f", (count, 5, 2), "landmarks")
+            check_array(arrays["waveform"], "i", (None,), "waveform")
+        return arrays
 
     @property
     def box(self) -> np.ndarray:

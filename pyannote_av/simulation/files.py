@@ -32,6 +32,7 @@ from typing import Any
 
 from pyannote_av.core.atomic import write_text
 from pyannote_av.core.grid import FRAME_RATE, SAMPLE_RATE
+from pyannote_av.core.reading import ReadError, read_json
 from pyannote_av.data.crop_shard import shard_folder
 from pyannote_av.data.shard_writer import to_int16
 from pyannote_av.formats.rttm import to_rttm
@@ -153,7 +154,9 @@ def _check_same(path: Path, content: dict[str, Any]) -> None:
     if not path.is_file():
         write_text(path, json.dumps(content, indent=1) + "\n")
         return
-    begun = json.loads(path.read_text(encoding="utf-8"))
+    begun = read_json(path)
+    if not isinstance(begun, dict):
+        raise ReadError(f"{path} is not what a subset was begun with: remove it")
     changed = sorted(key for key in {*content, *begun} if begun.get(key) != content.get(key))
     if changed:
         raise ValueError(

@@ -24,11 +24,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from pyannote.core import Annotation
 
+from pyannote_av.core.reading import LONGEST, ReadError, read_json, whole
+
 if TYPE_CHECKING:
     from pyannote_av.core.tracks import FaceTracks
 
 #: statistics that come with the package
 SHIPPED = ("ami", "ava_avd")
+# people in one conversation
+_MOST_SPEAKERS = 1000
 _QUANTILES = np.linspace(0, 1, 101)
 _RANKS = np.linspace(0, 1, 21)
 
@@ -131,14 +135,34 @@ class ConversationStatistics:
                 f"{name}: neither a file nor shipped statistics ({', '.join(SHIPPED)})"
             )
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path)
             known = {field.name for field in fields(cls)}
             values = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
             if unknown := sorted(values.keys() - known):
                 raise ValueError(f"unknown entries {unknown}")
-            return cls(**values)
+            found = cls(**values)
+            found._check()
+            return found
         except (AttributeError, TypeError, ValueError) as error:
-            raise ValueError(f"{path}: no conversation statistics ({error})") from error
+            raise ReadError(f"{path}: no conversation statistics ({error})") from error
+
+    def _check(self) -> None:
+        """Raise ValueError for figures that nothing could be sampled from"""
+        for count, files in self.speakers.items():
+            if not count.isascii() or not count.isdecimal() or not 0 < int(count) <= _MOST_SPEAKERS:
+                raise ValueError(f"{count!r} speakers")
+            whole(files, 0, 2**53, f"number of files of {count} speakers")
+        if not sum(self.speakers.values()):
+            raise ValueError("no file has speakers")
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if one.name == "speakers":
+                continue
+            for number in value if isinstance(value, tuple) else (value,):
+                if number is None and one.default is None:
+                    continue
+                if type(number) not in (int, float) or not abs(number) <= LONGEST:
+                    raise ValueError(f"{one.name}: {number!r} is no such number")
 
 
 def merged(annotation: Annotation) -> list[tuple[float, float, str]]:

@@ -16,6 +16,7 @@ from pyannote.core import Annotation, Timeline
 
 from pyannote_av.core.atomic import replacing
 from pyannote_av.core.grid import FRAME_RATE, SAMPLES_PER_FRAME, STEP_RATE, STEPS
+from pyannote_av.core.reading import LONGEST, ReadError, check_array, read_npz, whole
 from pyannote_av.data.crop_store import CropStore
 from pyannote_av.tasks.track_labels import face_tracks
 
@@ -172,7 +173,8 @@ def recording(file: Mapping[str, Any], store: CropStore) -> LabelledFile:
     )
 
 
-_TABLES = ("turns", "regions", "faces")
+# columns of each
+_TABLES = {"turns": 3, "regions": 2, "faces": 4}
 
 
 def save_recordings(
@@ -203,23 +205,42 @@ def load_recordings(path: Path) -> tuple[str, dict[str, list[LabelledFile]]]:
         When the file is something else.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            content = dict(file)
-        subsets = {}
-        for subset in [name.removesuffix("/uris") for name in content if name.endswith("/uris")]:
-            part = {name: content[f"{subset}/{name}"] for name in ("persons", *_TABLES)}
-            ends = np.cumsum(content[f"{subset}/counts"], axis=0)[:-1]
-            split = {name: np.split(part[name], ends[:, i]) for i, name in enumerate(part)}
-            columns = zip(
-                content[f"{subset}/uris"].tolist(),
-                [names.tolist() for names in split["persons"]],
-                content[f"{subset}/speakers"].tolist(),
-                *(split[table] for table in _TABLES),
-                strict=True,
-            )
-            subsets[subset] = [LabelledFile(*values) for values in columns]
+        content = read_npz(path)
+        subsets = {
+            name.removesuffix("/uris"): _load_subset(content, name.removesuffix("/uris"))
+            for name in content
+            if name.endswith("/uris")
+        }
         return str(content["protocol"]), subsets
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # whatever damaged archives raise
-        raise ValueError(f"{path} holds no recordings ({error}): delete it") from error
+    except (ValueError, LookupError, TypeError, OverflowError) as error:
+        raise ReadError(f"{path} holds no recordings ({error}): delete it") from error
+
+
+def _load_subset(content: Mapping[str, np.ndarray], subset: str) -> list[LabelledFile]:
+    """Recordings of a subset; raises ValueError for figures that do not fit together"""
+
+    def column(name: str, kind: str, *shape: int | None) -> np.ndarray:
+        return check_array(content[f"{subset}/{name}"], kind, shape, f"{subset}/{name}")
+
+    uris, persons = column("uris", "U", None), column("persons", "U", None)
+    speakers = column("speakers", "i", len(uris))
+    tables = [column(name, "i", None, width) for name, width in _TABLES.items()]
+    counts = column("counts", "i", len(uris), 1 + len(tables))
+    parts = [persons, *tables]
+    if (counts < 0).any() or counts.sum(axis=0).tolist() != [len(part) for part in parts]:
+        raise ValueError(f"{subset}/counts are not those of its tables")
+    ends = np.cumsum(counts, axis=0)[:-1]
+    names, *split = (np.split(part, ends[:, i]) for i, part in enumerate(parts))
+    names = [some.tolist() for some in names]
+    columns = zip(uris.tolist(), names, speakers.tolist(), *split, strict=True)
+    found = [LabelledFile(*values) for values in columns]
+    latest = int(LONGEST * STEP_RATE)
+    for one in found:
+        whole(one.num_speakers, 0, len(one.persons), f"number of speakers of {one.uri!r}")
+        for table, number in ((one.turns, one.num_speakers), (one.faces, len(one.persons))):
+            if len(table) and not 0 <= table[:, 0].min() <= table[:, 0].max() < number:
+                raise ValueError(f"{one.uri!r} names persons that there are not")
+        for times in (one.turns[:, 1:], one.regions, one.faces[:, 2:]):
+            if (np.abs(times) > latest).any():
+                raise ValueError(f"{one.uri!r} has times beyond {LONGEST:,.0f} s")
+    return found

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from pyannote_av.core.atomic import write_text
 from pyannote_av.core.checksums import digest, fingerprint
+from pyannote_av.core.reading import read_text
 from pyannote_av.core.tracks import FaceTracks
 from pyannote_av.data.crop_store import CropStore
 from pyannote_av.tasks.track_batches import BatchOrder
@@ -124,7 +125,7 @@ class StoreTask(Task):
         content = content_of(self.protocol, self.store, self._subsets)
         if self.cache.exists() and self.cache.stat().st_size > 0:
             self._check_protocol(self.load(self.cache)[0])
-            if stamp.is_file() and stamp.read_text(encoding="utf-8") == content:
+            if stamp.is_file() and read_text(stamp) == content:
                 return
             logger.warning("%s is of other files, or of an older state: made anew", self.cache)
         self._collect()

@@ -13,6 +13,7 @@ import numpy as np
 from pyannote.core import Annotation, Segment, Timeline
 from pyannote.database import Protocol
 
+from pyannote_av.core.reading import LONGEST, ReadError, check_array, read_npz
 from pyannote_av.core.tracks import FRAME_RATE, FaceTracks, Label
 from pyannote_av.vision.crops import on_grid
 
@@ -105,22 +106,29 @@ def load_runs(path: Path) -> tuple[str, dict[str, Runs]]:
         When the file is something else.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            content = dict(file)
+        content = read_npz(path)
         subsets = {
-            name.removesuffix("-uris"): Runs(
-                content[name].tolist(),
-                content[name.replace("-uris", "-table")].astype(RUN),
-                content[name.replace("-uris", "-labels")],
-            )
+            name.removesuffix("-uris"): _load_subset(content, name.removesuffix("-uris"))
             for name in content
             if name.endswith("-uris")
         }
         return str(content["protocol"]), subsets
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # whatever damaged archives raise
-        raise ValueError(f"{path} holds no labels of tracks ({error}): delete it") from error
+    except (ValueError, LookupError, TypeError, OverflowError) as error:
+        raise ReadError(f"{path} holds no labels of tracks ({error}): delete it") from error
+
+
+def _load_subset(content: Mapping[str, np.ndarray], subset: str) -> Runs:
+    """Runs of a subset; raises ValueError for figures that do not fit together"""
+    uris = check_array(content[f"{subset}-uris"], "U", (None,), f"{subset}-uris")
+    labels = check_array(content[f"{subset}-labels"], "i", (None,), f"{subset}-labels")
+    table = check_array(content[f"{subset}-table"], "V", (None,), f"{subset}-table").astype(RUN)
+    latest = int(LONGEST * FRAME_RATE)
+    wrong = (table["file"] < 0) | (table["file"] >= len(uris))
+    wrong |= (np.abs(table["start"]) > latest) | (table["length"] < 1)
+    wrong |= (table["offset"] < 0) | (table["length"] > len(labels) - table["offset"])
+    if wrong.any():
+        raise ValueError(f"{subset}-table: row {int(wrong.argmax())} is of no labels")
+    return Runs(uris.tolist(), table, labels)
 
 
 def face_tracks(file: Mapping[str, Any]) -> FaceTracks:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from pyannote_av.core.atomic import write_text
+from pyannote_av.core.reading import ReadError, parse_yaml, read_yaml, refusing
 from pyannote_av.training.stages import Stage, check_stages, end_to_end, multi_stage
 
 #: loggers by short names
@@ -146,7 +147,7 @@ class TrainingConfig(_Part):
             if not isinstance(one, Mapping):
                 raise ValueError(f"stage number {number + 1} is no mapping")
             name = one.get("name", f"number {number + 1}")
-            if unknown := sorted(set(one) - set(Stage.__dataclass_fields__)):
+            if unknown := sorted(map(str, set(one) - set(Stage.__dataclass_fields__))):
                 known = Stage.__dataclass_fields__
                 raise ValueError(f"stage {name}: {unknown_key(unknown[0], known)}")
             try:
@@ -208,13 +209,9 @@ class TrainingConfig(_Part):
         ValueError
             Naming file and key, where it makes no sense.
         """
-        path = Path(path)
-        try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except yaml.YAMLError as error:
-            raise ValueError(f"{path} is not valid YAML: {error}") from error
+        content = read_yaml(path)
         if not isinstance(content, dict):
-            raise ValueError(f"{path}: keys and values are expected, see train --keys")
+            raise ReadError(f"{path}: keys and values are expected, see train --keys")
         for one in overrides:
             override(content, one)
         return cls.parse(content, str(path))
@@ -228,23 +225,27 @@ class TrainingConfig(_Part):
         ValueError
             Naming every key that is wrong, and `origin`.
         """
-        try:
-            return cls(**content)
-        except ValidationError as error:
-            lines = [f"{origin}:"]
-            for one in error.errors():
-                where = ".".join(map(str, one["loc"])) or "all of it"
-                message = one["msg"].removeprefix("Value error, ")
-                if one["type"] == "extra_forbidden":
-                    message = unknown_key(where.rsplit(".", 1)[-1], _siblings(one["loc"]))
-                elif one["type"] == "missing":
-                    message = "is missing"
-                lines.append(f"  {where}: {message}")
-            raise ValueError("\n".join(lines)) from error
+        with refusing(origin):
+            try:
+                return cls(**content)
+            except ValidationError as error:
+                raise ReadError("\n".join([f"{origin}:", *_wrong_keys(error)])) from error
 
     def write(self, path: str | Path) -> Path:
         """Write what :meth:`read` reads."""
         return write_text(Path(path), yaml.safe_dump(self.to_dict(), sort_keys=False))
+
+
+def _wrong_keys(error: ValidationError) -> Iterator[str]:
+    """What is wrong, a line for each key"""
+    for one in error.errors():
+        where = ".".join(map(str, one["loc"])) or "all of it"
+        message = one["msg"].removeprefix("Value error, ")
+        if one["type"] == "extra_forbidden":
+            message = unknown_key(where.rsplit(".", 1)[-1], _siblings(one["loc"]))
+        elif one["type"] == "missing":
+            message = "is missing"
+        yield f"  {where}: {message}"
 
 
 def unknown_key(key: str, known: Iterable[str]) -> str:
@@ -273,10 +274,7 @@ def override(content: dict[str, Any], assignment: str) -> None:
     if not sign or not path:
         raise ValueError(f"{assignment!r}: overrides read key=value")
     *parents, last = path.split(".")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{assignment!r}: the value is not valid YAML: {error}") from error
+    value = parse_yaml(text, repr(assignment))
     place: Any = content
     for step in parents:
         place = _step(place, step, assignment)

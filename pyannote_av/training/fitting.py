@@ -19,7 +19,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import nn
 
 from pyannote_av.core.atomic import replacing
-from pyannote_av.core.checkpoint import stand_ins
+from pyannote_av.core.checkpoint import load_checkpoint
 from pyannote_av.core.model import AVModel
 from pyannote_av.training.pace import Pace, PaceMeter
 from pyannote_av.training.stages import EVERYTHING, Stage
@@ -161,7 +161,7 @@ def _less_noise() -> Iterator[None]:
 
 
 class _WholeCheckpoints(TorchCheckpointIO):
-    """Checkpoints that are there as a whole, or not at all
+    """Checkpoints that are there as a whole, or not at all, and are read as plain weights
 
     Lightning writes them to the folder of temporary files first; where that is another file system,
     what it moves from there may be left in pieces.
@@ -173,6 +173,9 @@ class _WholeCheckpoints(TorchCheckpointIO):
         torch.save(checkpoint, content)
         with replacing(path) as temporary:
             temporary.write_bytes(content.getbuffer())
+
+    def load_checkpoint(self, path, map_location=None, weights_only=None):
+        return load_checkpoint(path)
 
 
 class Fit:
@@ -272,15 +275,12 @@ class Fit:
 
     def _fit(self) -> None:
         last = self.folder / "last.ckpt"
-        # what is read is what was written here, and still nothing in it is executed
-        with stand_ins(), _less_noise():
-            self.trainer.fit(
-                self.model, ckpt_path=last if last.is_file() else None, weights_only=True
-            )
+        with _less_noise():
+            self.trainer.fit(self.model, ckpt_path=last if last.is_file() else None)
             if self.trainer.interrupted:
                 raise KeyboardInterrupt
             if (best := self.folder / "best.ckpt").is_file():
-                state = torch.load(best, map_location="cpu", weights_only=True)
+                state = load_checkpoint(best)
                 self.model.load_state_dict(state["state_dict"])
 
     def _advice(self, error: BaseException) -> str | None:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from pyannote_av.core.atomic import write_text
 from pyannote_av.core.checksums import sha256_of
 from pyannote_av.core.model import AVModel, read_safetensors
+from pyannote_av.core.reading import parse_json, read_json, refusing
 from pyannote_av.training.fitting import Fit, within
 from pyannote_av.training.stages import Stage, check_stages
 
@@ -169,7 +170,7 @@ def _begin(model, stage, results, initial, inherited) -> None:
         start = stage.start if stage.start != "previous" else next(reversed(results))
         state, metadata = read_safetensors(results[start])
         model.load_state_dict(state)
-        model.lineage = json.loads(metadata["lineage"])
+        model.lineage = parse_json(metadata["lineage"], str(results[start]), nan=True)
 
 
 def _best(history: list[dict[str, float]], monitor: str, mode: str) -> dict[str, Any]:
@@ -187,11 +188,12 @@ def _check_same(place: Path, stage: Stage, seed: int) -> None:
     if not path.is_file():
         write_text(path, json.dumps(content, indent=1))
         return
-    begun = json.loads(path.read_text(encoding="utf-8"))
-    # what was written before there was a field has its default
-    then, now = Stage(**begun["stage"]).to_dict(), json.loads(json.dumps(stage.to_dict()))
-    changed = [name for name in now if then[name] != now[name]]
-    changed += ["seed"] * (begun["seed"] != seed)
+    begun = read_json(path)
+    with refusing(path, "not what a stage was begun with"):
+        # what was written before there was a field has its default
+        then, now = Stage(**begun["stage"]).to_dict(), json.loads(json.dumps(stage.to_dict()))
+        changed = [name for name in now if then[name] != now[name]]
+        changed += ["seed"] * (begun["seed"] != seed)
     if changed:
         raise ValueError(
             f"{place}: this stage was begun with other {', '.join(changed)}; "

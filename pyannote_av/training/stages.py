@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pyannote_av.core.atomic import write_text
+from pyannote_av.core.reading import ReadError, read_yaml, refusing
 
 #: `train` of a stage in which nothing is frozen
 EVERYTHING = ("*",)
@@ -218,26 +219,20 @@ def read_stages(path: str | Path) -> list[Stage]:
     ValueError
         Naming file, stage and key, where it makes no sense.
     """
-    import yaml
-
     path = Path(path)
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    content = read_yaml(path)
     if not isinstance(content, list) or not all(isinstance(one, dict) for one in content):
-        raise ValueError(f"{path}: a list of stages is expected")
+        raise ReadError(f"{path}: a list of stages is expected")
     known = {one.name for one in fields(Stage)}
     stages = []
     for number, one in enumerate(content, 1):
         name = one.get("name", f"number {number}")
-        if unknown := sorted(one.keys() - known):
-            raise ValueError(f"{path}: stage {name}: unknown {', '.join(map(repr, unknown))}")
-        try:
+        if unknown := sorted(one.keys() - known, key=str):
+            raise ReadError(f"{path}: stage {name}: unknown {', '.join(map(repr, unknown))}")
+        with refusing(f"{path}: stage {name}"):
             stages.append(Stage(**one))
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{path}: stage {name}: {error}") from error
-    try:
+    with refusing(path):
         return check_stages(stages)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
 
 
 def write_stages(stages: Iterable[Stage], path: str | Path) -> Path:

@@ -12,6 +12,8 @@ from typing import Any
 from filelock import FileLock
 
 from pyannote_av.core.atomic import replacing
+from pyannote_av.core.reading import open_bytes
+from pyannote_av.core.reading.limits import ARRAYS_LIMIT
 from pyannote_av.tuning.content import checksum
 from pyannote_av.tuning.entries import Entry, from_bytes, to_bytes
 
@@ -50,7 +52,8 @@ class Cache:
         """The entry, if it is there and whole; that it is not whole is logged."""
         path = self.path(address)
         try:
-            return from_bytes(path.read_bytes())
+            with open_bytes(path, ARRAYS_LIMIT) as file:
+                return from_bytes(file.read())
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:

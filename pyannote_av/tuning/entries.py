@@ -13,6 +13,7 @@ from pyannote.core import Annotation, Segment, SlidingWindow, SlidingWindowFeatu
 from safetensors.numpy import load, save
 
 from pyannote_av.clustering.scene import Seen
+from pyannote_av.core.reading import parse_json
 from pyannote_av.core.tracks import FaceTracks, Looks, PictureStats
 from pyannote_av.fusion.targets import FaceStretch
 from pyannote_av.pipelines.active_speaker_pass import Heard
@@ -71,7 +72,8 @@ def from_bytes(content: bytes) -> Entry:
         raise ValueError("it is damaged")
     try:
         arrays = load(content)
-        name, seconds, tree = json.loads(arrays.pop(_TREE).tobytes())
+        text = arrays.pop(_TREE).tobytes().decode("utf-8")
+        name, seconds, tree = parse_json(text, "the entry", nan=True)
         return Entry(name, seconds, _put_together(tree, arrays))
     except Exception as error:  # of whatever another version wrote
         raise ValueError(f"it is none of this version ({error})") from error

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import yaml
 from pyannote.pipeline import Pipeline
 from pyannote.pipeline.parameter import Categorical, Frozen, Integer, LogUniform, Uniform
 
+from pyannote_av.core.reading import parse_yaml
 from pyannote_av.tuning.candidate import flat
 
 
@@ -45,7 +45,7 @@ def freeze(pipeline: Pipeline, names: Sequence[str]) -> Pipeline:
         if given and chosen != [name]:
             raise ValueError(f"{name} is several: give one of {', '.join(chosen)} a value")
         for full in chosen:
-            value = yaml.safe_load(text) if given else values[full]
+            value = parse_yaml(text, repr(one)) if given else values[full]
             if given and not _allows(kinds[full], value):
                 raise ValueError(f"{full} cannot be {value!r}, but {_range(kinds[full])}")
             _freeze(pipeline, full, kinds[full], value)
@@ -85,7 +85,7 @@ def _allows(kind: Any, value: Any) -> bool:
         return value in kind.choices
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if isinstance(kind, Integer):
-        return is_number and value == int(value) and kind.low <= value <= kind.high
+        return is_number and kind.low <= value <= kind.high and value == int(value)
     if isinstance(kind, (Uniform, LogUniform)):
         return is_number and kind.low <= value <= kind.high
     return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from pyannote_av.core.atomic import write_text
+from pyannote_av.core.reading import ReadError, read_json
 
 #: name of the study, and of its journal
 STUDY, JOURNAL = "tuning", "study.journal"
@@ -21,6 +23,7 @@ STUDY, JOURNAL = "tuning", "study.journal"
 _DESCRIPTION = "study.json"
 # seconds that processes of a parent that was killed are waited for
 _PATIENCE = 60.0
+_BLOCK = 2**16
 
 
 @contextmanager
@@ -58,12 +61,12 @@ def describe(into: Path, about: Mapping[str, Any]) -> None:
     path = into / _DESCRIPTION
     about = json.loads(json.dumps(about))
     try:
-        before = json.loads(path.read_text(encoding="utf-8"))
+        before = dict(read_json(path))
     except FileNotFoundError:
         write_text(path, json.dumps(about, indent=1) + "\n")
         return
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}): tune into another folder") from error
+    except (ValueError, TypeError) as error:
+        raise ReadError(f"{path} is damaged ({error}): tune into another folder") from error
     other = [key for key in about if about[key] != before.get(key)]
     if not other:
         return
@@ -86,15 +89,28 @@ def open_study(into: Path, objectives: int) -> optuna.Study:
     path = into / JOURNAL
     # a process that was killed may have held the lock, or not have come to the end of its line
     (into / f"{JOURNAL}.lock").unlink(missing_ok=True)
-    if path.exists() and not (content := path.read_bytes()).endswith(b"\n"):
-        with open(path, "r+b") as file:
-            file.truncate(content.rfind(b"\n") + 1)
+    if path.exists():
+        _end_line(path)
     return optuna.create_study(
         study_name=STUDY,
         storage=JournalStorage(JournalFileBackend(str(path))),
         directions=["minimize"] * objectives,
         load_if_exists=True,
     )
+
+
+def _end_line(path: Path) -> None:
+    """Cut what follows the last end of a line"""
+    with open(path, "r+b") as file:
+        end = file.seek(0, os.SEEK_END)
+        while end:
+            begin = max(0, end - _BLOCK)
+            file.seek(begin)
+            if (last := file.read(end - begin).rfind(b"\n")) >= 0:
+                file.truncate(begin + last + 1)
+                return
+            end = begin
+        file.truncate(0)
 
 
 def lock_of(into: Path, rank: int) -> Path:

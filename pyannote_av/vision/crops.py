@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pyannote_av.core.io import Video
 from pyannote_av.core.tracks import FRAME_RATE, FaceTracks, TrackSegment
 
 if TYPE_CHECKING:
@@ -166,6 +167,43 @@ class Rows:
     def __getitem__(self, index: int) -> np.ndarray:
         first, last = np.searchsorted(self._sorted, [index, index + 1])
         return self._order[first:last]
+
+
+def crop_video(
+    tracks: FaceTracks,
+    file: Any,
+    size: int | None = None,
+    region: str = "face",
+    video: Video | None = None,
+) -> Iterator[TrackSegment]:
+    """Cut face tracks out of a video.
+
+    The video is decoded once, as a stream; nothing but the segments in progress is in memory.
+
+    Parameters
+    ----------
+    tracks : FaceTracks
+    file : str, Path or mapping
+        The video the tracks belong to.
+    size : int, optional
+        Side of the crops in pixels: 112 for faces, 96 for lips unless told.
+    region : {"face", "lips"}
+        See above.
+    video : Video, optional
+        Reader.
+
+    Yields
+    ------
+    segment : TrackSegment
+        At most 300 frames (12 s) long, in time order per track.
+    """
+    if not tracks:
+        return
+    reader = video or Video()
+    step = 1 / FRAME_RATE
+    start, end = max(0.0, float(tracks.time.min()) - step), float(tracks.time.max()) + 2 * step
+    frames = reader.frames(file, start=start, end=end)
+    yield from crop_tracks(frames, tracks, size=size, region=region)
 
 
 def crop_tracks(

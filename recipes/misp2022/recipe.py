@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -11,6 +10,15 @@ from typing import TYPE_CHECKING
 from pyannote.core import Annotation, Segment, Timeline
 
 from pyannote_av.core.io import Video
+from pyannote_av.core.reading import (
+    LONGEST,
+    ReadError,
+    decimal,
+    read_json,
+    read_lines,
+    refusing,
+)
+from pyannote_av.core.reading.limits import TRACKS_LIMIT
 from pyannote_av.formats.annotations import read_turns
 from recipes import Expected, Protocol, Recipe
 from recipes.corpus import File, Tracks, box_tracks, place, read_list, whole
@@ -32,32 +40,29 @@ SIZES = {"far": (1920, 1080), "middle": (1280, 720)}
 def read_speech(path: Path) -> dict[str, Timeline]:
     """Speech regions of lines ``URI START END``, by uri; errors name file and line."""
     found: dict[str, Timeline] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         if not (fields := line.split()):
             continue
         try:
-            uri, start, end = fields[0], float(fields[1]), float(fields[2])
+            uri, start, end = fields[0], decimal(fields[1]), decimal(fields[2])
         except (ValueError, IndexError) as error:
-            raise ValueError(f"{path}, line {number}: not URI START END: {line!r}") from error
-        if not 0 <= start <= end < float("inf"):
-            raise ValueError(f"{path}, line {number}: from {start} to {end}")
+            line = line.strip()
+            raise ReadError(f"{path}, line {number}: not URI START END: {line!r}") from error
+        if not 0 <= start <= end <= LONGEST:
+            raise ReadError(f"{path}, line {number}: from {start} to {end}")
         found.setdefault(uri, Timeline(uri=uri)).add(Segment(start, end))
     return {uri: timeline.support() for uri, timeline in found.items()}
 
 
 def read_boxes(path: Path, uri: str, frame_size: tuple[int, int]) -> FaceTracks:
     """Supplied faces: ``{"frame": [{"id": 186, "x1": ..., "lip": [...]}, ...]}``, in pixels."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+    content = read_json(path, TRACKS_LIMIT)
+    with refusing(path, "not a file of face boxes"):
         rows = [
-            (f"frame {frame}", int(frame), f"{face['id']:03d}", [face[n] for n in _SIDES])
+            (f"frame {frame}", int(frame), f"{face['id']:03d}", [float(face[n]) for n in _SIDES])
             for frame, faces in content.items()
             for face in faces
         ]
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}, line {error.lineno}: {error.msg}") from error
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ValueError(f"{path}: not a file of face boxes ({error!r})") from error
     return box_tracks(path, uri, rows, FRAME_RATE, frame_size)
 
 

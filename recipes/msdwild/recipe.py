@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pyannote_av.core.io import Video
+from pyannote_av.core.reading import read_lines, refusing
+from pyannote_av.core.reading.limits import TRACKS_LIMIT, TRACKS_LINES
 from pyannote_av.formats.annotations import read_turns
 from recipes import Expected, Protocol, Recipe
-from recipes.corpus import File, Tracks, box_tracks, place, whole
+from recipes.corpus import File, Tracks, box_tracks, located, place, whole
 from recipes.media import Link
 
 if TYPE_CHECKING:
@@ -25,16 +27,16 @@ def read_boxes(path: Path, uri: str, frame_rate: float, frame_size: tuple[int, i
     """Frame CSV, lines ``frame,face,id,x1,y1,x2,y2,0`` in pixels; ids are speakers of the RTTM."""
 
     def rows() -> Iterator[tuple[str, int, str, list[float]]]:
-        with open(path, encoding="utf-8", newline="") as file:
-            for number, row in enumerate(csv.reader(file), start=1):
+        with refusing(path):
+            lines = csv.reader(read_lines(path, TRACKS_LIMIT, TRACKS_LINES))
+            for number, row in enumerate(lines, start=1):
                 if not row:
                     continue
-                try:
+                with located(path, number):
                     if len(row) < 7:
                         raise ValueError(f"{len(row)} fields where 8 are expected")
-                    yield f"line {number}", int(row[0]), row[2], [float(v) for v in row[3:7]]
-                except ValueError as error:
-                    raise ValueError(f"{path}, line {number}: {error}") from error
+                    frame, box = int(row[0]), [float(v) for v in row[3:7]]
+                yield f"line {number}", frame, row[2], box
 
     return box_tracks(path, uri, rows(), frame_rate, frame_size)
 

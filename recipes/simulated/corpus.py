@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pyannote_av.core.atomic import write_text
+from pyannote_av.core.reading import read_text
 
 SUBSETS = ("train", "development", "test")
 #: of speakers in order of their names: the first for training, the next for development
@@ -163,7 +164,7 @@ def join(folders: dict[Part, Path], corpus: Path) -> None:
     """One protocol, and one store, of all parts."""
     lists: dict[str, list[str]] = {subset: [] for subset in SUBSETS}
     for part, folder in folders.items():
-        lists[part.subset] += (folder / "lists" / f"{part.subset}.txt").read_text().split()
+        lists[part.subset] += read_text(folder / "lists" / f"{part.subset}.txt").split()
         for kind in ("audio", "rttm", "shards", "tracks", "uem"):
             links((folder / kind).iterdir(), corpus / kind)
     for subset, uris in lists.items():

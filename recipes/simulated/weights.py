@@ -32,6 +32,7 @@ from pyannote_av.clustering.identities import build_identities
 from pyannote_av.core.atomic import replacing, write_text
 from pyannote_av.core.checksums import sha256_of
 from pyannote_av.core.model import read_safetensors
+from pyannote_av.core.reading import read_json
 from pyannote_av.core.weights import REGISTRY
 from pyannote_av.data.crop_store import CropStore
 from recipes.simulated import corpus
@@ -145,7 +146,7 @@ def tune(data: Path, work: Path, scale: float, seed: int) -> dict:
     from pyannote.pipeline import Optimizer
 
     if (kept := work / "parameters.json").is_file():
-        return json.loads(kept.read_text(encoding="utf-8"))
+        return read_json(kept)
     store = for_tuning(data, work, scale)
     pipeline = load(configuration("hmsanet"), store)
     usual = pipeline.default_parameters()
@@ -195,7 +196,7 @@ def main() -> None:
     work = given.work.resolve()
     kept = work / "seconds.json"
     # what was interrupted is taken up again: seconds add up
-    seconds = Counter(json.loads(kept.read_text()) if kept.is_file() else {})
+    seconds = Counter(read_json(kept) if kept.is_file() else {})
     begin = perf_counter()
 
     def done(step: str) -> None:

@@ -1,0 +1,44 @@
+"""What commands print: names that come from files never reach the terminal raw."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+import warnings
+from types import TracebackType
+from typing import Any
+
+import typer
+
+from pyannote_av.core.text import printable
+
+
+def say(message: Any, err: bool = False, nl: bool = True) -> None:
+    """Print a line with control characters escaped; see :func:`typer.echo`."""
+    typer.echo(printable(str(message)), err=err, nl=nl)
+
+
+class _Formatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
+def escape_everything() -> None:
+    """Escape control characters in warnings, log messages and tracebacks of this process, too."""
+    format_warning = warnings.formatwarning
+
+    def formatted(*args: Any, **kwargs: Any) -> str:
+        return printable(format_warning(*args, **kwargs))
+
+    warnings.formatwarning = formatted
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(_Formatter())
+    sys.excepthook = _print_exception
+
+
+def _print_exception(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    lines = traceback.format_exception(kind, error, trace)
+    print(printable("".join(lines)), end="", file=sys.stderr)  # noqa: T201
