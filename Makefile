@@ -1,5 +1,6 @@
 # make demo   install what is needed into .venv, make a sample file, and diarize it
-# make test   install what the tests need too, and run every check
+# make test   install what the tests need too, and run every check but the slow ones
+# make test-slow   the slow ones
 #
 # another interpreter: make test PYTHON=python3.12
 
@@ -11,7 +12,7 @@ BIN := $(VENV)/bin
 export PYANNOTE_METRICS_ENABLED ?= 0
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: demo test
+.PHONY: demo test test-slow
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed-sample
@@ -19,8 +20,11 @@ demo: $(VENV)/.installed-sample
 
 test: $(VENV)/.installed-test
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile
 	$(BIN)/python -m sphinx -q -W -b html docs docs/_build/html
+
+test-slow: $(VENV)/.installed-test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile -m slow
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

@@ -4,6 +4,7 @@ import re
 import shlex
 import shutil
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import av
@@ -88,14 +89,10 @@ def test_code_blocks_run(page, folder, tmp_path, monkeypatch):
                 run_command(line, monkeypatch)
 
 
-def test_every_module_is_in_the_reference():
-    reference = "".join(p.read_text(encoding="utf-8") for p in (ROOT / "docs/api").glob("*.md"))
-    package = ROOT / "pyannote_av"
-    for path in sorted(package.rglob("*.py")):
-        if path.name.startswith("_") or "cli" in path.parts:
-            continue
-        name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-        assert f"automodule:: {name}\n" in reference, f"{name} is missing in docs/api"
+def test_the_reference_names_modules_that_are_there():
+    for page in (ROOT / "docs/api").glob("*.md"):
+        for name in re.findall(r"automodule:: (\S+)", page.read_text(encoding="utf-8")):
+            assert find_spec(name) is not None, f"{page.name} names {name}"
 
 
 def test_links_lead_somewhere():

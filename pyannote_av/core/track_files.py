@@ -16,6 +16,8 @@ import numpy as np
 from pyannote_av.core.atomic import replacing
 from pyannote_av.core.reading import (
     LONGEST,
+    TRACKS_LIMIT,
+    TRACKS_LINES,
     ReadError,
     decimal,
     read_json,
@@ -23,7 +25,6 @@ from pyannote_av.core.reading import (
     read_npz,
     refusing,
 )
-from pyannote_av.core.reading.limits import TRACKS_LIMIT, TRACKS_LINES
 from pyannote_av.core.track_columns import COLUMNS, Label
 
 if TYPE_CHECKING:

@@ -14,8 +14,7 @@ from urllib.parse import quote
 import numpy as np
 
 from pyannote_av.core.atomic import replacing, write_text
-from pyannote_av.core.reading import ReadError, inside, read_json, read_npy
-from pyannote_av.core.reading.limits import INDEX_LIMIT
+from pyannote_av.core.reading import INDEX_LIMIT, ReadError, inside, read_json, read_npy
 
 logger = logging.getLogger(__name__)
 

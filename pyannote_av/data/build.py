@@ -15,8 +15,7 @@ from pyannote_av.core.atomic import locked
 from pyannote_av.core.checksums import digest, fingerprint
 from pyannote_av.core.grid import FRAME_RATE
 from pyannote_av.core.io import Video
-from pyannote_av.core.reading import read_json
-from pyannote_av.core.reading.limits import INDEX_LIMIT
+from pyannote_av.core.reading import INDEX_LIMIT, read_json
 from pyannote_av.core.tracks import FaceTracks, Looks
 from pyannote_av.core.workers import Failure, open_pool, run
 from pyannote_av.data.crop_shard import FORMAT, LOOK_INTERVAL, LOOK_SIDE, shard_folder

@@ -13,6 +13,7 @@ import numpy as np
 from pyannote_av.core.checksums import sha256_of
 from pyannote_av.core.grid import FRAME_RATE, SAMPLES_PER_FRAME
 from pyannote_av.core.reading import (
+    INDEX_LIMIT,
     LONGEST,
     ReadError,
     check_name,
@@ -21,7 +22,6 @@ from pyannote_av.core.reading import (
     read_npy,
     whole,
 )
-from pyannote_av.core.reading.limits import INDEX_LIMIT
 from pyannote_av.core.tracks import Looks
 
 if TYPE_CHECKING:

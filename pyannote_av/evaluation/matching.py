@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyannote_av.core.reading import LONGEST, ReadError, open_bytes, refusing
-from pyannote_av.core.reading.limits import TRACKS_LIMIT
+from pyannote_av.core.reading import LONGEST, TRACKS_LIMIT, ReadError, open_bytes, refusing
 from pyannote_av.core.track_files import AVA_COLUMNS
 from pyannote_av.core.tracks import Label
 

@@ -14,8 +14,13 @@ from typing import NamedTuple
 
 from pyannote.core import Annotation, Segment, Timeline
 
-from pyannote_av.core.reading import LONGEST, ReadError, read_lines
-from pyannote_av.core.reading.limits import ANNOTATION_LIMIT, ANNOTATION_LINES
+from pyannote_av.core.reading import (
+    ANNOTATION_LIMIT,
+    ANNOTATION_LINES,
+    LONGEST,
+    ReadError,
+    read_lines,
+)
 
 logger = logging.getLogger(__name__)
 

@@ -12,8 +12,7 @@ from typing import Any
 from filelock import FileLock
 
 from pyannote_av.core.atomic import replacing
-from pyannote_av.core.reading import open_bytes
-from pyannote_av.core.reading.limits import ARRAYS_LIMIT
+from pyannote_av.core.reading import ARRAYS_LIMIT, open_bytes
 from pyannote_av.tuning.content import checksum
 from pyannote_av.tuning.entries import Entry, from_bytes, to_bytes
 

@@ -12,13 +12,13 @@ from pyannote.core import Annotation, Segment, Timeline
 from pyannote_av.core.io import Video
 from pyannote_av.core.reading import (
     LONGEST,
+    TRACKS_LIMIT,
     ReadError,
     decimal,
     read_json,
     read_lines,
     refusing,
 )
-from pyannote_av.core.reading.limits import TRACKS_LIMIT
 from pyannote_av.formats.annotations import read_turns
 from recipes import Expected, Protocol, Recipe
 from recipes.corpus import File, Tracks, box_tracks, place, read_list, whole

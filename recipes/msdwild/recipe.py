@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pyannote_av.core.io import Video
-from pyannote_av.core.reading import read_lines, refusing
-from pyannote_av.core.reading.limits import TRACKS_LIMIT, TRACKS_LINES
+from pyannote_av.core.reading import TRACKS_LIMIT, TRACKS_LINES, read_lines, refusing
 from pyannote_av.formats.annotations import read_turns
 from recipes import Expected, Protocol, Recipe
 from recipes.corpus import File, Tracks, box_tracks, located, place, whole

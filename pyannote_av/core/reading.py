@@ -1,0 +1,558 @@
+"""Data files of strangers, read with bounded memory and time, or refused with a reason.
+
+A limit is the number of bytes that a file may have, decompressed where it is compressed. All
+readers raise :class:`ReadError` for content, and leave the errors of the file system
+(FileNotFoundError, PermissionError, IsADirectoryError) as they are.
+"""
+
+from __future__ import annotations
+
+import ast
+import csv
+import gc
+import gzip
+import io
+import json
+import math
+import os
+import stat
+import struct
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from pyannote_av.core.text import printable
+
+if TYPE_CHECKING:
+    import numpy as np
+
+#: bytes of a text that people write or read: configurations, lists, records, indices
+TEXT_LIMIT = 16 * 2**20
+#: bytes of a YAML file: the parser of Python reads 100 kB a second, and configurations are small
+YAML_LIMIT = 2**20
+#: values in a YAML file, each counted as often as aliases repeat it
+YAML_VALUES = 100_000
+#: characters of a number in YAML: 1:1:1:... to base 60 takes time that grows with the square
+YAML_NUMBER = 1000
+#: bytes and lines of RTTM, UEM and LAB: a week has 600,000 seconds
+ANNOTATION_LIMIT, ANNOTATION_LINES = 128 * 2**20, 1_000_000
+#: bytes, and lines of CSV, of face tracks as text: a day of a few faces; a week is for ``.npz``
+TRACKS_LIMIT, TRACKS_LINES = 512 * 2**20, 10_000_000
+#: values in a JSON file, which take up to 100 bytes each in memory
+JSON_VALUES = 50_000_000
+#: bytes of an index that this package writes: of a store, a week of ten faces
+INDEX_LIMIT = 128 * 2**20
+#: bytes of arrays: a week of ten faces at 25 Hz takes 13 GB as text and 3 GB as arrays
+ARRAYS_LIMIT = 4 * 2**30
+#: bytes that any archive or ``.gz`` may unpack to, and how many times its size a larger one may;
+#: face tracks unpack to 2 to 20 times
+UNPACKED, UNPACKED_RATIO = 256 * 2**20, 200
+#: characters of a line, and lines of other texts
+LINE_LIMIT, LINES = 2**20, 1_000_000
+#: lists in lists, mappings in mappings
+DEPTH_LIMIT = 100
+
+
+# characters of a message
+_MESSAGE = 4000
+# whatever content that is not as it should be makes parsers, and those who use it, raise
+_MALFORMED = (
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    RuntimeError,  # RecursionError, and archives with passwords
+    MemoryError,
+    EOFError,
+    SyntaxError,
+    gzip.BadGzipFile,
+    tokenize.TokenError,
+    zlib.error,
+    csv.Error,
+    struct.error,
+    zipfile.BadZipFile,
+)
+
+
+class ReadError(ValueError):
+    """A data file cannot be used; the message names the file and says why"""
+
+    def __init__(self, message: str):
+        if len(message) > _MESSAGE:
+            message = f"{message[: _MESSAGE - 100]} [...] {message[-100:]}"
+        super().__init__(printable(message))
+
+
+@contextmanager
+def refusing(where: str | Path, what: str = "") -> Iterator[None]:
+    """Turn whatever malformed content raises in a block into :class:`ReadError`.
+
+    Parameters
+    ----------
+    where : str or Path
+        Names the file, or its line.
+    what : str, optional
+        Such as "not a file of face tracks".
+    """
+    try:
+        yield
+    except ReadError:
+        raise
+    except _MALFORMED as error:
+        reason = _reason(error)
+        raise ReadError(f"{where}: {f'{what} ({reason})' if what else reason}") from error
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if isinstance(error, MemoryError):
+        return "it does not fit into memory"
+    if isinstance(error, UnicodeDecodeError):
+        return f"not a text file in UTF-8: {error}"
+    if isinstance(error, KeyError):
+        return f"no {error}"
+    return str(error) or type(error).__name__
+
+
+#: bytes that are read at once
+BLOCK = 2**20
+
+
+def open_regular(path: str | Path) -> IO[bytes]:
+    """Open a file as it is; pipes and devices, which may never end, raise :class:`ReadError`."""
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise ReadError(f"{path} is not a regular file")
+    return open(path, "rb")  # raises IsADirectoryError
+
+
+def unpacked(file: IO[bytes]) -> int:
+    """Bytes that a compressed file may unpack to, by its size."""
+    return max(UNPACKED, UNPACKED_RATIO * os.fstat(file.fileno()).st_size)
+
+
+class _Bounded(io.RawIOBase):
+    """What a file holds, decompressed where its name ends in ``.gz``, up to a limit"""
+
+    def __init__(self, path: Path, limit: int):
+        super().__init__()
+        self._path, self._limit, self._count = path, limit, 0
+        self._raw = self._file = open_regular(path)
+        if path.suffix.lower() == ".gz":
+            self._file = gzip.GzipFile(fileobj=self._raw)
+            self._limit = min(limit, unpacked(self._raw))
+        else:
+            self._check(os.fstat(self._raw.fileno()).st_size)
+
+    def _check(self, size: int) -> None:
+        if size > self._limit:
+            self.close()
+            raise ReadError(f"{self._path} is too long: {self._limit:,} bytes are read at most")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        with refusing(self._path, "damaged"):
+            content = self._file.read(min(len(buffer), BLOCK))
+        self._count += len(content)
+        self._check(self._count)
+        buffer[: len(content)] = content
+        return len(content)
+
+    def close(self) -> None:
+        # the constructor may have raised
+        if not self.closed and hasattr(self, "_raw"):
+            self._raw.close()
+        super().close()
+
+
+def open_bytes(path: str | Path, limit: int = TEXT_LIMIT) -> IO[bytes]:
+    """Open a file, ``.gz`` or not; reading beyond the limit raises :class:`ReadError`."""
+    return io.BufferedReader(_Bounded(Path(path), limit), BLOCK)
+
+
+def read_text(path: str | Path, limit: int = TEXT_LIMIT) -> str:
+    """Text of a file in UTF-8, ``.gz`` or not.
+
+    Raises
+    ------
+    ReadError
+        When it is longer than `limit`, or not text.
+    """
+    with open_bytes(path, limit) as file, refusing(path):
+        return file.read().decode("utf-8")
+
+
+def read_lines(path: str | Path, limit: int = TEXT_LIMIT, lines: int = LINES) -> Iterator[str]:
+    """Lines of a file in UTF-8, ``.gz`` or not, with their ends.
+
+    Parameters
+    ----------
+    path : str or Path
+    limit, lines : int, optional
+        Bytes and lines at most.
+
+    Raises
+    ------
+    ReadError
+        When there are more, a line is longer than :data:`LINE_LIMIT`, or has a NUL character.
+    """
+    # newline="": of quoted fields of CSV, the ends of lines are content
+    with io.TextIOWrapper(open_bytes(path, limit), "utf-8", newline="") as file, refusing(path):
+        number = 0
+        while line := file.readline(LINE_LIMIT + 1):
+            number += 1
+            if number > lines:
+                raise ReadError(f"{path} is too long: {lines:,} lines are read at most")
+            if len(line) > LINE_LIMIT:
+                raise ReadError(f"{path}, line {number}: longer than {LINE_LIMIT:,} characters")
+            if "\0" in line:
+                raise ReadError(f"{path}, line {number}: a NUL character, not a text file")
+            yield line
+
+
+#: seconds that a time may be away from 0: eleven days, longer than any recording
+LONGEST = 1e6
+
+
+def decimal(text: str) -> float:
+    """Number in plain ASCII digits; raises ValueError for anything else, NaN and infinities too."""
+    if not text.isascii() or "_" in text or not math.isfinite(value := float(text)):
+        raise ValueError(f"{text!r} is no finite number")
+    return value
+
+
+def whole(value: Any, low: int, high: int, what: str) -> int:
+    """`value` if it is an int from `low` to `high`; raises ValueError that names it otherwise."""
+    if type(value) is not int or not low <= value <= high:
+        raise ValueError(f"{what} is {value!r}, where a whole number from {low} to {high} is meant")
+    return value
+
+
+def check_name(name: Any) -> str:
+    """`name` if, as a relative path, it stays below the folder it is relative to.
+
+    Raises
+    ------
+    ReadError
+        When it is empty, absolute, has a part ``..`` or a NUL character.
+    """
+    parts = name.replace("\\", "/").split("/") if isinstance(name, str) else []
+    above = not parts or parts[0] in ("", ".") or ".." in parts
+    if above or "\0" in name or Path(name).anchor:
+        raise ReadError(f"{name!r} is no name of a file in a folder")
+    return name
+
+
+def inside(folder: Path, name: str) -> Path:
+    """Path of a file in a folder, by a name that somebody else gave it.
+
+    Raises
+    ------
+    ReadError
+        When the name, or a link that it passes through, leads out of the folder.
+    """
+    path = folder / check_name(name)
+    try:
+        within = path.resolve().is_relative_to(folder.resolve())
+    except RuntimeError:  # links in a circle, up to Python 3.12
+        within = False
+    if not within:
+        raise ReadError(f"{path} leads out of {folder}")
+    return path
+
+
+def read_json(path: str | Path, limit: int = TEXT_LIMIT, nan: bool = False) -> Any:
+    """Content of a JSON file, ``.gz`` or not; see :func:`parse_json`."""
+    return parse_json(read_text(path, limit), str(path), nan)
+
+
+def parse_json(text: str, where: str, nan: bool = False) -> Any:
+    """Content of JSON.
+
+    Parameters
+    ----------
+    text : str
+    where : str
+        Names what it is the text of.
+    nan : bool, optional
+        Let NaN and infinities through.
+
+    Raises
+    ------
+    ReadError
+        Names the line of what is no JSON; or when there are more than :data:`JSON_VALUES` values,
+        or more than :data:`DEPTH_LIMIT` levels.
+    """
+    # a mapping takes as much memory as four numbers
+    if text.count(",") + text.count("[") + 4 * text.count("{") > JSON_VALUES:
+        raise ReadError(f"{where} holds more than {JSON_VALUES:,} values: too many for JSON")
+    finite = {} if nan else {"parse_constant": _finite, "parse_float": _finite}
+    with refusing(where):
+        try:
+            with _no_collection():
+                content = json.loads(text, **finite)
+        except json.JSONDecodeError as error:
+            raise ReadError(f"{where}, line {error.lineno}: {error.msg}") from error
+        _check_depth(content, where)
+    return content
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Leave out the search for cycles, of which JSON has none, and which takes most of the time"""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"{text} is no finite number")
+    return value
+
+
+def _check_depth(content: Any, where: str) -> None:
+    """Raise ReadError where recursion over the content could fail later on"""
+    level, depth = [content], 0
+    while level := [one for one in level if isinstance(one, (list, dict))]:
+        depth += 1
+        if depth > DEPTH_LIMIT:
+            raise ReadError(f"{where}: nested more than {DEPTH_LIMIT} levels deep")
+        level = [
+            inner for one in level for inner in (one.values() if isinstance(one, dict) else one)
+        ]
+
+
+_OF_NUMBERS = set("0123456789+-.:_")
+
+
+def read_yaml(path: str | Path, limit: int = YAML_LIMIT) -> Any:
+    """Content of a YAML file; see :func:`parse_yaml`."""
+    return parse_yaml(read_text(path, limit), str(path))
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """Content of YAML: plain values, lists and mappings.
+
+    Parameters
+    ----------
+    text : str
+    where : str
+        Names what it is the text of.
+
+    Raises
+    ------
+    ReadError
+        Names the line of what is no YAML; or when there are more than :data:`YAML_VALUES` values,
+        repetitions by alias included, more than :data:`DEPTH_LIMIT` levels, or a value that is part
+        of itself.
+    """
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    with refusing(where, "not valid YAML"):
+        try:
+            _check_events(yaml.parse(text, Loader=loader), where)
+            return yaml.load(text, Loader=loader)
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            line = f", line {mark.line + 1}" if mark else ""
+            raise ReadError(f"{where}{line}: not valid YAML ({error.problem})") from error
+        except yaml.YAMLError as error:
+            raise ReadError(f"{where}: not valid YAML ({error})") from error
+
+
+def _check_events(events: Iterable[Any], where: str) -> None:
+    """Raise ReadError for YAML whose content would be too large, too deep, or without an end"""
+    import yaml
+
+    sizes: dict[str, int] = {}
+    # anchor and number of values of the lists and mappings that are not yet at their end
+    parts: list[tuple[str | None, list[int]]] = [(None, [0])]
+    for event in events:
+        anchor = getattr(event, "anchor", None)
+        if isinstance(event, yaml.CollectionStartEvent):
+            parts.append((anchor, [1]))
+            if len(parts) > DEPTH_LIMIT:
+                raise ReadError(f"{where}: nested more than {DEPTH_LIMIT} levels deep")
+            continue
+        if isinstance(event, yaml.AliasEvent):
+            if any(anchor == one for one, _ in parts):
+                line = event.start_mark.line + 1
+                raise ReadError(f"{where}, line {line}: {anchor!r} is part of itself")
+            size = sizes.get(anchor, 1)
+        elif isinstance(event, yaml.ScalarEvent):
+            size = 1
+            if len(event.value) > YAML_NUMBER and _OF_NUMBERS.issuperset(event.value):
+                raise ReadError(
+                    f"{where}, line {event.start_mark.line + 1}: not valid YAML (a number of more "
+                    f"than {YAML_NUMBER:,} characters)"
+                )
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, (size,) = parts.pop()
+        else:
+            continue
+        if anchor is not None:
+            sizes[anchor] = size
+        total = parts[-1][1]
+        total[0] += size
+        if total[0] > YAML_VALUES:
+            raise ReadError(
+                f"{where} holds more than {YAML_VALUES:,} values, repetitions by alias included"
+            )
+
+
+# numpy itself refuses longer ones
+_ARRAY_HEADER = 10_000
+
+
+def read_npz(
+    path: str | Path, names: Iterable[str] = (), limit: int = ARRAYS_LIMIT
+) -> dict[str, np.ndarray]:
+    """Arrays of a ``.npz`` file, by name.
+
+    Nothing is allocated before the sizes of all of them are known, and nothing but what their
+    headers announce is read.
+
+    Parameters
+    ----------
+    path : str or Path
+    names : iterable of str, optional
+        Arrays that have to be there, among others.
+    limit : int, optional
+        Bytes of all arrays.
+
+    Raises
+    ------
+    ReadError
+        When it is no such file, it is damaged, an array is missing, larger than the limit or of
+        Python objects, or the file unpacks to more than an archive of its size may.
+    """
+    path = Path(path)
+    with open_regular(path) as file, refusing(path, "damaged"):
+        try:
+            archive = zipfile.ZipFile(file)
+        except zipfile.BadZipFile as error:
+            raise ReadError(f"{path}: not a file of arrays ({error})") from error
+        with archive:
+            members = archive.infolist()
+            total = sum(member.file_size for member in members)
+            most = min(limit, unpacked(file))
+            if total > most:
+                raise ReadError(f"{path} unpacks to {total:,} bytes: {most:,} are read at most")
+            arrays = {}
+            for member in members:
+                name = member.filename.removesuffix(".npy")
+                where = f"{path}, array {name!r}"
+                if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise ReadError(f"{where}: compressed in a way that numpy does not use")
+                with archive.open(member) as content:
+                    arrays[name] = _read_array(content, member.file_size, where)
+    if missing := [name for name in names if name not in arrays]:
+        raise ReadError(f"{path} has no array {missing[0]!r}")
+    return arrays
+
+
+def read_npy(path: str | Path, mmap_mode: str | None = None) -> np.ndarray:
+    """Array of a ``.npy`` file.
+
+    Parameters
+    ----------
+    path : str or Path
+    mmap_mode : {"r"}, optional
+        Map the file instead of reading it.
+
+    Raises
+    ------
+    ReadError
+        When it is no such file, is damaged or of Python objects, or, where it is read, larger than
+        :data:`ARRAYS_LIMIT`.
+    """
+    import numpy as np
+
+    path = Path(path)
+    with open_regular(path) as file, refusing(path, "damaged"):
+        size = os.fstat(file.fileno()).st_size
+        if mmap_mode is None:
+            if size > ARRAYS_LIMIT:
+                raise ReadError(f"{path} has {size:,} bytes: {ARRAYS_LIMIT:,} are read at most")
+            return _read_array(file, size, str(path))
+        dtype, shape, order = _array_header(file, size, str(path))
+        if not math.prod(shape):  # nothing can be mapped
+            return np.zeros(shape, dtype)
+        return np.memmap(file, dtype, mmap_mode, file.tell(), shape, order)
+
+
+def check_array(
+    array: np.ndarray, kinds: str, shape: tuple[int | None, ...], what: str
+) -> np.ndarray:
+    """`array` if it is of one of some kinds (``dtype.kind``) and of a shape; None is any length.
+
+    Raises
+    ------
+    ValueError
+        Naming what it is.
+    """
+    same = len(array.shape) == len(shape) and all(
+        wanted in (None, found) for wanted, found in zip(shape, array.shape, strict=True)
+    )
+    if not same or array.dtype.kind not in kinds:
+        wanted = ", ".join("any" if one is None else str(one) for one in shape)
+        raise ValueError(f"{what}: {array.dtype} {array.shape} where ({wanted}) is expected")
+    return array
+
+
+def _array_header(file: IO[bytes], size: int, where: str) -> tuple[np.dtype, tuple[int, ...], str]:
+    """Type, shape and order of an array of `size` bytes, header included"""
+    import numpy as np
+
+    start = file.read(8)
+    if start[:6] != b"\x93NUMPY" or start[6:] not in (b"\1\0", b"\2\0", b"\3\0"):
+        raise ReadError(f"{where} is damaged: it does not begin as arrays do")
+    form = "<H" if start[6] == 1 else "<I"
+    (length,) = struct.unpack(form, file.read(struct.calcsize(form)))
+    if length > _ARRAY_HEADER:
+        raise ReadError(f"{where} is damaged: its header has {length:,} bytes")
+    with refusing(where, "is damaged"):
+        text = file.read(length).decode("utf-8" if start[6] == 3 else "latin-1")
+        header = ast.literal_eval(text.strip())
+        dtype = np.lib.format.descr_to_dtype(header["descr"])
+        shape, fortran = header["shape"], header["fortran_order"]
+    if dtype.hasobject:
+        raise ReadError(f"{where} holds Python objects, which are never read")
+    whole = isinstance(shape, tuple) and all(type(one) is int and one >= 0 for one in shape)
+    # types of no width would let any number of elements into no bytes
+    if not whole or not dtype.itemsize or not isinstance(fortran, bool):
+        raise ReadError(f"{where} is damaged: {dtype} {shape}")
+    expected, found = math.prod(shape) * dtype.itemsize, size - 8 - struct.calcsize(form) - length
+    if expected != found:
+        raise ReadError(f"{where} is damaged: {found:,} bytes where {expected:,} are announced")
+    return dtype, shape, "F" if fortran else "C"
+
+
+def _read_array(file: IO[bytes], size: int, where: str) -> np.ndarray:
+    """Array of `size` bytes, header included"""
+    import numpy as np
+
+    dtype, shape, order = _array_header(file, size, where)
+    content = np.empty(math.prod(shape) * dtype.itemsize, np.uint8)
+    done = 0
+    while done < len(content):
+        block = file.read(min(BLOCK, len(content) - done))
+        if not block:
+            raise ReadError(f"{where} is damaged: it ends after {done:,} bytes")
+        content[done : done + len(block)] = np.frombuffer(block, np.uint8)
+        done += len(block)
+    return content.view(dtype).reshape(shape, order=order)
