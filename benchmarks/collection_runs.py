@@ -108,7 +108,7 @@ def contents(into: Path) -> dict[str, str]:
 
 
 def events_of(into: Path) -> list[dict]:
-    from pyannote_av.collection.ledger import read_events
+    from pyannote_av.batch.ledger import read_events
 
     return read_events(into)
 
@@ -199,10 +199,10 @@ def collection(manifest: Path, into: Path, engine, tell=None) -> dict:
     """One run over all files; seconds from the first that was handed out to the last done."""
     from datetime import datetime
 
-    from pyannote_av.collection.diarization import Diarize
-    from pyannote_av.collection.ledger import read_record
-    from pyannote_av.collection.manifest import read_manifest
-    from pyannote_av.collection.run import Limits, process
+    from pyannote_av.batch.diarization import Diarize
+    from pyannote_av.batch.ledger import read_record
+    from pyannote_av.batch.manifest import read_manifest
+    from pyannote_av.batch.run import Limits, process
 
     shutil.rmtree(into, ignore_errors=True)
     since = time.perf_counter()
@@ -238,8 +238,8 @@ def on_two_nodes(manifest: Path, into: Path, lose_after: int | None) -> dict:
     import ray
     from ray.cluster_utils import Cluster
 
-    from pyannote_av.collection.engines import Engine
-    from pyannote_av.collection.jobs import Made
+    from pyannote_av.batch.engines import Engine
+    from pyannote_av.batch.jobs import Made
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     second = cluster.add_node(num_cpus=1)
@@ -260,7 +260,7 @@ def on_two_nodes(manifest: Path, into: Path, lose_after: int | None) -> dict:
 
 
 def engines(work: Path, files: int) -> dict:
-    from pyannote_av.collection.engines import Engine
+    from pyannote_av.batch.engines import Engine
 
     folder = work / f"sounds{files}"
     manifest = cut_sounds(folder, files)
@@ -283,9 +283,9 @@ def speed(work: Path) -> dict:
     """Real-time factors on the sample file, by the clock and by the time of the processor."""
     import torch
 
-    from pyannote_av.collection.diarization import Diarize
-    from pyannote_av.collection.jobs import Job
-    from pyannote_av.collection.preparation import Prepare
+    from pyannote_av.batch.diarization import Diarize
+    from pyannote_av.batch.jobs import Job
+    from pyannote_av.batch.preparation import Prepare
     from pyannote_av.core.io import Video
     from pyannote_av.core.workers import single_thread
     from pyannote_av.simulation.sample import sample

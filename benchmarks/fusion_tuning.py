@@ -142,7 +142,7 @@ def links(data: Path, work: Path, subset: str) -> Path:
 
 
 @dataclass
-class Heard:
+class SpeakingScores:
     """What the branches say of one file, before they are fused."""
 
     file: dict
@@ -169,7 +169,7 @@ def owners_of(found: FaceTracks, truth: FaceTracks) -> dict[int, str]:
     return owners
 
 
-def listen(files: list[dict], work: Path, scorer: str, found: bool) -> list[Heard]:
+def listen(files: list[dict], work: Path, scorer: str, found: bool) -> list[SpeakingScores]:
     """First pass over files, which is kept."""
     from pyannote_av import Pipeline
     from pyannote_av.pipelines.active_speaker_detection import ActiveSpeakerDetection
@@ -184,7 +184,7 @@ def listen(files: list[dict], work: Path, scorer: str, found: bool) -> list[Hear
         if not found:
             seen["face_tracks"] = file["face_tracks"]
         kept = work / f"faces_{scorer}_{'found' if found else 'given'}" / f"{file['uri']}.pickle"
-        heard.append(Heard(file, voices, once(kept, active_speaker, seen)))
+        heard.append(SpeakingScores(file, voices, once(kept, active_speaker, seen)))
     return heard
 
 
@@ -196,7 +196,7 @@ def once(kept: Path, function: Callable, argument):
     return pickle.loads(kept.read_bytes())
 
 
-def fuse(heard: Heard, parameters: dict) -> dict:
+def fuse(heard: SpeakingScores, parameters: dict) -> dict:
     """Decide, and count what is right."""
     from pyannote_av.evaluation.diarization import score_file
     from pyannote_av.fusion.persons import find_persons
@@ -226,7 +226,9 @@ def fuse(heard: Heard, parameters: dict) -> dict:
     }
 
 
-def count_faces(heard: Heard, decided: Annotation, given: dict[int, str]) -> dict[str, int]:
+def count_faces(
+    heard: SpeakingScores, decided: Annotation, given: dict[int, str]
+) -> dict[str, int]:
     """How many faces are right, where `given` has the label of those tracks that have one."""
     from pyannote.metrics.diarization import DiarizationErrorRate
 

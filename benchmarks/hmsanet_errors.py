@@ -72,8 +72,8 @@ def swapped(batch: Mapping[str, Any], rng: np.random.Generator) -> None:
     """Faces of a chunk change places"""
     X = batch["X"]
     for row in range(len(X)):
-        count = int(X.slot_mask[row].sum())
-        rest = torch.arange(count, X.slot_mask.shape[1])
+        count = int(X.target_mask[row].sum())
+        rest = torch.arange(count, X.target_mask.shape[1])
         order = torch.cat([torch.arange(count).roll(1), rest])
         X.faces[row], X.face_mask[row] = X.faces[row][order], X.face_mask[row][order]
 

@@ -351,7 +351,7 @@ def excerpts(data: Path) -> Iterator[tuple[dict, dict]]:
 
     from pyannote_av.clustering.scene import Seen
     from pyannote_av.core.io import Video
-    from pyannote_av.core.tracks import FaceTracks, Looks
+    from pyannote_av.core.tracks import FaceSamples, FaceTracks
     from pyannote_av.models.embedding.voiceprints import speaker_features
     from pyannote_av.models.loading import load_model
 
@@ -376,7 +376,7 @@ def excerpts(data: Path) -> Iterator[tuple[dict, dict]]:
             "lab": references[uri].get_timeline().support().crop(maps[uri]),
             "training_cache/voices": (None, speaker_features(waveform, embedder)),
         }
-        nobody = Seen(FaceTracks.empty(uri=uri), Looks.none())
+        nobody = Seen(FaceTracks.empty(uri=uri), FaceSamples.none())
         yield file, {"oracle": nobody, "automatic": nobody}
 
 

@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import pad
 from torch.utils.data import Dataset
 
-from pyannote_av.core.task import AVInput
+from pyannote_av.core.batch import AVInput
 
 UNKNOWN = -1
 

@@ -18,7 +18,7 @@ from talkers import make_protocol, make_talkers
 from torch.nn.functional import binary_cross_entropy
 
 from pyannote_av import Model
-from pyannote_av.core.task import AVInput
+from pyannote_av.core.batch import AVInput
 from pyannote_av.core.tracks import FaceTracks, Label
 from pyannote_av.data.build import build_store
 from pyannote_av.data.crop_store import CropStore

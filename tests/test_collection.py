@@ -19,18 +19,18 @@ from conversations import voice, write_wav
 from media import garbage
 from typer.testing import CliRunner
 
-from pyannote_av.collection.engines import Engine
-from pyannote_av.collection.identity import pipeline_identity
-from pyannote_av.collection.jobs import Job, Made
-from pyannote_av.collection.ledger import (
+from pyannote_av.batch.engines import Engine
+from pyannote_av.batch.identity import pipeline_identity
+from pyannote_av.batch.jobs import Job, Made
+from pyannote_av.batch.ledger import (
     events_path,
     failures_path,
     new_stage,
     read_events,
     read_record,
 )
-from pyannote_av.collection.manifest import read_manifest
-from pyannote_av.collection.run import Limits, StartError, process
+from pyannote_av.batch.manifest import read_manifest
+from pyannote_av.batch.run import Limits, StartError, process
 from pyannote_av.core.checksums import sha256_of
 from pyannote_av.data.build import build_store
 
@@ -254,8 +254,8 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from test_collection import Copy, make_jobs
-from pyannote_av.collection.engines import Engine
-from pyannote_av.collection.run import process
+from pyannote_av.batch.engines import Engine
+from pyannote_av.batch.run import process
 if __name__ == "__main__":
     media, into, count = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     jobs = make_jobs(media, count)
@@ -544,7 +544,7 @@ def test_evaluate_goes_on_from_what_is_there(tmp_path):
     )
     (tmp_path / "all.uem").write_text("file0 1 0 1.5\nfile1 1 0 1.5\n")
     (tmp_path / "database.yml").write_text(
-        "Protocols:\n  Heard:\n    SpeakerDiarization:\n      Test:\n        test:\n"
+        "Protocols:\n  SpeakingScores:\n    SpeakerDiarization:\n      Test:\n        test:\n"
         "          uri: all.lst\n          annotation: all.rttm\n          annotated: all.uem\n"
         "          audio: '{uri}.wav'\n"
     )
@@ -552,7 +552,7 @@ def test_evaluate_goes_on_from_what_is_there(tmp_path):
         warnings.simplefilter("ignore")
         registry.load_database(tmp_path / "database.yml")
     into = tmp_path / "heard"
-    options = ["--protocol", "Heard.SpeakerDiarization.Test", "--pipeline", "audio"]
+    options = ["--protocol", "SpeakingScores.SpeakerDiarization.Test", "--pipeline", "audio"]
     first = run(command, *options, "--into", into, "--workers", 0)
     assert first.exit_code == 0, first.output
     again = run(command, *options, "--into", into, "--workers", 0)

@@ -85,8 +85,8 @@ def test_hmsanet(tmp_path):
 
         # three frames of padding and a slot of padding change nothing, but are 0
         real = frames - 3
-        short = {**data, "slot_mask": data["slot_mask"].clone()}
-        short["slot_mask"][:, 1:] = False
+        short = {**data, "target_mask": data["target_mask"].clone()}
+        short["target_mask"][:, 1:] = False
         short["frame_mask"] = torch.arange(frames).expand(batch, -1) < real
         (found,) = run(tmp_path / "logits.onnx", short)
         assert not found[:, 1:].any()

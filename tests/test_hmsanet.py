@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
+from pyannote_av.core.batch import AVInput
 from pyannote_av.core.model import Model
-from pyannote_av.core.task import AVInput
 from pyannote_av.models.blocks.window_attention import WindowAttention, key_bias
 from pyannote_av.models.hmsanet.cgima import SynchronyEstimator, lag_correlation
 from pyannote_av.models.hmsanet.inspection import attention_to, gates, plot_inspection
@@ -43,7 +43,7 @@ def inputs(batch=2, slots=3, frames=24, seed=0, dimension=128) -> dict[str, torc
         "waveforms": 0.1 * noise(batch, 1, 640 * frames),
         "faces": noise(batch, slots, frames, dimension),
         "face_mask": noise(batch, slots, frames) > -0.5,
-        "slot_mask": torch.ones(batch, slots, dtype=torch.bool),
+        "target_mask": torch.ones(batch, slots, dtype=torch.bool),
         "voiceprints": noise(batch, slots, 16),
         "speaker_features": noise(batch, -(-frames // 4), 16),
     }
@@ -54,7 +54,7 @@ def inputs(batch=2, slots=3, frames=24, seed=0, dimension=128) -> dict[str, torc
 
 def slot_axis(data: dict, change) -> dict:
     """The same, with `change` done to what has slots."""
-    names = ("faces", "face_mask", "slot_mask", "voiceprints")
+    names = ("faces", "face_mask", "target_mask", "voiceprints")
     return {k: change(v) if k in names else v for k, v in data.items()}
 
 
@@ -189,10 +189,10 @@ def test_padding_slots(decoder, window):
 def test_batch(model):
     """Items know nothing of each other, nor of how many speakers the others have."""
     data = inputs(batch=3)
-    data["slot_mask"][1, 1:] = False
+    data["target_mask"][1, 1:] = False
     together = model(**data)
     for item in range(3):
-        count = int(data["slot_mask"][item].sum())
+        count = int(data["target_mask"][item].sum())
         alone = {k: v[item : item + 1] for k, v in data.items()}
         alone = slot_axis(alone, lambda x, count=count: x[:, :count])
         assert difference(model(**alone), together[item : item + 1, :, :count]) < 1e-5
@@ -316,7 +316,7 @@ def test_every_variant_learns(fusion, decoder):
     """One hyper-parameter away from each other; every parameter but the encoder's is of use."""
     model = build(fusion=fusion, decoder=decoder).train()
     data = inputs()
-    data["slot_mask"][1, 2] = False
+    data["target_mask"][1, 2] = False
     backward(model, data)
     for name, parameter in model.named_parameters():
         assert name.startswith("visual.encoder") or parameter.grad is not None, name
@@ -335,7 +335,7 @@ def test_gradients_are_finite(precision, missing):
     if missing in ("sound", "everything"):
         data["waveforms"][:] = 0
     if missing == "slots":
-        data["slot_mask"][0] = False
+        data["target_mask"][0] = False
         data["voiceprints"][0] = float("nan")
     enabled = precision is not torch.float32
     with torch.autocast("cpu", precision, enabled=enabled):
@@ -344,7 +344,7 @@ def test_gradients_are_finite(precision, missing):
 
 def test_no_slot_at_all(model):
     data = inputs()
-    data["slot_mask"][:] = False
+    data["target_mask"][:] = False
     assert not model(**data).any()
 
 

@@ -10,8 +10,8 @@ from pyannote_av.vision.crops import cut
 from pyannote_av.vision.identity import (
     DlibResnet,
     FaceEmbedder,
+    FaceSampler,
     InceptionResnet,
-    LookCollector,
     Pictures,
     dlib_models,
     face_box,
@@ -194,7 +194,7 @@ def test_gate():
 
 def test_one_look_every_two_seconds():
     embedder = Mean()
-    collector = LookCollector(embedder)
+    collector = FaceSampler(embedder)
     image = np.zeros((360, 640, 3), np.uint8)
     for index in range(0, 200, 5):
         image[:] = (200, 0, 0) if index < 100 else (0, 200, 0)
@@ -213,6 +213,6 @@ def test_the_face_is_what_is_looked_at():
 
     embedder, image = Keep(), np.zeros((360, 640, 3), np.uint8)
     image[108:216, 192:320] = (0, 0, 255)  # 128 x 108 pixels: squared to 128
-    LookCollector(embedder).look(0, 0, image, row())
+    FaceSampler(embedder).look(0, 0, image, row())
     assert (embedder.faces[0, 2:-2, 1:-1, 2] == 255).all()
     assert (embedder.faces[0, 0] == 0).all()

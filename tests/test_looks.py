@@ -1,4 +1,4 @@
-"""Looks at faces: collected while pictures go by, kept in stores, embedded once."""
+"""FaceSamples at faces: collected while pictures go by, kept in stores, embedded once."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ from test_identity import Mean, row
 
 from pyannote_av.clustering.identities import Identities, build_identities, identities_folder
 from pyannote_av.core.io import Video
-from pyannote_av.core.tracks import FaceTracks, Looks
+from pyannote_av.core.tracks import FaceSamples, FaceTracks
 from pyannote_av.data.build import build_store
 from pyannote_av.data.crop_shard import LOOK_INTERVAL, LOOK_SIDE
 from pyannote_av.data.crop_store import CropStore
@@ -25,7 +25,7 @@ from pyannote_av.vision.crops import cut
 from pyannote_av.vision.detection import Detections
 from pyannote_av.vision.identity import (
     MIN_SIZE,
-    LookCollector,
+    FaceSampler,
     Pictures,
     dlib_models,
     face_box,
@@ -50,7 +50,7 @@ def test_the_square_that_embedders_are_given():
 @settings(max_examples=30, deadline=None)
 def test_one_good_look_per_interval(interval, seed):
     rng = np.random.default_rng(seed)
-    collector = LookCollector(Pictures(4), interval)
+    collector = FaceSampler(Pictures(4), interval)
     expected = {}
     for index in range(0, 300, 3):
         for track in (2, 7):
@@ -68,7 +68,7 @@ def test_one_good_look_per_interval(interval, seed):
 
 def test_bad_looks_do_not_count():
     embedder = Mean()
-    collector = LookCollector(embedder, 1.0)
+    collector = FaceSampler(embedder, 1.0)
     small, tall = row((0.3, 0.3, 0.34, 0.4)), row((0.3, 0.1, 0.34, 0.9))
     outside, unsure = row((-0.1, 0.3, 0.2, 0.6)), row(confidence=0.79)
     for index, face in enumerate((small, tall, outside, unsure)):
@@ -85,7 +85,7 @@ def test_bad_looks_do_not_count():
 def test_pictures_are_kept_as_they_are():
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, IMAGE.shape, dtype=np.uint8)
-    collector = LookCollector(Pictures(128), 1.0)
+    collector = FaceSampler(Pictures(128), 1.0)
     collector.look(0, 0, image, row())
     vector = collector.looks.vector
     assert vector.dtype == np.uint8
@@ -95,7 +95,7 @@ def test_pictures_are_kept_as_they_are():
 
 def test_means_have_unit_length():
     vectors = np.array([[1, 0], [0, 1], [0, 1], [0, -3]], np.float32)
-    looks = Looks(np.array([1, 1, 1, 5]), np.arange(4), vectors)
+    looks = FaceSamples(np.array([1, 1, 1, 5]), np.arange(4), vectors)
     means = looks.means
     assert list(means) == [1, 5]
     np.testing.assert_allclose(means[1], np.array([1, 2]) / 5**0.5, atol=1e-6)
@@ -112,7 +112,7 @@ def talk(tmp_path_factory) -> dict:
     return make_talkers(tmp_path_factory.mktemp("media"), "talk", duration=4.0)
 
 
-def check_looks(looks: Looks, tracks: FaceTracks, interval: float) -> None:
+def check_looks(looks: FaceSamples, tracks: FaceTracks, interval: float) -> None:
     """What must be true of pictures of tracks"""
     assert looks.vector.shape == (len(looks.track), LOOK_SIDE, LOOK_SIDE, 3)
     assert looks.vector.dtype == np.uint8
@@ -126,7 +126,7 @@ def check_looks(looks: Looks, tracks: FaceTracks, interval: float) -> None:
 
 def test_looks_at_known_tracks(talk):
     tracks = FaceTracks.read(talk["face_tracks"])
-    collector = LookCollector(Pictures(LOOK_SIDE), 1.0)
+    collector = FaceSampler(Pictures(LOOK_SIDE), 1.0)
     pipeline = FaceTracking(embedder=Mean())
     found = pipeline.apply(talk, looks=collector)
     assert found.tracks == [0, 1]
@@ -168,7 +168,7 @@ class Scripted:
 
 
 def test_looks_at_faces_that_are_found(talk):
-    collector = LookCollector(Pictures(LOOK_SIDE), 1.0)
+    collector = FaceSampler(Pictures(LOOK_SIDE), 1.0)
     pipeline = FaceTracking(detector=Scripted(), embedder=Mean())
     pipeline.instantiate({"stride": 5, "max_gap": 0.2, "min_duration": 0.6})
     file = {"uri": "talk", "video": talk["video"]}
@@ -358,7 +358,7 @@ def coloured(folder, uri: str, *looks: tuple[int, int, tuple[int, int, int]]) ->
             np.zeros(16000, np.int16),
             {},
             [],
-            Looks(where[:, 0], where[:, 1], pictures),
+            FaceSamples(where[:, 0], where[:, 1], pictures),
         )
     return CropStore(folder)
 

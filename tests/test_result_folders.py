@@ -15,11 +15,10 @@ import pytest
 from conversations import voice, write_wav
 from test_cli import run as run_command
 
-from pyannote_av.cli.apply import apply_all, apply_manifest
-from pyannote_av.collection.diarization import Diarize
-from pyannote_av.collection.engines import Engine
-from pyannote_av.collection.jobs import Job, Made
-from pyannote_av.collection.ledger import (
+from pyannote_av.batch.diarization import Diarize
+from pyannote_av.batch.engines import Engine
+from pyannote_av.batch.jobs import Job, Made
+from pyannote_av.batch.ledger import (
     Ledger,
     events_path,
     failures_path,
@@ -28,9 +27,10 @@ from pyannote_av.collection.ledger import (
     read_record,
     record_path,
 )
-from pyannote_av.collection.outputs import place_of
-from pyannote_av.collection.preparation import Prepare
-from pyannote_av.collection.run import CollectionReport, process
+from pyannote_av.batch.outputs import place_of
+from pyannote_av.batch.preparation import Prepare
+from pyannote_av.batch.run import CollectionReport, process
+from pyannote_av.cli.apply import apply_all, apply_manifest
 from pyannote_av.core.atomic import HOUSEKEEPING, locked, replacing, write_text
 from pyannote_av.core.checksums import sha256_of
 from pyannote_av.sharing.atomic_folder import new_folder

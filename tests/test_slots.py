@@ -10,7 +10,15 @@ from pyannote.core import Annotation, Segment
 
 from pyannote_av.models.embedding.voiceprints import num_windows
 from pyannote_av.tasks.recordings import LabelledFile, load_recordings, save_recordings, steps_of
-from pyannote_av.tasks.slot_corruption import (
+from pyannote_av.tasks.target_chunks import (
+    Attendance,
+    Excerpt,
+    by_frame,
+    choose,
+    sync_labels,
+    visual_labels,
+)
+from pyannote_av.tasks.target_corruption import (
     Corruption,
     Fate,
     coloured,
@@ -22,15 +30,7 @@ from pyannote_av.tasks.slot_corruption import (
     shift,
     varied_voiceprint,
 )
-from pyannote_av.tasks.slot_making import SlotMaker
-from pyannote_av.tasks.slots import (
-    Attendance,
-    Excerpt,
-    by_frame,
-    choose,
-    sync_labels,
-    visual_labels,
-)
+from pyannote_av.tasks.target_making import SlotMaker
 
 DIMENSION = 64
 

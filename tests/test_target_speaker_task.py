@@ -19,7 +19,7 @@ from pyannote.core import Segment, Timeline
 from pyannote.database.protocol import SpeakerDiarizationProtocol
 
 from pyannote_av import Model
-from pyannote_av.core.task import AVInput
+from pyannote_av.core.batch import AVInput
 from pyannote_av.core.tracks import FaceTracks
 from pyannote_av.data.array_store import ArrayStore, fill
 from pyannote_av.data.crop_store import CropStore
@@ -37,11 +37,11 @@ from pyannote_av.simulation.speech import SpeechLibrary
 from pyannote_av.simulation.statistics import ConversationStatistics
 from pyannote_av.tasks import TargetSpeakerSegmentation
 from pyannote_av.tasks.recordings import recording
-from pyannote_av.tasks.slot_batches import SlotBatches, fixed_chunks
-from pyannote_av.tasks.slot_corruption import Corruption
-from pyannote_av.tasks.slot_losses import WEIGHTS, slot_losses
-from pyannote_av.tasks.slot_metrics import SlotErrorRate, moments, slot_metrics
-from pyannote_av.tasks.slots import Pictures
+from pyannote_av.tasks.target_batches import SlotBatches, fixed_chunks
+from pyannote_av.tasks.target_chunks import Pictures
+from pyannote_av.tasks.target_corruption import Corruption
+from pyannote_av.tasks.target_losses import WEIGHTS, slot_losses
+from pyannote_av.tasks.target_metrics import SlotErrorRate, moments, slot_metrics
 
 TINY = {
     "width": 16,
@@ -151,7 +151,7 @@ def test_a_batch_is_what_the_files_say(protocol, store):
     assert X.speaker_features.shape == (2, 25, 192)
     assert X.voiceprints.shape == (2, 3, 192)
     assert y.shape == (2, 400, 3)
-    assert X.slot_mask.all()
+    assert X.target_mask.all()
     assert X.voiceprints.any(dim=2).tolist() == [[True, True, False]] * 2
     features = read_voices(store)[file["uri"]]
     for i, start in enumerate((0, 100)):
@@ -198,19 +198,19 @@ def test_padding_is_never_labelled_and_slots_are_somebody(protocol, store):
     for epoch in range(6):
         batch = batches[(epoch, 0, True)]
         X = batch["X"]
-        padding = ~X.slot_mask
+        padding = ~X.target_mask
         for name in ("acoustic", "visual", "sync"):
             assert (batch[name][padding] == -1).all()
         assert (batch["y"].transpose(1, 2)[padding] == -1).all()
         assert not X.voiceprints[padding].any()
         assert not X.face_mask[padding].any()
         known = X.voiceprints.any(dim=2)
-        assert (X.slot_mask == (known | X.face_mask.any(dim=2))).all()
+        assert (X.target_mask == (known | X.face_mask.any(dim=2))).all()
         # of who is known by face alone, the face is genuine
-        alone = X.slot_mask & ~known
+        alone = X.target_mask & ~known
         assert (batch["visual"][alone].ge(0) == X.face_mask[alone]).all()
         assert (batch["sync"][alone] != 0).all()
-        counts |= set(X.slot_mask.sum(dim=1).tolist())
+        counts |= set(X.target_mask.sum(dim=1).tolist())
         orders |= {tuple(row) for row in known.tolist()}
     assert len(counts) > 1
     assert len(orders) > 3
@@ -361,7 +361,7 @@ def some_batch(protocol, store, **options):
         if (
             (batch["sync"] == 0).any()
             and (batch["sync"] == 1).any()
-            and not batch["X"].slot_mask.all()
+            and not batch["X"].target_mask.all()
         ):
             return batch
     raise AssertionError("no batch has it all")
@@ -376,7 +376,7 @@ def losses_of(model, batch) -> dict[str, float]:
 def rearranged(batch, change):
     """With `change` applied along the axis of slots of all there is"""
     parts = batch["X"].present()
-    slots = ("faces", "face_mask", "slot_mask", "voiceprints")
+    slots = ("faces", "face_mask", "target_mask", "voiceprints")
     X = AVInput(**{name: change(x, 1) if name in slots else x for name, x in parts.items()})
     labels = {name: change(batch[name], 1) for name in ("acoustic", "visual", "sync")}
     return {"X": X, "y": change(batch["y"], 2), **labels}
@@ -422,7 +422,7 @@ def test_nothing_that_is_not_labelled_is_in_a_loss(protocol, store):
         gradient = getattr(output, name).grad
         assert not gradient[labels == -1].any()
         assert gradient[labels != -1].any()
-    assert not output.fused_logits.grad[~batch["X"].slot_mask].any()
+    assert not output.fused_logits.grad[~batch["X"].target_mask].any()
     assert not output.acoustic_sync.grad[batch["sync"] != 1].any()
 
 
@@ -696,7 +696,7 @@ def test_pictures_are_not_read_where_nobody_looks(protocol, store):
         assert batch["X"].faces.any()
         assert not other["X"].faces.any()
         assert other["X"].faces.shape[3:] == (1, 1)
-        for name in ("waveforms", "face_mask", "slot_mask", "voiceprints", "speaker_features"):
+        for name in ("waveforms", "face_mask", "target_mask", "voiceprints", "speaker_features"):
             assert torch.equal(getattr(batch["X"], name), getattr(other["X"], name)), name
         for name in ("y", "acoustic", "visual", "sync"):
             assert torch.equal(batch[name], other[name]), name

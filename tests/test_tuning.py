@@ -22,17 +22,17 @@ from scipy.io import wavfile
 from typer.testing import CliRunner
 
 from pyannote_av import Pipeline
-from pyannote_av.clustering.scene import Seen
-from pyannote_av.core.tracks import FaceTracks, Looks, PictureStats
+from pyannote_av.clustering.scene import ScoredFaces
+from pyannote_av.core.tracks import FaceSamples, FaceTracks, PictureStats
 from pyannote_av.fusion.targets import FaceStretch
-from pyannote_av.pipelines.active_speaker_pass import Heard
-from pyannote_av.pipelines.remembering import once
+from pyannote_av.pipelines.active_speaker_pass import SpeakingScores
+from pyannote_av.pipelines.caching import cached
 from pyannote_av.tuning.cache import Cache, CachedFile
-from pyannote_av.tuning.candidate import flat
-from pyannote_av.tuning.content import checksum, file_checksum, pipeline_checksum
-from pyannote_av.tuning.entries import Entry, from_bytes, to_bytes
 from pyannote_av.tuning.freezing import freeze
+from pyannote_av.tuning.hashing import checksum, file_checksum, pipeline_checksum
+from pyannote_av.tuning.optimizer_adapter import flat
 from pyannote_av.tuning.search import optimize
+from pyannote_av.tuning.serialization import Entry, from_bytes, to_bytes
 
 SAMPLE = Path(pyannote.audio.__file__).parent / "sample" / "sample.wav"
 PROTOCOL = "Small.SpeakerDiarization.Small"
@@ -137,13 +137,15 @@ def test_entries_are_what_was_kept():
     )
     window = SlidingWindow(duration=1.5, step=0.1, start=0.2)
     scores = rng.random((4, 5, 2)).astype(np.float32)
-    looks = Looks(np.array([3]), np.array([1]), rng.random((1, 8)))
-    heard = Heard(3, 5, np.ones(2, bool), np.array([0.5, np.nan], np.float32), scores, scores)
+    looks = FaceSamples(np.array([3]), np.array([1]), rng.random((1, 8)))
+    heard = SpeakingScores(
+        3, 5, np.ones(2, bool), np.array([0.5, np.nan], np.float32), scores, scores
+    )
     turns = Annotation(uri="x")
     turns[Segment(0.1, 0.30000000000000004), "t"] = "a"
     value = {
         "plain": [None, True, 3, 0.1, "word", (1, (2.0,))],
-        np.int64(7): Seen(tracks, looks),
+        np.int64(7): ScoredFaces(tracks, looks),
         "heard": [heard],
         "seen": {3: [FaceStretch(2, scores[0].astype(np.float16), np.ones(5, bool))]},
         "feature": SlidingWindowFeature(scores, window, labels=["a", "b"]),
@@ -230,27 +232,27 @@ def counted():
 def test_stages_are_computed_once_for_everybody(tmp_path):
     calls, compute = counted()
     one, two = (CachedFile({"uri": "x"}, Cache(tmp_path), "key") for _ in range(2))
-    first = one.once("stage", ("a", 1.0), compute)
-    one.once("stage", ("b", 1.0), compute)
+    first = one.cached("stage", ("a", 1.0), compute)
+    one.cached("stage", ("b", 1.0), compute)
     assert len(calls) == 2
     # what others had before is still there
     for file in (one, two):
         for key in ("a", "b", "a"):
-            found = once(file, "stage", (key, 1.0), compute)
+            found = cached(file, "stage", (key, 1.0), compute)
             assert np.array_equal(found, first if key == "a" else first + 1)
     assert len(calls) == 2
-    CachedFile({}, Cache(tmp_path), "other").once("stage", ("a", 1.0), compute)
+    CachedFile({}, Cache(tmp_path), "other").cached("stage", ("a", 1.0), compute)
     assert len(calls) == 3
 
 
 def test_seconds_that_stages_took_are_known(tmp_path):
     file = CachedFile({}, Cache(tmp_path), "key")
-    file.once("stage", None, lambda: time.sleep(0.05))
+    file.cached("stage", None, lambda: time.sleep(0.05))
     assert list(file.borrowed.values()) == [0.0]
     file.settle()
-    file.once("stage", None, lambda: None)
+    file.cached("stage", None, lambda: None)
     again = CachedFile({}, Cache(tmp_path), "key")
-    again.once("stage", None, lambda: None)
+    again.cached("stage", None, lambda: None)
     assert file.borrowed == again.borrowed
     assert 0.05 <= sum(file.borrowed.values()) < 1
 
@@ -285,7 +287,7 @@ def test_who_needs_what_another_one_computes_waits(tmp_path):
     thread = threading.Thread(target=one.once, args=("stage", None, slowly))
     thread.start()
     begun.wait()
-    assert two.once("stage", None, slowly) == 5
+    assert two.cached("stage", None, slowly) == 5
     thread.join()
     assert len(calls) == 1
     assert two.waited > 0.1
@@ -293,11 +295,11 @@ def test_who_needs_what_another_one_computes_waits(tmp_path):
 
 def test_damaged_entries_are_reported_and_computed_again(tmp_path, caplog):
     calls, compute = counted()
-    CachedFile({}, Cache(tmp_path), "key").once("stage", None, compute)
+    CachedFile({}, Cache(tmp_path), "key").cached("stage", None, compute)
     (path,) = tmp_path.glob("??/*.entry")
     path.write_bytes(path.read_bytes()[:50])
     for _ in range(2):
-        CachedFile({}, Cache(tmp_path), "key").once("stage", None, compute)
+        CachedFile({}, Cache(tmp_path), "key").cached("stage", None, compute)
     assert len(calls) == 2
     (warning,) = caplog.messages
     assert "cannot be read (it is damaged): it is computed again" in warning
@@ -306,7 +308,7 @@ def test_damaged_entries_are_reported_and_computed_again(tmp_path, caplog):
 def test_what_cannot_be_kept_is_reported(tmp_path, caplog):
     file = CachedFile({}, Cache(tmp_path), "key")
     strange = object()
-    assert file.once("stage", None, lambda: strange) is strange
+    assert file.cached("stage", None, lambda: strange) is strange
     assert "stage could not be kept" in caplog.text
 
 

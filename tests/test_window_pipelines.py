@@ -22,14 +22,14 @@ from pyannote_av.clustering.enrolment_pipeline import EnrolmentDiarization
 from pyannote_av.clustering.joint_diarization import JointDiarization
 from pyannote_av.clustering.plda import fit_plda, save_plda
 from pyannote_av.clustering.relation_diarization import RelationDiarization
-from pyannote_av.clustering.scene import Seen
+from pyannote_av.clustering.scene import ScoredFaces
 from pyannote_av.clustering.similarity_diarization import SimilarityDiarization
 from pyannote_av.clustering.vbx_diarization import VBxDiarization
 from pyannote_av.clustering.windows import cut_windows
 from pyannote_av.core.grid import SAMPLE_RATE
 from pyannote_av.core.io import Video
 from pyannote_av.core.output import AVDiarizeOutput
-from pyannote_av.core.tracks import FaceTracks, Looks
+from pyannote_av.core.tracks import FaceSamples, FaceTracks
 from pyannote_av.models.embedding.voiceprints import speaker_features, stretch_voices
 from pyannote_av.models.loading import load_model
 from pyannote_av.pipelines.face_tracking import FaceTracking
@@ -327,7 +327,7 @@ def test_numbers_that_cannot_be(pipeline, scene, kind):
 
 
 def test_missing_faces_are_no_faces(pipeline, hasty, scene, seen):
-    blind = Seen(FaceTracks.empty(uri="scene"), Looks.none())
+    blind = ScoredFaces(FaceTracks.empty(uri="scene"), FaceSamples.none())
     nobody = pipeline(scene.file(), seen=blind)
     assert not nobody.report.video_used
     assert not nobody.report.numbers["entries with a face"]
@@ -479,7 +479,7 @@ def test_who_is_taken_to_talk(make, scene, seen):
     faces = []
     for talking in (1.9, 2.1):
         pipeline.instantiate({**pipeline.default_parameters(), "talking": talking})
-        found = pipeline(scene.file(), seen=Seen(scores, seen.looks))
+        found = pipeline(scene.file(), seen=ScoredFaces(scores, seen.looks))
         faces.append(found.report.numbers["entries with a face"])
     assert faces[0] > 0
     assert faces[1] == 0

@@ -22,7 +22,7 @@ from pyannote_av.clustering.windows import (
     turns_of,
     who_talks,
 )
-from pyannote_av.core.tracks import FaceTracks, Looks
+from pyannote_av.core.tracks import FaceSamples, FaceTracks
 
 RATE = 25
 
@@ -55,9 +55,9 @@ def tracks_of(*tracks: tuple[int, int, list[float]]) -> FaceTracks:
     return FaceTracks(np.array(time), np.array(track), box, speaking=np.array(score, float))
 
 
-def looks_of(*looks: tuple[int, int, list[float]]) -> Looks:
+def looks_of(*looks: tuple[int, int, list[float]]) -> FaceSamples:
     track, frame, vector = zip(*looks, strict=True) if looks else ((), (), np.zeros((0, 2)))
-    return Looks(np.array(track, int), np.array(frame, int), np.array(vector, np.float32))
+    return FaceSamples(np.array(track, int), np.array(frame, int), np.array(vector, np.float32))
 
 
 # -------------------------------------------------------------------------------------- cutting
@@ -279,7 +279,7 @@ def test_faces_are_means_of_the_looks_within():
 def test_faces_may_be_pictures():
     rng = np.random.default_rng(0)
     pictures = rng.integers(0, 256, (2, 4, 4, 3), dtype=np.uint8)
-    looks = Looks(np.array([0, 0]), np.array([0, 10]), pictures)
+    looks = FaceSamples(np.array([0, 0]), np.array([0, 10]), pictures)
     faces, visible = entry_faces(windows_of((0, 1)), entries_of((0, 0), (0, UNSEEN)), looks)
     assert faces.shape == (2, 4, 4, 3)
     # not wrapped at 256

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from pyannote_av.collection.engines import Engine
+    from pyannote_av.batch.engines import Engine
 
 Manifest = Annotated[
     Path | None,
@@ -55,7 +55,7 @@ def make_engine(
     name: str, workers: int, address: str | None = None, gpus: float = 0.0, device: str = "cpu"
 ) -> Engine:
     """What the options ask for; ValueError where they do not go together."""
-    from pyannote_av.collection.engines import Engine
+    from pyannote_av.batch.engines import Engine
 
     if name == "ray" and (gpus > 0) != (device != "cpu"):
         raise ValueError(

@@ -18,11 +18,11 @@ from pyannote_av.core.text import printable
 from pyannote_av.pretrained import DEFAULT
 
 if TYPE_CHECKING:
-    from pyannote_av.collection.diarization import Diarize
-    from pyannote_av.collection.engines import Engine
-    from pyannote_av.collection.jobs import Job
-    from pyannote_av.collection.ledger import Ledger
-    from pyannote_av.collection.run import CollectionReport, Limits
+    from pyannote_av.batch.diarization import Diarize
+    from pyannote_av.batch.engines import Engine
+    from pyannote_av.batch.jobs import Job
+    from pyannote_av.batch.ledger import Ledger
+    from pyannote_av.batch.run import CollectionReport, Limits
 
 logger = logging.getLogger(__name__)
 
@@ -114,12 +114,12 @@ def apply_all(
     Raises
     ------
     StartError, OSError, RuntimeError, ValueError
-        See :func:`~pyannote_av.collection.run.process`.
+        See :func:`~pyannote_av.batch.run.process`.
     """
-    from pyannote_av.collection.diarization import Diarize
-    from pyannote_av.collection.engines import Engine
-    from pyannote_av.collection.jobs import Job
-    from pyannote_av.collection.ledger import Ledger
+    from pyannote_av.batch.diarization import Diarize
+    from pyannote_av.batch.engines import Engine
+    from pyannote_av.batch.jobs import Job
+    from pyannote_av.batch.ledger import Ledger
 
     work = Diarize(pipeline, formats, device, trust)
     options = _given(bounds)
@@ -169,15 +169,15 @@ def apply_manifest(
     Parameters
     ----------
     manifest : Path
-        See :mod:`pyannote_av.collection.manifest`; its numbers of speakers go before `bounds`.
+        See :mod:`pyannote_av.batch.manifest`; its numbers of speakers go before `bounds`.
     engine : Engine, optional
         What does the work; one process of this machine unless given.
     """
     from dataclasses import replace
 
-    from pyannote_av.collection.diarization import Diarize
-    from pyannote_av.collection.ledger import Ledger
-    from pyannote_av.collection.manifest import read_manifest
+    from pyannote_av.batch.diarization import Diarize
+    from pyannote_av.batch.ledger import Ledger
+    from pyannote_av.batch.manifest import read_manifest
 
     options = _given(bounds)
     jobs = [replace(job, options={**options, **job.options}) for job in read_manifest(manifest)]
@@ -206,7 +206,7 @@ def _diarize(
     **options: Any,
 ) -> CollectionReport:
     """Do the work, and write down what failed; `labels` are the names of files there"""
-    from pyannote_av.collection.run import process
+    from pyannote_av.batch.run import process
 
     report = process(work, jobs, ledger, tell=tell, **options)
     failed = {labels[name]: why for name, why in report.failed.items()}
@@ -239,8 +239,8 @@ class _Teller:
     quiet: bool = False
 
     def __call__(self, job: Job, result: Any, final: bool) -> None:
-        """See :func:`~pyannote_av.collection.run.process`."""
-        from pyannote_av.collection.jobs import Made
+        """See :func:`~pyannote_av.batch.run.process`."""
+        from pyannote_av.batch.jobs import Made
 
         head = self.heads[job.name]
         if not isinstance(result, Made):
@@ -265,8 +265,8 @@ def _given(bounds: Mapping[str, int | None]) -> dict[str, int]:
 
 def _done_by_older_versions(ledger: Ledger, work: Diarize, names: Mapping[Path, str]) -> set[str]:
     """Names of files that are complete, of an older version that kept no records of them"""
-    from pyannote_av.collection.ledger import read_record
-    from pyannote_av.collection.outputs import output_digest, place_of
+    from pyannote_av.batch.ledger import read_record
+    from pyannote_av.batch.outputs import output_digest, place_of
 
     def is_there(output: str) -> bool:
         try:
@@ -319,8 +319,8 @@ def command(
 
     Example: pyannote-av apply --manifest list.csv --into output --workers 8
     """
-    from pyannote_av.collection.ledger import failures_path
-    from pyannote_av.collection.run import Limits
+    from pyannote_av.batch.ledger import failures_path
+    from pyannote_av.batch.run import Limits
 
     formats = [name.strip() for name in format.split(",")]
     if unknown := set(formats) - {"rttm", "json"}:

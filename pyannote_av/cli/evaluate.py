@@ -16,9 +16,9 @@ from pyannote_av.cli._output import say
 if TYPE_CHECKING:
     from pyannote.core import Annotation, Timeline
 
-    from pyannote_av.collection.engines import Engine
-    from pyannote_av.collection.jobs import Job
-    from pyannote_av.collection.run import Limits
+    from pyannote_av.batch.engines import Engine
+    from pyannote_av.batch.jobs import Job
+    from pyannote_av.batch.run import Limits
     from pyannote_av.core.tracks import FaceTracks
 
 
@@ -114,9 +114,9 @@ def run_pipelines(
     """
     from urllib.parse import quote
 
-    from pyannote_av.collection.diarization import Diarize, read_turns_of
-    from pyannote_av.collection.engines import Engine
-    from pyannote_av.collection.run import process
+    from pyannote_av.batch.diarization import Diarize, read_turns_of
+    from pyannote_av.batch.engines import Engine
+    from pyannote_av.batch.run import process
 
     if len(set(names)) < len(names):
         raise ValueError("the same pipeline is given twice")
@@ -136,7 +136,7 @@ def run_pipelines(
 
 def _job(file: Mapping) -> Job:
     """A file of a protocol, as far as pipelines read what is said of it"""
-    from pyannote_av.collection.jobs import Job
+    from pyannote_av.batch.jobs import Job
 
     media = {kind: str(file[kind]) for kind in ("video", "audio") if kind in file}
     columns = {name: file[name] for name in ("face_tracks", "lab", "diarization") if name in file}
@@ -211,7 +211,7 @@ def command(
     from contextlib import nullcontext
     from tempfile import TemporaryDirectory
 
-    from pyannote_av.collection.run import Limits
+    from pyannote_av.batch.run import Limits
     from pyannote_av.evaluation import report
     from pyannote_av.formats.annotations import read_lab, read_reference, read_rttm
 

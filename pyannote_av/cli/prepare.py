@@ -14,9 +14,9 @@ from pyannote_av.core.protocols import files_of
 from pyannote_av.core.text import printable
 
 if TYPE_CHECKING:
-    from pyannote_av.collection.engines import Engine
-    from pyannote_av.collection.jobs import Job
-    from pyannote_av.collection.run import Limits
+    from pyannote_av.batch.engines import Engine
+    from pyannote_av.batch.jobs import Job
+    from pyannote_av.batch.run import Limits
     from pyannote_av.data.build import BuildReport
 
 COLUMNS = ("uri", "video", "audio", "face_tracks")
@@ -75,7 +75,7 @@ def prepare(
     identities : bool, optional
         Embed the faces, too (see :func:`~pyannote_av.clustering.identities.build_identities`).
     manifest : Path, optional
-        A list of files instead of a protocol, see :mod:`pyannote_av.collection.manifest`.
+        A list of files instead of a protocol, see :mod:`pyannote_av.batch.manifest`.
     limits : Limits, optional
         Of time and attempts.
 
@@ -89,9 +89,9 @@ def prepare(
         When there is neither a protocol nor a list, or a file of others in the place of the
         ``manifest.json`` of the store.
     """
-    from pyannote_av.collection.engines import Engine
-    from pyannote_av.collection.preparation import Prepare
-    from pyannote_av.collection.run import process
+    from pyannote_av.batch.engines import Engine
+    from pyannote_av.batch.preparation import Prepare
+    from pyannote_av.batch.run import process
     from pyannote_av.data.build import BuildReport
     from pyannote_av.data.crop_store import CropStore
 
@@ -121,8 +121,8 @@ def _jobs(
     name: str | None, subsets: Sequence[str], database: Path | None, manifest: Path | None
 ) -> tuple[dict[str, list[Job]], dict[str, str]]:
     """Files by subset, and why some of them cannot be worked on"""
-    from pyannote_av.collection.jobs import Job
-    from pyannote_av.collection.manifest import read_manifest
+    from pyannote_av.batch.jobs import Job
+    from pyannote_av.batch.manifest import read_manifest
 
     if manifest is not None:
         return {"all": read_manifest(manifest)}, {}
@@ -221,7 +221,7 @@ def command(
     """
     import sys
 
-    from pyannote_av.collection.run import Limits
+    from pyannote_av.batch.run import Limits
 
     if (protocol is None) == (manifest is None):
         raise typer.BadParameter("give a protocol, or --manifest")

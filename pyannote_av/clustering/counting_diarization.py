@@ -86,7 +86,7 @@ class CountingDiarization(WindowDiarization):
     ) -> np.ndarray:
         """See :class:`~pyannote_av.clustering.window_diarization.WindowDiarization`."""
         key = (scene.windows.span.tobytes(), self.looked(scene.file), self.missing_rate, self.seed)
-        embeddings, count = self.once(scene.file, "count", key, lambda: self.count(scene))
+        embeddings, count = self.cached(scene.file, "count", key, lambda: self.count(scene))
         hook("counting", count)
         if self.counting == "predicted":
             clusters = informed_clusters(embeddings, count, *bounds)

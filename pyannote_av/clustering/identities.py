@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from pyannote_av.core.grid import FRAME_RATE
-from pyannote_av.core.tracks import Looks
+from pyannote_av.core.tracks import FaceSamples
 from pyannote_av.data.array_store import ArrayStore, FillReport, fill
 from pyannote_av.data.crop_store import CropStore
 from pyannote_av.vision.identity import FaceEmbedder, get_embedder
@@ -132,7 +132,7 @@ class Identities:
         source = self.store[uri].index["sha256"].get("looks.npy", "none")
         return self.arrays.source(uri) == source
 
-    def __getitem__(self, uri: str) -> Looks:
+    def __getitem__(self, uri: str) -> FaceSamples:
         """Faces of a file, as vectors."""
         looks, vectors = self.store[uri].looks, np.asarray(self.arrays[uri])
         # of a file without faces the dimension is not known from its array

@@ -11,7 +11,7 @@ from pyannote.core import Segment, Timeline
 from pyannote_av.clustering.identities import Identities
 from pyannote_av.clustering.windows import UNSEEN, Entries, Windows, cut_windows, entry_faces
 from pyannote_av.core.grid import FRAME_RATE, SAMPLE_RATE, STEP_RATE
-from pyannote_av.core.tracks import Looks
+from pyannote_av.core.tracks import FaceSamples
 from pyannote_av.data.array_store import ArrayStore
 from pyannote_av.data.crop_store import CropStore
 from pyannote_av.models.embedding.voiceprints import stretch_voices
@@ -72,7 +72,7 @@ class WindowReader(Protocol):
         """(n, ...) array: embeddings, or sound."""
         ...
 
-    def looks(self, uri: str) -> Looks:
+    def looks(self, uri: str) -> FaceSamples:
         """All there are of a file: embeddings, or pictures."""
         ...
 
@@ -98,7 +98,7 @@ class EmbeddedWindows:
     voices: ArrayStore
     identities: Identities | None
     # of all files: a store keeps but some of its files open, and these are small (0.5 kB a look)
-    _looks: dict[str, Looks] = field(default_factory=dict, init=False, repr=False)
+    _looks: dict[str, FaceSamples] = field(default_factory=dict, init=False, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_looks": {}}
@@ -115,10 +115,10 @@ class EmbeddedWindows:
         """(n, E) embeddings of unit length, 0 in digital silence."""
         return stretch_voices(self.voices[uri], windows.span)
 
-    def looks(self, uri: str) -> Looks:
+    def looks(self, uri: str) -> FaceSamples:
         """Embeddings (m, F)."""
         if self.identities is None:
-            return Looks.none()
+            return FaceSamples.none()
         if uri not in self._looks:
             self._looks[uri] = self.identities[uri]
         return self._looks[uri]
@@ -157,7 +157,7 @@ class MediaWindows:
             row[0] = np.resize(heard, size)
         return sound
 
-    def looks(self, uri: str) -> Looks:
+    def looks(self, uri: str) -> FaceSamples:
         """Pictures (m, 112, 112, 3)."""
         return self.store[uri].looks
 
@@ -167,7 +167,7 @@ class MediaWindows:
 
 
 def faces_of(
-    looks: Looks, labelled: LabelledWindows, rows: np.ndarray, person: int
+    looks: FaceSamples, labelled: LabelledWindows, rows: np.ndarray, person: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """What one person looks like in some of the windows of a file.
 

@@ -9,22 +9,22 @@ import numpy as np
 
 from pyannote_av.clustering.joint_clustering import face_clusters
 from pyannote_av.clustering.windows import Entries, Windows
-from pyannote_av.core.tracks import FRAME_RATE, FaceTracks, Looks
+from pyannote_av.core.tracks import FRAME_RATE, FaceSamples, FaceTracks
 
 
-class Seen(NamedTuple):
+class ScoredFaces(NamedTuple):
     """What was seen of a file.
 
     Attributes
     ----------
     tracks : FaceTracks
         With speaking scores.
-    looks : Looks
+    looks : FaceSamples
         At faces, embedded.
     """
 
     tracks: FaceTracks
-    looks: Looks
+    looks: FaceSamples
 
     def people(self, identity: float) -> list[list[int]]:
         """Tracks of each person, those that were never looked at alone.
@@ -50,7 +50,7 @@ class Scene(NamedTuple):
     windows : Windows
     entries : Entries
         Who is seen talking in them.
-    seen : Seen
+    seen : ScoredFaces
     voices : (num_windows, E) array
         What is heard in them, of unit length; 0 where nothing is.
     """
@@ -58,5 +58,5 @@ class Scene(NamedTuple):
     file: Mapping
     windows: Windows
     entries: Entries
-    seen: Seen
+    seen: ScoredFaces
     voices: np.ndarray

@@ -65,7 +65,7 @@ class SimilarityDiarization(WindowDiarization):
         """See :class:`~pyannote_av.clustering.window_diarization.WindowDiarization`."""
         entries = scene.entries
         key = (scene.windows.span.tobytes(), entries.track.tobytes(), self.looked(scene.file))
-        alike = self.once(scene.file, "similarities", key, lambda: self.similarities(scene, hook))
+        alike = self.cached(scene.file, "similarities", key, lambda: self.similarities(scene, hook))
         distance = squareform(1.0 - alike, checks=False) if len(alike) else np.zeros((1, 1))
         known = np.isfinite(distance).sum(axis=1) > (len(distance) > 1)  # not to itself alone
         place = np.cumsum(known) - 1

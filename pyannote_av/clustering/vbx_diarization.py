@@ -54,7 +54,7 @@ class VBxDiarization(WindowDiarization):
     def hear(self, file: Mapping, spans: np.ndarray) -> np.ndarray:
         """What is heard in windows, as it comes: its length matters to a PLDA."""
         key = spans.tobytes()
-        return self.once(file, "vbx", key, lambda: self._embed(file["waveform"], spans))
+        return self.cached(file, "vbx", key, lambda: self._embed(file["waveform"], spans))
 
     def _embed(self, sound: torch.Tensor, spans: np.ndarray) -> np.ndarray:
         """Embeddings (n, E), 0 for windows that are too short, or digital silence"""

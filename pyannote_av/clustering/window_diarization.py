@@ -11,7 +11,7 @@ from pyannote.audio.pipelines import VoiceActivityDetection
 from pyannote.core import Annotation, Segment, Timeline
 from pyannote.pipeline.parameter import Uniform
 
-from pyannote_av.clustering.scene import Scene, Seen
+from pyannote_av.clustering.scene import Scene, ScoredFaces
 from pyannote_av.clustering.windows import (
     Entries,
     cut_windows,
@@ -22,15 +22,15 @@ from pyannote_av.clustering.windows import (
 )
 from pyannote_av.core.output import AVDiarizeOutput, Report
 from pyannote_av.core.pipeline import DiarizationPipeline
-from pyannote_av.core.tracks import FaceTracks, Looks
+from pyannote_av.core.tracks import FaceSamples, FaceTracks
 from pyannote_av.data.crop_shard import LOOK_INTERVAL
 from pyannote_av.models.embedding.voiceprints import speaker_features, stretch_voices, voiceprint
 from pyannote_av.models.loading import ModelReference, load_model
 from pyannote_av.pipelines.active_speaker_detection import ActiveSpeakerDetection
-from pyannote_av.pipelines.active_speaker_pass import Heard
+from pyannote_av.pipelines.active_speaker_pass import SpeakingScores
+from pyannote_av.pipelines.caching import cached
 from pyannote_av.pipelines.face_tracking import FaceTracking, how_looked
-from pyannote_av.pipelines.remembering import once
-from pyannote_av.vision.identity import FaceEmbedder, LookCollector, get_embedder
+from pyannote_av.vision.identity import FaceEmbedder, FaceSampler, get_embedder
 
 
 class WindowDiarization(DiarizationPipeline):
@@ -145,7 +145,7 @@ class WindowDiarization(DiarizationPipeline):
         min_speakers: int | None = None,
         max_speakers: int | None = None,
         hook: Callable | None = None,
-        seen: Seen | None = None,
+        seen: ScoredFaces | None = None,
     ) -> AVDiarizeOutput | Annotation:
         """Diarize one file.
 
@@ -158,7 +158,7 @@ class WindowDiarization(DiarizationPipeline):
             Number of speakers or bounds on it, when known; never more than there are windows.
         hook : callable, optional
             ``hook(step, artifact, file=..., total=..., completed=...)``.
-        seen : Seen, optional
+        seen : ScoredFaces, optional
             What is known to be seen: the picture is not looked at.
 
         Returns
@@ -212,13 +212,13 @@ class WindowDiarization(DiarizationPipeline):
             return Timeline()
         return self.speech.apply(file, hook=hook).get_timeline().support()
 
-    def _look(self, file: Mapping, speech: Timeline, hook: Callable, report: Report) -> Seen:
+    def _look(self, file: Mapping, speech: Timeline, hook: Callable, report: Report) -> ScoredFaces:
         """Track faces, score them, and remember what they look like, in one decoding pass"""
 
         listener = self.active_speaker.listen(file["waveform"], speech)
 
-        def look() -> tuple[FaceTracks, list[Heard], Looks]:
-            collector = self.face_embedder and LookCollector(self.face_embedder, LOOK_INTERVAL)
+        def look() -> tuple[FaceTracks, list[SpeakingScores], FaceSamples]:
+            collector = self.face_embedder and FaceSampler(self.face_embedder, LOOK_INTERVAL)
             tracks = self.faces.apply(
                 file,
                 tracks=file.get("face_tracks"),
@@ -227,12 +227,12 @@ class WindowDiarization(DiarizationPipeline):
                 problems=report.problems,
                 looks=collector,
             )
-            return tracks, listener.heard, collector.looks if collector else Looks.none()
+            return tracks, listener.heard, collector.looks if collector else FaceSamples.none()
 
         with report.stage("faces"):
             key = self.looked(file), tuple(speech)
-            tracks, listener.heard, looks = self.once(file, "seen", key, look)
-            return Seen(listener.scores(tracks), looks)
+            tracks, listener.heard, looks = self.cached(file, "seen", key, look)
+            return ScoredFaces(listener.scores(tracks), looks)
 
     @property
     def face_embedder(self) -> FaceEmbedder | None:
@@ -243,9 +243,9 @@ class WindowDiarization(DiarizationPipeline):
         """How faces are looked for, which what is seen of them depends on."""
         return how_looked(self.faces, file)
 
-    def once(self, file: Mapping, name: str, key: Any, compute: Callable[[], Any]) -> Any:
+    def cached(self, file: Mapping, name: str, key: Any, compute: Callable[[], Any]) -> Any:
         """Compute, or remember while hyper-parameters are tuned and `key` stays the same."""
-        return once(file, name, key, compute) if self.training else compute()
+        return cached(file, name, key, compute) if self.training else compute()
 
     def hear(self, file: Mapping, spans: np.ndarray) -> np.ndarray:
         """What is heard in windows.
@@ -261,7 +261,7 @@ class WindowDiarization(DiarizationPipeline):
         voices : (n, E) float32 array
             Of unit length, 0 where nothing is heard.
         """
-        heard = self.once(
+        heard = self.cached(
             file, "voices", None, lambda: speaker_features(file["waveform"], self.embedding)
         )
         return stretch_voices(heard, spans)

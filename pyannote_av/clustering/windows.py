@@ -9,7 +9,7 @@ import numpy as np
 from pyannote.core import Annotation, Segment, Timeline
 
 from pyannote_av.clustering.linkage import NOBODY
-from pyannote_av.core.tracks import FRAME_RATE, FaceTracks, Looks
+from pyannote_av.core.tracks import FRAME_RATE, FaceSamples, FaceTracks
 
 #: track of entries nobody is seen of
 UNSEEN = -1
@@ -182,7 +182,9 @@ def hide_faces(entries: Entries, rate: float, seed: int = 0) -> Entries:
     return Entries(entries.window[~again], track[~again])
 
 
-def entry_faces(windows: Windows, entries: Entries, looks: Looks) -> tuple[np.ndarray, np.ndarray]:
+def entry_faces(
+    windows: Windows, entries: Entries, looks: FaceSamples
+) -> tuple[np.ndarray, np.ndarray]:
     """What the faces of entries look like: the mean of all looks at them within the window.
 
     Where there was no look within the window, the one nearest in time to its middle counts.
@@ -191,7 +193,7 @@ def entry_faces(windows: Windows, entries: Entries, looks: Looks) -> tuple[np.nd
     ----------
     windows : Windows
     entries : Entries
-    looks : Looks
+    looks : FaceSamples
         With vectors of any shape.
 
     Returns
@@ -217,7 +219,7 @@ def entry_faces(windows: Windows, entries: Entries, looks: Looks) -> tuple[np.nd
     return faces, visible
 
 
-def all_faces(windows: Windows, looks: Looks) -> tuple[np.ndarray, np.ndarray]:
+def all_faces(windows: Windows, looks: FaceSamples) -> tuple[np.ndarray, np.ndarray]:
     """The mean of everybody who is seen in a window, talking or not.
 
     Returns

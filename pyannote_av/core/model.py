@@ -22,6 +22,7 @@ from torch.overrides import TorchFunctionMode
 
 from pyannote_av import __version__
 from pyannote_av.core.atomic import replacing
+from pyannote_av.core.batch import AVInput
 from pyannote_av.core.checkpoint import (
     SLACK,
     CheckpointError,
@@ -29,7 +30,6 @@ from pyannote_av.core.checkpoint import (
 )
 from pyannote_av.core.hub import locate, named_on_hub, resolve
 from pyannote_av.core.reading import read_npz
-from pyannote_av.core.task import AVInput
 from pyannote_av.core.text import printable
 from pyannote_av.core.trust import (
     UntrustedError,

@@ -17,7 +17,7 @@ from pyannote_av.core.track_columns import COLUMNS, Label, check_rows
 if TYPE_CHECKING:
     pass
 
-__all__ = ["FRAME_RATE", "FaceTracks", "Label", "Looks", "PictureStats", "TrackSegment"]
+__all__ = ["FRAME_RATE", "FaceSamples", "FaceTracks", "Label", "PictureStats", "TrackSegment"]
 
 
 def runs(
@@ -110,7 +110,7 @@ class PictureStats:
     shots: int = 0
 
 
-class Looks(NamedTuple):
+class FaceSamples(NamedTuple):
     """What faces look like, now and then.
 
     Attributes
@@ -127,7 +127,7 @@ class Looks(NamedTuple):
     vector: np.ndarray
 
     @classmethod
-    def none(cls, vectors: np.ndarray | None = None) -> Looks:
+    def none(cls, vectors: np.ndarray | None = None) -> FaceSamples:
         """At nobody; `vectors` is an array (0, ...), for those whose shape is known."""
         nobody = np.zeros(0, np.int64)
         return cls(nobody, nobody, np.zeros((0, 1), np.float32) if vectors is None else vectors)

@@ -16,7 +16,7 @@ from pyannote_av.core.checksums import digest, fingerprint
 from pyannote_av.core.grid import FRAME_RATE
 from pyannote_av.core.io import Video
 from pyannote_av.core.reading import INDEX_LIMIT, read_json
-from pyannote_av.core.tracks import FaceTracks, Looks
+from pyannote_av.core.tracks import FaceSamples, FaceTracks
 from pyannote_av.core.workers import Failure, open_pool, run
 from pyannote_av.data.crop_shard import FORMAT, LOOK_INTERVAL, LOOK_SIDE, shard_folder
 from pyannote_av.data.crop_store import CropStore
@@ -98,11 +98,11 @@ def _face_tracking() -> Any:
 
 def _cut(
     job: ShardJob, tracks: FaceTracks | None, write: Callable, problems: list[str]
-) -> tuple[FaceTracks, Looks]:
+) -> tuple[FaceTracks, FaceSamples]:
     """One pass over the pictures; returns the tracks on the grid, and faces in colour"""
-    from pyannote_av.vision.identity import LookCollector, Pictures
+    from pyannote_av.vision.identity import FaceSampler, Pictures
 
-    collector = LookCollector(Pictures(LOOK_SIDE), LOOK_INTERVAL)
+    collector = FaceSampler(Pictures(LOOK_SIDE), LOOK_INTERVAL)
     if tracks is None:
         file = {**job.media, "uri": job.uri}
         tracks = _face_tracking()(file, consumers=[write], problems=problems, looks=collector)

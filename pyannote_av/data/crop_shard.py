@@ -22,7 +22,7 @@ from pyannote_av.core.reading import (
     read_npy,
     whole,
 )
-from pyannote_av.core.tracks import Looks
+from pyannote_av.core.tracks import FaceSamples
 
 if TYPE_CHECKING:
     from pyannote_av.core.tracks import FaceTracks
@@ -152,16 +152,16 @@ class Shard:
         return FaceTracks.read(self.folder / "tracks.npz")
 
     @cached_property
-    def looks(self) -> Looks:
+    def looks(self) -> FaceSamples:
         """Pictures of whole faces in colour, now and then: (n, 112, 112, 3) uint8, memory-mapped.
 
         Empty where there are no faces, or where the shard is older than looks are.
         """
         where = np.array(self.index.get("looks", []), np.int64).reshape(-1, 2)
         if not len(where):
-            return Looks.none(np.zeros((0, LOOK_SIDE, LOOK_SIDE, 3), np.uint8))
+            return FaceSamples.none(np.zeros((0, LOOK_SIDE, LOOK_SIDE, 3), np.uint8))
         shape = (len(where), LOOK_SIDE, LOOK_SIDE, 3)
-        return Looks(where[:, 0], where[:, 1], self._open("looks.npy", shape, np.uint8))
+        return FaceSamples(where[:, 0], where[:, 1], self._open("looks.npy", shape, np.uint8))
 
     @property
     def problems(self) -> list[str]:

@@ -14,7 +14,7 @@ from typing import IO
 import numpy as np
 
 from pyannote_av.core.checksums import sha256_of
-from pyannote_av.core.tracks import FaceTracks, Looks, TrackSegment
+from pyannote_av.core.tracks import FaceSamples, FaceTracks, TrackSegment
 from pyannote_av.data.crop_shard import ARRAYS, FORMAT, SIDE, shard_folder
 
 
@@ -78,7 +78,7 @@ class ShardWriter:
         sound: np.ndarray,
         source: Mapping[str, str],
         problems: Sequence[str],
-        looks: Looks | None = None,
+        looks: FaceSamples | None = None,
     ) -> list[str]:
         """Complete the file, and put it in its place.
 
@@ -92,7 +92,7 @@ class ShardWriter:
             Fingerprints of what the content depends on.
         problems : sequence of str
             What is wrong with the file, in sentences.
-        looks : Looks, optional
+        looks : FaceSamples, optional
             Pictures of whole faces in colour.
 
         Returns

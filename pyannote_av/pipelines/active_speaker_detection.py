@@ -15,8 +15,8 @@ from pyannote_av.core.pipeline import DiarizationPipeline
 from pyannote_av.core.tracks import FaceTracks
 from pyannote_av.models.active_speaker.base import ActiveSpeakerModel
 from pyannote_av.models.active_speaker.scorers import ActiveSpeakerScorer, get_scorer
-from pyannote_av.pipelines.active_speaker_pass import ActiveSpeakerPass, Heard
-from pyannote_av.pipelines.remembering import once
+from pyannote_av.pipelines.active_speaker_pass import ActiveSpeakerPass, SpeakingScores
+from pyannote_av.pipelines.caching import cached
 
 
 class ActiveSpeakerDetection(DiarizationPipeline):
@@ -132,7 +132,7 @@ class ActiveSpeakerDetection(DiarizationPipeline):
         speech = file.get("speech") if file.get("has_audio", True) else Timeline()
         listener = self.listen(file["waveform"], speech)
 
-        def look() -> tuple[FaceTracks, list[Heard]]:
+        def look() -> tuple[FaceTracks, list[SpeakingScores]]:
             problems = file["problems"]
             tracks = self._faces.apply(file, consumers=[listener], hook=hook, problems=problems)
             return tracks, listener.heard
@@ -141,7 +141,7 @@ class ActiveSpeakerDetection(DiarizationPipeline):
             tracks, _ = look()
             return listener.scores(tracks)
         key = self._faces.detector_name, None if speech is None else tuple(speech.support())
-        tracks, listener.heard = once(file, "look", key, look)
+        tracks, listener.heard = cached(file, "look", key, look)
         turns = listener.scores(tracks).speaking_annotation()
         turns.uri = file["uri"]
         return turns

@@ -41,7 +41,7 @@ class _Job(NamedTuple):
     wanted: np.ndarray
 
 
-class Heard(NamedTuple):
+class SpeakingScores(NamedTuple):
     """Scores of a stretch of a face, as the scorer gave them.
 
     Attributes
@@ -108,7 +108,7 @@ class ActiveSpeakerPass:
             self._speech = np.array(
                 [(s.start - offset - _MARGIN, s.end - offset + _MARGIN) for s in speech.support()]
             ).reshape(-1, 2)
-        self._heard: list[Heard] = []
+        self._heard: list[SpeakingScores] = []
         self._waiting: list[_Job] = []
         #: time spent, which is also part of the tracking that this hangs on
         self.seconds = 0.0
@@ -139,7 +139,9 @@ class ActiveSpeakerPass:
         faces = [(sound, job.crops, job.present) for sound, job in zip(sounds, jobs, strict=True)]
         for job, found in zip(jobs, score_many(self._scorer, faces), strict=True):
             rows, curves = self._compare(job.start, job.crops, job.present, found)
-            self._heard.append(Heard(job.track, job.start, job.wanted, found, rows, curves))
+            self._heard.append(
+                SpeakingScores(job.track, job.start, job.wanted, found, rows, curves)
+            )
         self.seconds += perf_counter() - begin
 
     def _is_speech(self, times: np.ndarray) -> np.ndarray:
@@ -183,13 +185,13 @@ class ActiveSpeakerPass:
         )
 
     @property
-    def heard(self) -> list[Heard]:
+    def heard(self) -> list[SpeakingScores]:
         """Everything that was scored, before smoothing; may be set."""
         self._score()
         return self._heard
 
     @heard.setter
-    def heard(self, heard: list[Heard]) -> None:
+    def heard(self, heard: list[SpeakingScores]) -> None:
         self._heard = heard
 
     def scores(self, tracks: FaceTracks) -> FaceTracks:

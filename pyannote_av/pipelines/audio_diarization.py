@@ -19,9 +19,9 @@ from pyannote_av.core.model import load_plda
 from pyannote_av.core.output import AVDiarizeOutput
 from pyannote_av.core.pipeline import MediaMixin
 from pyannote_av.models.loading import ModelReference, load_model
+from pyannote_av.pipelines.caching import cached
 from pyannote_av.pipelines.chunk_embedding import embed_chunks, frame_and_pool
 from pyannote_av.pipelines.clustering import AgglomerativeClustering, VBxClustering
-from pyannote_av.pipelines.remembering import once
 
 
 class _Inference(Inference):
@@ -182,7 +182,7 @@ class AudioDiarization(MediaMixin, SpeakerDiarization):
                 progress=hook and partial(hook, "embeddings", None),
             )
 
-        return once(file, "embeddings", key, embed) if self.training else embed()
+        return cached(file, "embeddings", key, embed) if self.training else embed()
 
     def reconstruct(
         self,

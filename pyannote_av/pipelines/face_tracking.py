@@ -16,7 +16,7 @@ from pyannote_av.core.io import Video
 from pyannote_av.core.media import probe
 from pyannote_av.core.tracks import FRAME_RATE, FaceTracks, PictureStats
 from pyannote_av.vision.detection import FaceDetector, get_detector
-from pyannote_av.vision.identity import FaceEmbedder, LookCollector, get_embedder
+from pyannote_av.vision.identity import FaceEmbedder, FaceSampler, get_embedder
 from pyannote_av.vision.streaming import Consumer, DetectionPass, KnownPass
 from pyannote_av.vision.tracking import Tracker
 
@@ -106,7 +106,7 @@ class FaceTracking(Pipeline):
         consumers: Sequence[Consumer] = (),
         hook: Callable | None = None,
         problems: list[str] | None = None,
-        looks: LookCollector | None = None,
+        looks: FaceSampler | None = None,
     ) -> FaceTracks:
         """Track the faces of one file.
 
@@ -124,7 +124,7 @@ class FaceTracking(Pipeline):
             ``hook("face_tracking", None, file=..., total=..., completed=...)``, in seconds.
         problems : list of str, optional
             Receives sentences about damage in the file; they are warned about otherwise.
-        looks : LookCollector, optional
+        looks : FaceSampler, optional
             Collects what faces look like, in place of the embedder of this pipeline: tracks then
             come without ``embeddings`` of their own.
 
@@ -152,7 +152,7 @@ class FaceTracking(Pipeline):
 
         identity = None
         if looks is None and self._embedder is not None and not (known and known.embeddings):
-            looks = identity = LookCollector(self._embedder)
+            looks = identity = FaceSampler(self._embedder)
         if known is not None:
             run = KnownPass(known, consumers, looks)
         else:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import torch
 
+from pyannote_av.core.batch import AVInput
 from pyannote_av.core.grid import FRAME_RATE, FRAMES_PER_WINDOW, SAMPLES_PER_FRAME, STEPS
-from pyannote_av.core.task import AVInput
 from pyannote_av.fusion.targets import TargetSpeaker
 
 
@@ -135,7 +135,7 @@ class AVInference:
         dimension = self.model.visual_dimension
         shape = (len(batch), slots, length)
         faces = np.zeros((*shape, dimension), np.float32)
-        face_mask, slot_mask = np.zeros(shape, bool), np.zeros(shape[:2], bool)
+        face_mask, target_mask = np.zeros(shape, bool), np.zeros(shape[:2], bool)
         voice = self.model.hparams.voiceprint_dimension
         voiceprints = np.zeros((*shape[:2], voice), np.float32)
         sounds, heard = [], None
@@ -151,7 +151,7 @@ class AVInference:
                 rows = speaker_features[first : first + heard.shape[1]]
                 heard[b, : len(rows)] = rows
             for s, i in enumerate(chosen):
-                slot_mask[b, s] = True
+                target_mask[b, s] = True
                 faces[b, s], face_mask[b, s] = targets[i].face(start, start + length, dimension)
                 if targets[i].voiceprint is not None:
                     voiceprints[b, s] = targets[i].voiceprint
@@ -159,7 +159,7 @@ class AVInference:
             torch.stack(sounds),
             torch.from_numpy(faces),
             torch.from_numpy(face_mask),
-            torch.from_numpy(slot_mask),
+            torch.from_numpy(target_mask),
             torch.from_numpy(voiceprints),
             None if heard is None else torch.from_numpy(heard),
         )

@@ -20,8 +20,8 @@ from pyannote_av.fusion import guard
 from pyannote_av.fusion.persons import People, find_persons
 from pyannote_av.fusion.speakers import Rules, Speakers, decide
 from pyannote_av.pipelines.active_speaker_detection import ActiveSpeakerDetection
+from pyannote_av.pipelines.caching import cached
 from pyannote_av.pipelines.face_tracking import FaceTracking, how_looked
-from pyannote_av.pipelines.remembering import once
 
 # offsets below two grid frames are within what networks and people tolerate
 _MIN_OFFSET = 0.08
@@ -309,7 +309,7 @@ class LateFusion(DiarizationPipeline):
         """Look, or remember while hyper-parameters are tuned and what matters stays the same."""
         if not self.training:
             return compute()
-        return once(file, name, (how_looked(self.faces, file), key), compute)
+        return cached(file, name, (how_looked(self.faces, file), key), compute)
 
     def _offset(self, listener, report) -> float:
         """Audio-visual offset in seconds, 0 when it is small or uncertain."""

@@ -32,9 +32,9 @@ from pyannote_av.fusion.activities import (
 from pyannote_av.fusion.targets import TargetSpeaker, find_targets, join_faces
 from pyannote_av.models.embedding.voiceprints import enrol, speaker_features
 from pyannote_av.models.loading import ModelReference, load_model
+from pyannote_av.pipelines.caching import cached
 from pyannote_av.pipelines.inference import AVInference
 from pyannote_av.pipelines.late_fusion import Fused, LateFusion
-from pyannote_av.pipelines.remembering import once
 from pyannote_av.pipelines.visual_feature_pass import VisualFeaturePass
 
 
@@ -210,7 +210,7 @@ class TargetSpeakerDiarization(DiarizationPipeline):
         def listen() -> np.ndarray:
             return speaker_features(file["waveform"], self.embedding)
 
-        return once(file, "voices", None, listen) if self.training else listen()
+        return cached(file, "voices", None, listen) if self.training else listen()
 
     def _ask(self, file, targets, heard, hook, name="activities") -> np.ndarray:
         """What the network says of everybody: (steps, targets)"""
@@ -219,7 +219,7 @@ class TargetSpeakerDiarization(DiarizationPipeline):
             progress = partial(hook, "segmentation", None)
             return self.segmentation(file["waveform"], targets, heard, progress)
 
-        return once(file, name, _shown(targets), ask) if self.training else ask()
+        return cached(file, name, _shown(targets), ask) if self.training else ask()
 
     def _second(self, file, fused, seen, heard, most, hook) -> AVDiarizeOutput:
         """Ask the network of everybody, once more with better voiceprints if so wanted."""

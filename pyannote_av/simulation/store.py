@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from pyannote_av.core.grid import FRAME_RATE
-from pyannote_av.core.tracks import FaceTracks, Looks, TrackSegment
+from pyannote_av.core.tracks import FaceSamples, FaceTracks, TrackSegment
 from pyannote_av.data.crop_shard import LOOK_INTERVAL, LOOK_SIDE
 from pyannote_av.data.shard_writer import ShardWriter, to_int16
 from pyannote_av.simulation.conversation import Conversation
@@ -47,7 +47,7 @@ def segments(conversation: Conversation, seed: Sequence[int]) -> Iterator[TrackS
                 yield TrackSegment(face.track, shot.first + first, crops, present)
 
 
-def looks(conversation: Conversation) -> Looks:
+def looks(conversation: Conversation) -> FaceSamples:
     """Whole faces of a conversation in colour, those that are large enough to tell who they are.
 
     Parameters
@@ -65,7 +65,7 @@ def looks(conversation: Conversation) -> Looks:
     found.sort(key=lambda look: look[:2])
     where = np.array([look[:2] for look in found], np.int64).reshape(-1, 2)
     pictures = [picture for *_, picture in found]
-    return Looks(where[:, 0], where[:, 1], np.array(pictures, np.uint8))
+    return FaceSamples(where[:, 0], where[:, 1], np.array(pictures, np.uint8))
 
 
 def write_shard(

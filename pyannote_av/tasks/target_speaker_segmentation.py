@@ -3,7 +3,7 @@
 Each chunk of a recording comes with **slots**: the people who speak in it, some who speak elsewhere
 in the recording, others who are seen but never speak, and now and then somebody of another
 recording. What is known of a slot is a voiceprint, a face, or both. In training either may be bad
-(see :class:`~pyannote_av.tasks.slot_corruption.Corruption`); labels are when that person speaks.
+(see :class:`~pyannote_av.tasks.target_corruption.Corruption`); labels are when that person speaks.
 Slots come in random order, their number varies, and there is no permutation to be found.
 """
 
@@ -21,26 +21,26 @@ from pyannote.database import Protocol
 from torch_audiomentations.core.transforms_interface import BaseWaveformTransform
 from torchmetrics import Metric
 
+from pyannote_av.core.batch import AVInput
 from pyannote_av.core.grid import FRAME_RATE, SAMPLE_RATE
-from pyannote_av.core.task import AVInput
 from pyannote_av.data.crop_store import CropStore
 from pyannote_av.data.visual_features import VisualFeatures
 from pyannote_av.data.voices import read_voices
 from pyannote_av.tasks.recording_task import RecordingTask
 from pyannote_av.tasks.recordings import LabelledFile
-from pyannote_av.tasks.slot_batches import SlotBatches, fixed_chunks
-from pyannote_av.tasks.slot_corruption import Corruption
-from pyannote_av.tasks.slot_losses import BRANCHES, WEIGHTS, SlotOutput, slot_losses
-from pyannote_av.tasks.slot_metrics import moments, slot_metrics
-from pyannote_av.tasks.slots import UNKNOWN, Pictures, Presences
+from pyannote_av.tasks.target_batches import SlotBatches, fixed_chunks
+from pyannote_av.tasks.target_chunks import UNKNOWN, Pictures, Presences
+from pyannote_av.tasks.target_corruption import Corruption
+from pyannote_av.tasks.target_losses import BRANCHES, WEIGHTS, SlotOutput, slot_losses
+from pyannote_av.tasks.target_metrics import moments, slot_metrics
 
 
 class TargetSpeakerSegmentation(RecordingTask):
     """Target speaker segmentation
 
-    Trains models with a method ``predict(waveforms, faces, face_mask, slot_mask, voiceprints,
+    Trains models with a method ``predict(waveforms, faces, face_mask, target_mask, voiceprints,
     speaker_features, branches)`` that gives what the branches that are asked for say, a
-    :class:`~pyannote_av.tasks.slot_losses.SlotOutput`, on a
+    :class:`~pyannote_av.tasks.target_losses.SlotOutput`, on a
     protocol whose files have ``annotation``, and perhaps ``annotated`` and ``face_tracks``
     (FaceTracks, or the path of a file of them) that are called as the speakers of the annotation.
 
@@ -70,7 +70,7 @@ class TargetSpeakerSegmentation(RecordingTask):
     pin_memory : bool, optional
         See PyTorch's documentation. Defaults to False.
     losses : dict of str to float, optional
-        Weights; see :func:`~pyannote_av.tasks.slot_losses.slot_losses`. Those not named are zero.
+        Weights; see :func:`~pyannote_av.tasks.target_losses.slot_losses`. Those not named are zero.
         Can be set between stages of training.
     corruption : Corruption or dict of str to float, optional
         What happens to slots in training; ``Corruption.none()`` for nothing. Can be set between
@@ -79,7 +79,7 @@ class TargetSpeakerSegmentation(RecordingTask):
         torch_audiomentations waveform transform, applied to training waveforms last.
     metric : optional
         Validation metrics, called with activities and labels (batch, 4 frames, slots), and
-        moments; see :class:`~pyannote_av.tasks.slot_metrics.SlotErrorRate`. Defaults to the
+        moments; see :class:`~pyannote_av.tasks.target_metrics.SlotErrorRate`. Defaults to the
         diarization error rate, its components, and that of kinds of moments.
 
     Notes

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, DistributedSampler
 
+from pyannote_av.core.batch import AVInput
 from pyannote_av.core.grid import SAMPLES_PER_FRAME
-from pyannote_av.core.task import AVInput
 from pyannote_av.data.crop_shard import SIDE
 from pyannote_av.data.crop_store import CropStore
 from pyannote_av.tasks.face_augmentation import SNR, lose, mix, vary_camera, vary_view

@@ -13,8 +13,8 @@ from filelock import FileLock
 
 from pyannote_av.core.atomic import replacing
 from pyannote_av.core.reading import ARRAYS_LIMIT, open_bytes
-from pyannote_av.tuning.content import checksum
-from pyannote_av.tuning.entries import Entry, from_bytes, to_bytes
+from pyannote_av.tuning.hashing import checksum
+from pyannote_av.tuning.serialization import Entry, from_bytes, to_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -114,8 +114,8 @@ class CachedFile(MutableMapping):
         self.borrowed: dict[str, float] = {}
         self.waited = 0.0
 
-    def once(self, name: str, key: Any, compute: Callable[[], Any]) -> Any:
-        """See :func:`~pyannote_av.pipelines.remembering.once`."""
+    def cached(self, name: str, key: Any, compute: Callable[[], Any]) -> Any:
+        """See :func:`~pyannote_av.pipelines.caching.once`."""
         address = self._address(name, key)
         if (known := self._recall(name, address)) is None:
             self._acquire(address)

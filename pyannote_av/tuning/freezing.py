@@ -9,7 +9,7 @@ from pyannote.pipeline import Pipeline
 from pyannote.pipeline.parameter import Categorical, Frozen, Integer, LogUniform, Uniform
 
 from pyannote_av.core.reading import parse_yaml
-from pyannote_av.tuning.candidate import flat
+from pyannote_av.tuning.optimizer_adapter import flat
 
 
 def freeze(pipeline: Pipeline, names: Sequence[str]) -> Pipeline:

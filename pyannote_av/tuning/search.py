@@ -14,9 +14,9 @@ import optuna
 
 from pyannote_av.core.trust import trusting
 from pyannote_av.tuning.cache import Cache
-from pyannote_av.tuning.candidate import flat, metric_of
-from pyannote_av.tuning.content import file_checksum, reference_checksum
 from pyannote_av.tuning.freezing import tuned_names
+from pyannote_av.tuning.hashing import file_checksum, reference_checksum
+from pyannote_av.tuning.optimizer_adapter import flat, metric_of
 from pyannote_av.tuning.result import Result, complete_of, write_result
 from pyannote_av.tuning.study import alone, describe, open_study
 from pyannote_av.tuning.trials import SAMPLERS, finished, give_up

@@ -18,7 +18,7 @@ from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from pyannote_av.tuning.candidate import Candidate
+from pyannote_av.tuning.optimizer_adapter import Candidate
 
 #: samplers that know nothing but the trials so far
 SAMPLERS = ("TPESampler", "RandomSampler")
@@ -78,7 +78,7 @@ class MedianOfEarlier(BasePruner):
         return trial.intermediate_values[step] > np.median(others)
 
 
-class Places:
+class TrialSchedule:
     """Hands out trials of a study.
 
     Parameters

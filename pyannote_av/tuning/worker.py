@@ -22,11 +22,11 @@ from pyannote.pipeline import Optimizer, Pipeline
 from pyannote_av.core.pipeline import Pipeline as Loader
 from pyannote_av.core.trust import trusting
 from pyannote_av.tuning.cache import Cache, CachedFile
-from pyannote_av.tuning.candidate import Candidate, flat
-from pyannote_av.tuning.content import checksum, pipeline_checksum
 from pyannote_av.tuning.freezing import freeze
+from pyannote_av.tuning.hashing import checksum, pipeline_checksum
+from pyannote_av.tuning.optimizer_adapter import Candidate, flat
 from pyannote_av.tuning.study import JOURNAL, STUDY, lock_of
-from pyannote_av.tuning.trials import Places
+from pyannote_av.tuning.trials import TrialSchedule
 
 # what others do meanwhile takes longer
 _POLL = 0.05
@@ -127,7 +127,7 @@ def work(
     files = [CachedFile(file, cache, key) for file, key in zip(setup.files, keys, strict=True)]
     lag = 1 if setup.processes == 1 else 2 * setup.processes
     options = setup.trials, setup.seed, setup.sampler, lag, len(files)
-    places = Places(candidate, start_of(loaded.pipeline), *options)
+    places = TrialSchedule(candidate, start_of(loaded.pipeline), *options)
     optimizer = Optimizer(
         candidate,
         db=setup.into / JOURNAL,

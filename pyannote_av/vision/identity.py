@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from pyannote_av.core.tracks import FRAME_RATE, Looks
+from pyannote_av.core.tracks import FRAME_RATE, FaceSamples
 from pyannote_av.vision.crops import cut
 
 #: seconds between two looks at the same face, unless told
@@ -209,7 +209,7 @@ def good(row: np.ndarray, shape: tuple[int, ...]) -> bool:
     return not (nose <= left or nose >= right)
 
 
-class LookCollector:
+class FaceSampler:
     """Embeds a few good looks at each track.
 
     Parameters
@@ -234,13 +234,13 @@ class LookCollector:
         self._looks.append((track, index, self._embedder(face[None])[0]))
 
     @property
-    def looks(self) -> Looks:
+    def looks(self) -> FaceSamples:
         """All that was seen, by track and time."""
         looks = sorted(self._looks, key=lambda look: look[:2])
         # of a face nobody has seen the shape is not known either
         vectors = np.stack([v for *_, v in looks]) if looks else np.zeros((0, 0), np.float32)
         where = np.array([look[:2] for look in looks], np.int64).reshape(-1, 2)
-        return Looks(where[:, 0], where[:, 1], vectors)
+        return FaceSamples(where[:, 0], where[:, 1], vectors)
 
     @property
     def embeddings(self) -> dict[int, np.ndarray]:

@@ -11,7 +11,7 @@ import numpy as np
 from pyannote_av.core.tracks import FRAME_RATE, FaceTracks, PictureStats, TrackSegment
 from pyannote_av.vision.crops import Rows, Segmenter, crop, grey, on_grid
 from pyannote_av.vision.detection import Detections, FaceDetector
-from pyannote_av.vision.identity import LookCollector
+from pyannote_av.vision.identity import FaceSampler
 from pyannote_av.vision.shots import ShotDetector, Thumbnail, thumbnail
 from pyannote_av.vision.tracking import Stretch, Tracker
 
@@ -27,7 +27,7 @@ Consumer = Callable[[TrackSegment], Any]
 class _Pass:
     """What both passes share: statistics of the picture, cuts, and crops for the consumers"""
 
-    def __init__(self, consumers: Sequence[Consumer], looks: LookCollector | None):
+    def __init__(self, consumers: Sequence[Consumer], looks: FaceSampler | None):
         self._consumers = consumers
         self._looks = looks
         self._shots = ShotDetector()
@@ -87,7 +87,7 @@ class DetectionPass(_Pass):
     tracker : Tracker
     consumers : sequence of callable
         Called with every finished :class:`TrackSegment`.
-    looks : LookCollector, optional
+    looks : FaceSampler, optional
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class DetectionPass(_Pass):
         detector: FaceDetector,
         tracker: Tracker,
         consumers: Sequence[Consumer] = (),
-        looks: LookCollector | None = None,
+        looks: FaceSampler | None = None,
     ):
         super().__init__(consumers, looks)
         self._detector, self._tracker = detector, tracker
@@ -165,14 +165,14 @@ class KnownPass(_Pass):
     ----------
     tracks : FaceTracks
     consumers : sequence of callable
-    looks : LookCollector, optional
+    looks : FaceSampler, optional
     """
 
     def __init__(
         self,
         tracks: FaceTracks,
         consumers: Sequence[Consumer] = (),
-        looks: LookCollector | None = None,
+        looks: FaceSampler | None = None,
     ):
         super().__init__(consumers, looks)
         self._tracks = on_grid(tracks)

@@ -43,7 +43,7 @@ def complete(
     waveforms: torch.Tensor,
     faces: torch.Tensor | None,
     face_mask: torch.Tensor | None,
-    slot_mask: torch.Tensor | None,
+    target_mask: torch.Tensor | None,
     voiceprints: torch.Tensor | None,
     speaker_features: torch.Tensor | None,
     frame_mask: torch.Tensor | None,
@@ -58,14 +58,14 @@ def complete(
         When shapes do not fit each other.
     """
     batch, frames = len(waveforms), waveforms.shape[-1] // SAMPLES_PER_FRAME
-    given = next((x for x in (faces, voiceprints, slot_mask) if x is not None), None)
+    given = next((x for x in (faces, voiceprints, target_mask) if x is not None), None)
     count = 1 if given is None else given.shape[1]
     windows = -(-frames // FRAMES_PER_WINDOW)
     cached = () if faces is None or faces.ndim == 5 else (visual_dimension,)
     expected = {
         "faces": (faces, (batch, count, frames, *cached)),
         "face_mask": (face_mask, (batch, count, frames)),
-        "slot_mask": (slot_mask, (batch, count)),
+        "target_mask": (target_mask, (batch, count)),
         "voiceprints": (voiceprints, (batch, count, voiceprint_dimension)),
         "speaker_features": (speaker_features, (batch, windows, voiceprint_dimension)),
         "frame_mask": (frame_mask, (batch, frames)),
@@ -84,7 +84,7 @@ def complete(
         return given.bool()
 
     real = mask(frame_mask, batch, frames)
-    targets = Slots(mask(slot_mask, batch, count))
+    targets = Slots(mask(target_mask, batch, count))
     if faces is None:
         faces = waveforms.new_zeros(batch, count, frames, visual_dimension)
         present = torch.zeros_like(faces[..., 0], dtype=torch.bool)

@@ -184,7 +184,7 @@ class HMSANet(AVModel):
         waveforms: torch.Tensor,
         faces: torch.Tensor | None = None,
         face_mask: torch.Tensor | None = None,
-        slot_mask: torch.Tensor | None = None,
+        target_mask: torch.Tensor | None = None,
         voiceprints: torch.Tensor | None = None,
         speaker_features: torch.Tensor | None = None,
         frame_mask: torch.Tensor | None = None,
@@ -208,7 +208,7 @@ class HMSANet(AVModel):
             waveforms,
             faces,
             face_mask,
-            slot_mask,
+            target_mask,
             voiceprints,
             speaker_features,
             frame_mask,
@@ -244,7 +244,7 @@ class HMSANet(AVModel):
         waveforms: torch.Tensor,
         faces: torch.Tensor | None = None,
         face_mask: torch.Tensor | None = None,
-        slot_mask: torch.Tensor | None = None,
+        target_mask: torch.Tensor | None = None,
         voiceprints: torch.Tensor | None = None,
         speaker_features: torch.Tensor | None = None,
         frame_mask: torch.Tensor | None = None,
@@ -263,7 +263,7 @@ class HMSANet(AVModel):
             Grey pictures in [0, 255], or what :meth:`visual_features` made of them.
         face_mask : (batch, slots, T) tensor, optional
             Where faces are present. Nothing else of `faces` is read.
-        slot_mask : (batch, slots) tensor, optional
+        target_mask : (batch, slots) tensor, optional
             Which slots are somebody; others are padding.
         voiceprints : (batch, slots, voiceprint_dimension) tensor, optional
             Of target speakers, of any length; 0 where unknown.
@@ -284,11 +284,11 @@ class HMSANet(AVModel):
             When shapes do not fit each other.
         """
         output = self.predict(
-            waveforms, faces, face_mask, slot_mask, voiceprints, speaker_features, frame_mask
+            waveforms, faces, face_mask, target_mask, voiceprints, speaker_features, frame_mask
         )
         activities = output.logits.sigmoid()
-        if slot_mask is not None:
-            activities = activities * slot_mask.bool().unsqueeze(2)
+        if target_mask is not None:
+            activities = activities * target_mask.bool().unsqueeze(2)
         if frame_mask is not None:
             real = frame_mask.bool().repeat_interleave(SPECTRA_PER_FRAME, dim=1)
             activities = activities * real.unsqueeze(1)

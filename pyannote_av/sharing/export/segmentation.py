@@ -89,13 +89,13 @@ class _Logits(nn.Module):
         waveforms: torch.Tensor,
         faces: torch.Tensor,
         face_mask: torch.Tensor,
-        slot_mask: torch.Tensor,
+        target_mask: torch.Tensor,
         voiceprints: torch.Tensor,
         speaker_features: torch.Tensor,
         frame_mask: torch.Tensor,
     ) -> torch.Tensor:
-        model, targets = self.model, _AllSlots(slot_mask)
-        somebody, voices = slot_mask.unsqueeze(2), speaker_features
+        model, targets = self.model, _AllSlots(target_mask)
+        somebody, voices = target_mask.unsqueeze(2), speaker_features
         voiceprints = torch.where(somebody, unit(voiceprints, waveforms), 0.0)
         present = targets.pack(face_mask & frame_mask.unsqueeze(1) & somebody)
         frames = targets.each(frame_mask)
@@ -128,7 +128,7 @@ _NAMES = (
     "waveforms",
     "faces",
     "face_mask",
-    "slot_mask",
+    "target_mask",
     "voiceprints",
     "speaker_features",
     "frame_mask",
@@ -165,7 +165,7 @@ def hmsanet(model: HMSANet) -> list[Graph]:
             "waveforms": 0.1 * noise(b, 1, SAMPLES_PER_FRAME * t),
             "faces": noise(b, s, t, dimensions[0]),
             "face_mask": noise(b, s, t) > -0.5,
-            "slot_mask": torch.ones(b, s, dtype=torch.bool),
+            "target_mask": torch.ones(b, s, dtype=torch.bool),
             "voiceprints": noise(b, s, dimensions[1]),
             "speaker_features": noise(b, t // 4, dimensions[1]),
             "frame_mask": torch.ones(b, t, dtype=torch.bool),
@@ -174,7 +174,7 @@ def hmsanet(model: HMSANet) -> list[Graph]:
         found["face_mask"][0, 0] = False
         found["voiceprints"][0, -1] = 0.0
         found["speaker_features"][:, 1:2] = 0.0
-        found["slot_mask"][1:, 1:] = False
+        found["target_mask"][1:, 1:] = False
         found["frame_mask"][1:, t // 2 :] = False
         return found
 
@@ -195,7 +195,7 @@ def hmsanet(model: HMSANet) -> list[Graph]:
         "waveforms": {0: batch, 2: SAMPLES_PER_FRAME * 4 * quarter},
         "faces": {0: batch, 1: slots, 2: frames},
         "face_mask": {0: batch, 1: slots, 2: frames},
-        "slot_mask": {0: batch, 1: slots},
+        "target_mask": {0: batch, 1: slots},
         "voiceprints": {0: batch, 1: slots},
         "speaker_features": {0: batch, 1: quarter},
         "frame_mask": {0: batch, 1: frames},

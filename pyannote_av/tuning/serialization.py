@@ -12,18 +12,19 @@ import numpy as np
 from pyannote.core import Annotation, Segment, SlidingWindow, SlidingWindowFeature, Timeline
 from safetensors.numpy import load, save
 
-from pyannote_av.clustering.scene import Seen
+from pyannote_av.clustering.scene import ScoredFaces
 from pyannote_av.core.reading import parse_json
-from pyannote_av.core.tracks import FaceTracks, Looks, PictureStats
+from pyannote_av.core.tracks import FaceSamples, FaceTracks, PictureStats
 from pyannote_av.fusion.targets import FaceStretch
-from pyannote_av.pipelines.active_speaker_pass import Heard
+from pyannote_av.pipelines.active_speaker_pass import SpeakingScores
 
 _TREE = "tree"
 _CHECKSUM = 32  # bytes
 
 #: tuples with names and dataclasses that entries may hold
 _RECORDS = {
-    cls.__name__: cls for cls in (FaceTracks, PictureStats, Looks, Seen, Heard, FaceStretch)
+    cls.__name__: cls
+    for cls in (FaceTracks, PictureStats, FaceSamples, ScoredFaces, SpeakingScores, FaceStretch)
 }
 
 

@@ -37,8 +37,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from pyannote_av.collection.jobs import Made, Work, outputs_of
-from pyannote_av.collection.outputs import ForeignFileError, output_digest, place_of, replaceable
+from pyannote_av.batch.jobs import Made, Work, outputs_of
+from pyannote_av.batch.outputs import ForeignFileError, output_digest, place_of, replaceable
 from pyannote_av.core.atomic import HOUSEKEEPING, check_own_file, locked, own_folder, write_text
 from pyannote_av.core.checksums import digest
 from pyannote_av.core.reading import ReadError, inside, parse_json, read_json, read_text

@@ -12,7 +12,15 @@ from pyannote_av.data.array_store import ArrayStore
 from pyannote_av.models.embedding.voiceprints import HOP, voiceprint, windows_of_speakers
 from pyannote_av.tasks.face_augmentation import vary_camera, vary_view
 from pyannote_av.tasks.recordings import LabelledFile
-from pyannote_av.tasks.slot_corruption import (
+from pyannote_av.tasks.target_chunks import (
+    UNKNOWN,
+    Excerpt,
+    Slot,
+    by_frame,
+    sync_labels,
+    visual_labels,
+)
+from pyannote_av.tasks.target_corruption import (
     Corruption,
     Fate,
     delete,
@@ -21,7 +29,6 @@ from pyannote_av.tasks.slot_corruption import (
     shift,
     varied_voiceprint,
 )
-from pyannote_av.tasks.slots import UNKNOWN, Excerpt, Slot, by_frame, sync_labels, visual_labels
 
 #: slots of other recordings in a chunk at most, and how often a silent face is looked for
 _DUMMIES, _TRIES = 2, 5

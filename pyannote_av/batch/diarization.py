@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pyannote_av.collection.identity import pipeline_identity
-from pyannote_av.collection.jobs import Job, Made
+from pyannote_av.batch.identity import pipeline_identity
+from pyannote_av.batch.jobs import Job, Made
 from pyannote_av.core.checksums import digest
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Diarize:
         return {**self.__dict__, "_loaded": None}
 
     def load(self) -> None:
-        """See :class:`~pyannote_av.collection.jobs.Work`."""
+        """See :class:`~pyannote_av.batch.jobs.Work`."""
         import torch
 
         from pyannote_av import Pipeline
@@ -66,11 +66,11 @@ class Diarize:
         self._loaded.to(torch.device(self.device))
 
     def outputs(self, name: str, every: bool = False) -> list[str]:
-        """See :class:`~pyannote_av.collection.jobs.Work`."""
+        """See :class:`~pyannote_av.batch.jobs.Work`."""
         return [f"{name}.{kind}" for kind in (FORMATS if every else self.formats)]
 
     def process(self, job: Job, folder: Path) -> Made:
-        """See :class:`~pyannote_av.collection.jobs.Work`."""
+        """See :class:`~pyannote_av.batch.jobs.Work`."""
         from pyannote_av.formats.json import write_json
         from pyannote_av.formats.rttm import write_rttm
 

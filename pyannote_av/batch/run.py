@@ -11,12 +11,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pyannote_av.collection.engines import Engine
-from pyannote_av.collection.jobs import Job, Made, Work
-from pyannote_av.collection.ledger import Ledger
-from pyannote_av.collection.outputs import ForeignFileError
-from pyannote_av.collection.progress import Progress
-from pyannote_av.collection.steps import Doing, Done, Looking, Seen, Task
+from pyannote_av.batch.engines import Engine
+from pyannote_av.batch.jobs import Job, Made, Work
+from pyannote_av.batch.ledger import Ledger
+from pyannote_av.batch.outputs import ForeignFileError
+from pyannote_av.batch.progress import Progress
+from pyannote_av.batch.steps import Doing, Done, Looking, ProbeResult, Task
 from pyannote_av.core.workers import Attempt, Failure, run
 
 #: seconds for looking at a file; to process one: so many times its duration, but no less than ...
@@ -187,7 +187,7 @@ class _Run:
                     yield Task(job, seen, tried)
                 self.bars.advance(1, failed=bool(blocked))
 
-    def _tried(self, job: Job, seen: Seen) -> int | None:
+    def _tried(self, job: Job, seen: ProbeResult) -> int | None:
         """How often a file was tried before; None where there is nothing to do"""
         record = seen.record
         if record is None:
@@ -246,7 +246,7 @@ class _Run:
             self.report.failed[job.name] = str(failure)
         self.tell(job, failure, attempt.final)
 
-    def _done(self, job: Job, seen: Seen, done: Done, attempt: Attempt) -> None:
+    def _done(self, job: Job, seen: ProbeResult, done: Done, attempt: Attempt) -> None:
         try:
             self.ledger.done(
                 job.name, seen.key, attempt.number, *done, seen.former, overwrite=self.again

@@ -12,21 +12,21 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from pyannote_av.core.batch import AVInput
 from pyannote_av.core.grid import STEPS
-from pyannote_av.core.task import AVInput
 from pyannote_av.data.array_store import ArrayStore
 from pyannote_av.data.crop_store import CropStore
 from pyannote_av.models.embedding.voiceprints import HOP, num_windows
 from pyannote_av.tasks.face_augmentation import mix
 from pyannote_av.tasks.recordings import LabelledFile
-from pyannote_av.tasks.slot_corruption import Corruption, coloured, mix_features
-from pyannote_av.tasks.slot_making import SlotMaker
-from pyannote_av.tasks.slots import UNKNOWN, Excerpt, Faces, Slot, by_frame, choose
+from pyannote_av.tasks.target_chunks import UNKNOWN, Excerpt, Faces, Slot, by_frame, choose
+from pyannote_av.tasks.target_corruption import Corruption, coloured, mix_features
+from pyannote_av.tasks.target_making import SlotMaker
 
 #: dB, of the sound of a chunk over that of another recording
 _SNR = (0.0, 15.0)
 
-_INPUTS = ("waveforms", "faces", "face_mask", "slot_mask", "voiceprints", "speaker_features")
+_INPUTS = ("waveforms", "faces", "face_mask", "target_mask", "voiceprints", "speaker_features")
 _LABELS = ("y", "acoustic", "visual", "sync")
 
 
@@ -218,7 +218,7 @@ def _stacked(
     return {
         "faces": stack("face"),
         "face_mask": present,
-        "slot_mask": np.ones(len(slots), bool),
+        "target_mask": np.ones(len(slots), bool),
         "voiceprints": voiceprints,
         **{name: label.astype(np.int8) for name, label in labels.items()},
     }
@@ -226,7 +226,7 @@ def _stacked(
 
 def collate(items: list[dict[str, np.ndarray]]) -> dict[str, Any]:
     """A batch of items, with as many slots as the one that has most of them."""
-    num_slots = max(1, *(len(item["slot_mask"]) for item in items))
+    num_slots = max(1, *(len(item["target_mask"]) for item in items))
     batch = {}
     for name in (*_INPUTS, *_LABELS):
         arrays = [item[name] for item in items]

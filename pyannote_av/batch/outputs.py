@@ -1,4 +1,4 @@
-"""Places of outputs: what is there, and whether it may be replaced.
+"""TrialSchedule of outputs: what is there, and whether it may be replaced.
 
 Nothing that was not written here is replaced or removed. A record says what was written: a file is
 ours if it has the digest that was recorded, so that a file that somebody has changed, or put there

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pyannote_av import __version__
-from pyannote_av.collection.jobs import Job, Made
+from pyannote_av.batch.jobs import Job, Made
 from pyannote_av.core.checksums import digest
 from pyannote_av.data.crop_shard import FORMAT, shard_folder
 
@@ -31,15 +31,15 @@ class Prepare:
         self.identity = digest([json.dumps(["prepare", FORMAT, __version__]).encode()])
 
     def load(self) -> None:
-        """See :class:`~pyannote_av.collection.jobs.Work`; detectors are loaded when needed."""
+        """See :class:`~pyannote_av.batch.jobs.Work`; detectors are loaded when needed."""
 
     def outputs(self, name: str, every: bool = False) -> list[str]:
-        """See :class:`~pyannote_av.collection.jobs.Work`."""
+        """See :class:`~pyannote_av.batch.jobs.Work`."""
         # relative to any store
         return [shard_folder(Path(), name).as_posix()]
 
     def process(self, job: Job, folder: Path) -> Made:
-        """See :class:`~pyannote_av.collection.jobs.Work`."""
+        """See :class:`~pyannote_av.batch.jobs.Work`."""
         from pyannote_av.data.build import ShardJob, write_shard
 
         if "video" not in job.media:

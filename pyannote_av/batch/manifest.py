@@ -16,7 +16,7 @@ import csv
 from pathlib import Path
 from urllib.parse import quote
 
-from pyannote_av.collection.jobs import Job
+from pyannote_av.batch.jobs import Job
 
 MEDIA = ("video", "audio")
 NUMBERS = ("num_speakers", "min_speakers", "max_speakers")

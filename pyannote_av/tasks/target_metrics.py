@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torchmetrics import Metric
 
-from pyannote_av.tasks.slots import UNKNOWN
+from pyannote_av.tasks.target_chunks import UNKNOWN
 
 #: kinds of errors
 COMPONENTS = ("false_alarm", "missed_detection", "confusion")

@@ -10,12 +10,12 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
 
-from pyannote_av.collection.jobs import Job, Made, Work, outputs_of
-from pyannote_av.collection.ledger import is_done, longest_place, new_stage, read_record
-from pyannote_av.collection.outputs import output_digest, place_of, replaceable
+from pyannote_av.batch.jobs import Job, Made, Work, outputs_of
+from pyannote_av.batch.ledger import is_done, longest_place, new_stage, read_record
+from pyannote_av.batch.outputs import output_digest, place_of, replaceable
 
 
-class Seen(NamedTuple):
+class ProbeResult(NamedTuple):
     """What looking at a file told.
 
     Attributes
@@ -44,7 +44,7 @@ class Seen(NamedTuple):
 
 @dataclass
 class Looking:
-    """Looks at files: whether they can be read, for how long they last, what was done before.
+    """FaceSamples at files: whether they can be read, for how long they last, what was done before.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ class Looking:
     into: Path
     again: bool
 
-    def __call__(self, job: Job) -> Seen:
+    def __call__(self, job: Job) -> ProbeResult:
         from pyannote_av.core.io import Video
 
         duration = Video().get_duration({"uri": job.name, **job.media})
@@ -71,7 +71,7 @@ class Looking:
         outputs = outputs_of(self.work, job.name) or ()
         done = not self.again and is_done(self.into, record, key) and former.keys() >= {*outputs}
         blocked = None if done else self._blocked(job.name, outputs, former)
-        return Seen(duration, key, record, done, former, blocked)
+        return ProbeResult(duration, key, record, done, former, blocked)
 
     def _blocked(self, name: str, outputs: Sequence[str], former: Mapping[str, str]) -> str | None:
         """Why outputs of a file could not be put in their places; None if they can"""
@@ -90,7 +90,7 @@ class Task(NamedTuple):
     """A file to be worked on; `tried` is how often it was before."""
 
     job: Job
-    seen: Seen
+    seen: ProbeResult
     tried: int
 
 

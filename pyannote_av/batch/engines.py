@@ -48,7 +48,7 @@ class Engine:
     def connected(self) -> AbstractContextManager[None]:
         """What pools have to be opened within."""
         if self.name == "ray":
-            from pyannote_av.collection.on_ray import connected
+            from pyannote_av.batch.on_ray import connected
 
             return connected(self.address, self.workers)
         return nullcontext()
@@ -56,7 +56,7 @@ class Engine:
     def open(self, work: Callable[[Any], Any]) -> Pool:
         """A pool that does some work; see :func:`~pyannote_av.core.workers.open_pool`."""
         if self.name == "ray":
-            from pyannote_av.collection.on_ray import RayPool
+            from pyannote_av.batch.on_ray import RayPool
 
             return RayPool(work, self.workers, self.gpus)
         return open_pool(work, self.workers)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from pyannote_av.tasks.losses import mean_count, talk_nce
-from pyannote_av.tasks.slots import UNKNOWN
+from pyannote_av.tasks.target_chunks import UNKNOWN
 
 #: weights of losses: streams as in TalkNet, contrast as in TalkNCE; the others are guesses
 WEIGHTS = {
@@ -109,7 +109,7 @@ def slot_losses(
     output : SlotOutput
     batch : mapping
         With ``y``, ``acoustic``, ``visual`` and ``sync``; see
-        :class:`~pyannote_av.tasks.slot_batches.SlotBatches`.
+        :class:`~pyannote_av.tasks.target_batches.SlotBatches`.
     names : collection of str
         Which to compute. What a network without gates says nothing of is left out.
 

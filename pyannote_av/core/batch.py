@@ -24,7 +24,7 @@ class AVInput:
         of them.
     face_mask : (batch, slots, frames) tensor, optional
         Where faces are present.
-    slot_mask : (batch, slots) tensor, optional
+    target_mask : (batch, slots) tensor, optional
         Which slots are somebody, and not there to make items of a batch alike.
     voiceprints : (batch, slots, dimension) tensor, optional
         Of the speakers that slots stand for; zero where unknown.
@@ -40,7 +40,7 @@ class AVInput:
     waveforms: torch.Tensor
     faces: torch.Tensor | None = None
     face_mask: torch.Tensor | None = None
-    slot_mask: torch.Tensor | None = None
+    target_mask: torch.Tensor | None = None
     voiceprints: torch.Tensor | None = None
     speaker_features: torch.Tensor | None = None
 

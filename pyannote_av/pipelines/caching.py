@@ -6,13 +6,13 @@ from collections.abc import Callable, MutableMapping
 from typing import Any
 
 
-def once(file: MutableMapping, name: str, key: Any, compute: Callable[[], Any]) -> Any:
+def cached(file: MutableMapping, name: str, key: Any, compute: Callable[[], Any]) -> Any:
     """Compute what does not depend on what is tuned, or remember it.
 
     Parameters
     ----------
     file : mapping
-        Keeps the last value under ``training_cache/<name>``, unless it has a method ``once`` of
+        Keeps the last value under ``training_cache/<name>``, unless it has a method ``cached`` of
         its own, such as :class:`~pyannote_av.tuning.cache.CachedFile`, which keeps all of them.
     name : str
         Of the stage.
@@ -27,7 +27,7 @@ def once(file: MutableMapping, name: str, key: Any, compute: Callable[[], Any]) 
         Not to be changed: others get the same.
     """
     if hasattr(file, "once"):
-        return file.once(name, key, compute)
+        return file.cached(name, key, compute)
     cached = file.get(f"training_cache/{name}")
     if cached is None or cached[0] != key:
         cached = key, compute()
