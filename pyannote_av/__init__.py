@@ -11,8 +11,8 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-# pyannote.audio sends usage metrics unless told otherwise when it is first imported.
-# Files that show faces are nobody's business: off, unless the user has chosen for himself.
+# pyannote.audio sends usage metrics unless they are disabled before its first import.
+# Disable them by default, because users process videos of faces; an explicit setting is kept.
 os.environ.setdefault("PYANNOTE_METRICS_ENABLED", "0")
 
 __version__ = "0.1.0"
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from pyannote_av.core.pipeline import Pipeline
     from pyannote_av.core.tracks import FaceTracks
 
-# public names are imported on first use: `import pyannote_av` stays fast, torch stays away
+# Public names are imported on first use, so that `import pyannote_av` is fast and does not load
+# torch.
 _PUBLIC = {
     "AVDiarizeOutput": "pyannote_av.core.output",
     "AVModel": "pyannote_av.core.model",

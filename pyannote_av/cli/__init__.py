@@ -1,4 +1,4 @@
-"""``pyannote-av``: each command a thin shell over one Python function."""
+"""``pyannote-av``: each command is a thin wrapper around one Python function."""
 
 from __future__ import annotations
 

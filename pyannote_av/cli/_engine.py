@@ -1,4 +1,4 @@
-"""Options that the commands for collections share."""
+"""Options shared by the commands that process many files."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ Gpus = Annotated[
 def make_engine(
     name: str, workers: int, address: str | None = None, gpus: float = 0.0, device: str = "cpu"
 ) -> Engine:
-    """What the options ask for; ValueError where they do not go together."""
+    """Engine described by the options; raises ValueError if they contradict each other."""
     from pyannote_av.batch.engines import Engine
 
     if name == "ray" and (gpus > 0) != (device != "cpu"):

@@ -1,4 +1,4 @@
-"""What commands print: names that come from files never reach the terminal raw."""
+"""Output of commands. Control characters are escaped, because names come from untrusted files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _Formatter(logging.Formatter):
 
 
 def escape_everything() -> None:
-    """Escape control characters in warnings, log messages and tracebacks of this process, too."""
+    """Escape control characters in the warnings, log messages and tracebacks of this process."""
     format_warning = warnings.formatwarning
 
     def formatted(*args: Any, **kwargs: Any) -> str:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: suffixes that are picked up in folders
+#: suffixes of the media files that are taken from folders
 MEDIA = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".mpg", ".ts", ".m4v")
 MEDIA += (".wav", ".flac", ".mp3", ".m4a", ".ogg")
 
@@ -34,7 +34,7 @@ _KEPT = "done before, skipped (--overwrite does it again)"
 
 
 def expand(inputs: Iterable[Path]) -> list[Path]:
-    """Files named by `inputs`: themselves, the media of folders, the lines of ``.txt``/``.lst``."""
+    """List the files in `inputs`: plain files, media in folders, lines of ``.txt``/``.lst``."""
     files: list[Path] = []
     for path in inputs:
         if path.is_dir():
@@ -48,13 +48,13 @@ def expand(inputs: Iterable[Path]) -> list[Path]:
 
 
 def unique_names(files: Sequence[Path], known: Mapping[str, str] | None = None) -> dict[Path, str]:
-    """Output name of every file: its stem, or its name and folder where stems collide.
+    """Output name of each file: its stem, or its full name and folder if stems collide.
 
     Parameters
     ----------
     files : sequence of Path
     known : dict of name to absolute path, optional
-        Names given before: they stay, and are given to no other file.
+        Names assigned by earlier runs. They are kept and never assigned to another file.
     """
     taken = dict(known or {})
     names: dict[Path, str] = {}
@@ -81,29 +81,29 @@ def apply_all(
     trust: bool = False,
     **bounds: int | None,
 ) -> dict[Path, str]:
-    """Diarize many files, each once; one that fails never stops the others.
+    """Diarize many files, each once. A file that fails never stops the others.
 
     Parameters
     ----------
     files : sequence of Path
     into : Path
-        Folder of the outputs, ``<name>.rttm`` and ``<name>.json``, and of what is known of them.
+        Output folder. It receives ``<name>.rttm`` and ``<name>.json``, and the records of the run.
     pipeline : str, optional
-        Whatever ``Pipeline.from_pretrained`` takes.
+        Anything that ``Pipeline.from_pretrained`` accepts.
     formats : sequence of {"rttm", "json"}, optional
     overwrite : bool, optional
-        Do files again that are done, and replace plain files that were not written here.
+        Process files again that are done, and replace plain files that pyannote-av did not write.
     device : str, optional
     tell : callable, optional
         Called with one line per file.
     progress : bool, optional
-        Show bars.
+        Show progress bars.
     engine : Engine, optional
-        What does the work; this process unless given, which a file can hang.
+        Where the work is done. Defaults to this process, which a bad file can hang.
     limits : Limits, optional
-        Of time and attempts.
+        Time limit and number of attempts per file.
     trust : bool, optional
-        Load classes and pickles that the pipeline names.
+        Load classes and pickles that the pipeline refers to.
     **bounds
         ``num_speakers``, ``min_speakers``, ``max_speakers``.
 
@@ -124,7 +124,7 @@ def apply_all(
     work = Diarize(pipeline, formats, device, trust)
     options = _given(bounds)
     with Ledger(into, work) as ledger:
-        # another run may bring other files of the same name
+        # another run may add other files of the same name
         names = unique_names(files, ledger.names())
         ledger.remember({name: str(path.resolve()) for path, name in names.items()})
         older = set() if overwrite else _done_by_older_versions(ledger, work, names)
@@ -164,14 +164,15 @@ def apply_manifest(
     trust: bool = False,
     **bounds: int | None,
 ) -> CollectionReport:
-    """Diarize the files of a list, each once; see :func:`apply_all` for the other parameters.
+    """Diarize the files of a manifest, each once; see :func:`apply_all` for other parameters.
 
     Parameters
     ----------
     manifest : Path
-        See :mod:`pyannote_av.batch.manifest`; its numbers of speakers go before `bounds`.
+        See :mod:`pyannote_av.batch.manifest`. Its numbers of speakers take precedence over
+        `bounds`.
     engine : Engine, optional
-        What does the work; one process of this machine unless given.
+        Where the work is done. Defaults to one process on this machine.
     """
     from dataclasses import replace
 
@@ -205,7 +206,7 @@ def _diarize(
     labels: Mapping[str, str],
     **options: Any,
 ) -> CollectionReport:
-    """Do the work, and write down what failed; `labels` are the names of files there"""
+    """Process the jobs and write the list of failures, in which files are named by `labels`."""
     from pyannote_av.batch.run import process
 
     report = process(work, jobs, ledger, tell=tell, **options)
@@ -216,20 +217,20 @@ def _diarize(
 
 @dataclass(frozen=True)
 class _Teller:
-    """Says what becomes of files, a line each.
+    """Reports the result of each file in one line.
 
     Attributes
     ----------
     tell : callable
-        Called with the lines.
+        Called with each line.
     heads : dict of str to str
-        What lines begin with, by name.
+        Beginning of the line, by name of the file.
     into : Path, optional
-        Said with files that were done.
+        Output folder, shown for each processed file.
     brief : bool
-        Files that were done before, and problems of others, are not mentioned.
+        Do not mention files that were done before, nor the problems found in files.
     quiet : bool
-        Only failures are.
+        Report failures only.
     """
 
     tell: Callable[[str], Any]
@@ -264,7 +265,7 @@ def _given(bounds: Mapping[str, int | None]) -> dict[str, int]:
 
 
 def _done_by_older_versions(ledger: Ledger, work: Diarize, names: Mapping[Path, str]) -> set[str]:
-    """Names of files that are complete, of an older version that kept no records of them"""
+    """Names of the complete files written by an older version, which kept no records."""
     from pyannote_av.batch.ledger import read_record
     from pyannote_av.batch.outputs import output_digest, place_of
 
@@ -311,9 +312,9 @@ def command(
     gpus_per_worker: _engine.Gpus = 0.0,
     trust: _engine.Trust = False,
 ) -> None:
-    """Diarize videos (and audio files): DIR/<name>.rttm and DIR/<name>.json.
+    """Diarize videos and audio files: write DIR/<name>.rttm and DIR/<name>.json for each.
 
-    Each file is done once, whatever happens in between: started again, it goes on where it was.
+    Each file is processed once. After an interruption, run the same command again to continue.
 
     Example: pyannote-av apply interview.mp4 talks/ --into output --num-speakers 2
 
@@ -359,7 +360,7 @@ def command(
 
 
 def _summary(report: CollectionReport, into: Path) -> int:
-    """Say what became of the files; returns how many there are"""
+    """Print how many files were done, kept and failed; return their total."""
     done, kept, failed = len(report.done), len(report.kept), len(report.failed)
     say(f"{into}: {done} files done, {kept} done before, {failed} failed")
     return done + kept + failed

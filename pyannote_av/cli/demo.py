@@ -1,4 +1,4 @@
-"""``pyannote-av demo``: the main job on the sample, scored."""
+"""``pyannote-av demo``: diarize the sample and score the result."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pyannote_av.cli._output import say
 
 
 def run(folder: Path) -> list[str]:
-    """Make the sample in `folder`, diarize it, write the outputs; returns what to print."""
+    """Make the sample in `folder`, diarize it, write the outputs; return the lines to print."""
     from pyannote.core import Segment, Timeline
     from pyannote.database.util import load_rttm
     from pyannote.metrics.diarization import DiarizationErrorRate

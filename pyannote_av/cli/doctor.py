@@ -1,4 +1,4 @@
-"""``pyannote-av doctor``: what is installed, what is missing, how to get it."""
+"""``pyannote-av doctor``: list what is installed, what is missing, and how to get it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NEEDED = ("segmentation-3.0", "campplus")
 
 
 def examine() -> tuple[list[str], bool]:
-    """Findings as lines of text, and whether the main job can run."""
+    """Findings as lines of text, and whether everything that diarization needs is installed."""
     from pyannote_av.core.weights import REGISTRY, find, how_to_get
 
     lines, healthy = [], True
@@ -35,7 +35,7 @@ def examine() -> tuple[list[str], bool]:
 
 
 def command() -> None:
-    """Say what is installed, what is missing, and how to get it."""
+    """Show what is installed, what is missing, and how to get it."""
     lines, healthy = examine()
     for line in lines:
         say(line)

@@ -14,7 +14,7 @@ def command(
         str | None, typer.Argument(help="Name of weights; all that are served, when left out.")
     ] = None,
 ) -> None:
-    """Fetch optional weights, checked by sha256, into the cache.
+    """Download optional weights into the cache and check their SHA-256.
 
     Example: pyannote-av download lr-asd
     """

@@ -1,4 +1,4 @@
-"""``pyannote-av fit-plda``: what VBx clustering has to know of speaker embeddings."""
+"""``pyannote-av fit-plda``: fit the PLDA of speaker embeddings for VBx clustering."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def command(
         float, typer.Option(min=1.0, help="Seconds of speech embedded at once, at most.")
     ] = 3.0,
 ) -> None:
-    """Fit the PLDA that VBx clustering compares speaker embeddings by.
+    """Fit the PLDA with which VBx clustering compares speaker embeddings.
 
-    Speakers are embedded where they speak alone, by the embedding model that is used later on:
+    Embeddings are computed where one speaker speaks alone. Use the same embedding model later:
     AudioDiarization(embedding=..., plda=FOLDER). A file that cannot be read is reported and does
-    not stop the others; the exit code is 1 then.
+    not stop the others; the exit code is then 1.
 
     Example: pyannote-av fit-plda AMI.SpeakerDiarization.only_words --into plda
     """
@@ -41,7 +41,7 @@ def command(
     from pyannote_av.clustering.plda import fit_plda, plda_embeddings, save_plda
 
     try:
-        into.mkdir(parents=True, exist_ok=True)  # rather now than after an hour of embedding
+        into.mkdir(parents=True, exist_ok=True)  # fail now, not after an hour of embedding
         files = files_of(protocol, [subset], database)[subset]
         found = plda_embeddings(files, embedding, duration, progress=sys.stderr.isatty())
         for uri, reason in found.failed.items():

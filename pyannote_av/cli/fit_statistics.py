@@ -1,4 +1,4 @@
-"""``pyannote-av fit-statistics``: how people take turns in a corpus."""
+"""``pyannote-av fit-statistics``: turn-taking statistics of a corpus."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def command(
         typer.Option(help="Face tracks (URI.npz, ...): how much of speech is off-screen."),
     ] = None,
 ) -> None:
-    """Fit the statistics that conversations are simulated from.
+    """Fit the turn-taking statistics from which conversations are simulated.
 
     Example: pyannote-av fit-statistics train.rttm --into my_meetings.json
     """

@@ -1,4 +1,4 @@
-"""``pyannote-av import-checkpoint``: weights of the authors of a network, as one of our files."""
+"""``pyannote-av import-checkpoint``: convert weights published by the authors of a network."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def command(
     ] = None,
     trust: _engine.Trust = False,
 ) -> None:
-    """Turn a published checkpoint of a network into a file that from_pretrained reads.
+    """Convert the published checkpoint of a network to a file that from_pretrained can read.
 
-    Nothing in the checkpoint is executed, unless it is trusted. Weights that do not fit are named
-    one by one, and nothing is written.
+    No code in the checkpoint is executed unless --trust is given. If weights do not fit the
+    network, each of them is named and nothing is written.
 
     Example: pyannote-av import-checkpoint finetuning_TalkSet.model --into lr_asd.safetensors
     """

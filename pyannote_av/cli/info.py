@@ -1,4 +1,4 @@
-"""``pyannote-av info``: what is in a file."""
+"""``pyannote-av info``: show the contents of a media file."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pyannote_av.cli._output import say
 
 
 def describe(path: Path, num_glances: int = 5) -> list[str]:
-    """Streams, clock, and faces at a glance, as lines of text.
+    """Streams, clock and number of faces, as lines of text.
 
     Parameters
     ----------
     path : Path
     num_glances : int, optional
-        Pictures in which faces are looked for, spread over the file.
+        Number of pictures, spread over the file, in which faces are detected.
     """
     from pyannote.core import Segment
 
@@ -56,7 +56,7 @@ def describe(path: Path, num_glances: int = 5) -> list[str]:
 
 
 def command(path: Annotated[Path, typer.Argument(help="Media file.")]) -> None:
-    """Show streams, clock and faces of a file.
+    """Show the streams, the clock and the number of faces of a media file.
 
     Example: pyannote-av info interview.mp4
     """

@@ -1,4 +1,4 @@
-"""``pyannote-av optimize``: hyper-parameters that suit a corpus."""
+"""``pyannote-av optimize``: tune the hyper-parameters of a pipeline on a corpus."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def command(
     device: Annotated[str, typer.Option(help="Of the pipeline: cpu, cuda, ...")] = "cpu",
     trust: _engine.Trust = False,
 ) -> None:
-    """Tune a pipeline on a corpus, and write it as a pipeline folder.
+    """Tune a pipeline on a corpus, and write the result as a pipeline folder.
 
-    What does not depend on the hyper-parameters is computed once. Killed and started again, it
-    ends as if nothing had happened.
+    Steps that do not depend on the hyper-parameters are computed once. An interrupted run can be
+    started again with the same command: it continues, and gives the same result.
 
     Examples:
 

@@ -1,4 +1,4 @@
-"""``pyannote-av prepare``: faces and sound of a whole corpus, found once."""
+"""``pyannote-av prepare``: extract the faces and the sound of a whole corpus once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MANIFEST = "manifest.json"
 
 
 class _File(dict):
-    """Columns of a file that a store is made of; those it has not are simply not there."""
+    """Columns of a file from which a store is built. Missing columns are left out."""
 
     def __init__(self, file: Mapping[str, Any]):
         super().__init__({"uri": file["uri"]})
@@ -34,7 +34,7 @@ class _File(dict):
             except KeyError:
                 continue
             except (OSError, ValueError) as error:
-                # one file that is not there is no reason to stop the others
+                # a missing file must not stop the others
                 self.error = error
 
     error: Exception | None = None
@@ -52,32 +52,33 @@ def prepare(
     manifest: Path | None = None,
     limits: Limits | None = None,
 ) -> BuildReport:
-    """Find, track and cut out the faces of many files, and keep their sound.
+    """Detect, track and crop the faces of many files, and store them with the sound.
 
-    What a protocol says of faces (column ``face_tracks``) is taken as it is; faces are looked for
-    where it has no such column. Files that are in the store already are left as they are, so that
-    whoever was interrupted goes on; a file that fails does not stop the others.
+    Face tracks given by the protocol (column ``face_tracks``) are used as they are. Without this
+    column, faces are detected and tracked. Files that are already in the store are kept, so that
+    an interrupted run can be continued. A file that fails does not stop the others.
 
     Parameters
     ----------
     name, subsets, database
         Files of a protocol, see :func:`~pyannote_av.core.protocols.files_of`.
     into : Path
-        Folder of the store (:class:`~pyannote_av.data.crop_store.CropStore`); its
-        ``manifest.json`` says which files are in it, and what is wrong with them.
+        Folder of the store (:class:`~pyannote_av.data.crop_store.CropStore`). Its
+        ``manifest.json`` lists the files in the store and the problems found in them.
     engine : Engine, optional
-        What does the work; this process unless given.
+        Where the work is done. Defaults to this process.
     progress : bool, optional
-        Show bars.
+        Show progress bars.
     voices : bool, optional
-        Embed the voices, too, for target speakers (see
+        Also compute speaker embeddings, for target speakers (see
         :func:`~pyannote_av.data.voices.build_voices`).
     identities : bool, optional
-        Embed the faces, too (see :func:`~pyannote_av.clustering.identities.build_identities`).
+        Also compute face embeddings (see
+        :func:`~pyannote_av.clustering.identities.build_identities`).
     manifest : Path, optional
         A list of files instead of a protocol, see :mod:`pyannote_av.batch.manifest`.
     limits : Limits, optional
-        Of time and attempts.
+        Time limit and number of attempts per file.
 
     Returns
     -------
@@ -86,8 +87,8 @@ def prepare(
     Raises
     ------
     ValueError
-        When there is neither a protocol nor a list, or a file of others in the place of the
-        ``manifest.json`` of the store.
+        When neither a protocol nor a list is given, or when the ``manifest.json`` in the folder
+        was not written by pyannote-av.
     """
     from pyannote_av.batch.engines import Engine
     from pyannote_av.batch.preparation import Prepare
@@ -95,7 +96,7 @@ def prepare(
     from pyannote_av.data.build import BuildReport
     from pyannote_av.data.crop_store import CropStore
 
-    read_manifest_of(into)  # before anything is done
+    read_manifest_of(into)  # fail before any work is done
     by_subset, failed = _jobs(name, subsets, database, manifest)
     jobs = [job for some in by_subset.values() for job in some if job.name not in failed]
     engine = engine or Engine(workers=0)
@@ -120,7 +121,7 @@ def prepare(
 def _jobs(
     name: str | None, subsets: Sequence[str], database: Path | None, manifest: Path | None
 ) -> tuple[dict[str, list[Job]], dict[str, str]]:
-    """Files by subset, and why some of them cannot be worked on"""
+    """Files by subset, and the reasons why some of them cannot be processed."""
     from pyannote_av.batch.jobs import Job
     from pyannote_av.batch.manifest import read_manifest
 
@@ -141,12 +142,12 @@ def _jobs(
 
 
 def read_manifest_of(into: Path) -> dict[str, dict[str, Any]]:
-    """What a store is known to hold, by protocol and subset.
+    """Content of the ``manifest.json`` of a store: its files by protocol and subset.
 
     Raises
     ------
     ValueError
-        When its ``manifest.json`` is none that was written here.
+        When its ``manifest.json`` was not written by pyannote-av.
     """
     from pyannote_av.core.reading import ReadError, read_json
 
@@ -165,7 +166,7 @@ def read_manifest_of(into: Path) -> dict[str, dict[str, Any]]:
 def write_manifest(
     into: Path, name: str, uris: Mapping[str, Sequence[str]], report: BuildReport
 ) -> Path:
-    """Write down what a store holds of a protocol, next to what it holds of others."""
+    """Add the files of a protocol to the ``manifest.json`` of a store; other entries are kept."""
     import json
 
     from pyannote_av.core.atomic import write_text
@@ -210,10 +211,10 @@ def command(
     retry_failed: _engine.RetryFailed = False,
     address: _engine.Address = None,
 ) -> None:
-    """Find the faces of a corpus once: tracks, crops and sound, ready for training.
+    """Extract face tracks, crops and sound of a corpus once, ready for training.
 
-    Started again, it goes on where it was. A file that cannot be read is reported and does not stop
-    the others; the exit code is 1 then.
+    After an interruption, run the same command again to continue. A file that cannot be read is
+    reported and does not stop the others; the exit code is then 1.
 
     Example: pyannote-av prepare AVA-AVD.SpeakerDiarization.Clips --into crops --workers 8
 

@@ -1,4 +1,4 @@
-"""``pyannote-av pull``: a pipeline or a model that somebody shared."""
+"""``pyannote-av pull``: download a shared pipeline or model."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def command(
     overwrite: Annotated[bool, typer.Option(help="Replace a folder that is there.")] = False,
     trust: _engine.Trust = False,
 ) -> None:
-    """Fetch a shared pipeline or model: data files only, checked by loading it.
+    """Download a shared pipeline or model, and check it by loading it.
 
-    What would have to be executed is not fetched, and what does not load without it is refused.
+    Only data files are downloaded, never code. A pipeline or model that needs code is refused.
 
     Example: pyannote-av pull hub:somebody/interviews interviews
     """

@@ -11,7 +11,7 @@ from pyannote_av.cli._output import say
 
 
 def command(folder: Annotated[Path, typer.Argument(help="Where to write it.")]) -> None:
-    """Write sample.mp4, sample.rttm and its face tracks: synthetic, to see that things work.
+    """Write a synthetic sample to try things on: sample.mp4, sample.rttm and its face tracks.
 
     Example: pyannote-av sample sample
     """

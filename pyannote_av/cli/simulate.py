@@ -1,4 +1,4 @@
-"""``pyannote-av simulate``: conversations on film that never took place."""
+"""``pyannote-av simulate``: write simulated videos of conversations."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pyannote_av.cli._output import say
 
 
 def number_range(text: str | None) -> tuple[int, int] | None:
-    """ "2-5" or "3" as a range."""
+    """Parse "2-5" or "3" as a range."""
     if text is None:
         return None
     low, _, high = text.partition("-")
@@ -59,11 +59,11 @@ def command(
         bool, typer.Option("--store", help="Write crops to train with instead of videos: faster.")
     ] = False,
 ) -> None:
-    """Write videos of people talking, with references and a protocol: training data from nothing.
+    """Simulate videos of conversations, with references and a protocol, as training data.
 
-    Who talks when is sampled from statistics of real conversations; voices come from a folder of
-    speech, faces from a folder of pictures, or both from clips of people talking. Started again, it
-    goes on where it was.
+    Turns are sampled from statistics of real conversations. Speech comes from a folder of
+    recordings and faces from a folder of pictures, or both come from clips of people talking.
+    After an interruption, run the same command again to continue.
 
     Example: pyannote-av simulate --into simulated --speech librispeech --files 100 --workers 4
     """

@@ -1,4 +1,4 @@
-"""``pyannote-av strip``: a training checkpoint, without what only training needs."""
+"""``pyannote-av strip``: remove from a checkpoint everything that only training needs."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def command(
     ],
     trust: _engine.Trust = False,
 ) -> None:
-    """Keep weights, hyper-parameters and lineage of a training checkpoint.
+    """Keep only the weights, hyper-parameters and lineage of a training checkpoint.
 
-    Nothing in the checkpoint is executed, unless it is trusted.
+    No code in the checkpoint is executed unless --trust is given.
 
     Example: pyannote-av strip trained/05-all/last.ckpt --into model.safetensors
     """

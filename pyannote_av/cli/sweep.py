@@ -1,4 +1,4 @@
-"""``pyannote-av sweep``: how pipelines take it when recordings get worse."""
+"""``pyannote-av sweep``: evaluate pipelines on recordings of decreasing quality."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pyannote_av.cli._output import say
 
 
 def numbers(text: str | None, kind: type, option: str) -> list:
-    """ "0,0.5,inf" as numbers."""
+    """Parse "0,0.5,inf" as numbers."""
     try:
         return [kind(part) for part in text.split(",")] if text else []
     except ValueError as error:
@@ -42,10 +42,11 @@ def command(
     device: Annotated[str, typer.Option(help="Of the pipelines: cpu, cuda, ...")] = "cpu",
     trust: _engine.Trust = False,
 ) -> None:
-    """Run pipelines on recordings that get worse and worse, and compare them over the range.
+    """Run pipelines on increasingly disturbed recordings, and compare their error rates.
 
-    Faces go missing 2 s at a time, as in AVR-Net's figure 6: the protocol has to have face_tracks.
-    Sound is shifted against the picture, or pink noise added to it, whatever the protocol.
+    missing-faces removes faces 2 s at a time, as in figure 6 of AVR-Net; the protocol must have
+    face_tracks. desync shifts the sound against the picture, and noise adds pink noise to the
+    sound; both work with any protocol.
 
     Example: pyannote-av sweep missing-faces --protocol Simulated.SpeakerDiarization.Simulated
     --pipeline audio --pipeline late_fusion --seeds 0,1,2 --plot missing.png

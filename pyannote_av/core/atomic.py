@@ -1,4 +1,4 @@
-"""Files and folders that are written safely: whole or not at all, and by one process at a time."""
+"""Safe writing: files are replaced atomically, folders are locked by one process at a time."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-#: folder, in a folder of results, of all that is no result: lock, records, what is being written
+#: subfolder of a results folder for everything else: lock, records, unfinished files
 HOUSEKEEPING = ".pyannote_av"
 
-# bytes; suffixes that tell writers what to write are shorter
+# bytes; the suffixes by which writers choose a format are shorter
 _LONGEST_SUFFIX = 32
 
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Name to write a file under, which takes the place of `path` when all went well.
+    """Write to a temporary file, which replaces `path` on success.
 
-    Nobody ever sees half a file.
+    Readers never see a partly written file.
 
     Parameters
     ----------
@@ -29,12 +29,12 @@ def replacing(path: str | Path) -> Iterator[Path]:
     Yields
     ------
     temporary : Path
-        In the same folder, with the same suffix; removed when an exception is raised.
+        Path in the same folder, with the same suffix. It is removed if an exception is raised.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     suffix = path.suffix if len(os.fsencode(path.suffix)) <= _LONGEST_SUFFIX else ""
-    # short, to fit where a long name just fits; random, so that nobody puts a link there before
+    # short, so that it fits where `path` fits; random, so that nobody can place a link there first
     temporary = path.with_name(f".{secrets.token_hex(6)}{suffix}")
     try:
         yield temporary
@@ -44,7 +44,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def write_text(path: str | Path, text: str) -> Path:
-    """Write `text` to `path` so that readers see the old file or the whole new one.
+    """Write `text` to `path` atomically: readers see either the old file or the new one.
 
     Returns
     -------
@@ -57,7 +57,7 @@ def write_text(path: str | Path, text: str) -> Path:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Be the only process that writes to a folder.
+    """Lock a folder, so that no other process writes to it.
 
     Parameters
     ----------
@@ -67,14 +67,14 @@ def locked(folder: Path) -> Iterator[None]:
     Raises
     ------
     RuntimeError
-        When another process writes to it.
+        When another process holds the lock.
     ValueError
-        When a link, or something else that was not written here, is at the place of the lock.
+        When the path of the lock is taken by a link or by anything but a plain file.
     """
     from filelock import FileLock, Timeout
 
     folder.mkdir(parents=True, exist_ok=True)
-    # opening the lock empties it
+    # opening the lock file truncates it
     path = check_own_file(own_folder(folder / HOUSEKEEPING) / "lock")
     lock = FileLock(path, timeout=0)
     try:
@@ -90,7 +90,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def own_folder(path: Path) -> Path:
-    """Create a folder for housekeeping; ValueError where a link or a file has its name."""
+    """Create a housekeeping folder; raises ValueError if the path is a link or a file."""
     try:
         path.mkdir()
     except FileExistsError:
@@ -102,7 +102,7 @@ def own_folder(path: Path) -> Path:
 
 
 def check_own_file(path: Path) -> Path:
-    """`path`, of a file for housekeeping; ValueError where something else has its name."""
+    """Return `path` of a housekeeping file; raises ValueError if it is anything but a file."""
     if path.is_symlink() or (path.exists() and not path.is_file()):
         raise ValueError(f"{path} is no plain file, where one of pyannote-av belongs: move it")
     return path

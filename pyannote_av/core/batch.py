@@ -1,4 +1,4 @@
-"""What a batch of sound and faces looks like to pyannote's training machinery."""
+"""Batches of waveforms and faces, for pyannote's training code."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ import torch
 
 @dataclass(eq=False)
 class AVInput:
-    """What ``batch["X"]`` holds: waveforms and the faces seen meanwhile.
+    """Value of ``batch["X"]``: waveforms, and the faces visible at the same time.
 
-    It can be indexed, counted, moved and pinned like the tensor that pyannote expects there, and
-    ``model(AVInput(waveforms, faces, face_mask))`` is ``model(waveforms, faces, face_mask)``.
+    It supports indexing, ``len``, ``to`` and ``pin_memory`` like the tensor that pyannote expects.
+    ``model(AVInput(waveforms, faces, face_mask))`` is the same as
+    ``model(waveforms, faces, face_mask)``.
 
     Parameters
     ----------
     waveforms : (batch, 1, samples) tensor
     faces : (batch, slots, frames, height, width) tensor, optional
-        Grey pictures in [0, 255]. Or (batch, slots, frames, dimension): what a visual encoder made
-        of them.
+        Grey crops in [0, 255]. Or visual features of shape (batch, slots, frames, dimension).
     face_mask : (batch, slots, frames) tensor, optional
         Where faces are present.
     target_mask : (batch, slots) tensor, optional
-        Which slots are somebody, and not there to make items of a batch alike.
+        Which slots hold a target speaker. The others are padding.
     voiceprints : (batch, slots, dimension) tensor, optional
-        Of the speakers that slots stand for; zero where unknown.
+        Speaker embedding of the target in each slot; zero where unknown.
     speaker_features : (batch, windows, dimension) tensor, optional
-        Voiceprints of short windows: which voice is heard when.
+        Speaker embeddings of short windows.
 
     Raises
     ------
     ValueError
-        When they disagree about how many items there are.
+        When the tensors differ in batch size.
     """
 
     waveforms: torch.Tensor
@@ -52,7 +52,7 @@ class AVInput:
             raise ValueError("face_mask without faces")
 
     def present(self) -> dict[str, torch.Tensor]:
-        """All that there is, by name: keywords of the ``forward`` of models."""
+        """Tensors that are not None, by name: keyword arguments of the ``forward`` of models."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in values.items() if value is not None}
 
@@ -63,7 +63,7 @@ class AVInput:
         return len(self.waveforms)
 
     def __getitem__(self, items: Any) -> AVInput:
-        """Some of the items; a single index keeps the batch axis, a tensor would drop it."""
+        """Select items. Unlike in a tensor, a single index keeps the batch axis."""
         if isinstance(items, int):
             items = range(len(self))[items]
             items = slice(items, items + 1)
@@ -76,22 +76,22 @@ class AVInput:
 
     @property
     def device(self) -> torch.device:
-        """Where the tensors are."""
+        """Device of the tensors."""
         return self.waveforms.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type of the waveforms; faces typically are uint8."""
+        """Type of the waveforms. Faces are usually uint8."""
         return self.waveforms.dtype
 
     def to(self, *args: Any, **kwargs: Any) -> AVInput:
-        """Move or convert all that there is, as ``tensor.to`` does."""
+        """Move or convert all tensors, as ``tensor.to`` does."""
         return self._each(lambda value: value.to(*args, **kwargs))
 
     def cpu(self) -> AVInput:
-        """On the CPU."""
+        """Move all tensors to the CPU."""
         return self.to("cpu")
 
     def pin_memory(self, device: Any = None) -> AVInput:
-        """In memory that is quick to copy to a GPU; called by torch's data loaders."""
+        """Copy all tensors to pinned memory; called by torch's data loaders."""
         return self._each(lambda value: value.pin_memory())

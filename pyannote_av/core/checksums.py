@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 from pyannote_av.core.reading import ReadError
 
 _MEGABYTE = 2**20
-# kinds of files that models consist of
+# suffixes of the files of a model
 _OF_MODELS = {".yaml", ".yml", ".json", ".safetensors", ".bin", ".ckpt", ".pt", ".pth", ".model"}
 _OF_MODELS |= {".npz", ".npy", ".onnx", ".txt"}
-# files, of all kinds, and bytes that the folder of a model has at most
+# maximum number of files (of any kind) and of bytes in the folder of a model
 _ENTRIES, _BYTES = 10_000, 20 * 2**30
 
 
 def digest(blocks: Iterable[bytes]) -> str:
-    """SHA-256 of bytes that come in blocks, in hexadecimal."""
+    """SHA-256 of blocks of bytes, in hexadecimal."""
     total = hashlib.sha256()
     for block in blocks:
         total.update(block)
@@ -30,17 +30,17 @@ def digest(blocks: Iterable[bytes]) -> str:
 
 
 def sha256_of(path: str | Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal; raises OSError where it cannot be read."""
+    """SHA-256 of the content of a file, in hexadecimal; raises OSError if it cannot be read."""
     with open(path, "rb") as file:
         return digest(iter(lambda: file.read(_MEGABYTE), b""))
 
 
 def model_files(path: str | Path) -> list[Path]:
-    """Files that a model at some path consists of: the file itself, or those of a folder.
+    """Files of the model at `path`: the file itself, or the files of a folder.
 
-    A configuration may name any folder of the machine. Of a folder, only weights and configurations
-    count, and links that lead out of it are not followed, but those of a cache of the Hugging Face
-    hub.
+    A configuration may name any folder on the machine. Therefore only weights and configurations
+    in a folder are listed. Links that lead out of the folder are ignored, except those in a cache
+    of the Hugging Face hub.
 
     Parameters
     ----------
@@ -54,9 +54,9 @@ def model_files(path: str | Path) -> list[Path]:
     Raises
     ------
     FileNotFoundError
-        When there is nothing at this path.
+        When `path` does not exist.
     ReadError
-        When it is too large a folder to be that of a model.
+        When the folder is too large for a model.
     """
     path = Path(path)
     if not path.is_dir():
@@ -85,7 +85,7 @@ def model_files(path: str | Path) -> list[Path]:
 
 
 def fingerprint(path: str | Path) -> str:
-    """Of the size, and of a megabyte from beginning, middle and end: quick, and of content."""
+    """Digest of the size of a file and of a megabyte at its beginning, middle and end."""
     size = os.path.getsize(path)
 
     def blocks() -> Iterator[bytes]:
@@ -99,6 +99,6 @@ def fingerprint(path: str | Path) -> str:
 
 
 def weights_digest(model: torch.nn.Module) -> str:
-    """Digest of the weights of a model: 16 hexadecimal digits."""
+    """Digest of the weights of a model, 16 hexadecimal digits."""
     state = sorted(model.state_dict().items())
     return digest(value.cpu().numpy().tobytes() for _, value in state)[:16]

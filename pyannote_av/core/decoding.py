@@ -1,4 +1,4 @@
-"""Decoding one stream of a file that may be damaged: going on, and saying what is missing"""
+"""Decoding of one stream of a file that may be damaged, with a report of what is missing"""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     import av
 
 PATIENCE = 100
-"""Read errors in a row after which the rest of a file is given up"""
+"""Number of consecutive read errors after which decoding of a file stops"""
 
 JUMP = 10.0
-"""Timestamps that leap ahead by more than this, beyond the end of the file, are not believed (s)"""
+"""Timestamps are rejected if they jump ahead by more than this, beyond the end of the file (s)"""
 
 MAX_MISSING = 2 * 3600.0
-"""Gaps in a stream are believed up to this sum, however little decodes (s)"""
+"""Total duration of gaps that is always accepted in a stream (s)"""
 
 MISSING_RATIO = 20
-"""A second that decodes makes so many more seconds of gaps believable: some recorders pause while
-all is quiet"""
+"""Further seconds of gaps that are accepted per decoded second. Some recorders pause during
+silence."""
 
 SHORT = 0.25
 """A stream that ends earlier than declared by more than this is reported (s)"""
@@ -33,24 +33,24 @@ SHORT = 0.25
 
 @dataclass
 class Damage:
-    """What went wrong while decoding a stream
+    """Damage found while decoding a stream
 
     Parameters
     ----------
     errors : int
-        Packets that could not be read or decoded, and pictures that decoded with errors.
+        Number of packets that could not be read or decoded, and of pictures decoded with errors.
     misplaced : int
-        Frames left out because their timestamps run backwards or far beyond the end.
+        Number of frames left out because their timestamps run backwards or far beyond the end.
     missing : float
         Sum of the gaps between frames (seconds).
     first : float, optional
-        Time around which trouble began.
+        Approximate time of the first damage.
     end : float, optional
-        End of what decoded so far, None while nothing did.
+        End of the last decoded frame, None if there is none yet.
     start : float
-        Where decoding began.
+        Time at which decoding began.
     longest : float
-        Times beyond this are not believed (seconds).
+        Times beyond this are rejected (seconds).
     """
 
     errors: int = 0
@@ -63,24 +63,25 @@ class Damage:
 
     @classmethod
     def of(cls, info: MediaInfo, start: float = 0.0) -> Damage:
-        """None so far, in a file that is decoded from `start` (seconds)"""
+        """No damage yet, for a file that is decoded from `start` (seconds)"""
         return cls(start=start, longest=longest(Path(info.path).stat().st_size))
 
     def error(self) -> None:
-        """Count what could not be decoded."""
+        """Count a decoding error."""
         self.errors += 1
         self._begin()
 
     def misplace(self) -> None:
-        """Count what carries a time that cannot be right."""
+        """Count a frame with an impossible time."""
         self.misplaced += 1
         self._begin()
 
     def accepts(self, time: float, limit: float) -> bool:
-        """Whether a time is believable after what came before; counts it as misplaced if not
+        """Whether a time is plausible after the previous ones; if not, count it as misplaced
 
-        `limit` is the declared end of the file (seconds). Declarations are not believed where they
-        make a stream of hardly anything but gaps: what fills a gap costs memory and time.
+        `limit` is the declared end of the file (seconds). A time that leaves a stream of almost
+        nothing but gaps is rejected even before `limit`, because filling gaps costs memory and
+        time.
         """
         jumps = time > limit + JUMP and time > (self.end or 0.0) + JUMP
         if jumps or time > self.longest or not self._bridges(time):
@@ -89,14 +90,14 @@ class Damage:
         return True
 
     def _bridges(self, time: float) -> bool:
-        """Whether the gap before `time` is short enough, together with those before it"""
+        """Whether the total duration of gaps up to `time` is acceptable"""
         if self.end is None:
             return True
         held = self.end - self.start - self.missing
         return self.missing + time - self.end <= MAX_MISSING + MISSING_RATIO * max(held, 0.0)
 
     def advance(self, time: float, end: float, tolerance: float) -> None:
-        """Note a decoded frame; a gap longer than `tolerance` before it is missing (s)"""
+        """Record a decoded frame; a gap before it counts if longer than `tolerance` (seconds)"""
         if self.end is not None and time - self.end > tolerance:
             self.missing += time - self.end
             self._begin()
@@ -107,7 +108,7 @@ class Damage:
             self.first = self.start if self.end is None else self.end
 
     def describe(self, kind: str, info: MediaInfo, stream: VideoStream | AudioStream) -> list[str]:
-        """Sentences about what is missing, after a pass to the end of the stream
+        """Sentences about missing or damaged parts, after decoding to the end of the stream
 
         Parameters
         ----------
@@ -170,7 +171,7 @@ def decode(
         except av.error.EOFError:
             break
         except faults():
-            # reading goes on behind the bad place
+            # reading continues after the damaged part
             failures += 1
             damage.error()
     # the decoder still holds the last frames
@@ -179,5 +180,5 @@ def decode(
     except faults():
         return
     for frame in frames:
-        frame.time_base = stream.time_base  # PyAV sets it with a packet only
+        frame.time_base = stream.time_base  # PyAV sets it only for frames of a packet
         yield frame

@@ -1,4 +1,4 @@
-"""What a file is: the ways one can be given, and what is refused before anything is opened"""
+"""Ways to specify a file, and checks before it is opened"""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ What is in memory goes before what is on disk.
 PLAYLISTS = {".m3u8", ".m3u", ".pls", ".mpd", ".ffconcat", ".concat", ".xspf", ".sdp", ".asx"}
 
 MAX_DURATION = 7 * 24 * 3600.0
-"""Media that last longer than this, or say so, are refused (s)"""
+"""Maximum actual or declared duration of media (s)"""
 
 FREE_DURATION = 2 * 3600.0
-"""Media of any size may last this long (s)"""
+"""Duration that is accepted whatever the size of the file (s)"""
 
 BYTES_PER_SECOND = 50
-"""Beyond `FREE_DURATION`, a second is believed where there are this many bytes for it. Silence
-takes as little in FLAC and Opus; speech takes ten times as much in most codecs."""
+"""Beyond `FREE_DURATION`, a file must have this many bytes per second. Silence needs about as much
+in FLAC and Opus; speech needs ten times as much in most codecs."""
 
 SAMPLE_RATES = (2_000, 768_000)
-"""Lowest and highest sample rate that is read (Hz)"""
+"""Lowest and highest accepted sample rate (Hz)"""
 
 
 class MediaError(ValueError):
     """A media file cannot be used; the message names the file and says why
 
-    Control characters of the message are escaped: names of files come from strangers.
+    Control characters in the message are escaped, because file names are not trusted.
     """
 
     def __init__(self, message: str):
@@ -57,7 +57,7 @@ class MediaError(ValueError):
 
 
 def longest(size: int) -> float:
-    """Seconds that media of so many bytes can last: longer ones are damaged or crafted
+    """Longest plausible duration (s) of media of `size` bytes; longer ones are damaged or crafted
 
     >>> longest(1000), longest(16000 * 2 * 3600)
     (7220.0, 604800.0)
@@ -75,14 +75,14 @@ def validate_file(file: VideoFile) -> dict[str, Any]:
     Returns
     -------
     validated_file : dict
-        "uri" (str) and whichever of "video" (str), "audio" (str), "frames" with "timestamps"
-        (numpy arrays), "waveform" with "sample_rate" were given.
+        "uri" (str), and those of "video" (str), "audio" (str), "frames" with "timestamps"
+        (numpy arrays) and "waveform" with "sample_rate" that were given.
 
     Raises
     ------
     MediaError
         If a file is missing, empty, a directory, a playlist or an address, if arrays have the
-        wrong shape, or if the uri could not be part of a file name.
+        wrong shape, or if the uri cannot be part of a file name.
     """
     if isinstance(file, (str, Path)):
         file = {"video": file}
@@ -110,7 +110,7 @@ def validate_file(file: VideoFile) -> dict[str, Any]:
 
 
 def check_path(path: str | Path) -> Path:
-    """Refuse what is not a plain, local, non-empty file
+    """Return the path of a plain, local, non-empty file, and refuse everything else
 
     Raises
     ------
@@ -118,7 +118,7 @@ def check_path(path: str | Path) -> Path:
     """
     if not isinstance(path, (str, os.PathLike)):
         raise MediaError(f"{path!r} is no path of a file: pass a str or a Path")
-    # Path() would fold the two slashes of an address
+    # check the string, because Path() merges the two slashes of an address
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/", str(path)) and not Path(path).is_file():
         raise MediaError(f"{path} is an address: download it first and pass the local file")
     if "\0" in str(path):
@@ -151,7 +151,7 @@ def _default_uri(valid: dict[str, Any]) -> str:
 
 
 def _check_uri(uri: Any) -> str:
-    """uri as a string; it becomes part of the names of output files"""
+    """uri as a string that can be part of the names of output files"""
     uri = str(uri)
     if not uri.strip() or ".." in uri or any(character in uri for character in "/\\\0"):
         raise MediaError(
@@ -217,7 +217,7 @@ def _check_waveform(waveform: Any, sample_rate: Any) -> tuple[Tensor, int]:
 
 
 def is_sample_rate(rate: Any) -> bool:
-    """Whether this is a sample rate that is read: a whole number of Hz within `SAMPLE_RATES`"""
+    """Whether a sample rate is accepted: a whole number of Hz within `SAMPLE_RATES`"""
     try:
         return int(rate) == rate and SAMPLE_RATES[0] <= rate <= SAMPLE_RATES[1]
     except (TypeError, ValueError, OverflowError, RuntimeError):

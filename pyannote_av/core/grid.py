@@ -1,16 +1,16 @@
-"""The grids that everything is on: pictures, decisions, samples. No other module restates them."""
+"""Time grids of pictures, decisions and samples. Other modules import these constants."""
 
 from __future__ import annotations
 
-#: grid steps per second: pictures, face boxes, speaking scores (Hz)
+#: rate of pictures, face boxes and speaking scores (Hz)
 FRAME_RATE = 25.0
-#: of waveforms, in Hz
+#: sample rate of waveforms (Hz)
 SAMPLE_RATE = 16000
 #: samples per picture
 SAMPLES_PER_FRAME = round(SAMPLE_RATE / FRAME_RATE)
-#: decisions per picture: who speaks is decided at 100 Hz
+#: decisions per picture; speaker activity is decided at 100 Hz
 STEPS = 4
-#: decisions per second (Hz)
+#: rate of decisions (Hz)
 STEP_RATE = STEPS * FRAME_RATE
-#: pictures per window of speaker features
+#: number of pictures per window of speaker features
 FRAMES_PER_WINDOW = 4

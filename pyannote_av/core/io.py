@@ -1,11 +1,12 @@
 """
 # Video IO
 
-The twin of `pyannote.audio.core.io.Audio`: pictures and sound of one file on one time line.
+The counterpart of `pyannote.audio.core.io.Audio`: it reads the pictures and the sound of a file
+on a common time line.
 
-Time is the container clock: 0 is the earliest timestamp of the file, and everything is placed by
-its timestamps, never by counting. Pictures come on a regular grid (25 Hz unless told otherwise),
-sound as one mono waveform (16 kHz) whose sample 0 is time 0.
+Times are those of the container clock, whose 0 is the earliest timestamp of the file. Pictures and
+sound are placed by their timestamps, never by counting. Pictures are put on a regular grid (25 Hz
+by default). Sound is one mono waveform (16 kHz) whose sample 0 is at time 0.
 
 """
 
@@ -59,11 +60,11 @@ MAX_FRAME_RATE = 1000.0
 """Highest rate of the grid (Hz)"""
 
 MAX_CROP = 4 * 2**30
-"""Bytes of pictures that are cropped at once at most"""
+"""Maximum size of the pictures returned by `Video.crop`, in bytes"""
 
 MAX_KERNEL = 2**24
-"""Weights of the largest filter that resamples sound in memory. Rates without a common divisor,
-such as 44101 and 16000 Hz, would need one of gigabytes."""
+"""Maximum number of weights of the filter that resamples a waveform in memory. Rates without a
+common divisor, such as 44101 and 16000 Hz, would need a filter of gigabytes."""
 
 
 class Video:
@@ -72,13 +73,14 @@ class Video:
     Parameters
     ----------
     frame_rate : float, optional
-        Steps per second of the grid pictures are put on. Defaults to 25.
+        Rate of the grid on which pictures are put, in Hz. Defaults to 25.
     sample_rate : int, optional
         Target sampling rate. Defaults to 16000.
     backend : {"auto", "pyav", "decord"}, optional
-        What decodes the pictures. "auto" is PyAV: it reads every file, whole or damaged, and decord
-        gains no speed on CPU. "decord" is used for files of constant rate whose header declares
-        how many pictures they hold; others are read with PyAV all the same and a warning is logged.
+        Library that decodes the pictures. "auto" selects PyAV, which reads intact and damaged
+        files alike; decord is not faster on CPU. "decord" is used for files of constant rate whose
+        header declares the number of pictures. Other files are read with PyAV, and a warning is
+        logged.
 
     Usage
     -----
@@ -112,12 +114,12 @@ class Video:
     validate_file = staticmethod(validate_file)
 
     def probe(self, file: VideoFile) -> MediaInfo:
-        """Streams, start times, rotation, rates and duration of the video, or else audio file
+        """Streams, start times, rotation, rates and duration of the video file (or audio file)
 
         Raises
         ------
         MediaError
-            If the file cannot be opened, or is in memory only.
+            If the file cannot be opened, or exists in memory only.
         """
         file = self.validate_file(file)
         if "video" not in file and "audio" not in file:
@@ -125,7 +127,7 @@ class Video:
         return probe(file.get("video", file.get("audio")))
 
     def get_duration(self, file: VideoFile) -> float:
-        """Duration in seconds: the end of what ends last, pictures or sound"""
+        """Duration in seconds, up to the end of the pictures or the sound, whichever is later"""
         file = self.validate_file(file)
         ends = []
         if "frames" in file:
@@ -146,18 +148,19 @@ class Video:
         ----------
         file : VideoFile
         problems : list of str, optional
-            Receives sentences about what is missing or damaged. Defaults to warnings.
+            List to which a sentence is appended for each missing or damaged part. By default,
+            warnings are issued instead.
 
         Returns
         -------
         waveform : (1, num_samples) float32 Tensor
-            Average of all channels; sample 0 is time 0. Sound that starts late is preceded by
-            zeros, gaps are filled with zeros. It ends where the sound ends.
+            Average of all channels. Sample 0 is at time 0. If the sound starts later, zeros come
+            first; gaps are filled with zeros. The waveform ends where the sound ends.
 
         Raises
         ------
         MediaError
-            If there is no audio stream or nothing of it can be decoded.
+            If there is no audio stream, or none of it can be decoded.
         """
         import torch
 
@@ -189,20 +192,21 @@ class Video:
         end: float | None = None,
         problems: list[str] | None = None,
     ) -> Iterator[Frame]:
-        """Pictures on the grid, decoded as they are asked for
+        """Iterate over the pictures on the grid, decoding them on demand
 
-        Grid step k, at `k / frame_rate` seconds, shows the last picture before the middle between
-        it and the next step. Nothing is yielded before the first picture or after the last one.
+        Grid step k is at `k / frame_rate` seconds. It shows the last picture before the midpoint
+        between steps k and k + 1. The first step is that of the first picture, and the last step
+        that of the last picture.
 
         Parameters
         ----------
         file : VideoFile
         start, end : float, optional
-            Yield steps with `start <= time < end` only (seconds). Frames are the same, bit for bit,
-            as in a pass over the whole file.
+            Yield only steps with `start <= time < end` (seconds). Frames are bit-identical to
+            those of a pass over the whole file.
         problems : list of str, optional
-            Receives sentences about what is missing or damaged, once the end of the file is
-            reached. Defaults to warnings.
+            List to which a sentence is appended for each missing or damaged part, when the end of
+            the file is reached. By default, warnings are issued instead.
 
         Yields
         ------
@@ -211,10 +215,10 @@ class Video:
         Raises
         ------
         MediaError
-            If there is no video stream, if nothing of it can be decoded, or if `start` or `end` is
-            no number.
+            If there is no video stream, if none of it can be decoded, or if `start` or `end` is
+            NaN.
         """
-        # validated here and not at the first step of the generator
+        # validate now, not at the first step of the generator
         file = self.validate_file(file)
         first = self._first_step(start)
         last = None if end is None else self._first_step(end)
@@ -251,7 +255,7 @@ class Video:
         frames = []
         for frame in self.frames(file, segment.start, segment.end):
             frames.append(frame)
-            # there may be more than declared
+            # the file may hold more pictures than it declares
             self._check_size(len(frames), frame.image.nbytes, segment)
         times = np.array([frame.time for frame in frames])
         if not frames:
@@ -259,7 +263,7 @@ class Video:
         return np.stack([frame.image for frame in frames]), times
 
     def _check_crop(self, file: VideoFile, segment: Segment) -> None:
-        """Refuse a part that is too large, as far as the header tells"""
+        """Refuse a segment that is too large according to the header"""
         file = self.validate_file(file)
         if "frames" in file:
             size, duration = file["frames"][0].nbytes, self.get_duration({"uri": "", **file})
@@ -293,7 +297,7 @@ class Video:
         """First grid step at or after a time in seconds"""
         if math.isnan(time):
             raise MediaError("the start and the end of a part must be numbers of seconds, not NaN")
-        # nothing that is read lasts longer
+        # no accepted file lasts longer
         time = min(max(time, 0.0), 2 * MAX_DURATION)
         return max(0, math.ceil(time * self.frame_rate - 1e-6))
 

@@ -1,4 +1,4 @@
-"""What a pipeline answers: turns, voiceprints, faces, and an account of how they were found."""
+"""Output of pipelines: turns, speaker embeddings, face tracks, and a report."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ if TYPE_CHECKING:
 
 @dataclass
 class Report:
-    """How a result came about.
+    """How a result was obtained.
 
     Attributes
     ----------
     video_used : bool
-        Whether the picture changed, or confirmed, anything in the result.
+        Whether the video changed or confirmed anything in the result.
     reasons : list of str
-        Why the picture was or was not used, in sentences.
+        Why the video was or was not used, in sentences.
     problems : list of str
         Damage and oddities found in the file.
     components : dict
-        Which detector, scorer, embedder and audio pipeline were at work.
+        Detector, scorer, embedder and audio pipeline that were used.
     numbers : dict
-        Figures behind the decisions (face coverage, A/V offset, ...), see ``late_fusion``.
+        Figures on which decisions are based (face coverage, A/V offset, ...), see ``late_fusion``.
     ignored_regions : list of dict
-        Stretches where the audio-only turns stand, with the reason: ``start``, ``end``, ``reason``.
+        Regions in which the audio-only turns were kept. Keys: ``start``, ``end``, ``reason``.
     changes : list of str
-        What fusion did to the audio-only result (splits, merges, relabelled seconds).
+        Changes that fusion made to the audio-only result (splits, merges, relabelled seconds).
     seconds : dict
         Wall-clock seconds per stage.
     duration : float
-        Of the file, in seconds.
+        Duration of the file in seconds.
     """
 
     video_used: bool = False
@@ -54,7 +54,7 @@ class Report:
 
     @property
     def real_time_factor(self) -> float:
-        """Seconds of work per second of file."""
+        """Processing time divided by the duration of the file."""
         return sum(self.seconds.values()) / self.duration if self.duration else float("nan")
 
     @contextmanager
@@ -67,12 +67,12 @@ class Report:
             self.seconds[name] = self.seconds.get(name, 0.0) + perf_counter() - start
 
     def move_seconds(self, stage: str, part: str, seconds: float) -> None:
-        """Account for `seconds` of a stage by the name of the `part` that took them."""
+        """Move `seconds` of `stage` to the entry of `part`, the component that took them."""
         self.seconds[stage] -= seconds
         self.seconds[part] = self.seconds.get(part, 0.0) + seconds
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain JSON-serialisable containers."""
+        """Convert to plain containers that JSON can hold."""
         content = asdict(self)
         content["numbers"] = {k: round(float(v), 4) for k, v in self.numbers.items()}
         content["seconds"] = {k: round(v, 3) for k, v in self.seconds.items()}
@@ -107,16 +107,16 @@ class AVDiarizeOutput(DiarizeOutput):
     speaker_diarization, exclusive_speaker_diarization : Annotation
         With and without overlapping turns.
     speaker_embeddings : (num_speakers, dimension) array or None
-        In the order of ``speaker_diarization.labels()``; NaN where a speaker has no voiceprint.
+        In the order of ``speaker_diarization.labels()``. NaN for speakers without an embedding.
     face_tracks : FaceTracks or None
-        Who is where in the picture, labelled with the same speakers.
+        Where each face is in the picture, labelled with the same speakers.
     report : Report or None
     audio_only : Annotation or None
-        The diarization without the picture.
+        Diarization from the audio alone.
     provenance : dict of (segment, track) to dict
-        Per turn of ``speaker_diarization``: ``confidence`` in [0, 1], or None where the evidence
-        is that of the audio pipeline alone, and ``modality`` (``"audio"``, ``"video"`` or
-        ``"audio+video"``) that decided who it is.
+        Per turn of ``speaker_diarization``: ``confidence`` in [0, 1], or None if only the audio
+        pipeline supports the turn, and ``modality`` (``"audio"``, ``"video"`` or
+        ``"audio+video"``), the evidence that identified the speaker.
     """
 
     face_tracks: FaceTracks | None = None
@@ -125,7 +125,7 @@ class AVDiarizeOutput(DiarizeOutput):
     provenance: dict[tuple, dict[str, Any]] = field(default_factory=dict)
 
     def serialize(self) -> dict[str, Any]:
-        """As plain JSON-serialisable containers, a superset of pyannote's."""
+        """Convert to plain containers that JSON can hold, a superset of pyannote's format."""
         content = {"uri": self.speaker_diarization.uri, **super().serialize()}
         content["speakers"] = self.speaker_diarization.labels()
         turns = self.speaker_diarization.itertracks(yield_label=True)
@@ -138,5 +138,5 @@ class AVDiarizeOutput(DiarizeOutput):
         return content
 
     def _repr_png_(self) -> bytes | None:
-        """In a notebook: the turns, drawn by pyannote.core."""
+        """Image of the turns for notebooks, drawn by pyannote.core."""
         return self.speaker_diarization._repr_png_()

@@ -1,4 +1,4 @@
-"""Pictures with their times, and the regular grid they are put on"""
+"""Pictures with their times, and their conversion to a regular grid"""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ import numpy as np
 from pyannote_av.core.decoding import Damage
 
 TOLERANCE = 1e-3
-"""Clock ticks of containers are as coarse as this (s)"""
+"""Resolution of the clocks of containers (s)"""
 
 
 class Picture(NamedTuple):
-    """One picture of a source: when it is shown and for how long (s), and how to get it
+    """One picture of a source: its time and duration (s), and a function that converts it
 
-    `image()` gives (height, width, 3) uint8 RGB, upright; it costs nothing where it is not called.
+    `image()` returns (height, width, 3) uint8 RGB, upright. Conversion takes place only when it is
+    called.
     """
 
     time: float
@@ -27,14 +28,14 @@ class Picture(NamedTuple):
 
 
 class FrameSource(Protocol):
-    """A way to read the pictures of a file; `damage` tells about the latest pass"""
+    """Reader of the pictures of a file; `damage` describes the latest pass"""
 
     damage: Damage
 
     def __call__(self, start: float) -> Iterator[Picture]:
-        """Pictures in order of time, to the end of the file
+        """Iterate over pictures in order of time, to the end of the file
 
-        The first one is at or before `start` (seconds) where the file has such a picture.
+        The first one is at or before `start` (seconds), if the file has such a picture.
         """
         ...
 
@@ -46,9 +47,9 @@ class Frame:
     Parameters
     ----------
     index : int
-        Number of the grid step.
+        Index of the grid step.
     time : float
-        `index / frame_rate`, in seconds on the container clock.
+        Time of the grid step, `index / frame_rate`, in seconds on the container clock.
     pts : float
         Time of the picture itself.
     image : (height, width, 3) uint8
@@ -65,7 +66,7 @@ class Frame:
 
 
 def grid_index(time: float, frame_rate: float) -> int:
-    """First grid step that shows a picture of this time: the nearest one, half a step rounded down
+    """First grid step that shows a picture of this time: the nearest one, ties rounded down
 
     Step k shows the last picture before `(k + 0.5) / frame_rate`, as ffmpeg's `fps` filter does.
 
@@ -78,7 +79,7 @@ def grid_index(time: float, frame_rate: float) -> int:
 def on_grid(
     pictures: Iterable[Picture], frame_rate: float, first: int = 0, last: int | None = None
 ) -> Iterator[Frame]:
-    """Put pictures on a regular grid: hold them where they are rare, drop some where they are many
+    """Put pictures on a regular grid, repeating or dropping them as needed
 
     Parameters
     ----------
@@ -87,12 +88,12 @@ def on_grid(
     frame_rate : float
         Grid steps per second.
     first, last : int, optional
-        Yield grid steps `first <= index < last` only.
+        Yield only grid steps with `first <= index < last`.
 
     Yields
     ------
     frame : Frame
-        From the first picture to the end of the last one. Only pictures that are shown are
+        From the first picture to the end of the last one. Only the pictures of yielded frames are
         converted.
     """
     held: Picture | None = None
@@ -112,7 +113,7 @@ def on_grid(
 def _hold(
     picture: Picture, begin: int, end: int, frame_rate: float, first: int, last: int | None
 ) -> Iterator[Frame]:
-    """Grid steps `begin <= index < end` that are asked for, all showing one picture"""
+    """Requested grid steps with `begin <= index < end`, all showing the same picture"""
     indices = range(max(begin, first), end if last is None else min(end, last))
     image = picture.image() if indices else None
     for index in indices:

@@ -1,4 +1,4 @@
-"""Face tracks: who is where in the picture, as a struct of arrays."""
+"""Face tracks: where each face is in the picture, as a struct of arrays."""
 
 from __future__ import annotations
 
@@ -23,36 +23,36 @@ __all__ = ["FRAME_RATE", "FaceSamples", "FaceTracks", "Label", "PictureStats", "
 def runs(
     time: np.ndarray, track: np.ndarray, step: float, max_gap: float
 ) -> Iterator[tuple[int, Segment]]:
-    """(track, segment) of the stretches where rows `step` apart follow each other.
+    """Yield (track, segment) for each run of consecutive rows of a track.
 
     Parameters
     ----------
     time, track : (N,) arrays
         Sorted by track, then time.
     step : float
-        Seconds a row stands for.
+        Duration of one row in seconds.
     max_gap : float
-        Seconds of absence that do not end a stretch.
+        Longest absence, in seconds, that does not end a run.
     """
-    # rounded times of odd frame rates (AVA) jitter by some milliseconds
+    # rounded times of odd frame rates (AVA) vary by a few milliseconds
     broken = (np.diff(track) != 0) | (np.diff(time) > 1.5 * step + max_gap)
     for run in np.split(np.arange(len(time)), np.flatnonzero(broken) + 1) if len(time) else []:
         first, last = time[run[0]], time[run[-1]]
-        # rounded: adjoining segments meet exactly
+        # rounded, so that adjoining segments share their boundary exactly
         yield int(track[run[0]]), Segment(round(float(first), 6), round(float(last + step), 6))
 
 
 @dataclass(frozen=True, eq=False)
 class TrackSegment:
-    """A stretch of one face track, cut out of the picture.
+    """A contiguous part of one face track, with the crops of the face.
 
     Attributes
     ----------
     track : int
     start : int
-        Index on the 25 Hz grid of the first crop: crop `i` belongs to time ``(start + i) / 25`` s.
+        Index of the first crop on the 25 Hz grid. Crop `i` is at time ``(start + i) / 25`` s.
     crops : (T, size, size) uint8
-        Grey pictures. They mean nothing where `present` is False.
+        Grey pictures. Their content is undefined where `present` is False.
     present : (T,) bool
         Whether the face is visible.
     """
@@ -73,25 +73,27 @@ class TrackSegment:
 
     @property
     def end(self) -> int:
-        """Grid index behind the last crop."""
+        """Grid index one past the last crop."""
         return self.start + len(self.crops)
 
     @property
     def times(self) -> np.ndarray:
-        """(T,) seconds on the container clock."""
+        """(T,) times of the crops, in seconds on the container clock."""
         return np.arange(self.start, self.end) / FRAME_RATE
 
 
 @dataclass(frozen=True)
 class PictureStats:
-    """What the picture was like, measured on the way; tells whether it deserves trust.
+    """Statistics of the picture, measured during face tracking.
+
+    They help to decide whether the video can be trusted.
 
     Attributes
     ----------
     frames : int
-        Pictures looked at on the 25 Hz grid, repeated ones included.
+        Number of pictures processed on the 25 Hz grid, repeated ones included.
     face_share : float
-        Share of them with at least one tracked face.
+        Share of these pictures with at least one tracked face.
     face_height : float
         Median height of the tracked faces in pixels of the displayed frame; NaN without faces.
     frame_rate : float
@@ -99,7 +101,7 @@ class PictureStats:
     brightness : float
         Mean luma, 0 (black) to 255 (white); NaN without frames.
     shots : int
-        Stretches between cuts.
+        Number of shots, that is, of segments between cuts.
     """
 
     frames: int = 0
@@ -111,15 +113,15 @@ class PictureStats:
 
 
 class FaceSamples(NamedTuple):
-    """What faces look like, now and then.
+    """Samples of the appearance of tracked faces.
 
     Attributes
     ----------
     track : (n,) int array
     frame : (n,) int array
-        Of the 25 Hz grid.
+        Index on the 25 Hz grid.
     vector : (n, ...) array
-        Whatever an embedder makes of a face, or its picture.
+        Embedding or picture of the face.
     """
 
     track: np.ndarray
@@ -128,13 +130,13 @@ class FaceSamples(NamedTuple):
 
     @classmethod
     def none(cls, vectors: np.ndarray | None = None) -> FaceSamples:
-        """At nobody; `vectors` is an array (0, ...), for those whose shape is known."""
+        """No samples. `vectors` is an array (0, ...) that sets the shape of the vectors."""
         nobody = np.zeros(0, np.int64)
         return cls(nobody, nobody, np.zeros((0, 1), np.float32) if vectors is None else vectors)
 
     @property
     def means(self) -> dict[int, np.ndarray]:
-        """Mean of vectors (n, E) of each track, of unit length."""
+        """Mean of the vectors (n, E) of each track, scaled to unit length."""
         sums = {int(t): self.vector[self.track == t].sum(axis=0) for t in np.unique(self.track)}
         return {t: (v / np.linalg.norm(v)).astype(np.float32) for t, v in sums.items()}
 
@@ -143,8 +145,8 @@ class FaceSamples(NamedTuple):
 class FaceTracks:
     """Tracks of faces.
 
-    Row `i` says that face `track[i]` was seen in `box[i]` at `time[i]`. Rows are sorted by
-    (track, time), whatever the order they are given in: a track is a contiguous slice.
+    Row `i` means that face `track[i]` is in `box[i]` at `time[i]`. Rows are always sorted by
+    (track, time), so that a track is a contiguous slice. They can be given in any order.
 
     Parameters
     ----------
@@ -154,31 +156,32 @@ class FaceTracks:
     box : (N, 4) float
         x1, y1, x2, y2 normalised to the displayed frame (after rotation).
     landmarks : (N, 5, 2) float, optional
-        Normalised x, y of left eye, right eye, nose, left and right mouth corner (the left one in
-        the picture first). NaN where unknown.
+        Normalised x, y of left eye, right eye, nose, left and right mouth corner. Left and right
+        are those of the picture. NaN where unknown.
     confidence : (N,) float, optional
-        Of the detector, NaN where unknown.
+        Confidence of the detector, NaN where unknown.
     speaking : (N,) float, optional
-        Calibrated log-odds that the face is heard speaking (0 is the decision threshold), NaN
+        Calibrated log-odds that the face is speaking audibly (0 is the decision threshold), NaN
         where not scored.
     label : (N,) int, optional
-        What an annotator says, see :class:`~pyannote_av.core.tracks.Label`: 1 heard
-        speaking, 0 not speaking, 2 speaking but not heard, -1 not annotated.
+        Manual annotation, see :class:`~pyannote_av.core.tracks.Label`: 1 speaking and audible,
+        0 not speaking, 2 speaking but not audible, -1 not annotated.
     speaker : dict of int to str, optional
-        Label of tracks whose speaker is known.
+        Speaker label by track, for tracks whose speaker is known.
     uri : str, optional
     frame_size : (int, int), optional
         Width and height of the displayed frame in pixels.
     embeddings : dict of int to (E,) array, optional
-        Unit-length face identity vectors. Being biometric data they are **not** written to files.
+        Unit-length face embeddings by track. They are biometric data and are **not** written to
+        files.
     stats : PictureStats, optional
         Not written to files either.
 
     Raises
     ------
     ValueError
-        When arrays disagree in length, boxes are empty or not normalised, labels unheard of, a
-        track is seen twice at one time, or `speaker` names unknown tracks.
+        When arrays differ in length, boxes are empty or not normalised, labels are unknown, a
+        track has two rows at one time, or `speaker` names unknown tracks.
     """
 
     time: np.ndarray
@@ -216,7 +219,7 @@ class FaceTracks:
 
     @classmethod
     def empty(cls, **kwargs: Any) -> FaceTracks:
-        """No face at all; keyword arguments as in the constructor."""
+        """Face tracks without rows. Keyword arguments are those of the constructor."""
         return cls(time=np.empty(0), track=np.empty(0), box=np.empty((0, 4)), **kwargs)
 
     def __len__(self) -> int:
@@ -236,11 +239,11 @@ class FaceTracks:
         )
 
     def _repr_png_(self) -> bytes | None:
-        """In a notebook: when each face is visible, drawn by pyannote.core."""
+        """Image for notebooks that shows when each face is visible, drawn by pyannote.core."""
         return self.to_annotation()._repr_png_()
 
     def __eq__(self, other: object) -> bool:
-        """Same rows, speakers, uri and frame size (identity vectors and statistics left aside)."""
+        """Whether rows, speakers, uri and frame size are equal; embeddings and stats may differ."""
         if not isinstance(other, FaceTracks):
             return NotImplemented
         rest = ("speaker", "uri", "frame_size")
@@ -258,9 +261,9 @@ class FaceTracks:
 
     @property
     def frame_rate(self) -> float:
-        """Rows per second of a track, gaps aside; 25 where that cannot be told."""
+        """Rows per second of a track, ignoring gaps; 25 if no track has two rows."""
         step = np.diff(self.time)[np.diff(self.track) == 0]
-        # the mean, not the median: files with two digits alternate between 0.03 and 0.04 s
+        # the mean, because times rounded to two digits alternate between steps of 0.03 and 0.04 s
         return float(1 / step[step < 1.5 * np.median(step)].mean()) if len(step) else FRAME_RATE
 
     def track_slice(self, track: int) -> slice:
@@ -271,7 +274,7 @@ class FaceTracks:
         return slice(int(first), int(last))
 
     def take(self, rows: slice | np.ndarray) -> FaceTracks:
-        """The rows selected by a slice, a mask or indices; slices share memory."""
+        """Rows selected by a slice, a mask or indices. Slices share memory."""
         columns = {name: getattr(self, name)[rows] for name in COLUMNS}
         kept = set(columns["track"].tolist())
         named = {
@@ -281,7 +284,7 @@ class FaceTracks:
         return replace(self, **columns, **named, stats=None)
 
     def of(self, track: int) -> FaceTracks:
-        """One track, sharing memory: filling its `speaking` in place fills ours."""
+        """One track. Memory is shared: changing its `speaking` in place changes this object."""
         return self.take(self.track_slice(track))
 
     def crop(self, support: Segment | Timeline) -> FaceTracks:
@@ -292,11 +295,11 @@ class FaceTracks:
         return self.take(inside)
 
     def with_speakers(self, speaker: Mapping[int, str]) -> FaceTracks:
-        """Same tracks, labelled anew: tracks that `speaker` leaves out lose their label."""
+        """Same tracks with new speaker labels. Tracks that are not in `speaker` lose their label."""
         return replace(self, speaker=dict(speaker))
 
     def relabel(self, mapping: Mapping[str, str]) -> FaceTracks:
-        """Same tracks with speakers renamed; labels that `mapping` leaves out stay."""
+        """Same tracks with renamed speakers. Labels that are not in `mapping` are kept."""
         return self.with_speakers({t: mapping.get(s, s) for t, s in self.speaker.items()})
 
     def _annotation(self, rows: np.ndarray, by: str, max_gap: float) -> Annotation:
@@ -316,16 +319,16 @@ class FaceTracks:
         Parameters
         ----------
         by : {"track", "speaker"}
-            Labels. By speaker, tracks of unknown speakers are left out.
+            Labels of the annotation. With "speaker", tracks of unknown speakers are left out.
         max_gap : float
-            Seconds of absence that do not end a segment.
+            Longest absence, in seconds, that does not end a segment.
         """
         return self._annotation(np.ones(len(self), bool), by, max_gap)
 
     def speaking_annotation(
         self, threshold: float = 0.0, by: str = "track", max_gap: float = 0.0
     ) -> Annotation:
-        """When each face is heard speaking: where `speaking` exceeds `threshold`."""
+        """When each face is speaking: where its score `speaking` exceeds `threshold`."""
         return self._annotation(self.speaking > threshold, by, max_gap)
 
     def coverage(self, support: Segment | Timeline) -> float:
@@ -335,7 +338,7 @@ class FaceTracks:
         return visible.crop(support).duration() / support.duration() if support else 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain JSON-serialisable containers, rounded for reading; see ``write``."""
+        """Convert to plain, rounded containers that JSON can hold; see ``write``."""
         return track_files.to_dict(self)
 
     @classmethod
@@ -346,18 +349,18 @@ class FaceTracks:
         ----------
         path : str or Path
         uri : str, optional
-            Which video to take from a CSV file that holds several.
+            Video to read from a CSV file that holds several.
 
         Raises
         ------
         ValueError
-            Names the file, and the line where there are lines.
+            With the name of the file, and the line if it is a text file.
         """
         return track_files.read(path, uri, cls)
 
     def write(self, path: str | Path) -> None:
         """Write ``.npz`` (exact), ``.json[.gz]`` or (AVA-ActiveSpeaker) ``.csv[.gz]``.
 
-        A file appears whole or not at all. Embeddings are not written.
+        The file is written atomically. Embeddings are not written.
         """
         track_files.write(self, path)

@@ -1,1 +1,1 @@
-"""Stores of face crops, sound and features, and what reads them."""
+"""Stores of face crops, sound and features, and their readers."""

@@ -1,4 +1,4 @@
-"""One array per file of a corpus, computed once, and read from disk ever after."""
+"""Store of one array per file of a corpus, computed once and read from disk afterwards."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from pyannote_av.core.reading import INDEX_LIMIT, ReadError, inside, read_json, 
 logger = logging.getLogger(__name__)
 
 _MANIFEST = "manifest.json"
-#: arrays kept open at once, each of which is a file descriptor
+#: maximum number of arrays kept open, each of which uses a file descriptor
 _OPEN_ARRAYS = 64
-#: files after which the manifest is written: what is lost when a process is killed
+#: the manifest is written after this many files; a killed process loses no more than that
 _OFTEN = 20
 
 
 @dataclass
 class FillReport:
-    """What :func:`fill` did.
+    """Result of :func:`fill`.
 
     Attributes
     ----------
     written, kept : list of str
-        Files computed now, and files that were there already.
+        Files whose arrays were computed now, and files whose arrays already existed.
     failed : dict of str to str
-        Why, by uri; the next call tries these again.
+        Reason of each failure, by uri. The next call tries these files again.
     """
 
     written: list[str] = field(default_factory=list)
@@ -48,17 +48,17 @@ class ArrayStore:
     Parameters
     ----------
     folder : str or Path
-        What :func:`fill` wrote.
+        Folder written by :func:`fill`.
 
     Attributes
     ----------
     made_by : dict
-        What arrays were computed with.
+        What the arrays were computed with.
 
     Raises
     ------
     FileNotFoundError
-        When there is none in this folder.
+        If the folder holds no arrays.
     """
 
     def __init__(self, folder: str | Path):
@@ -126,28 +126,28 @@ def fill(
     compute: Callable[[str], np.ndarray],
     title: str | None = None,
 ) -> FillReport:
-    """Compute the arrays that are not yet there.
+    """Compute the missing arrays of a folder.
 
-    Arrays that were made with something else, or from something else, are computed anew. A call
-    that was killed goes on where it was; a file that fails does not stop the others.
+    Arrays that were computed with another `made_by`, or from other sources, are computed again. An
+    interrupted call can be repeated and resumes. A file that fails does not stop the others.
 
     Parameters
     ----------
     folder : str or Path
         Created if missing.
     made_by : mapping
-        What they are computed with, in words and digests (JSON).
+        What the arrays are computed with: names and digests (JSON).
     sources : mapping of str to str
-        By uri, a digest of what its array is computed from.
+        For each uri, a digest of what its array is computed from.
     compute : callable
         uri -> array
     title : str, optional
-        Of a progress bar; none unless given.
+        Title of a progress bar. No bar is shown if not given.
 
     Raises
     ------
     RuntimeError
-        When another process is writing to the same folder.
+        If another process is writing to the same folder.
     """
     from filelock import FileLock, Timeout
 

@@ -1,4 +1,4 @@
-"""One file in a store of face crops; see :mod:`pyannote_av.data.crop_store`."""
+"""The shard of one file in a store of face crops; see :mod:`pyannote_av.data.crop_store`."""
 
 from __future__ import annotations
 
@@ -30,21 +30,22 @@ if TYPE_CHECKING:
 FORMAT = 1
 SIDE = 112
 ARRAYS = ("crops.npy", "present.npy", "waveform.npy", "tracks.npz")
-#: pictures of whole faces in colour: width and height in pixels, and seconds between two
+#: whole faces in colour: width and height in pixels, and seconds between two images
 LOOK_SIDE, LOOK_INTERVAL = 112, 1.0
 
 MEGABYTE = 2**20
 
 
 def shard_folder(store: Path, uri: str) -> Path:
-    """Where the shard of a file lies."""
+    """Folder of a file's shard."""
+    # a leading dot marks unfinished shards
     # a leading dot marks shards in the making
     name = quote(uri, safe=" ")
     return store / "shards" / (f"%2E{name[1:]}" if name.startswith(".") else name)
 
 
 def _check(index: dict[str, Any]) -> None:
-    """Raise ValueError for an index that says what cannot be"""
+    """Raise ValueError for an index with impossible content"""
     latest = int(LONGEST * FRAME_RATE)
     for what, kind in (("uri", str), ("problems", list), ("sha256", dict)):
         if not isinstance(index[what], kind):
@@ -66,7 +67,7 @@ def _check(index: dict[str, Any]) -> None:
 
 
 class Shard:
-    """One file of a store; arrays are opened when they are first asked for.
+    """The stored data of one file. Arrays are opened on first access.
 
     Parameters
     ----------
@@ -84,7 +85,7 @@ class Shard:
     Raises
     ------
     ReadError
-        When the index is damaged or of another version.
+        If the index is damaged or of another version.
     """
 
     def __init__(self, folder: Path):
@@ -120,7 +121,7 @@ class Shard:
 
     @cached_property
     def _count(self) -> int:
-        """Rows of crops"""
+        """Number of crops"""
         return int((self.pieces[:, 3] + self.pieces[:, 2]).max(initial=0))
 
     @cached_property
@@ -138,7 +139,7 @@ class Shard:
 
     @property
     def tracks(self) -> dict[int, tuple[int, int]]:
-        """First grid index, and one past the last, of every track."""
+        """First grid index, and one past the last, of each track."""
         found: dict[int, tuple[int, int]] = {}
         for track, start, length, _ in self.pieces.tolist():
             found[track] = (found.get(track, (start,))[0], start + length)
@@ -146,16 +147,16 @@ class Shard:
 
     @property
     def face_tracks(self) -> FaceTracks:
-        """Where the faces are, on the 25 Hz grid, without labels."""
+        """Bounding boxes of the tracks, on the 25 Hz grid, without labels."""
         from pyannote_av.core.tracks import FaceTracks
 
         return FaceTracks.read(self.folder / "tracks.npz")
 
     @cached_property
     def looks(self) -> FaceSamples:
-        """Pictures of whole faces in colour, now and then: (n, 112, 112, 3) uint8, memory-mapped.
+        """Images of whole faces in colour, at intervals: (n, 112, 112, 3) uint8, memory-mapped.
 
-        Empty where there are no faces, or where the shard is older than looks are.
+        Empty if there are no faces, or if an older version without such images wrote the shard.
         """
         where = np.array(self.index.get("looks", []), np.int64).reshape(-1, 2)
         if not len(where):
@@ -165,7 +166,7 @@ class Shard:
 
     @property
     def problems(self) -> list[str]:
-        """What was wrong with the file, in sentences."""
+        """Problems found in the file, as sentences."""
         return list(self.index["problems"])
 
     def crops(self, track: int, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
@@ -178,14 +179,14 @@ class Shard:
         return crops, present
 
     def presence(self, track: int, start: int, stop: int) -> np.ndarray:
-        """When one track is there; see :meth:`CropStore.presence`."""
+        """Presence of one track; see :meth:`CropStore.presence`."""
         present = np.zeros(stop - start, bool)
         for where, rows in self._rows(track, start, stop):
             present[where] = self.present[rows]
         return present
 
     def _rows(self, track: int, start: int, stop: int) -> Iterator[tuple[slice, slice]]:
-        """Frames from `start`, and rows of arrays that hold them"""
+        """Slices of the frames since `start`, and of the array rows that hold them"""
         mine = self.pieces[self.pieces[:, 0] == track]
         if not len(mine):
             raise KeyError(f"no track {track} in the store of {self.uri!r}")
@@ -196,7 +197,7 @@ class Shard:
                 yield slice(low - start, high - start), rows
 
     def waveform(self, start: int, stop: int) -> np.ndarray:
-        """Sound of grid steps; see :meth:`CropStore.waveform`."""
+        """Sound of grid frames; see :meth:`CropStore.waveform`."""
         first, last = start * SAMPLES_PER_FRAME, stop * SAMPLES_PER_FRAME
         sound = np.zeros(last - first, np.float32)
         low, high = max(first, 0), min(last, len(self._waveform))
@@ -205,7 +206,7 @@ class Shard:
         return sound
 
     def verify(self) -> str | None:
-        """What is wrong with the shard's files, None when their checksums are right."""
+        """Describe the first damage to the shard's files; None if all checksums match."""
         for name in {*ARRAYS, *self.index["sha256"]}:
             path = inside(self.folder, name)
             if not path.is_file():

@@ -1,6 +1,6 @@
-"""Face crops and sound of a whole corpus, ready for training: no video is opened any more.
+"""Store of the face crops and sound of a whole corpus. Training reads it instead of videos.
 
-One folder per file of the corpus, which appears whole or not at all::
+Each file of the corpus has a folder, which is written atomically::
 
     store/shards/<uri>/crops.npy      (N, 112, 112) uint8, memory-mapped
                        present.npy    (N,) bool
@@ -9,7 +9,7 @@ One folder per file of the corpus, which appears whole or not at all::
                        looks.npy      (L, 112, 112, 3) uint8, whole faces in colour, one a second
                        index.json     which rows are which face when; checksums
 
-Labels are not in it: they come from the protocol, at training time, by (uri, track).
+Labels are not stored. They come from the protocol, at training time, by (uri, track).
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ import numpy as np
 
 from pyannote_av.data.crop_shard import Shard, shard_folder
 
-#: shards kept open at once: each holds two memory maps, and so two file descriptors
+#: maximum number of shards kept open: each uses two memory maps, and so two file descriptors
 _OPEN_SHARDS = 64
 
 
 class CropStore:
     """A prepared store of face crops and sound.
 
-    Opening it reads nothing: shards are opened when they are first asked for, and survive being
-    sent to another process.
+    Opening it reads nothing. Shards are opened on first access, and can be sent to other
+    processes.
 
     Parameters
     ----------
     folder : str or Path
-        What :meth:`build` wrote.
+        Folder written by ``build_store``.
 
     Raises
     ------
     FileNotFoundError
-        When there is no store in this folder.
+        If this folder holds no store.
 
     Examples
     --------
@@ -91,34 +91,34 @@ class CropStore:
         return self._shards[uri]
 
     def crops(self, uri: str, track: int, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-        """Crops of a track from grid index `start` to before `stop`.
+        """Crops of a track for grid indices `start` to `stop` (exclusive).
 
         Parameters
         ----------
         uri : str
         track : int
         start, stop : int
-            On the 25 Hz grid; may reach over either end of the track.
+            On the 25 Hz grid. The range may extend beyond either end of the track.
 
         Returns
         -------
         crops : (stop - start, 112, 112) uint8 array
         present : (stop - start,) bool array
-            Crops mean nothing (they are black) where this is False.
+            Where this is False, the crops are black and carry no information.
         """
         return self[uri].crops(track, start, stop)
 
     def presence(self, uri: str, track: int, start: int, stop: int) -> np.ndarray:
-        """When a track is there: (stop - start,) bool, without reading its pictures."""
+        """Presence of a track, (stop - start,) bool, without reading its crops."""
         return self[uri].presence(track, start, stop)
 
     def waveform(self, uri: str, start: int, stop: int) -> np.ndarray:
-        """Sound heard from grid index `start` to before `stop`.
+        """Sound of grid indices `start` to `stop` (exclusive).
 
         Returns
         -------
         waveform : (640 x (stop - start),) float32 array
-            16 kHz, in [-1, 1]; silence before the sound starts and after it ends.
+            16 kHz, in [-1, 1]. Silent before the sound starts and after it ends.
         """
         return self[uri].waveform(start, stop)
 
@@ -128,8 +128,8 @@ class CropStore:
         Returns
         -------
         damaged : dict
-            What is wrong, by uri; empty when all is well. Delete the folder of a damaged shard
-            and build again.
+            Description of the damage, by uri; empty if there is none. To repair a shard, delete
+            its folder and build the store again.
         """
         damaged = {}
         for uri in self.uris:

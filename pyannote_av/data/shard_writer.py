@@ -1,4 +1,4 @@
-"""Writing one file of a store of face crops, which appears whole or not at all."""
+"""Atomic writing of one file of a store of face crops."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from pyannote_av.data.crop_shard import ARRAYS, FORMAT, SIDE, shard_folder
 
 
 class ShardWriter:
-    """Takes crops as they come; nothing is kept in memory but where they are.
+    """Writes crops as they arrive, and keeps only their positions in memory.
 
     Parameters
     ----------
     store : Path
         Folder of the store.
     uri : str
-        File to write; what the store has of it is replaced.
+        File to write. It replaces the stored data of that file, if any.
 
     Examples
     --------
@@ -60,7 +60,7 @@ class ShardWriter:
         shutil.rmtree(self._partial, ignore_errors=True)
 
     def _header(self, count: int) -> None:
-        # numpy leaves room for the first axis to grow, so that rewriting it keeps its size
+        # numpy reserves room for the first axis to grow, so rewriting the header keeps its size
         shape = {"descr": "|u1", "fortran_order": False, "shape": (count, SIDE, SIDE)}
         self._file.seek(0)
         np.lib.format.write_array_header_1_0(self._file, shape)
@@ -80,25 +80,25 @@ class ShardWriter:
         problems: Sequence[str],
         looks: FaceSamples | None = None,
     ) -> list[str]:
-        """Complete the file, and put it in its place.
+        """Complete the shard, and move it into the store.
 
         Parameters
         ----------
         tracks : FaceTracks
-            On the 25 Hz grid; their labels and speakers are left out.
+            On the 25 Hz grid. Their labels and speakers are not stored.
         sound : (samples,) int16 array
-            At 16 kHz; empty where there is none.
+            At 16 kHz; empty if the file has no sound.
         source : mapping of str to str
-            Fingerprints of what the content depends on.
+            Fingerprints of the inputs that the content depends on.
         problems : sequence of str
-            What is wrong with the file, in sentences.
+            Problems found in the file so far, as sentences.
         looks : FaceSamples, optional
-            Pictures of whole faces in colour.
+            Images of whole faces in colour.
 
         Returns
         -------
         problems : list of str
-            And what was found now.
+            The given problems, and those found while writing.
         """
         self._header(self._count)
         self._file.close()
@@ -135,5 +135,5 @@ class ShardWriter:
 
 
 def to_int16(waveform: np.ndarray) -> np.ndarray:
-    """Sound (samples,) in [-1, 1] as a store keeps it."""
+    """Convert sound (samples,) in [-1, 1] to the format of the store."""
     return np.clip(np.rint(waveform * np.float32(32768)), -32768, 32767).astype(np.int16)

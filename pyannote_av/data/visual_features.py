@@ -1,6 +1,6 @@
-"""What a visual encoder makes of the faces of a store, computed once: training reads no pictures.
+"""Precomputed visual features of the faces of a store, which training reads instead of crops.
 
-An array per file, whose rows are those of the shard's crops.
+There is one array per file. Its rows correspond to those of the shard's crops.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from pyannote_av.data.crop_store import CropStore
 if TYPE_CHECKING:
     from pyannote_av.models.hmsanet.model import HMSANet
 
-#: frames that are encoded together (8 s), and how many more on either side are their context
+#: frames that are encoded together (8 s), and additional frames of context on either side
 _BLOCK, _CONTEXT = 200, 25
 
 
 def features_folder(store: CropStore) -> Path:
-    """Where :func:`build_features` writes unless told otherwise."""
+    """Default folder of :func:`build_features`."""
     return store.folder / "features"
 
 
 def whole_tracks(pieces: np.ndarray) -> np.ndarray:
-    """Join pieces (P, 4) of a shard that follow each other, in time and in rows."""
+    """Join pieces (P, 4) of a shard that are contiguous in time and in rows."""
     joined: list[list[int]] = []
     for track, start, length, row in pieces.tolist():
         if joined and joined[-1][0] == track:
@@ -48,21 +48,21 @@ def build_features(
     uris: Iterable[str] | None = None,
     progress: bool = False,
 ) -> FillReport:
-    """Write the visual features of the files of a store, next to it, as float16.
+    """Write the visual features of the files of a store, as float16.
 
-    What is there is kept, unless crops or the weights of the visual encoder changed.
+    Existing features are kept, unless the crops or the weights of the visual encoder changed.
 
     Parameters
     ----------
     store : CropStore
     model : HMSANet
-        Used on the device it is on, as it is in evaluation.
+        Runs on its current device, in evaluation mode.
     folder : str or Path, optional
         Defaults to ``features`` in the folder of the store.
     uris : iterable of str, optional
-        All files of the store unless given.
+        Files of the store. Defaults to all of them.
     progress : bool
-        Show a bar.
+        Whether to show a progress bar.
 
     Returns
     -------
@@ -105,7 +105,7 @@ def _features_of(store: CropStore, model: HMSANet, uri: str) -> np.ndarray:
 
 
 def _encode(model: HMSANet, crops: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """(T, 112, 112) pictures and (T,) presence to (T, D) features"""
+    """Encode (T, 112, 112) crops and (T,) presence as (T, D) features"""
     import torch
 
     faces, mask = (torch.from_numpy(x)[None, None].to(model.device) for x in (crops, present))
@@ -114,7 +114,7 @@ def _encode(model: HMSANet, crops: np.ndarray, present: np.ndarray) -> np.ndarra
 
 
 class VisualFeatures:
-    """Reads what :func:`build_features` wrote.
+    """Reads the features that :func:`build_features` wrote.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ class VisualFeatures:
     Raises
     ------
     FileNotFoundError
-        When it did not.
+        If the folder holds no features.
     """
 
     def __init__(self, store: CropStore, folder: str | Path | None = None):
@@ -139,11 +139,11 @@ class VisualFeatures:
         self.store = store
 
     def like(self) -> np.ndarray:
-        """No features: zeros."""
+        """An empty frame: zeros."""
         return np.zeros(self.arrays[next(iter(self.arrays))].shape[1], np.float32)
 
     def read(self, uri: str, track: int, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-        """Features of a track of a file, and where it is seen.
+        """Features and presence of a track of a file.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""Speaker features of the files of a store, kept next to it."""
+"""Precomputed speaker embeddings of the files of a store, by window."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ def build_voices(
     folder: str | Path | None = None,
     progress: bool = False,
 ) -> FillReport:
-    """Write the speaker features of the files of a store, next to it.
+    """Write the speaker embeddings of the files of a store.
 
-    What is there is kept, unless the sound or the embedder changed. Read them by ``ArrayStore``.
+    Existing ones are kept, unless the sound or the embedder changed. Read them with ``ArrayStore``.
 
     Parameters
     ----------
     store : CropStore
     uris : iterable of str, optional
-        All files of the store unless given.
+        Files of the store. Defaults to all of them.
     embedder : str, Path or Model, optional
-        See :func:`~pyannote_av.models.loading.load_model`. Defaults to that of
+        See :func:`~pyannote_av.models.loading.load_model`. Defaults to the embedder of
         :class:`~pyannote_av.pipelines.audio_diarization.AudioDiarization`.
     folder : str or Path, optional
         Defaults to ``voices`` in the folder of the store.
     progress : bool
-        Show a bar.
+        Whether to show a progress bar.
 
     Returns
     -------
@@ -68,7 +68,7 @@ def build_voices(
 
 
 def voices_folder(store: CropStore) -> Path:
-    """Where :func:`build_voices` writes unless told otherwise."""
+    """Default folder of :func:`build_voices`."""
     return store.folder / "voices"
 
 
@@ -82,12 +82,12 @@ def _features_of(store: CropStore, embedder: Model, uri: str) -> np.ndarray:
 
 
 def read_voices(store: CropStore, folder: str | Path | None = None) -> ArrayStore:
-    """Speaker features that :func:`build_voices` wrote.
+    """Open the speaker embeddings that :func:`build_voices` wrote.
 
     Raises
     ------
     FileNotFoundError
-        When it did not.
+        If the folder holds none.
     """
     folder = voices_folder(store) if folder is None else Path(folder)
     try:

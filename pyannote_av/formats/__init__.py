@@ -1,1 +1,1 @@
-"""Outputs as files. A file appears whole or not at all."""
+"""File formats of references and outputs. Files are written atomically."""

@@ -1,7 +1,7 @@
-"""Reading RTTM, UEM and LAB strictly: what is wrong is said with file and line.
+"""Strict readers of RTTM, UEM and LAB files: errors name the file and the line.
 
-The reader of pyannote.database gives no line numbers, lets NaN and negative times through, and
-takes what is absent for silence.
+The reader of pyannote.database gives no line numbers, accepts NaN and negative times, and
+treats a file that is missing from an RTTM as silent.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _OTHER_TYPES = {"SEGMENT", "NOSCORE", "NO_RT_METADATA", "LEXEME", "NON-LEX", "NO
 _OTHER_TYPES |= {"EDIT", "IP", "SU", "CB", "A/P", "SPKR-INFO"}
 _SPEECH = {"speech", "sp", "1"}
 _NO_SPEECH = {"nonspeech", "non-speech", "nsp", "sil", "silence", "0"}
-#: seconds by which times may disagree for being rounded
+#: tolerance for rounded times, in seconds
 TOLERANCE = 0.01
 
 
@@ -52,7 +52,7 @@ def _files(path: str | Path, suffix: str) -> list[Path]:
 
 
 def _lines(file: Path, fewest: int) -> Iterator[tuple[str, list[str]]]:
-    """("FILE, line N", fields) of the lines that are neither blank nor comments."""
+    """Yield ("FILE, line N", fields) for each line that is neither blank nor a comment."""
     for number, line in enumerate(read_lines(file, ANNOTATION_LIMIT, ANNOTATION_LINES), start=1):
         fields = line.split()
         if not fields or fields[0].startswith((";", "#")):
@@ -67,8 +67,8 @@ def _lines(file: Path, fewest: int) -> Iterator[tuple[str, list[str]]]:
 
 
 def _segment(where: str, start: str, end: str, lasts: bool = False) -> Segment:
-    """From `start` to `end`, or of duration `end` where `lasts`."""
-    # digits of other scripts and 1_000 are numbers to Python only
+    """Segment from `start` to `end`; if `lasts` is True, `end` is its duration."""
+    # Python also accepts digits of other scripts and 1_000 as numbers
     if not (start + end).isascii() or "_" in start + end:
         raise ReadError(f"{where}: {start!r}, {end!r}: times must be numbers")
     try:
@@ -81,7 +81,7 @@ def _segment(where: str, start: str, end: str, lasts: bool = False) -> Segment:
         raise ReadError(f"{where}: {start}, {end}: times of more than {LONGEST:,.0f} s")
     if first < 0:
         raise ReadError(f"{where}: negative start {start}")
-    # decimals stay decimals: 0.1 + 0.2 is 0.3, so that turns that meet, meet
+    # round, so that 0.1 + 0.2 is exactly 0.3 and adjacent turns share their boundary
     last = round(first + last, 9) if lasts else last
     if last < first:
         raise ReadError(f"{where}: {'negative duration' if lasts else 'end before start'} {end}")
@@ -94,8 +94,8 @@ def read_turns(path: str | Path) -> dict[str, list[Turn]]:
     Raises
     ------
     ValueError
-        Names file and line: too few fields, times that are negative, NaN or no numbers, unknown
-        line types, a uri that another file of the folder has already.
+        With file and line, when a line has too few fields, an unknown type, a time that is
+        negative, NaN or not a number, or a uri that another file of the folder already has.
     """
     turns: dict[str, list[Turn]] = {}
     owner: dict[str, Path] = {}
@@ -128,7 +128,7 @@ def read_turns(path: str | Path) -> dict[str, list[Turn]]:
 def read_rttm(path: str | Path) -> dict[str, Annotation]:
     """Annotations of an RTTM file, or of the ``.rttm`` files of a folder, by uri.
 
-    A file without any line stands for an empty annotation of the uri it is named after.
+    An empty file gives an empty annotation, whose uri is the name of the file.
     """
     return {uri: _annotation(uri, turns) for uri, turns in read_turns(path).items()}
 
@@ -146,7 +146,7 @@ def read_uem(path: str | Path) -> dict[str, Timeline]:
     Raises
     ------
     ValueError
-        Names file and line, for overlapping stretches too.
+        With file and line, when a line is malformed or regions overlap.
     """
     stretches: dict[str, list[tuple[Segment, int, str]]] = {}
     owner: dict[str, Path] = {}
@@ -165,7 +165,7 @@ def read_uem(path: str | Path) -> dict[str, Timeline]:
 
 
 def _check_apart(uri: str, stretches: list[tuple[Segment, int, str]]) -> None:
-    """Raise ReadError where two stretches overlap, naming the later line"""
+    """Raise ReadError if two regions overlap; the error names the later line."""
     clashes, furthest = [], None
     for one in sorted(stretches):
         if furthest is not None and one[0].intersects(furthest[0]):
@@ -178,9 +178,9 @@ def _check_apart(uri: str, stretches: list[tuple[Segment, int, str]]) -> None:
 
 
 def read_lab(path: str | Path) -> dict[str, Timeline]:
-    """Speech regions of a LAB file, or of the ``.lab`` files of a folder, by the files' names.
+    """Speech regions of a LAB file, or of the ``.lab`` files of a folder, by name of the file.
 
-    Lines read ``START END [speech]``, in seconds; lines that say non-speech are skipped.
+    Lines read ``START END [speech]``, in seconds. Lines labelled as non-speech are skipped.
     """
     regions = {}
     for file in _files(path, ".lab"):
@@ -199,21 +199,21 @@ def read_lab(path: str | Path) -> dict[str, Timeline]:
 def read_reference(
     rttm: str | Path, uem: str | Path | None = None
 ) -> tuple[dict[str, Annotation], dict[str, Timeline] | None]:
-    """Reference turns with the evaluation maps they are to be scored within.
+    """Reference turns, and the evaluation maps that say which parts of each file are scored.
 
-    Gaps inside a map are what it is for; turns beyond its first or last moment would be lost
-    unnoticed.
+    Turns in the gaps of a map are accepted, because they are excluded on purpose. Turns before the
+    beginning or after the end of a map are errors; otherwise they would be ignored silently.
 
     Returns
     -------
     references : dict of uri to Annotation
-        Files that only the map names are left out, with a warning.
+        Files that occur only in `uem` are left out with a warning.
     maps : dict of uri to Timeline, or None without `uem`
 
     Raises
     ------
     ValueError
-        Names file and line of the first turn that the map does not reach.
+        With file and line of the first turn that is outside the map.
     """
     turns = read_turns(rttm)
     if uem is None:

@@ -1,4 +1,4 @@
-"""JSON: speakers, turns with confidence and deciding modality, face tracks, report."""
+"""JSON output: speakers, turns with confidence and deciding modality, face tracks, report."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ if TYPE_CHECKING:
 
 
 def write_json(output: DiarizeOutput, path: str | Path) -> Path:
-    """Write what ``output.serialize()`` gives to a JSON file; returns its path."""
+    """Write the result of ``output.serialize()`` to a JSON file; return its path."""
     return write_text(path, json.dumps(output.serialize(), allow_nan=False) + "\n")

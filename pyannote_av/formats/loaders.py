@@ -1,22 +1,22 @@
-"""Loaders that make media, references and face tracks columns of a ``database.yml`` protocol.
+"""Loaders of media, references and face tracks for the protocols of a ``database.yml``.
 
-Registered as entry points by suffix. Media and face tracks have loaders of their own::
+Loaders are registered as entry points, by suffix. Media and face tracks are columns such as::
 
     video: video/{uri}.mp4
     face_tracks: face_tracks/{uri}.npz
 
-Suffixes ``.rttm``, ``.uem`` and ``.lab`` belong to pyannote.database, whose loaders take a file
-that is missing from an RTTM for one in which nobody speaks. pyannote.database keeps one loader for
-each suffix, whichever package comes last on this machine, so ours must not claim these: it would be
-a matter of luck which one is used, and other people's protocols would change. Files of the same
-content that end in ``.rttm_strict``, ``.uem_strict`` and ``.lab_strict`` are read strictly::
+Suffixes ``.rttm``, ``.uem`` and ``.lab`` belong to pyannote.database. Its loaders treat a file
+that is missing from an RTTM as a file in which nobody speaks. pyannote.database keeps one loader
+per suffix, that of the package it finds last. If this package registered the same suffixes, the
+loader in use would depend on the installation, and existing protocols could change. Rename files
+to ``.rttm_strict``, ``.uem_strict`` and ``.lab_strict`` to have them read strictly::
 
     annotation: annotation/{uri}.rttm_strict
     annotated: annotated/{uri}.uem_strict
     lab: lab/{uri}.lab_strict
 
-What is wrong with them (:mod:`pyannote_av.formats.annotations`) is an error that names file and
-line, and so is a uri they say nothing of.
+The strict loaders (:mod:`pyannote_av.formats.annotations`) raise an error that names file and
+line when a file is malformed, and an error when it lacks the requested uri.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class MediaPath:
-    """Value of such a column: the path itself, as ``str`` (what pyannote tasks can cache).
+    """Loader that returns the path itself, as ``str``, which pyannote tasks can cache.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ class MediaPath:
         self.path = Path(path)
 
     def __call__(self, file: Mapping) -> str:
-        """Path in the mapping's column, checked to be there."""
+        """Path of the media file; raises FileNotFoundError if it does not exist."""
         uri = check_name(file["uri"])
         if not self.path.is_file():
             raise FileNotFoundError(f"file {uri!r}: no such file: {self.path}")
@@ -52,7 +52,7 @@ class MediaPath:
 
 
 class _Strict:
-    """One file, read once, when it is first asked for, by a function of `formats.annotations`."""
+    """One file, read on first use by a function of `formats.annotations`, and then kept."""
 
     reader: ClassVar[str]
 
@@ -70,15 +70,15 @@ class _Strict:
             self._content = getattr(annotations, self.reader)(self.path)
         if uri not in self._content:
             names = ", ".join(map(repr, sorted(self._content)[:3])) or "nothing at all"
-            # no KeyError: that is what a protocol raises for a column it does not have
+            # not a KeyError, which means that the protocol lacks the column
             raise ValueError(f"{self.path} says nothing of {uri!r}; it has {names}")
         return self._content[uri]
 
 
 class StrictRTTM(_Strict):
-    """Turns of a file, from an RTTM file of one file or of several.
+    """Loads the turns of one file from an RTTM file, which may cover several files.
 
-    An RTTM file without any line says that nobody speaks in the file it is named after.
+    An empty RTTM file means that nobody speaks in the file of the same name.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ class StrictRTTM(_Strict):
     Raises
     ------
     ValueError
-        When the RTTM file is malformed (file and line are named), or says nothing of the file.
+        When the RTTM file is malformed (the error names file and line), or lacks the uri.
     """
 
     reader = "read_rttm"
@@ -98,7 +98,7 @@ class StrictRTTM(_Strict):
 
 
 class StrictUEM(_Strict):
-    """Evaluation map of a file, from a UEM file of one file or of several.
+    """Loads the evaluation map of one file from a UEM file, which may cover several files.
 
     Parameters
     ----------
@@ -107,18 +107,18 @@ class StrictUEM(_Strict):
     Raises
     ------
     ValueError
-        When the UEM file is malformed (file and line are named), or says nothing of the file.
+        When the UEM file is malformed (the error names file and line), or lacks the uri.
     """
 
     reader = "read_uem"
 
     def __call__(self, file: Mapping) -> Timeline:
-        """What is scored of `file`."""
+        """Scored regions of `file`."""
         return self._read(file["uri"])
 
 
 class StrictLAB(_Strict):
-    """Speech regions of a file, from a LAB file that bears its name.
+    """Loads the speech regions of one file from the LAB file of the same name.
 
     Parameters
     ----------
@@ -127,11 +127,11 @@ class StrictLAB(_Strict):
     Raises
     ------
     ValueError
-        When the LAB file is malformed (file and line are named), or belongs to another file.
+        When the LAB file is malformed (the error names file and line), or has another name.
     """
 
     reader = "read_lab"
 
     def __call__(self, file: Mapping) -> Timeline:
-        """Where there is speech in `file`."""
+        """Speech regions of `file`."""
         return self._read(file["uri"])

@@ -1,4 +1,4 @@
-"""RTTM: one line a turn (https://catalog.ldc.upenn.edu/docs/LDC2004T12/RTTM-format-v13.pdf)."""
+"""RTTM: one line per turn (https://catalog.ldc.upenn.edu/docs/LDC2004T12/RTTM-format-v13.pdf)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def to_rttm(annotation: Annotation) -> str:
-    """Turns as RTTM lines; white space in names, which RTTM cannot hold, becomes ``_``."""
+    """Turns as RTTM lines. RTTM names cannot hold white space, so it becomes ``_``."""
 
     def field(name: object) -> str:
         return re.sub(r"\s+", "_", str(name)) or "<NA>"
@@ -27,5 +27,5 @@ def to_rttm(annotation: Annotation) -> str:
 
 
 def write_rttm(annotation: Annotation, path: str | Path) -> Path:
-    """Write turns to an RTTM file; returns its path."""
+    """Write turns to an RTTM file; return its path."""
     return write_text(path, to_rttm(annotation))

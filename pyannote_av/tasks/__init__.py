@@ -1,4 +1,4 @@
-"""What models are trained to do, on the files of a pyannote.database protocol."""
+"""Training tasks for the files of a pyannote.database protocol."""
 
 from pyannote_av.tasks.active_speaker_detection import ActiveSpeakerDetection
 from pyannote_av.tasks.target_speaker_segmentation import TargetSpeakerSegmentation

@@ -1,4 +1,4 @@
-"""Active speaker detection: does this face speak the speech that is heard?"""
+"""Active speaker detection: find out whether a visible face produces the audible speech."""
 
 from __future__ import annotations
 
@@ -34,60 +34,62 @@ from pyannote_av.tasks.track_labels import (
 
 logger = logging.getLogger(__name__)
 
-#: seconds; validation sees whole tracks, up to this
+#: seconds; validation uses whole tracks up to this length
 _LONGEST = 60.0
 
 
 class ActiveSpeakerDetection(StoreTask):
     """Active speaker detection
 
-    Trains models of ``pyannote_av.models.active_speaker`` on a protocol whose files have
-    ``video``, ``face_tracks`` (FaceTracks, or the path of a file of them) and, unless these tracks
-    are labelled, ``annotation``: a face then speaks when the speaker of its track does.
+    Trains the models of ``pyannote_av.models.active_speaker``. Each file of the protocol has
+    ``video`` and ``face_tracks`` (FaceTracks, or the path of a file that holds them). Unless these
+    tracks are labelled, it also has ``annotation``: a face then speaks whenever the speaker that
+    its track is assigned to speaks.
 
     Parameters
     ----------
     protocol : Protocol
         pyannote.database protocol
     store : CropStore, str or Path
-        Crops and sound of its files; see ``build_store``.
+        Face crops and sound of the protocol's files; see ``build_store``.
     cache : str, optional
-        Labels of the protocol's tracks are collected before training; where this file does
-        not exist they are written to it, where it exists they are read from it. Defaults to a
-        temporary file.
+        File with the labels of the protocol's tracks. It is read if it exists. Otherwise the
+        labels are collected before training and written to it. Defaults to a temporary file.
     duration : float, optional
-        Longer tracks are cut into pieces of at most that many seconds. Defaults to 10.
+        Longer tracks are cut into pieces of at most this many seconds. Defaults to 10.
     min_duration : float, optional
-        Shorter tracks are left out of training, in seconds. Defaults to 0.12 (3 frames).
+        Shorter tracks are not used for training. In seconds. Defaults to 0.12 (3 frames).
     frames_per_batch : int, optional
-        Pictures in a batch, about: many short tracks, or few long ones. Defaults to 2500 (TalkNet;
-        2000 for Light-ASD and LR-ASD; 600 is one of LoCoNet's clips, with ``duration=8``).
+        Approximate number of face crops in a batch: many short tracks, or few long ones. Defaults
+        to 2500, as for TalkNet. Light-ASD and LR-ASD use 2000. LoCoNet needs 600, which is one of
+        its clips, with ``duration=8``.
     batch_size : int, optional
-        Tracks in a batch at most. Defaults to as many as `frames_per_batch` allows.
+        Maximum number of tracks in a batch. Defaults to as many as `frames_per_batch` allows.
     num_workers : int, optional
-        Processes that read training batches. Defaults to half of the CPUs.
+        Number of processes that read training batches. Defaults to half of the CPUs.
     pin_memory : bool, optional
         See PyTorch's documentation. Defaults to False.
     augmentation : BaseWaveformTransform, optional
-        torch_audiomentations waveform transform, applied to training waveforms last.
+        torch_audiomentations waveform transform, applied last to the training waveforms.
     audio_mixing : float, optional
-        Probability that a track of another recording is mixed in at -5 to 5 dB. Defaults to 0.5.
+        Probability of mixing in the sound of another recording at -5 to 5 dB. Defaults to 0.5.
     face_transforms : bool, optional
-        Mirror, crop or rotate faces. Defaults to True.
+        Whether to mirror, crop or rotate faces at random. Defaults to True.
     cameras : float, optional
-        Probability that faces are in other light, with other contrast, sharpness and noise.
-        Defaults to 0: published recipes do without.
+        Probability of changing the light, contrast, sharpness and noise of faces. Defaults to 0,
+        as in published recipes.
     dubbing : float, optional
-        Probability that a track is heard with the sound of another recording, which its face does
-        not speak. Defaults to 0: published recipes do without.
+        Probability of replacing the sound of a track by that of another recording. Its face is
+        then labelled as silent. Defaults to 0, as in published recipes.
     missing_faces : float, optional
-        Probability that a face is lost for up to a second. Defaults to 0.1; published recipes do
-        without.
+        Probability of removing a face for up to a second. Defaults to 0.1. Published recipes do
+        not do this.
     contrast : float, optional
-        Weight of the contrastive loss of TalkNCE, which is published with 0.3. Defaults to 0:
-        none.
+        Weight of the contrastive loss of TalkNCE, which is published with 0.3. Defaults to 0,
+        which disables it.
     metric : optional
-        Validation metrics. Defaults to average precision and area under the ROC curve of frames.
+        Validation metrics. Defaults to average precision and area under the ROC curve, both
+        computed over frames.
     """
 
     TRAINS: ClassVar = {"heads": ("spectra", "faces"), "predict": ("face_mask",), "temperature": ()}
@@ -205,13 +207,13 @@ class ActiveSpeakerDetection(StoreTask):
         return batches
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, torch.Tensor]:
-        """Weighted sum of all heads' cross entropies, mean over labelled frames."""
+        """Weighted sum of the cross entropies of all heads, averaged over labelled frames."""
         X, y = batch["X"], batch["y"]
         heads = self.model.predict(X.waveforms, X.faces, X.face_mask)
         temperature = self.model.temperature(self.model.current_epoch)
         loss = head_loss(heads, y, self.model.loss_weights, temperature) / mean_count(y != UNKNOWN)
         if self.contrast:
-            # of the face to learn from, not of those that give it context
+            # use the target face only, not the faces that provide context
             active = y[:, 0] == SPEAKING
             features = heads.acoustic_features[:, 0], heads.visual_features[:, 0]
             loss = loss + self.contrast * talk_nce(*features, active) / mean_count(active)
@@ -219,11 +221,11 @@ class ActiveSpeakerDetection(StoreTask):
         return {"loss": loss}
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Loss, and metrics of the fused head."""
+        """Compute the loss, and the metrics of the fused head."""
         X, y = batch["X"], batch["y"]
         heads = self.model.predict(X.waveforms, X.faces, X.face_mask)
         scored = y != UNKNOWN
-        if not scored.any():  # repeated for the sake of another process
+        if not scored.any():  # batch repeated to give all processes equally many
             return
         self._log("val", head_loss(heads, y, self.model.loss_weights) / scored.sum(), y)
         probability = heads.fused[scored].float().softmax(dim=-1)[:, 1]
@@ -246,12 +248,12 @@ class ActiveSpeakerDetection(StoreTask):
             prog_bar=False,
             logger=True,
             sync_dist=True,
-            # losses of steps are means already; those of validation are put together by count
+            # training losses are means already; validation losses are weighted by frame count
             batch_size=1 if stage == "train" else max(1, int((y != UNKNOWN).sum())),
         )
 
     def default_metric(self) -> list[Metric]:
-        """Average precision, and area under the ROC curve, over all frames."""
+        """Average precision and area under the ROC curve, over all frames."""
         return [BinaryAveragePrecision(), BinaryAUROC()]
 
 

@@ -1,4 +1,4 @@
-"""Variations of training examples: other voices, views and cameras, faces lost for a while."""
+"""Augmentation of training examples: second voices, views, cameras and missing faces."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import numpy as np
 
 from pyannote_av.vision.crops import OUTSIDE
 
-#: dB, of a voice over the one mixed into it; degrees; side left by cropping (TalkNet, Light-ASD)
+#: signal-to-noise ratio in dB of a mix; degrees; remaining side after a crop (TalkNet, Light-ASD)
 SNR = (-5.0, 5.0)
 ANGLE = 15.0
 CROP = (0.7, 1.0)
-#: of cameras: exponent, contrast and brightness of grey in [0, 1]; pixels that are left of the
-#: width of a face; standard deviations of blur in pixels and of noise in levels of grey
+#: cameras: exponent, contrast and brightness of grey in [0, 1]; remaining width of a face in
+#: pixels; standard deviations of blur in pixels and of noise in grey levels
 GAMMA, CONTRAST, BRIGHTNESS = (0.6, 1.6), (0.5, 1.4), (-0.25, 0.25)
 SHARPNESS, BLUR, GRAIN = (20, 90), (0.5, 2.5), (1.0, 10.0)
-#: frames that a face is lost for at most
+#: maximum number of frames for which a face is removed
 MAX_LOSS = 25
 
 
 def mix(sound: np.ndarray, other: np.ndarray, snr: float) -> np.ndarray:
-    """Add another sound, repeated as often as it takes, `snr` dB below.
+    """Add another sound `snr` dB below, repeating it if it is shorter.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def mix(sound: np.ndarray, other: np.ndarray, snr: float) -> np.ndarray:
     Returns
     -------
     mixed : (n,) float32
-        The same sound where either is silent: there is no ratio to silence.
+        `sound` itself if either is silent, because the ratio is then undefined.
     """
     if not len(sound) or not len(other):
         return sound
@@ -41,12 +41,12 @@ def mix(sound: np.ndarray, other: np.ndarray, snr: float) -> np.ndarray:
 
 
 def vary_view(faces: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """One of: as it is, mirrored, cropped to 70-100 % and scaled up, rotated by up to 15 degrees.
+    """Keep, mirror, crop (to 70-100 %, then scale up) or rotate (by up to 15 degrees) at random.
 
     Parameters
     ----------
     faces : (T, size, size) uint8
-        The same is done to all of them.
+        All frames are changed in the same way.
 
     Returns
     -------
@@ -83,12 +83,12 @@ def vary_view(faces: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def vary_camera(faces: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Brighter or darker, with more or less contrast; two times in three, less sharp or noisy.
+    """Change brightness and contrast; two times in three, also blur or add noise.
 
     Parameters
     ----------
     faces : (T, size, size) uint8
-        The same is done to all of them, but for noise.
+        All frames are changed in the same way, except for the noise.
 
     Returns
     -------
@@ -104,7 +104,7 @@ def vary_camera(faces: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         return faces
     if kind == 1:
         noise = rng.normal(0, rng.uniform(*GRAIN), (2, size, size))
-        # two pictures of noise, from which those of all frames are cut
+        # the noise of each frame is a shifted copy of one of two noise images
         for face, shift in zip(faces, rng.integers(size, size=len(faces)), strict=True):
             grain = np.roll(noise[shift % 2], shift, axis=1)
             np.clip(np.rint(face + grain), 0, 255, out=face, casting="unsafe")
@@ -121,7 +121,7 @@ def vary_camera(faces: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def lose(present: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Let a face be lost for up to 1 s, and half of the time; its first and last frame remain.
+    """Remove a face for up to 1 s, and at most half of the time; its ends always remain.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Losses: sums over frames, and what they are divided by."""
+"""Losses as sums over frames, and the counts to divide them by."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def head_loss(
         1 speaking, 0 not, -1 unknown.
     weights : dict of name of a head to weight
     temperature : float, optional
-        Logits are divided by it.
+        Divides the logits.
     """
     scored = y != UNKNOWN
     return sum(
@@ -39,20 +39,20 @@ def head_loss(
 def talk_nce(
     acoustic: torch.Tensor, visual: torch.Tensor, active: torch.Tensor, temperature: float = 0.07
 ) -> torch.Tensor:
-    """TalkNCE: of all moments a face speaks, which one does this picture belong to?
+    """TalkNCE: match each frame's visual features to its sound, among all speaking frames.
 
     Parameters
     ----------
     acoustic, visual : (n, frames, dimension) tensors
-        Features of sound and picture.
+        Audio and visual features.
     active : (n, frames) bool tensor
-        When the face is heard speaking; nothing else is compared.
+        Where the face is audibly speaking. Only these frames are compared.
     temperature : float, optional
 
     Returns
     -------
     loss : tensor
-        Sum of the cross entropies of all active frames; 0 where there are none.
+        Sum of the cross entropies of all active frames; 0 if there are none.
 
     References
     ----------
@@ -68,10 +68,10 @@ def talk_nce(
 
 
 def mean_count(frames: torch.Tensor) -> torch.Tensor:
-    """Number of frames (bool tensor) of a batch, mean over processes; 1 at least.
+    """Number of frames (bool tensor) in a batch, averaged over processes and at least 1.
 
-    Gradients are averaged over processes: with sums divided by it, all frames count alike,
-    wherever they are.
+    Gradients are averaged over processes. Dividing sums by this number gives all frames the same
+    weight, whichever process they are in.
     """
     count = frames.sum().float()
     if torch.distributed.is_available() and torch.distributed.is_initialized():

@@ -1,4 +1,4 @@
-"""What tasks have in common that learn from who speaks when, and whose faces are seen."""
+"""Base class of tasks that learn from speech turns and from the faces of speakers."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ logger = logging.getLogger(__name__)
 
 
 class RecordingTask(StoreTask):
-    """A task that learns from the recordings of a protocol, as far as they are in a store.
+    """A task that learns from those recordings of a protocol that are in a store.
 
     Subclasses implement :meth:`is_ready`, :meth:`is_useful` and :meth:`batches`.
 
     Parameters
     ----------
     protocol : Protocol
-        Its files have ``annotation``, and perhaps ``annotated`` and ``face_tracks`` that are
-        called as the speakers of the annotation.
+        Its files have ``annotation``, and optionally ``annotated`` and ``face_tracks``. The tracks
+        carry the speaker labels of the annotation.
     store : CropStore, str or Path
     others
         As in ``pyannote.audio.core.task.Task``.
     """
 
-    #: what may be missing or outdated beside crops and sound, in words
+    #: what else the task needs besides crops and sound, in words
     NEEDS: ClassVar[str] = ""
 
     def __init__(self, protocol: Protocol, store: CropStore | str | Path, **others):
@@ -41,11 +41,11 @@ class RecordingTask(StoreTask):
         self.store = store if isinstance(store, CropStore) else CropStore(store)
 
     def is_ready(self, uri: str) -> bool:
-        """Whether all that is read of a file of the store is there."""
+        """Whether everything that the task reads of a stored file exists."""
         raise NotImplementedError
 
     def is_useful(self, one: LabelledFile) -> bool:
-        """Whether there is anything to learn from a file."""
+        """Whether a file contains anything to learn from."""
         raise NotImplementedError
 
     def collect(self, files: Iterable[Mapping], subset: str) -> list[LabelledFile]:
@@ -85,5 +85,5 @@ class RecordingTask(StoreTask):
 
     @property
     def val_monitor(self) -> tuple[str, str]:
-        """Name of what to minimise: ``loss/val``."""
+        """Name of the value to minimise: ``loss/val``."""
         return "loss/val", "min"

@@ -1,7 +1,7 @@
-"""What a protocol says of its files: who speaks when, and whose face is which track.
+"""Labels of a protocol's files: who speaks when, and which face track belongs to whom.
 
-Times are on two grids. Pictures, sound and chunks are counted in frames of 40 ms: frame `k` is the
-time from k / 25 s to (k + 1) / 25 s. Speech is counted in steps of 10 ms, four to a frame.
+Times are on two grids. Frames, sound and chunks are counted in frames of 40 ms: frame `k` lasts
+from k / 25 s to (k + 1) / 25 s. Speech is counted in steps of 10 ms, four per frame.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ from pyannote_av.tasks.track_labels import face_tracks
 
 logger = logging.getLogger(__name__)
 
-#: what floating point numbers may be wrong by, in steps and frames
+#: tolerance for floating point errors, in steps and frames
 _TOLERANCE = 1e-4
 
 
 class LabelledFile(NamedTuple):
-    """One file of a protocol.
+    """Labels of one file of a protocol.
 
     Attributes
     ----------
     uri : str
     persons : list of str
-        Names; those who speak come first.
+        Names. Speakers come first.
     num_speakers : int
-        How many of them speak.
+        Number of persons who speak.
     turns : (n, 3) int array
-        Who speaks (index of persons), first step, and one past the last.
+        Index of the person who speaks, first step, and one past the last step.
     regions : (r, 2) int array
-        First frame, and one past the last, of what is annotated.
+        Annotated regions: first frame, and one past the last frame.
     faces : (m, 4) int array
-        Whose face it is, track, first frame, and one past the last.
+        Index of the person whose face it is, track, first frame, and one past the last frame.
     """
 
     uri: str
@@ -52,11 +52,11 @@ class LabelledFile(NamedTuple):
     faces: np.ndarray
 
     def activity(self, start: int, stop: int) -> np.ndarray:
-        """Who speaks from frame `start` to before `stop`: (4 (stop - start), speakers) bool."""
+        """Who speaks in frames `start` to `stop` (exclusive): (4 (stop - start), speakers) bool."""
         return activity_of(self.turns, self.num_speakers, start, stop)
 
     def annotated(self, start: int, stop: int) -> np.ndarray:
-        """Which frames from `start` to before `stop` are annotated: (stop - start,) bool."""
+        """Which frames from `start` to `stop` (exclusive) are annotated: (stop - start,) bool."""
         inside = np.zeros(stop - start, bool)
         for first, last in self.regions.tolist():
             inside[max(0, first - start) : max(0, last - start)] = True
@@ -64,9 +64,9 @@ class LabelledFile(NamedTuple):
 
 
 def steps_of(annotation: Annotation, labels: list[str]) -> np.ndarray:
-    """Turns in steps of 10 ms: a step belongs to a turn when its middle does.
+    """Turns in steps of 10 ms: a step belongs to a turn if its middle does.
 
-    Onsets and offsets are thereby rounded to the nearest 10 ms.
+    This rounds onsets and offsets to the nearest 10 ms.
 
     Parameters
     ----------
@@ -76,8 +76,8 @@ def steps_of(annotation: Annotation, labels: list[str]) -> np.ndarray:
     Returns
     -------
     turns : (n, 3) int array
-        Index of the label, first step, and one past the last. Sorted by label and time; turns of
-        one label do not overlap.
+        Index of the label, first step, and one past the last step. Sorted by label and time. The
+        turns of one label do not overlap.
     """
     rows = []
     for number, label in enumerate(labels):
@@ -91,7 +91,7 @@ def steps_of(annotation: Annotation, labels: list[str]) -> np.ndarray:
 
 
 def activity_of(turns: np.ndarray, num_speakers: int, start: int, stop: int) -> np.ndarray:
-    """Who speaks from frame `start` to before `stop`.
+    """Who speaks in frames `start` to `stop` (exclusive).
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def activity_of(turns: np.ndarray, num_speakers: int, start: int, stop: int) -> 
 
 
 def _regions(annotated: Timeline | None, num_frames: int) -> np.ndarray:
-    """Whole frames that are annotated and there is sound in"""
+    """Annotated regions in whole frames, within the length of the sound"""
     if annotated is None:
         return np.array([[0, num_frames]], np.int64)
     rows = []
@@ -125,22 +125,22 @@ def _regions(annotated: Timeline | None, num_frames: int) -> np.ndarray:
 
 
 def recording(file: Mapping[str, Any], store: CropStore) -> LabelledFile:
-    """What a protocol says of one file.
+    """Labels of one file, read from the protocol.
 
-    Tracks that are not called by a name are left aside: nobody knows who they are, and thus
-    whether they speak. Names that are none of the annotation's are of people who never speak.
+    Tracks without a speaker name are ignored: it is unknown who they show, and so whether that
+    person speaks. Persons whose name is not in the annotation never speak.
 
     Parameters
     ----------
     file : mapping
-        With ``annotation``, and perhaps ``annotated`` and ``face_tracks``.
+        With ``annotation``, and optionally ``annotated`` and ``face_tracks``.
     store : CropStore
-        Says how long it is, and where its tracks are.
+        Provides the length of the file and the position of its tracks.
 
     Raises
     ------
     ValueError
-        When it has no annotation.
+        If the file has no annotation.
     """
     uri = str(file["uri"])
     annotation = file.get("annotation")
@@ -173,14 +173,14 @@ def recording(file: Mapping[str, Any], store: CropStore) -> LabelledFile:
     )
 
 
-# columns of each
+# number of columns of each table
 _TABLES = {"turns": 3, "regions": 2, "faces": 4}
 
 
 def save_recordings(
     path: Path, protocol: str, subsets: Mapping[str, Iterable[LabelledFile]]
 ) -> None:
-    """Write the recordings of the subsets of a protocol; the file appears whole or not at all."""
+    """Write the recordings of each subset of a protocol. The file is written atomically."""
     content = {"protocol": np.array(protocol)}
     for subset, recordings in subsets.items():
         recordings = list(recordings)
@@ -202,7 +202,7 @@ def load_recordings(path: Path) -> tuple[str, dict[str, list[LabelledFile]]]:
     Raises
     ------
     ValueError
-        When the file is something else.
+        If the file does not hold recordings.
     """
     try:
         content = read_npz(path)
@@ -217,7 +217,7 @@ def load_recordings(path: Path) -> tuple[str, dict[str, list[LabelledFile]]]:
 
 
 def _load_subset(content: Mapping[str, np.ndarray], subset: str) -> list[LabelledFile]:
-    """Recordings of a subset; raises ValueError for figures that do not fit together"""
+    """Recordings of a subset; raises ValueError for inconsistent content"""
 
     def column(name: str, kind: str, *shape: int | None) -> np.ndarray:
         return check_array(content[f"{subset}/{name}"], kind, shape, f"{subset}/{name}")

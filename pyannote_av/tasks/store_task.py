@@ -1,4 +1,4 @@
-"""What tasks have in common whose batches come whole from a store."""
+"""Base class of tasks that read whole batches from a store."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SUBSETS = ("train", "development")
 
 
 def content_of(protocol: Protocol, store: CropStore, subsets: Iterable[str]) -> str:
-    """Digest of what a protocol says of its files, and of what a store holds of them."""
+    """Digest of the labels of a protocol's files and of their content in a store."""
 
     def parts() -> Iterator[bytes]:
         for subset in subsets:
@@ -56,24 +56,24 @@ def _tracks_of(tracks: Any) -> bytes:
 
 
 class StoreTask(Task):
-    """A task that collects what a protocol says of its files once, and then reads a store only.
+    """A task that collects the labels of a protocol once, and afterwards reads only from a store.
 
     Subclasses implement :meth:`collect`, :meth:`save`, :meth:`load` and :meth:`batches`.
     """
 
     # whether the cache is a temporary file
     _temporary = False
-    #: whether there are tensors without gradient in some steps, which several processes must know
+    #: whether some parameters get no gradient in some steps, which distributed training must know
     SPARSE: ClassVar[bool] = False
-    #: methods of the models it trains, and parameters that these have to take
+    #: methods that the trained models need, and the parameters that these methods must accept
     TRAINS: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     def implied_hparams(self) -> dict[str, int]:
-        """Hyper-parameters of models that follow from what is in the store, by name."""
+        """Hyper-parameters of models that follow from the content of the store, by name."""
         return {}
 
     def check_model(self, model: Any) -> None:
-        """Raise ValueError for models that are made for something else."""
+        """Raise ValueError for models that this task does not train."""
         for name, parameters in self.TRAINS.items():
             method = getattr(model, name, None)
             known = inspect.signature(method).parameters if callable(method) else {}
@@ -84,21 +84,21 @@ class StoreTask(Task):
                 )
 
     def collect(self, files: Iterable[Mapping], subset: str) -> Any:
-        """What there is to know of the files of a subset.
+        """Labels of the files of a subset, in the format of the subclass.
 
         Raises
         ------
         ValueError
-            When nothing can be trained on.
+            If there is nothing to train on.
         """
         raise NotImplementedError
 
     def save(self, path: Path, subsets: Mapping[str, Any]) -> None:
-        """Write what was collected, by subset, with the name of the protocol."""
+        """Write the collected labels by subset, with the name of the protocol."""
         raise NotImplementedError
 
     def load(self, path: Path) -> tuple[str, dict[str, Any]]:
-        """Name of a protocol, and what was collected, by subset."""
+        """Name of a protocol, and its collected labels by subset."""
         raise NotImplementedError
 
     def batches(self, subset: str) -> Dataset:
@@ -106,10 +106,10 @@ class StoreTask(Task):
         raise NotImplementedError
 
     def prepare_data(self) -> None:
-        """Collect what the protocol says of its files, once, in the main process.
+        """Collect the labels of the protocol once, in the main process.
 
         A cache is used again as long as the content of the protocol and of the store stays the
-        same, whatever it is called.
+        same. Their names do not matter.
         """
         if self.cache is None:
             handle, name = mkstemp(suffix=".npz")
@@ -119,7 +119,7 @@ class StoreTask(Task):
             self._collect()
             return
         if self._temporary:
-            return  # of this process, and of an earlier stage of training
+            return  # this process wrote it in an earlier stage of training
         self.cache = Path(self.cache)
         stamp = self.cache.with_name(f"{self.cache.name}.sha256")
         content = content_of(self.protocol, self.store, self._subsets)
@@ -140,7 +140,7 @@ class StoreTask(Task):
         self.save(self.cache, found)
 
     def setup(self, stage: str | None = None) -> None:
-        """Read what was collected, in every process."""
+        """Read the collected labels, in every process."""
         if stage == "fit":
             self.cache = self.trainer.strategy.broadcast(self.cache)
         protocol, self.prepared_data = self.load(self.cache)
@@ -156,13 +156,13 @@ class StoreTask(Task):
     def _loader(self, subset: str) -> DataLoader:
         batches, trainer = self.batches(subset), self.model.trainer
         if subset != "train" and len(batches) < trainer.world_size:
-            # a process without anything to score would have no metrics to share
+            # a process without batches would have no metrics to share
             raise ValueError(
                 f"{self.protocol.name}: {len(batches)} batches of development files for "
                 f"{trainer.world_size} processes: take smaller batches, or fewer processes"
             )
-        # a sampler of batches and not a batch sampler: Lightning tells it the epoch, and leaves it
-        # as it is when there are several processes
+        # a sampler of batches, not a batch sampler: Lightning passes the epoch to it, and keeps it
+        # unchanged when there are several processes
         order = BatchOrder(
             len(batches),
             num_replicas=trainer.world_size,
@@ -180,10 +180,10 @@ class StoreTask(Task):
         )
 
     def train_dataloader(self) -> DataLoader:
-        """Batches of an epoch."""
+        """Batches of a training epoch."""
         return self._loader("train")
 
     def val_dataloader(self) -> DataLoader | list:
         """Batches of development files."""
-        # Lightning takes an empty list for none, but not None
+        # Lightning accepts an empty list for no validation, but not None
         return self._loader("development") if self.has_validation else []

@@ -1,4 +1,8 @@
-"""Batches of slots, read from a store of crops and sound."""
+"""Training and validation batches for target speakers, read from a store of crops and sound.
+
+Each target speaker of a chunk occupies one slot of the model; see
+:mod:`pyannote_av.tasks.target_chunks`.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +27,7 @@ from pyannote_av.tasks.target_chunks import UNKNOWN, Excerpt, Faces, Slot, by_fr
 from pyannote_av.tasks.target_corruption import Corruption, coloured, mix_features
 from pyannote_av.tasks.target_making import SlotMaker
 
-#: dB, of the sound of a chunk over that of another recording
+#: signal-to-noise ratio, in dB, of a chunk over the recording mixed into it
 _SNR = (0.0, 15.0)
 
 _INPUTS = ("waveforms", "faces", "face_mask", "target_mask", "voiceprints", "speaker_features")
@@ -31,9 +35,9 @@ _LABELS = ("y", "acoustic", "visual", "sync")
 
 
 def fixed_chunks(recordings: list[LabelledFile], num_frames: int) -> np.ndarray:
-    """Chunks side by side: (n, 2) array of recording and first frame.
+    """Adjacent chunks: (n, 2) array of recording index and first frame.
 
-    They start at multiples of 4 frames, and may reach over the ends of what is annotated.
+    They start at multiples of 4 frames, and may extend beyond annotated regions.
     """
     step = max(HOP, num_frames // HOP * HOP)
     rows = [
@@ -47,24 +51,24 @@ def fixed_chunks(recordings: list[LabelledFile], num_frames: int) -> np.ndarray:
 
 @dataclass
 class SlotBatches(Dataset):
-    """Whole batches by (epoch, index, whether it counts); the same ones, whoever reads them.
+    """Whole batches by (epoch, index, whether it counts), identical in every process.
 
     Parameters
     ----------
     store : CropStore
     recordings : list of LabelledFile
     voices : ArrayStore
-        Speaker features of the recordings.
+        Speaker embeddings of the recordings, by window.
     faces : Faces
     num_frames : int
-        Of a chunk.
+        Frames in a chunk.
     batch_size : int
     max_slots : int
-        Of a chunk in training.
+        Maximum number of slots of a chunk in training.
     chunks : (n, 2) int array, optional
-        LabelledFile and first frame of each: batches are these, in order, with a slot for each
-        speaker of the recording and whoever else is seen. Training draws chunks at random unless
-        given.
+        Recording index and first frame of each chunk. Batches hold these chunks in order, with a
+        slot for each speaker of the recording and for every other visible person. If not given,
+        chunks are drawn at random, for training.
     corruption : Corruption
     transform : callable, optional
         Changes the (batch, 1, samples) tensor of waveforms.
@@ -95,7 +99,7 @@ class SlotBatches(Dataset):
         self._maker = SlotMaker(self.voices, self.corruption)
 
     def __len__(self) -> int:
-        """As many as it takes to see as much as there is."""
+        """Number of batches in an epoch: about as many frames as are annotated."""
         count = self._ends[-1] / self.num_frames if self.chunks is None else len(self.chunks)
         return max(1, int(np.ceil(count / self.batch_size)))
 
@@ -106,8 +110,9 @@ class SlotBatches(Dataset):
         -------
         batch : dict
             ``X`` AVInput; ``y`` (batch, 4 T, slots) int8: 1 speaking, 0 not, -1 not scored; and
-            (batch, slots, T) int8 ``acoustic``, ``visual`` and ``sync``: the same as far as voice
-            or face can tell, and whether they belong together.
+            (batch, slots, T) int8 ``acoustic``, ``visual`` and ``sync``. The first two label
+            speech where the voice or the face is available. ``sync`` labels whether voice and face
+            belong together.
         """
         epoch, index, counts = key if isinstance(key, tuple) else (0, key, True)
         rng = np.random.default_rng([self.seed, epoch, index])
@@ -128,7 +133,7 @@ class SlotBatches(Dataset):
         return Excerpt(self.recordings[number], start, self.num_frames, self.faces)
 
     def _draw(self, rng: np.random.Generator) -> Excerpt:
-        """A chunk of anywhere that is annotated"""
+        """A random chunk that starts in an annotated region"""
         region = int(np.searchsorted(self._ends, rng.integers(self._ends[-1]), side="right"))
         number, first, stop = self._regions[region].tolist()
         low = -(-first // HOP)
@@ -136,7 +141,7 @@ class SlotBatches(Dataset):
         return self._chunk(number, HOP * int(rng.integers(low, high + 1)))
 
     def _elsewhere(self, chunk: Excerpt, rng: np.random.Generator) -> Excerpt:
-        """A chunk of another recording"""
+        """A random chunk of another recording"""
         while True:
             other = self._draw(rng)
             if other.recording.uri != chunk.recording.uri:
@@ -146,7 +151,7 @@ class SlotBatches(Dataset):
         return self.store.waveform(chunk.recording.uri, chunk.start, chunk.stop)
 
     def _features(self, chunk: Excerpt) -> np.ndarray:
-        """(L, E) of a chunk; zero behind the end of the recording"""
+        """(L, E) speaker features of a chunk; zero after the end of the recording"""
         count, first = num_windows(chunk.num_frames), chunk.start // HOP
         found = self.voices[chunk.recording.uri][first : first + count]
         features = np.zeros((count, found.shape[1]), np.float32)
@@ -154,7 +159,7 @@ class SlotBatches(Dataset):
         return features
 
     def _item(self, chunk: Excerpt, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """All that a batch holds, of one chunk"""
+        """Inputs and labels of one chunk, as unbatched arrays"""
         training, who = self.chunks is None, chunk.attendance
         persons = choose(who, self.max_slots, rng) if training else sorted(chain(*who))
         heard = rng.random() >= self.corruption.sound_dropped
@@ -163,7 +168,7 @@ class SlotBatches(Dataset):
             elsewhere = partial(self._elsewhere, chunk, rng)
             room = max(0, self.max_slots - len(slots))
             slots += self._maker.dummies(chunk.recording, room, elsewhere, rng)
-        # whoever is neither heard nor seen is nobody
+        # a slot without voiceprint and face identifies nobody
         slots = [slot for slot in slots if slot.voiceprint.any() or slot.present.any()]
         if training:
             slots = [slots[i] for i in rng.permutation(len(slots))]
@@ -200,13 +205,13 @@ def _no_labels(num_frames: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _stacked(
     slots: list[Slot], nobody: Slot, annotated: np.ndarray, heard: bool
 ) -> dict[str, np.ndarray]:
-    """Arrays of all slots of a chunk; `nobody` tells shapes where there is none"""
+    """Arrays of all slots of a chunk; `nobody` provides shapes when there are no slots"""
 
     def stack(name: str) -> np.ndarray:
         return np.stack([getattr(slot, name) for slot in [*slots, nobody]])[: len(slots)]
 
     present, voiceprints, speaking = stack("present"), stack("voiceprint"), stack("speaking")
-    # without sound, only faces tell
+    # without sound, speech is scored only where the face is visible
     scored = annotated & (present | heard)
     known = voiceprints.any(axis=1, keepdims=True)
     labels = {
@@ -225,7 +230,7 @@ def _stacked(
 
 
 def collate(items: list[dict[str, np.ndarray]]) -> dict[str, Any]:
-    """A batch of items, with as many slots as the one that has most of them."""
+    """Stack items into a batch, padded to the largest number of slots."""
     num_slots = max(1, *(len(item["target_mask"]) for item in items))
     batch = {}
     for name in (*_INPUTS, *_LABELS):

@@ -1,6 +1,6 @@
-"""Slots: for whom a model is to say when they speak, and what it is told about them.
+"""Slots and chunks: the target speakers of a model, and their inputs and labels.
 
-A slot is somebody with a voiceprint, with a face, or with both.
+Each slot is one target speaker, known by a voiceprint, a face, or both.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from pyannote_av.data.crop_shard import SIDE
 from pyannote_av.data.crop_store import CropStore
 from pyannote_av.tasks.recordings import LabelledFile
 
-#: what labels say besides 1 and 0
+#: label of frames that are neither 1 nor 0
 UNKNOWN = -1
 
 
 class Faces(Protocol):
-    """Where faces are read from: pictures, or what a visual encoder made of them."""
+    """Source of faces: crops, or the features that a visual encoder computes from them."""
 
     def like(self) -> np.ndarray:
-        """A frame of no face: zeros of the shape and type of all frames."""
+        """An empty frame: zeros with the shape and type of all frames."""
 
     def read(self, uri: str, track: int, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-        """A track of a file: (stop - start, ...) frames, and (stop - start,) presence."""
+        """Frames (stop - start, ...) of a track, and their presence (stop - start,)."""
 
 
 class Pictures:
-    """Crops of a store.
+    """Face crops of a store.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ class Pictures:
         self.store = store
 
     def like(self) -> np.ndarray:
-        """A black picture."""
+        """A black crop."""
         return np.zeros((SIDE, SIDE), np.uint8)
 
     def read(self, uri: str, track: int, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
@@ -51,14 +51,14 @@ class Pictures:
 
 
 class Presences(Pictures):
-    """When faces of a store are there, for those who do not look at them: pictures of a pixel."""
+    """Presence of faces without their crops: each crop is a single black pixel."""
 
     def like(self) -> np.ndarray:
         """A black pixel."""
         return np.zeros((1, 1), np.uint8)
 
     def read(self, uri: str, track: int, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-        """Presence as it is, and nothing to be seen."""
+        """Black pixels, and the presence of the face."""
         present = self.store.presence(uri, track, start, stop)
         return np.zeros((stop - start, 1, 1), np.uint8), present
 
@@ -72,10 +72,10 @@ class Slot:
     face : (T, ...) array
     present : (T,) bool array
     voiceprint : (E,) float32 array
-        Zero where unknown.
+        Zero if unknown.
     speaking : (4 T,) bool array
     visual : (T,) int8 array
-        What the face says of who speaks: -1 where it says nothing, or not of this slot.
+        Speech as far as the face shows it: -1 where it is absent, or is not this speaker's.
     sync : (T,) int8 array
         See :func:`sync_labels`.
     """
@@ -89,16 +89,16 @@ class Slot:
 
 
 class Attendance(NamedTuple):
-    """Persons of a recording (indices) who matter to a chunk of it.
+    """Persons of a recording who matter to a chunk, as indices.
 
     Attributes
     ----------
     speaking : list of int
-        Those who speak in the chunk.
+        Persons who speak in the chunk.
     absent : list of int
-        Those who speak elsewhere only.
+        Persons who speak only elsewhere in the recording.
     silent : list of int
-        Those who never speak, and are seen in the chunk.
+        Persons who never speak, but are visible in the chunk.
     """
 
     speaking: list[int]
@@ -108,13 +108,13 @@ class Attendance(NamedTuple):
 
 @dataclass
 class Excerpt:
-    """Some frames of a recording: who is heard and seen meanwhile, each read once.
+    """An excerpt of a recording: its speakers and its visible faces, each read once.
 
     Parameters
     ----------
     recording : LabelledFile
     start, num_frames : int
-        May reach over both ends of the recording.
+        The excerpt may extend beyond both ends of the recording.
     faces : Faces
     """
 
@@ -138,19 +138,19 @@ class Excerpt:
 
     @cached_property
     def seen(self) -> list[int]:
-        """Persons whose face is seen."""
+        """Persons whose face is visible."""
         who, _, first, stop = self.recording.faces.T
         return np.unique(who[(first < self.stop) & (stop > self.start)]).tolist()
 
     @property
     def attendance(self) -> Attendance:
-        """Who matters."""
+        """Persons who matter to this excerpt."""
         heard = self.activity.any(axis=0)
         silent = [person for person in self.seen if person >= self.recording.num_speakers]
         return Attendance(np.flatnonzero(heard).tolist(), np.flatnonzero(~heard).tolist(), silent)
 
     def at(self, start: int) -> Excerpt:
-        """As many frames of the same recording from another one on."""
+        """An excerpt of the same recording and length that starts at another frame."""
         return Excerpt(self.recording, start, self.num_frames, self.faces)
 
     def speaking(self, person: int) -> np.ndarray:
@@ -160,12 +160,12 @@ class Excerpt:
         return self.activity[:, person]
 
     def face(self, person: int) -> tuple[np.ndarray, np.ndarray]:
-        """The face of a person, over all of its tracks.
+        """The face of a person, merged from all of its tracks.
 
         Returns
         -------
         face : (T, ...) array
-            Zero where it is not seen.
+            Zero where it is not visible.
         present : (T,) bool array
         """
         if person not in self._read:
@@ -173,7 +173,7 @@ class Excerpt:
         return self._read[person]
 
     def no_face(self) -> tuple[np.ndarray, np.ndarray]:
-        """The face of nobody; see :meth:`face`."""
+        """An empty face; see :meth:`face`."""
         like = self.faces.like()
         return np.zeros((self.num_frames, *like.shape), like.dtype), np.zeros(self.num_frames, bool)
 
@@ -186,7 +186,7 @@ class Excerpt:
                 continue
             content, seen = self.faces.read(self.recording.uri, track, low, high)
             where = slice(low - self.start, high - self.start)
-            # whoever is seen twice at a time, as in a mirror, is where he was seen first
+            # a face that is visible twice, as in a mirror: the first track counts
             new = seen & ~present[where]
             face[where][new] = content[new]
             present[where] |= seen
@@ -196,7 +196,7 @@ class Excerpt:
 def choose(who: Attendance, max_slots: int, rng: np.random.Generator) -> list[int]:
     """Persons to make slots of.
 
-    All who speak, or as many of them as there are slots; and a random number of those who do not.
+    All persons who speak, up to `max_slots`, and a random number of those who do not.
 
     Parameters
     ----------
@@ -221,12 +221,12 @@ def by_frame(activity: np.ndarray) -> np.ndarray:
 
 
 def visual_labels(speaking: np.ndarray, present: np.ndarray, genuine: bool) -> np.ndarray:
-    """What the face of a slot says of who speaks.
+    """Speech of a slot as far as its face shows it.
 
     Parameters
     ----------
     speaking, present : (T,) bool arrays
-        Whether the slot's speaker speaks, and whether a face is shown.
+        Whether the slot's speaker speaks, and whether a face is visible.
     genuine : bool
         Whether this is the slot's own face at the right time.
 
@@ -241,24 +241,25 @@ def visual_labels(speaking: np.ndarray, present: np.ndarray, genuine: bool) -> n
 def sync_labels(
     speaking: np.ndarray, shown: np.ndarray, present: np.ndarray, genuine: bool
 ) -> np.ndarray:
-    """Do sound and picture of a slot belong together?
+    """Label whether the sound and the face of a slot belong together.
 
     Parameters
     ----------
     speaking : (T,) bool array
         Whether the slot's speaker speaks.
     shown : (T,) bool array
-        Whether the person shown speaks at the time shown.
+        Whether the visible person speaks at the time from which the face is taken.
     present : (T,) bool array
-        Whether a face is shown.
+        Whether a face is visible.
     genuine : bool
         Whether this is the slot's own face at the right time.
 
     Returns
     -------
     labels : (T,) int8 array
-        1 where the slot's own face is shown speaking, 0 where a face is shown that is another or
-        of another time while either speaks, -1 elsewhere: silence goes with any silent face.
+        1 where the slot's own face is visible and speaks. 0 where the face is another one, or is
+        taken from another time, and either speaks. -1 elsewhere, because silence matches any
+        silent face.
     """
     labels = np.full(len(present), UNKNOWN, np.int8)
     if genuine:

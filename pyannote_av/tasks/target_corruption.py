@@ -1,8 +1,9 @@
-"""What happens to slots in training, so that models know what to do when it happens to users.
+"""Corruption of target speakers in training, so that models tolerate the same faults in use.
 
-Faces are late, of somebody else, lost now and then or altogether; voiceprints are made of few and
-wrong windows, or missing; the sound fails. No slot loses both: one of voice and face always tells
-who it is, and labels are always those of that person.
+Faces are shifted in time, swapped, lost for some frames or removed. Voiceprints are made of few
+windows, include wrong ones, or are missing. The sound may fail. No slot loses both its voice and
+its face, so that one of them always identifies the speaker. Labels are always those of that
+speaker.
 """
 
 from __future__ import annotations
@@ -20,59 +21,58 @@ from pyannote_av.models.embedding.voiceprints import voiceprint
 SHIFT = (0.5, 2.0)
 #: share of the frames of a face that are lost
 DELETED = (0.1, 0.6)
-#: share of a chunk in which a face must be seen to tell by itself who a slot is
+#: share of a chunk in which a face must be visible to identify a slot without a voiceprint
 ENOUGH = 0.5
-#: largest share of wrong windows in a voiceprint, and largest length of the noise added to it
+#: largest share of wrong windows in a voiceprint, and largest norm of the noise added to it
 CONTAMINATION, NOISE = 0.2, 0.3
-#: octaves below 8 kHz, and dB, of the filter of another microphone
+#: octaves below 8 kHz, and gain in dB, of the filter that simulates another microphone
 _OCTAVES, _GAIN = 6, 10.0
-#: parameter of the distribution of how faces are mixed
+#: parameter of the beta distribution of the weight of mixed faces
 _BETA = 0.2
 
 
 @dataclass(frozen=True)
 class Corruption:
-    """How probable each corruption is.
+    """Probability of each corruption.
 
     Attributes
     ----------
     voice_dropped : float
-        Of the voiceprint of a slot whose face is seen for most of the time.
+        Remove the voiceprint of a slot whose face is visible most of the time.
     voice_varied : float
-        Of a voiceprint made of some of the speaker's turns, of a few wrong windows, and of noise.
-        Otherwise it is made of all turns.
+        Compute the voiceprint from some of the speaker's turns, a few wrong windows and noise.
+        Otherwise it is computed from all turns.
     voices_mirrored : float
-        Of all voices of a chunk being mirrored: signs of dimensions of voiceprints and speaker
-        features are drawn anew. Who sounds alike still does, but nobody can be known by heart.
+        Mirror all voices of a chunk: flip the signs of random dimensions of its voiceprints and
+        speaker features. Similar voices stay similar, but a model cannot memorise speakers.
     face_dropped, face_swapped, face_shifted : float
-        Of a face that is never seen, that is another one of the chunk, or that is 0.5 to 2 s early
-        or late. At most one of them happens to a slot, and only to one that keeps its voiceprint.
+        Remove the face, replace it by another face of the chunk, or shift it by 0.5 to 2 s. At
+        most one of these happens to a slot, and only to one that keeps its voiceprint.
     face_mixed : float
-        Of a face with another one of the recording shining through (lip MixUp, with a weight from
-        Beta(0.2, 0.2) of at most half); labels remain those of the face that prevails.
+        Blend the face with another one of the recording (lip MixUp, with a weight from
+        Beta(0.2, 0.2) of at most half). Labels remain those of the dominant face.
     frames_deleted : float
-        Of 10 to 60 % of the frames being lost, where a face is seen.
+        Remove 10 to 60 % of the frames of a face.
     views_varied, cameras_varied : float
-        Of faces being mirrored, cropped or rotated, and of other light, contrast, sharpness and
-        noise. Does nothing to precomputed features.
+        Mirror, crop or rotate faces, or change their light, contrast, sharpness and noise. Has no
+        effect on precomputed features.
     sound_dropped : float
-        Of silence instead of the sound of a whole chunk.
+        Replace the sound of a whole chunk by silence.
     sound_mixed : float
-        Of the sound of another recording being added, unless somebody in it sounds like one of this
-        recording's people.
+        Add the sound of another recording, unless one of its speakers sounds like a speaker of
+        this recording.
     sound_coloured : float
-        Of the sound as another microphone hears it: louder and softer by up to 10 dB, smoothly over
-        frequency.
+        Filter the sound to simulate another microphone: gains of up to 10 dB that vary smoothly
+        with frequency.
     dummies : float
-        Of each of two more slots, as far as there is room, for somebody of another recording.
+        Add a speaker of another recording, up to twice, if slots are left.
     dummies_seen : float
-        Of such a slot showing a silent face ("negative sampling").
+        Give such a slot a silent face ("negative sampling").
 
     Notes
     -----
-    Defaults are those of the systems of the MISP 2022 challenge where they are published: faces
-    swapped (baseline), frames deleted (SJTU), silent lips in empty slots (WHU-Alibaba). The others
-    are guesses.
+    Defaults follow the published systems of the MISP 2022 challenge: swapped faces (baseline),
+    deleted frames (SJTU), silent lips in empty slots (WHU-Alibaba). The others are guesses.
     """
 
     voice_dropped: float = 0.3
@@ -102,12 +102,12 @@ class Corruption:
 
     @classmethod
     def none(cls, **given: float) -> Corruption:
-        """Nothing happens, except what is given."""
+        """No corruption, except for the given probabilities."""
         return cls(**{**{field.name: 0.0 for field in fields(cls)}, **given})
 
 
 class Fate(Enum):
-    """What happens to a slot as a whole."""
+    """Corruption of a slot as a whole."""
 
     SPARED = "spared"
     VOICE_DROPPED = "voice dropped"
@@ -117,15 +117,15 @@ class Fate(Enum):
 
 
 def fate(corruption: Corruption, voiced: bool, seen: float, rng: np.random.Generator) -> Fate:
-    """What happens to a slot: one thing at most, and nothing that leaves it unknown.
+    """Draw the corruption of a slot: at most one, which leaves the speaker identifiable.
 
     Parameters
     ----------
     corruption : Corruption
     voiced : bool
-        Whether its voice is known.
+        Whether its voiceprint is known.
     seen : float
-        Share of frames in which its face is seen.
+        Share of frames in which its face is visible.
     rng : numpy.random.Generator
     """
     if not voiced or not seen:
@@ -151,7 +151,7 @@ def shift(rng: np.random.Generator) -> int:
 
 
 def delete(present: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Lose 10 to 60 % of the frames of a face, in gaps of up to a second.
+    """Remove 10 to 60 % of the frames of a face, in gaps of up to a second.
 
     Parameters
     ----------
@@ -160,7 +160,7 @@ def delete(present: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     Returns
     -------
     present : (T,) bool array
-        Never less than 40 % of what it was.
+        At least 40 % of the frames in which it was present.
     """
     shown = np.flatnonzero(present)
     goal = int(rng.uniform(*DELETED) * len(shown))
@@ -177,14 +177,14 @@ def delete(present: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def mix_faces(
     face: np.ndarray, other: np.ndarray, both: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """Let another face shine through: lip MixUp.
+    """Blend a face with another one: lip MixUp.
 
     Parameters
     ----------
     face, other : (T, ...) arrays
         Pictures or features.
     both : (T,) bool array
-        Where both are seen.
+        Where both faces are visible.
     rng : numpy.random.Generator
 
     Returns
@@ -205,17 +205,17 @@ def varied_voiceprint(
     others: np.ndarray,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """A voiceprint as a first pass may have found it.
+    """A voiceprint with the errors of a first diarization pass.
 
-    Of some of the speaker's turns, at least one, as likely few as many; up to a fifth of it are
-    windows of others; and noise on top.
+    It averages a random number of the speaker's turns, at least one, where small numbers are more
+    likely. Up to a fifth of its windows belong to other speakers. Noise is added to the result.
 
     Parameters
     ----------
     features : (L, E) array
-        Of the recording.
+        Speaker embeddings of the windows of the recording.
     windows, others : (n,), (m,) int arrays
-        Windows of the speaker, in order, and of everybody else.
+        Windows of the speaker, in order, and windows of all other speakers.
     rng : numpy.random.Generator
 
     Returns
@@ -234,13 +234,13 @@ def varied_voiceprint(
 
 
 def noisy(vector: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A unit vector (E,) with noise of up to 0.3 times its length."""
+    """A unit vector (E,) with added noise of a norm up to 0.3, normalised again."""
     noise = rng.standard_normal(len(vector)).astype(np.float32) / np.sqrt(len(vector))
     return voiceprint((vector + rng.uniform(0, NOISE) * noise)[None])
 
 
 def coloured(sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Sound (n,) after a filter without phase: gains of up to 10 dB, smooth over octaves."""
+    """Filter sound (n,) with zero phase: gains of up to 10 dB, smooth over octaves."""
     if not len(sound):
         return sound
     spectrum = np.fft.rfft(sound)
@@ -251,7 +251,7 @@ def coloured(sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def mix_features(features: np.ndarray, other: np.ndarray, snr: float) -> np.ndarray:
-    """Roughly what speaker features become when another recording is added `snr` dB below.
+    """Approximate speaker features after another recording is added `snr` dB below.
 
     Parameters
     ----------
@@ -261,7 +261,7 @@ def mix_features(features: np.ndarray, other: np.ndarray, snr: float) -> np.ndar
     Returns
     -------
     features : (L, E) float32 array
-        Mean of both by how loud they are, of unit length.
+        Mean of both, weighted by their amplitudes, of unit length.
     """
     total = features.astype(np.float32) + np.float32(10 ** (-snr / 20)) * other
     return total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-6)

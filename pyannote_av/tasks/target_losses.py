@@ -1,4 +1,4 @@
-"""Losses of networks with slots; padding, and whatever is unknown, is in none of them."""
+"""Losses for target speakers. Padding and frames with unknown labels never count."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WEIGHTS = {
     "gate": 0.2,
 }
 
-#: branch of a network that each loss needs to be asked
+#: branch of the network that each loss requires
 BRANCHES = {
     "diarization": "decoder",
     "fused": "fusion",
@@ -33,18 +33,19 @@ BRANCHES = {
 
 
 class SlotOutput(Protocol):
-    """What a network says of B chunks of T frames, with S slots; None where it was not asked.
+    """Output of a network for B chunks of T frames with S slots; None for branches not requested.
 
     Attributes
     ----------
     logits : (B, S, 4 T) tensor or None
         Speech, in steps of 10 ms.
     fused_logits, acoustic_logits, visual_logits : (B, S, T) tensors or None
-        Speech by frame, before slots have seen each other, and before streams have.
+        Speech by frame. The first is computed before attention across slots; the other two also
+        before the streams are fused.
     gate_logits : (B, S, T, 2, H) tensor or None
-        Do sound and picture belong together, for both directions and all heads?
+        Whether sound and face belong together, for both directions and all heads.
     acoustic_sync, visual_sync : (B, S, T, d) tensors or None
-        Features that are alike where they do.
+        Features that are similar where sound and face belong together.
     """
 
     logits: torch.Tensor | None
@@ -57,21 +58,21 @@ class SlotOutput(Protocol):
 
 
 class Total(NamedTuple):
-    """A loss that is yet to be averaged.
+    """A summed loss, and the elements to average it over.
 
     Attributes
     ----------
     total : tensor
-        Sum over what counts.
+        Sum over the elements that count.
     counts : (...) bool tensor
-        What does.
+        Which elements count.
     """
 
     total: torch.Tensor
     counts: torch.Tensor
 
     def mean(self) -> torch.Tensor:
-        """Mean over what counts in all processes; 0 where nothing does."""
+        """Mean over the elements that count in all processes; 0 if there are none."""
         return self.total / mean_count(self.counts)
 
 
@@ -102,7 +103,7 @@ def by_frame(y: torch.Tensor) -> torch.Tensor:
 def slot_losses(
     output: SlotOutput, batch: Mapping[str, torch.Tensor], names: Collection[str]
 ) -> dict[str, Total]:
-    """Losses by name, not yet weighted.
+    """Unweighted losses by name.
 
     Parameters
     ----------
@@ -111,16 +112,16 @@ def slot_losses(
         With ``y``, ``acoustic``, ``visual`` and ``sync``; see
         :class:`~pyannote_av.tasks.target_batches.SlotBatches`.
     names : collection of str
-        Which to compute. What a network without gates says nothing of is left out.
+        Losses to compute. Those that need gates are left out for a network without gates.
 
     Returns
     -------
     losses : dict of str to Total
-        - ``diarization``: of slots, every 10 ms.
-        - ``fused``, ``acoustic``, ``visual``: of heads that only training reads, every 40 ms.
-        - ``nce``: TalkNCE, over frames in which slots are seen and heard speaking.
-        - ``gate``: whether sound and picture belong together, where that is defined; both
-          directions, mean over heads.
+        - ``diarization``: speech of each slot, every 10 ms.
+        - ``fused``, ``acoustic``, ``visual``: auxiliary heads, used only in training, every 40 ms.
+        - ``nce``: TalkNCE, over frames in which a slot is visible and audibly speaking.
+        - ``gate``: whether sound and face belong together, where that is defined. Both directions,
+          mean over heads.
     """
     losses = {
         "diarization": lambda: masked_bce(output.logits, batch["y"].transpose(1, 2)),

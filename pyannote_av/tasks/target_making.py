@@ -1,4 +1,4 @@
-"""From a chunk of a recording to its slots, with what happens to them in training."""
+"""Make the slots of a chunk, including their corruption in training."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ from pyannote_av.tasks.target_corruption import (
     varied_voiceprint,
 )
 
-#: slots of other recordings in a chunk at most, and how often a silent face is looked for
+#: maximum number of slots from other recordings, and attempts to find a silent face
 _DUMMIES, _TRIES = 2, 5
-#: likeness of voiceprints of two recordings from which on they may be one person's. With CAM++, on
-#: simulated conversations, 1 % of different people are more alike, and 85 % of the same
+#: similarity of the voiceprints of two recordings above which they may belong to one person. With
+#: CAM++ on simulated conversations, 1 % of different persons and 85 % of same persons exceed it
 ALIKE = 0.45
 
 
 @dataclass
 class SlotMaker:
-    """Makes slots.
+    """Makes the slots of a chunk.
 
     Parameters
     ----------
     voices : ArrayStore
-        Speaker features of the recordings.
+        Speaker embeddings of the recordings, by window.
     corruption : Corruption
     """
 
@@ -61,16 +61,16 @@ class SlotMaker:
         return self._windows[recording.uri]
 
     def strangers(self, recording: LabelledFile, other: LabelledFile) -> list[int]:
-        """Speakers of another recording who sound like nobody of this one.
+        """Speakers of another recording whose voice resembles no speaker of this one.
 
-        Protocols need not say who is who across files: a meeting is had by the people of the last.
+        Protocols need not identify speakers across files: the same people may meet repeatedly.
         """
         known, others = (self._voiceprints(one) for one in (recording, other))
         likeness = (others @ known.T).max(axis=1, initial=0)
         return np.flatnonzero(others.any(axis=1) & (likeness < ALIKE)).tolist()
 
     def _voiceprints(self, recording: LabelledFile) -> np.ndarray:
-        """(speakers, E) of all that they say"""
+        """(speakers, E) voiceprints computed from all speech of each speaker"""
         if recording.uri not in self._prints:
             features = self.voices[recording.uri]
             prints = [voiceprint(features[windows]) for windows in self.windows(recording)]
@@ -81,7 +81,7 @@ class SlotMaker:
     def voiceprint(
         self, recording: LabelledFile, person: int, rng: np.random.Generator
     ) -> np.ndarray:
-        """Voiceprint (E,) of a person; zero for those who hardly speak."""
+        """Voiceprint (E,) of a person; zero for those without enough speech."""
         features, windows = self.voices[recording.uri], self.windows(recording)
         if person >= len(windows) or not len(windows[person]):
             return np.zeros(features.shape[1], np.float32)
@@ -99,7 +99,7 @@ class SlotMaker:
         chunk : Excerpt
         person : int
         heard : bool
-            Whether there is any sound: without it, faces are all there is.
+            Whether the chunk has sound. Without sound, only faces are available.
         rng : numpy.random.Generator
         """
         (face, present), speaking = chunk.face(person), chunk.speaking(person)
@@ -130,7 +130,7 @@ class SlotMaker:
         return Slot(face, present, known, speaking, visual, sync)
 
     def _filmed(self, face, present, rng) -> tuple[np.ndarray, np.ndarray]:
-        """In another view, and with frames lost"""
+        """Vary view and camera, and delete frames"""
         if not present.any():
             return face, present
         variations = (
@@ -139,8 +139,8 @@ class SlotMaker:
         )
         for probability, vary in variations:
             if face.dtype == np.uint8 and rng.random() < probability:
-                # with numbers of its own: how many there are of them depends on the size of
-                # pictures, which are of one pixel where nobody looks at them
+                # use a separate generator: the number of draws depends on the size of the crops,
+                # which are single pixels when crops are not used
                 own = np.random.default_rng(rng.integers(2**32))
                 face = vary(face, own) if face.shape[-1] > 1 else face
         if rng.random() < self.corruption.frames_deleted:
@@ -154,14 +154,14 @@ class SlotMaker:
         elsewhere: Callable[[], Excerpt],
         rng: np.random.Generator,
     ) -> list[Slot]:
-        """Slots of people of other recordings, who are silent.
+        """Slots of silent people from other recordings.
 
         Parameters
         ----------
         recording : LabelledFile
-            Whose voices they are not.
+            Recording of the chunk. The voices differ from those of its speakers.
         room : int
-            How many slots there are left.
+            Number of free slots.
         elsewhere : callable
             Draws a chunk of another recording.
         rng : numpy.random.Generator
@@ -185,7 +185,7 @@ class SlotMaker:
 
 
 def _silent_face(chunk: Excerpt, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Somebody of the recording of a chunk while silent; nobody where none is found"""
+    """A random face of the recording of a chunk while silent; empty if none is found"""
     faces = chunk.recording.faces
     for _ in range(_TRIES if len(faces) else 0):
         person, _, first, stop = rng.choice(faces).tolist()

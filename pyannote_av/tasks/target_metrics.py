@@ -1,4 +1,4 @@
-"""Diarization error of slots, which are somebody: nobody needs to be matched."""
+"""Diarization error rate of target speakers, who need not be matched to the reference."""
 
 from __future__ import annotations
 
@@ -7,26 +7,27 @@ from torchmetrics import Metric
 
 from pyannote_av.tasks.target_chunks import UNKNOWN
 
-#: kinds of errors
+#: types of errors
 COMPONENTS = ("false_alarm", "missed_detection", "confusion")
-#: kinds of moments that errors can be counted in
+#: conditions under which errors can be counted
 CONDITIONS = ("single", "overlap", "visible", "hidden")
 
 
 def moments(target: torch.Tensor, seen: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Where speech is of a kind.
+    """Find the time steps of each condition.
 
     Parameters
     ----------
     target : (B, 4 T, S) int tensor
         1 speaking, 0 not, -1 not scored.
     seen : (B, T, S) bool tensor
-        Where faces are present.
+        Where faces are visible.
 
     Returns
     -------
     moments : dict of str to (B, 4 T) bool tensor
-        One or several speak; the faces of all who speak are seen, or not.
+        ``single`` and ``overlap``: one or several persons speak. ``visible`` and ``hidden``:
+        the faces of all of them are visible, or not.
     """
     active = target == 1
     speakers = active.sum(dim=2)
@@ -45,11 +46,11 @@ class SlotErrorRate(Metric):
     Parameters
     ----------
     components : sequence of str, optional
-        Which errors are counted; all of them unless given.
+        Types of errors to count. Defaults to all of them.
     condition : str, optional
-        Moments they are counted in; all of them unless given. See :func:`moments`.
+        Condition under which errors are counted; see :func:`moments`. Defaults to always.
     threshold : float, optional
-        Activity from which on a slot speaks.
+        Activity above which a target speaker is considered to speak.
     """
 
     higher_is_better = False
@@ -70,7 +71,7 @@ class SlotErrorRate(Metric):
     def update(
         self, activity: torch.Tensor, target: torch.Tensor, moments: dict[str, torch.Tensor]
     ) -> None:
-        """Count a batch.
+        """Count the errors of a batch.
 
         Parameters
         ----------
@@ -91,13 +92,13 @@ class SlotErrorRate(Metric):
         self.speech += truth.sum()
 
     def compute(self) -> torch.Tensor:
-        """Errors over speech."""
+        """Errors divided by speech."""
         errors = sum(getattr(self, name) for name in self.components)
         return (errors / self.speech.clamp(min=1)).float()
 
 
 def slot_metrics() -> dict[str, Metric]:
-    """Diarization error rate, its components, and the same of kinds of moments."""
+    """Diarization error rate, its components, and the rate under each condition."""
     metrics: dict[str, Metric] = {"DiarizationErrorRate": SlotErrorRate()}
     names = {"false_alarm": "FalseAlarm", "missed_detection": "Miss", "confusion": "Confusion"}
     for component, name in names.items():

@@ -1,10 +1,12 @@
-"""Target speaker segmentation: when do these people speak, given their voices and their faces?
+"""Target speaker segmentation: estimate when given people speak, from their voices and faces.
 
-Each chunk of a recording comes with **slots**: the people who speak in it, some who speak elsewhere
-in the recording, others who are seen but never speak, and now and then somebody of another
-recording. What is known of a slot is a voiceprint, a face, or both. In training either may be bad
-(see :class:`~pyannote_av.tasks.target_corruption.Corruption`); labels are when that person speaks.
-Slots come in random order, their number varies, and there is no permutation to be found.
+Each chunk of a recording comes with **slots**, one per target speaker: the people who speak in the
+chunk, some who speak elsewhere in the recording, others who are visible but never speak, and now
+and then somebody from another recording. Each slot is known by a voiceprint, a face, or both. In
+training, either may be corrupted (see
+:class:`~pyannote_av.tasks.target_corruption.Corruption`). Labels say when that person speaks.
+Slots come in random order and vary in number. Each output belongs to a known person, so that
+permutation-invariant training is not needed.
 """
 
 from __future__ import annotations
@@ -39,10 +41,10 @@ class TargetSpeakerSegmentation(RecordingTask):
     """Target speaker segmentation
 
     Trains models with a method ``predict(waveforms, faces, face_mask, target_mask, voiceprints,
-    speaker_features, branches)`` that gives what the branches that are asked for say, a
-    :class:`~pyannote_av.tasks.target_losses.SlotOutput`, on a
-    protocol whose files have ``annotation``, and perhaps ``annotated`` and ``face_tracks``
-    (FaceTracks, or the path of a file of them) that are called as the speakers of the annotation.
+    speaker_features, branches)``, which returns the outputs of the requested branches as a
+    :class:`~pyannote_av.tasks.target_losses.SlotOutput`. Each file of the protocol has
+    ``annotation``, and optionally ``annotated`` and ``face_tracks`` (FaceTracks, or the path of a
+    file that holds them). The tracks carry the speaker labels of the annotation.
 
     Parameters
     ----------
@@ -50,52 +52,52 @@ class TargetSpeakerSegmentation(RecordingTask):
         pyannote.database protocol
     store : CropStore, str or Path
         Crops and sound of its files; see ``build_store``.
-    voices : str or Path, optional
+        Face crops and sound of the protocol's files; see ``build_store``.
         Folder that ``build_voices`` wrote. Defaults to where it does.
-    features : bool, str or Path, optional
+        Folder that ``build_voices`` wrote. Defaults to the folder that it writes by default.
         Read visual features instead of pictures: True, or the folder that ``build_features``
+        Read visual features instead of face crops: True, or the folder that ``build_features``
         wrote. Defaults to False.
-    cache : str, optional
-        What the protocol says of its files is collected before training; where this file does
-        not exist it is written, where it exists it is read. Defaults to a temporary file.
+        File with the labels of the protocol. It is read if it exists. Otherwise the labels are
+        collected before training and written to it. Defaults to a temporary file.
     duration : float, optional
-        Of a chunk, in seconds. Defaults to 8.
+        Duration of a chunk, in seconds. Defaults to 8.
     max_slots : int, optional
-        Slots of a chunk in training at most; in validation there is one for every speaker of the
-        recording and everybody else who is seen. Defaults to 6.
+        Maximum number of slots of a chunk in training. In validation, there is one slot for each
+        speaker of the recording and for every other visible person. Defaults to 6.
     batch_size : int, optional
-        Chunks in a batch. Defaults to 32.
+        Number of chunks in a batch. Defaults to 32.
     num_workers : int, optional
-        Processes that read batches. Defaults to half of the CPUs.
+        Number of processes that read batches. Defaults to half of the CPUs.
     pin_memory : bool, optional
         See PyTorch's documentation. Defaults to False.
     losses : dict of str to float, optional
-        Weights; see :func:`~pyannote_av.tasks.target_losses.slot_losses`. Those not named are zero.
-        Can be set between stages of training.
+        Weights; see :func:`~pyannote_av.tasks.target_losses.slot_losses`. Losses that are not
+        named have weight zero. Can be set between stages of training.
     corruption : Corruption or dict of str to float, optional
-        What happens to slots in training; ``Corruption.none()`` for nothing. Can be set between
+        Corruption of slots in training; ``Corruption.none()`` disables it. Can be set between
         stages of training, like `features`.
     augmentation : BaseWaveformTransform, optional
-        torch_audiomentations waveform transform, applied to training waveforms last.
+        torch_audiomentations waveform transform, applied last to the training waveforms.
     metric : optional
         Validation metrics, called with activities and labels (batch, 4 frames, slots), and
         moments; see :class:`~pyannote_av.tasks.target_metrics.SlotErrorRate`. Defaults to the
-        diarization error rate, its components, and that of kinds of moments.
+        diarization error rate, its components, and the rate under each condition.
 
     Notes
     -----
-    Validation is on chunks side by side, of which all slots are as they are. ``loss/val`` is the
-    diarization loss, or else, where its weight is zero, the weighted sum of those that count;
-    ``loss/val/NAME`` is each of them. Metrics are logged where the diarization loss counts.
+    Validation uses adjacent chunks without corruption. ``loss/val`` is the diarization loss or, if
+    its weight is zero, the weighted sum of the other losses. ``loss/val/NAME`` is each loss.
+    Metrics are logged only if the diarization loss has a weight.
 
-    With several processes, ``Trainer`` needs ``strategy="ddp_find_unused_parameters_true"``, as
-    ``pyannote-av train`` gives it: no loss depends on a visual encoder whose features are read, or
-    on heads without a loss.
+    With several processes, ``Trainer`` needs ``strategy="ddp_find_unused_parameters_true"``, which
+    ``pyannote-av train`` sets: a visual encoder whose features are precomputed, and heads without
+    a loss, get no gradient.
     """
 
     TRAINS: ClassVar = {"predict": ("voiceprints", "branches")}
     NEEDS = "voices or visual features"
-    SPARSE = True  # no loss depends on encoders whose features are read, or on heads without one
+    SPARSE = True  # encoders with precomputed features and heads without a loss get no gradient
 
     def __init__(
         self,
@@ -140,7 +142,7 @@ class TargetSpeakerSegmentation(RecordingTask):
 
     @property
     def features(self) -> bool | str | Path:
-        """Visual features that are read instead of pictures; can be set between stages."""
+        """Visual features to read instead of face crops. Can be set between stages."""
         return self._features
 
     @features.setter
@@ -152,7 +154,7 @@ class TargetSpeakerSegmentation(RecordingTask):
 
     @property
     def corruption(self) -> Corruption:
-        """What happens to slots in training; can be set between stages, by a mapping too."""
+        """Corruption of slots in training. Can be set between stages, also as a mapping."""
         return self._corruption
 
     @corruption.setter
@@ -162,7 +164,7 @@ class TargetSpeakerSegmentation(RecordingTask):
 
     @property
     def losses(self) -> dict[str, float]:
-        """Weights of losses that count."""
+        """Weights of losses that are not zero."""
         return self._losses
 
     @losses.setter
@@ -178,11 +180,11 @@ class TargetSpeakerSegmentation(RecordingTask):
         return {"voiceprint_dimension": self.voices[next(iter(self.voices))].shape[1]}
 
     def is_useful(self, one: LabelledFile) -> bool:
-        """Whether anything of a file is annotated."""
+        """Whether any part of a file is annotated."""
         return len(one.regions) > 0
 
     def is_ready(self, uri: str) -> bool:
-        """Whether voices and visual features are those of what is in the store"""
+        """Whether speaker embeddings and visual features match the content of the store"""
         digests = self.store[uri].index["sha256"]
         arrays = {"waveform.npy": self.voices}
         if isinstance(self.faces, VisualFeatures):
@@ -198,7 +200,7 @@ class TargetSpeakerSegmentation(RecordingTask):
         ----------
         subset : {"train", "development"}
         corruption : Corruption, optional
-            Defaults to that of the task in training, and to none in validation.
+            Defaults to the corruption of the task in training, and to none in validation.
         """
         training = subset == "train"
         recordings, num_frames = self.prepared_data[subset], round(self.duration * FRAME_RATE)
@@ -223,7 +225,7 @@ class TargetSpeakerSegmentation(RecordingTask):
 
     @property
     def _looks(self) -> bool:
-        """Whether losses depend on what faces look like"""
+        """Whether any loss depends on the appearance of faces"""
         return {BRANCHES[name] for name in self.losses} != {"acoustic"}
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, torch.Tensor]:
@@ -235,9 +237,9 @@ class TargetSpeakerSegmentation(RecordingTask):
         return {"loss": loss}
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Losses, and metrics of slots."""
+        """Compute the losses, and the metrics of target speakers."""
         X, y = batch["X"], batch["y"]
-        if not (y != UNKNOWN).any():  # repeated for the sake of another process
+        if not (y != UNKNOWN).any():  # batch repeated to give all processes equally many
             return
         output = self._asked(X)
         losses = slot_losses(output, batch, self.losses)
@@ -261,7 +263,7 @@ class TargetSpeakerSegmentation(RecordingTask):
         )
 
     def _asked(self, X: AVInput) -> SlotOutput:
-        """What the losses that count need to know"""
+        """Output of the branches that the weighted losses require"""
         return self.model.predict(**X.present(), branches={BRANCHES[name] for name in self.losses})
 
     def _log(self, name: str, value: torch.Tensor, counts: torch.Tensor) -> None:
@@ -273,12 +275,12 @@ class TargetSpeakerSegmentation(RecordingTask):
             prog_bar=False,
             logger=True,
             sync_dist=True,
-            # losses of steps are means already; those of validation are put together by count
+            # training losses are means already; validation losses are weighted by count
             batch_size=1 if name == "loss/train" else max(1, int(counts.sum())),
         )
 
     def default_metric(self) -> dict[str, Metric]:
-        """Diarization error rate, its components, and that of kinds of moments."""
+        """Diarization error rate, its components, and the rate under each condition."""
         return slot_metrics()
 
 

@@ -21,21 +21,22 @@ from pyannote_av.tasks.track_labels import SILENT, SPEAKING, UNKNOWN, Runs
 def buckets(
     lengths: np.ndarray, frames_per_batch: int, batch_size: int | None = None
 ) -> list[np.ndarray]:
-    """Batches of items of similar length, the longest first, as TalkNet and its successors do.
+    """Batches of items of similar length, the longest first, as in TalkNet and its successors.
 
     Parameters
     ----------
     lengths : (P,) int
         Frames of the items.
     frames_per_batch : int
-        The longest item of a batch times their number is at most that, unless it is one item.
+        Maximum of the number of items in a batch times the length of the longest one. A single
+        item may exceed it.
     batch_size : int, optional
-        Items of a batch at most.
+        Maximum number of items in a batch.
 
     Returns
     -------
     batches : list of (n,) int arrays
-        Every item is in exactly one.
+        Every item is in exactly one batch.
     """
     order = np.argsort(-lengths, kind="stable")
     batches = []
@@ -48,19 +49,19 @@ def buckets(
 
 
 class BatchOrder(DistributedSampler):
-    """Which batch comes when, in which process.
+    """Order of batches in each process.
 
-    Yields (epoch, index of the batch, whether it counts). Where batches do not divide evenly among
-    processes, some are repeated without counting: every batch counts once per epoch, and
+    Yields (epoch, index of the batch, whether it counts). If the batches do not divide evenly
+    among processes, some are repeated without counting: every batch counts once per epoch, and
     every process makes the same number of steps.
 
     Parameters
     ----------
     num_batches : int
     num_replicas, rank : int
-        Processes, and which one this is.
+        Number of processes, and index of this one.
     shuffle : bool
-        Anew every epoch, the same way in all processes.
+        Shuffle every epoch, in the same way in all processes.
     seed : int
     """
 
@@ -80,26 +81,26 @@ class BatchOrder(DistributedSampler):
 
 @dataclass
 class TrackBatches(Dataset):
-    """Whole batches by (epoch, index, whether it counts); the same ones, whoever reads them.
+    """Whole batches by (epoch, index, whether it counts), identical in every process.
 
     Parameters
     ----------
     store : CropStore
     runs : Runs
-        Where labels come from, and the other faces that are seen meanwhile.
+        Source of labels, and of the other faces that are visible at the same time.
     pieces : (P,) array of RUN
         The items.
     batches : list of int arrays
-        Indices of `pieces`.
+        Indices into `pieces`.
     num_slots : int
-        Faces of an item: the first is its own, the others were seen for at least half of the same
-        time. Where there are fewer, they are repeated (LoCoNet).
+        Number of faces in an item. The first one is the item's own face. The others are visible
+        for at least half of the item. If there are too few, they are repeated (LoCoNet).
     training : bool
-        Cut items to the shortest of their batch, at random, and label all slots. Otherwise items
-        are whole and padded, and only their own face is labelled.
+        Truncate items to the shortest of their batch, at a random position, and label all faces.
+        Otherwise, items are whole and padded, and only their own face is labelled.
     mixing, dubbing, views, cameras, losses : float
-        Probability of a second voice, of the sound of another recording in place of its own, which
-        no face speaks, of a varied view, of another camera, and of a lost face.
+        Probabilities of adding a second voice, of replacing the sound by that of another
+        recording, which no face speaks, of a varied view, of another camera, and of a missing face.
     transform : callable, optional
         Changes the (batch, 1, samples) tensor of waveforms.
     seed : int
@@ -178,7 +179,7 @@ class TrackBatches(Dataset):
     def _other_sound(
         self, piece: np.void, pieces: np.ndarray, rng: np.random.Generator
     ) -> np.ndarray:
-        """Of a track of the batch, or else of any; of another recording in any case"""
+        """Sound of another recording: from a track of the batch if possible, else from any track"""
         for candidates in (pieces, self.pieces):
             others = candidates[candidates["file"] != piece["file"]]
             if len(others):
@@ -186,7 +187,7 @@ class TrackBatches(Dataset):
         return np.zeros(0, np.float32)
 
     def _slots(self, piece: np.void, rng: np.random.Generator) -> list[int]:
-        """The track of an item, and those that give it context"""
+        """The item's own track, and the tracks that provide context"""
         own = int(piece["track"])
         if self.num_slots == 1:
             return [own]
@@ -206,7 +207,7 @@ class TrackBatches(Dataset):
         return [own, *(others[i % len(others)] for i in range(self.num_slots - 1))]
 
     def _fill(self, piece, track, rng, faces, present, labels) -> None:
-        """Write one face: (T, 112, 112) pictures, (T,) presence, (T,) labels"""
+        """Write one face: (T, 112, 112) crops, (T,) presence, (T,) labels"""
         length, start = int(piece["length"]), int(piece["start"])
         uri = self.runs.uris[piece["file"]]
         crops, seen = self.store.crops(uri, track, start, start + length)

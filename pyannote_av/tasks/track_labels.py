@@ -1,4 +1,4 @@
-"""When the faces of a protocol's files are heard speaking, on the 25 Hz grid."""
+"""Speaking labels of the face tracks of a protocol's files, on the 25 Hz grid."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 SPEAKING, SILENT, UNKNOWN = 1, 0, -1
 
-#: frames of absence that divide a track in two (1 s, as in crops)
+#: number of absent frames that split a track in two (1 s, as for crops)
 _ABSENCE = 25
 
 RUN = np.dtype(
@@ -30,14 +30,14 @@ RUN = np.dtype(
 
 
 class Runs(NamedTuple):
-    """Tracks of several files, cut where a face is absent for a second or more.
+    """Tracks of several files, split where a face is absent for a second or more.
 
     Attributes
     ----------
     uris : list of str
     table : (R,) array of RUN
-        Index of the file, track, first frame on the grid, number of frames, and where in `labels`
-        they start. Sorted by file.
+        Index of the file, track, first frame on the grid, number of frames, and index of its first
+        label in `labels`. Sorted by file.
     labels : (n,) int8 array
         1 speaking, 0 not, -1 unknown.
     """
@@ -70,10 +70,10 @@ def _annotated(file: Mapping[str, Any]) -> Timeline:
 
 
 def complete(protocol: Protocol) -> None:
-    """Add what pyannote wants to know of all files, where a protocol does not say it.
+    """Add the keys that pyannote requires of all files, if a protocol does not provide them.
 
-    The sound is that of the video. Labels of speakers are the file's own. All of it is annotated:
-    finding out how long it is would take decoding it.
+    The audio is that of the video. Speaker labels are local to the file. The whole file counts as
+    annotated, without an end, because measuring its duration would require decoding it.
     """
     known = set(next(protocol.train()))
     for key, value in {"audio": _audio, "scope": _scope, "annotated": _annotated}.items():
@@ -82,7 +82,7 @@ def complete(protocol: Protocol) -> None:
 
 
 def save_runs(path: Path, protocol: str, subsets: Mapping[str, Runs]) -> None:
-    """Write runs of the subsets of a protocol; the file appears whole or not at all."""
+    """Write the runs of each subset of a protocol. The file is written atomically."""
     content = {"protocol": np.array(protocol)}
     for subset, (uris, table, labels) in subsets.items():
         content[f"{subset}-uris"] = np.array(uris, np.str_)
@@ -103,7 +103,7 @@ def load_runs(path: Path) -> tuple[str, dict[str, Runs]]:
     Raises
     ------
     ValueError
-        When the file is something else.
+        If the file does not hold runs.
     """
     try:
         content = read_npz(path)
@@ -118,7 +118,7 @@ def load_runs(path: Path) -> tuple[str, dict[str, Runs]]:
 
 
 def _load_subset(content: Mapping[str, np.ndarray], subset: str) -> Runs:
-    """Runs of a subset; raises ValueError for figures that do not fit together"""
+    """Runs of a subset; raises ValueError for inconsistent content"""
     uris = check_array(content[f"{subset}-uris"], "U", (None,), f"{subset}-uris")
     labels = check_array(content[f"{subset}-labels"], "i", (None,), f"{subset}-labels")
     table = check_array(content[f"{subset}-table"], "V", (None,), f"{subset}-table").astype(RUN)
@@ -132,12 +132,12 @@ def _load_subset(content: Mapping[str, np.ndarray], subset: str) -> Runs:
 
 
 def face_tracks(file: Mapping[str, Any]) -> FaceTracks:
-    """Tracks of a file of a protocol, whose ``face_tracks`` are such or the path of such.
+    """Face tracks of a protocol's file, whose ``face_tracks`` are FaceTracks or a path.
 
     Raises
     ------
     ValueError
-        When it has none.
+        If it has no face tracks.
     """
     tracks = file.get("face_tracks")
     if isinstance(tracks, (str, Path)):
@@ -155,10 +155,11 @@ def speaking_labels(
     annotation: Annotation | None = None,
     annotated: Timeline | None = None,
 ) -> np.ndarray:
-    """Is it this face that is heard speaking?
+    """Label whether each face is audibly speaking.
 
-    Where `tracks` are labelled (AVA-ActiveSpeaker), these labels count; SPEAKING_NOT_AUDIBLE is not
-    speaking, as published. Otherwise a face speaks when its track's speaker does in `annotation`.
+    If `tracks` are labelled (AVA-ActiveSpeaker), these labels are used; SPEAKING_NOT_AUDIBLE counts
+    as not speaking, as published. Otherwise, a face speaks when the speaker of its track speaks in
+    `annotation`.
 
     Parameters
     ----------
@@ -166,12 +167,12 @@ def speaking_labels(
     annotation : Annotation, optional
         Who speaks when, with the labels of ``tracks.speaker``.
     annotated : Timeline, optional
-        Where `annotation` is complete; all over the file unless told.
+        Where `annotation` is complete. Defaults to the whole file.
 
     Returns
     -------
     labels : (N,) int8 array
-        By row of `tracks`: 1 speaking, 0 not, -1 unknown.
+        For each row of `tracks`: 1 speaking, 0 not, -1 unknown.
     """
     labels = np.full(len(tracks), UNKNOWN, np.int8)
     known = tracks.label != Label.UNKNOWN
@@ -187,7 +188,7 @@ def speaking_labels(
             sorted(set(tracks.speaker.values()))[:3],
             sorted(names)[:3],
         )
-    # a picture is shown from its time until the next one
+    # a frame is displayed from its time until the next one
     middle = tracks.time + 0.5 / FRAME_RATE
     for track, name in tracks.speaker.items():
         rows = tracks.track_slice(track)
@@ -216,7 +217,7 @@ def labelled_runs(files: Iterable[Mapping[str, Any]]) -> Runs:
         tracks = face_tracks(file)
         annotation = annotated = None
         if (tracks.label == Label.UNKNOWN).all():
-            # columns of a protocol are evaluated when they are asked for
+            # read these keys only here: accessing a lazy key of a protocol evaluates it
             annotation = file.get("annotation")
             annotated = file.get("annotated")
             if annotation is None and tracks:
@@ -240,13 +241,13 @@ def labelled_runs(files: Iterable[Mapping[str, Any]]) -> Runs:
 
 
 def cut(runs: Runs, longest: int, shortest: int = 1) -> np.ndarray:
-    """Pieces of runs: as few and as equal as can be, of at most `longest` frames.
+    """Cut runs into as few pieces of nearly equal length as `longest` allows.
 
     Parameters
     ----------
     runs : Runs
     longest, shortest : int
-        Frames. Runs shorter than `shortest` are left out.
+        In frames. Runs shorter than `shortest` are left out.
 
     Returns
     -------

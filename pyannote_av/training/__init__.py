@@ -1,4 +1,4 @@
-"""Training: configurations, stages as data, and what runs them."""
+"""Training: configurations, stages and the code that runs them."""
 
 from pyannote_av.training.config import TrainingConfig
 from pyannote_av.training.runner import optimize

@@ -1,4 +1,4 @@
-"""One stage of training: what learns, by which optimizer, and how an interrupted one goes on."""
+"""Run one stage of training: frozen modules, optimizer, checkpoints and resuming."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: what a stage says of itself, and may not be said to the ``Trainer``
+#: options that a stage defines, and that must not be passed to the ``Trainer``
 OF_STAGES = ("max_epochs", "gradient_clip_val", "default_root_dir")
 
 
 def within(name: str, modules: tuple[str, ...]) -> bool:
-    """Whether a dotted name is one of, or below, those of `modules`."""
+    """Whether a dotted name is one of `modules`, or below one of them."""
     return modules == EVERYTHING or any(f"{name}.".startswith(f"{one}.") for one in modules)
 
 
 def freeze_others(model: nn.Module, train: Iterable[str]) -> list[str]:
-    """Let only some modules learn; all others stay exactly as they are.
+    """Train only some modules and freeze all others.
 
     Parameters
     ----------
@@ -50,12 +50,12 @@ def freeze_others(model: nn.Module, train: Iterable[str]) -> list[str]:
     Returns
     -------
     names : list of str
-        Parameters that learn.
+        Names of the parameters that are trained.
 
     Raises
     ------
     ValueError
-        When the model has no such module.
+        If the model has no such module.
     """
     train = tuple(train)
     modules = dict(model.named_modules())
@@ -64,7 +64,7 @@ def freeze_others(model: nn.Module, train: Iterable[str]) -> list[str]:
         raise ValueError(f"{type(model).__name__} has no {', '.join(unknown)}, but {known}")
 
     for name, module in modules.items():
-        # `train()` would reach below: the mode of each module is its own
+        # set each module's mode directly: `train()` would also change its children
         module.training = within(name, train) or any(one.startswith(f"{name}.") for one in train)
     model.training = True
     names = []
@@ -76,7 +76,7 @@ def freeze_others(model: nn.Module, train: Iterable[str]) -> list[str]:
 
 
 def learning_rate_factor(stage: Stage, step: int, steps: int) -> float:
-    """What the learning rate of a stage is multiplied by, before a step of so many."""
+    """Factor of the learning rate of a stage before step `step` of `steps`."""
     rising = min(1.0, (step + 1) / stage.warm_up) if stage.warm_up else 1.0
     if stage.schedule == "cosine":
         return rising * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
@@ -86,7 +86,7 @@ def learning_rate_factor(stage: Stage, step: int, steps: int) -> float:
 
 
 def _optimizers(model: AVModel, stage: Stage) -> dict[str, Any]:
-    """Optimizer, and learning rate by step"""
+    """Optimizer and learning rate schedule, updated every step"""
     steps = int(model.trainer.estimated_stepping_batches)
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = stage.optimizer_class()(
@@ -99,15 +99,15 @@ def _optimizers(model: AVModel, stage: Stage) -> dict[str, Any]:
 
 
 class _Course(Callback):
-    """Random numbers that depend on the step alone, and a record of all epochs"""
+    """Seeds random numbers by step, and records the metrics of all epochs"""
 
     def __init__(self, seed: int):
         self.seed = seed
         self.history: list[dict[str, float]] = []
 
     def on_train_batch_start(self, trainer, model, batch, batch_idx):
-        # whoever is killed and comes back draws what he would have drawn; parts of a step, and
-        # processes, draw their own
+        # seeded by step, so a resumed run draws the same numbers; accumulated batches and
+        # processes have different seeds
         part = batch_idx % trainer.accumulate_grad_batches
         part = part * trainer.world_size + trainer.global_rank
         torch.manual_seed(self.seed * 1_000_003 + trainer.global_step + part * 1_000_000_007)
@@ -125,14 +125,14 @@ class _Course(Callback):
 
 
 class _Patience(EarlyStopping):
-    """Remembers that it had enough when training is taken up again"""
+    """Early stopping that still applies after training is resumed"""
 
     def on_train_start(self, trainer, model):
         trainer.should_stop = trainer.should_stop or self.wait_count >= self.patience
 
 
 class _Last(ModelCheckpoint):
-    """State of the epoch that ended last, once everybody has taken note of it"""
+    """Saves the state of the last epoch, after all other callbacks have updated theirs"""
 
     def __init__(self, folder: Path):
         super().__init__(
@@ -146,7 +146,7 @@ class _Last(ModelCheckpoint):
 
 @contextmanager
 def _less_noise() -> Iterator[None]:
-    """Without warnings of what is meant to be so"""
+    """Suppress warnings about intended behaviour"""
     with warnings.catch_warnings():
         for message in (
             "Checkpoint directory .* exists",
@@ -161,14 +161,14 @@ def _less_noise() -> Iterator[None]:
 
 
 class _WholeCheckpoints(TorchCheckpointIO):
-    """Checkpoints that are there as a whole, or not at all, and are read as plain weights
+    """Writes checkpoints atomically, and reads them as plain weights
 
-    Lightning writes them to the folder of temporary files first; where that is another file system,
-    what it moves from there may be left in pieces.
+    Lightning first writes them to the folder of temporary files. If that is on another file system,
+    moving them from there is not atomic.
     """
 
     def save_checkpoint(self, checkpoint, path, storage_options=None):
-        # written by torch, a full disk would be "unexpected pos 128 vs 0"
+        # if torch wrote to a full disk directly, the error would be "unexpected pos 128 vs 0"
         content = io.BytesIO()
         torch.save(checkpoint, content)
         with replacing(path) as temporary:
@@ -179,7 +179,7 @@ class _WholeCheckpoints(TorchCheckpointIO):
 
 
 class Fit:
-    """One stage of training, in a folder that it can be taken up again from.
+    """Runs one stage of training in a folder from which it can be resumed.
 
     Parameters
     ----------
@@ -187,17 +187,17 @@ class Fit:
     task : Task
     stage : Stage
     folder : Path
-        Exists; has ``last.ckpt`` when the stage was begun.
+        Must exist. Contains ``last.ckpt`` if the stage was started before.
     seed : int
     options : dict
-        Of Lightning's ``Trainer``.
+        Options of Lightning's ``Trainer``.
 
     Attributes
     ----------
     history : list of dict
-        A row of metrics for every epoch.
+        One row of metrics per epoch.
     pace : Pace
-        How fast this process did what was left to do.
+        Speed of the part of the stage that this process ran.
     """
 
     def __init__(
@@ -211,7 +211,7 @@ class Fit:
     ):
         self.model, self.task, self.stage, self.folder = model, task, stage, folder
         self._course, self._meter = _Course(seed), PaceMeter()
-        # before the trainer is made, which makes processes that inherit it
+        # before creating the trainer, whose processes inherit the seed
         seed_everything(seed, verbose=False)
         self.trainer = self._trainer(options)
 
@@ -243,21 +243,21 @@ class Fit:
 
     @property
     def history(self) -> list[dict[str, float]]:
-        """A row of metrics for every epoch."""
+        """One row of metrics per epoch."""
         return self._course.history
 
     @property
     def pace(self) -> Pace:
-        """Of this process."""
+        """Speed of this process."""
         return self._meter.pace
 
     def run(self) -> None:
-        """Train; leaves the best weights in the model.
+        """Train, and load the best weights into the model.
 
         Raises
         ------
         RuntimeError
-            When memory is not enough, or the disk is full, saying what to do.
+            If memory runs out or the disk is full, with advice on what to do.
         """
         model, stage = self.model, self.stage
         model.task = self.task
@@ -284,7 +284,7 @@ class Fit:
                 self.model.load_state_dict(state["state_dict"])
 
     def _advice(self, error: BaseException) -> str | None:
-        """What to do about an error that is not the program's"""
+        """Advice for errors caused by limited resources; None for other errors"""
         text = str(error)
         if isinstance(error, OSError) and error.errno != errno.ENOSPC:
             return None

@@ -1,4 +1,4 @@
-"""How fast training is, and how much of its time it waits for data."""
+"""Measure the speed of training, and the time spent waiting for data."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from time import perf_counter
 
 from lightning.pytorch import Callback
 
-#: steps that are not counted: the first ones start workers and choose kernels
+#: initial steps to ignore, in which workers start and kernels are selected
 _FIRST = 3
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How fast a stage was trained, as far as this process did it.
+    """Speed of the part of a stage that this process ran.
 
     Attributes
     ----------
     steps : int
-        Steps that were timed; validation and checkpoints are not.
+        Number of timed steps. Validation and checkpoints are not included.
     seconds : float
-        What they took, waiting for data included.
+        Total duration of these steps, including the time spent waiting for data.
     waiting : float
-        Seconds of these from the end of a step until the next batch was there.
+        Time spent waiting for data: from the end of a step until the next batch is available.
     """
 
     steps: int
@@ -31,16 +31,16 @@ class Pace:
 
     @property
     def steps_per_second(self) -> float:
-        """0 where nothing was timed."""
+        """Steps per second; 0 if no step was timed."""
         return self.steps / self.seconds if self.seconds else 0.0
 
     @property
     def waiting_share(self) -> float:
-        """Share of the time in which the device had nothing to do, 0 to 1."""
+        """Share of the time spent waiting for data, in [0, 1]."""
         return self.waiting / self.seconds if self.seconds else 0.0
 
     def to_dict(self) -> dict[str, float]:
-        """For records."""
+        """Rounded values for records."""
         return {
             "steps": self.steps,
             "seconds": round(self.seconds, 3),
@@ -50,10 +50,10 @@ class Pace:
 
 
 class PaceMeter(Callback):
-    """Times steps, and what lies between them.
+    """Times training steps, and the time between them.
 
-    On a GPU, a step ends when all of it is computed: the clock is read once the device has nothing
-    left to do, which costs little, as the next batch is being read meanwhile.
+    On a GPU, a step ends when its computation is finished. The device is synchronized before
+    reading the clock. This costs little, because the next batch is read at the same time.
     """
 
     def __init__(self):
@@ -62,19 +62,19 @@ class PaceMeter(Callback):
 
     @property
     def pace(self) -> Pace:
-        """Up to now."""
+        """Speed so far."""
         return Pace(self._steps, self._seconds, self._waiting)
 
     def on_train_epoch_start(self, trainer, model) -> None:
-        """The first batch of an epoch is not counted: validation was before it."""
+        """Ignore the first batch of an epoch, because validation may precede it."""
         self._end = None
 
     def on_train_batch_start(self, trainer, model, batch, batch_idx) -> None:
-        """A batch is there."""
+        """Note when a batch is available."""
         self._start = perf_counter()
 
     def on_train_batch_end(self, trainer, model, outputs, batch, batch_idx) -> None:
-        """A batch is done with."""
+        """Note when a step ends."""
         if model.device.type == "cuda":
             import torch
 

@@ -1,11 +1,11 @@
-"""Stages of training, as data: what is trained, what stays as it is, by which losses, how long.
+"""Definition of training stages: trained modules, losses, optimizer and duration.
 
 References
 ----------
-HMSA-Net's abstract names a multi-stage optimization without listing its stages. Those of
+HMSA-Net's abstract mentions a multi-stage optimization without listing its stages. Those of
 :func:`multi_stage` follow the three of its authors' MISP2022 system (visual encoder; the rest on a
-frozen visual encoder; everything, https://github.com/mispchallenge/misp2022_baseline), whose second
-is split where HMSA-Net has two new modules.
+frozen visual encoder; everything, https://github.com/mispchallenge/misp2022_baseline). The second
+one is split, because HMSA-Net has two new modules.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from typing import Any, Literal
 from pyannote_av.core.atomic import write_text
 from pyannote_av.core.reading import ReadError, read_yaml, refusing
 
-#: `train` of a stage in which nothing is frozen
+#: value of `train` for a stage in which nothing is frozen
 EVERYTHING = ("*",)
-#: courses of the learning rate
+#: schedules of the learning rate
 SCHEDULES = ("constant", "cosine", "exponential")
-# of what usually happens to faces in training, other views are left
+# the only remaining corruption of faces is a varied view and camera
 _WHOLE_FACES = {
     "face_dropped": 0.0,
     "face_swapped": 0.0,
@@ -39,42 +39,42 @@ class Stage:
     Attributes
     ----------
     name : str
-        Names its folder too.
+        Name of the stage and of its folder.
     train : tuple of str
-        Modules that learn, dotted names with all that is below; ``("*",)`` for all. The others are
-        frozen, with their batch normalisation and dropout in evaluation mode.
+        Modules to train, as dotted names that include everything below; ``("*",)`` for all. The
+        others are frozen, with batch normalisation and dropout in evaluation mode.
     losses : dict of str to float
-        Weights of the losses of the task; those it has unless given.
+        Weights of the losses of the task. Defaults to those of the task.
     max_epochs : int
-        Epochs at most; how long one is, is for the task to say.
+        Maximum number of epochs. The task defines the length of an epoch.
     patience : int or None
-        Stop after that many epochs without a better `monitor`.
+        Stop after that many epochs without improvement of `monitor`.
     monitor : str or None
-        Metric that the best epoch is chosen by: its weights are those of the stage. None for what
-        the task says (its ``val_monitor``). Without development files nothing is monitored, and
-        the last weights are those of the stage.
+        Metric that selects the best epoch, whose weights are the result of the stage. None for the
+        default of the task (its ``val_monitor``). Without development files nothing is monitored,
+        and the last weights are the result.
     mode : {"min", "max"}
-        Whether a low or a high `monitor` is good, where one is named.
+        Whether a low or a high `monitor` is better. Only used if `monitor` is given.
     start : str
-        "previous" (stage), the name of an earlier one, or the path of a ``.safetensors`` file, of
-        which tensors of the same name and shape are taken.
+        "previous" (stage), the name of an earlier stage, or the path of a ``.safetensors`` file.
+        Tensors of the same name and shape are loaded from it.
     take : tuple of str
-        Of which modules they are taken; ``("*",)`` for all.
+        Modules whose tensors are loaded; ``("*",)`` for all.
     optimizer : str
-        Name of a class of ``torch.optim``. AdamW is Adam when there is no weight decay.
+        Name of a class of ``torch.optim``. AdamW without weight decay is Adam.
     learning_rate, weight_decay : float
-        Of the optimizer.
+        Learning rate and weight decay of the optimizer.
     warm_up : int
-        Steps in which the learning rate rises from zero.
+        Number of steps in which the learning rate rises from zero.
     schedule : {"constant", "cosine", "exponential"}
-        Cosine falls to zero in the last epoch; exponential falls by the factor `decay` after every
-        epoch.
+        Cosine decays to zero in the last epoch. Exponential multiplies the learning rate by `decay`
+        after every epoch.
     decay : float
         See `schedule`.
     clip : float or None
-        Norm gradients are clipped to.
+        Maximum norm of gradients.
     settings : dict of str to value
-        Attributes of the task to be set, such as ``batch_size``.
+        Attributes to set on the task, such as ``batch_size``.
     """
 
     name: str
@@ -125,13 +125,13 @@ class Stage:
         return found
 
     def monitored(self, task: Any) -> tuple[str, str]:
-        """What the best epoch is chosen by, and whether "min" or "max" is good."""
+        """Metric that selects the best epoch, and whether "min" or "max" is better."""
         if self.monitor is None:
             return task.val_monitor
         return self.monitor, self.mode
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it, as plain JSON-serialisable containers."""
+        """All attributes, as plain JSON-serialisable containers."""
         return {
             **asdict(self),
             "train": list(self.train),
@@ -141,7 +141,7 @@ class Stage:
         }
 
     def to_short_dict(self) -> dict[str, Any]:
-        """What differs from the defaults, for files that people read."""
+        """Attributes that differ from the defaults, for readable files."""
         default = {
             f.name: f.default_factory() if f.default_factory is not MISSING else f.default
             for f in fields(self)
@@ -153,8 +153,8 @@ class Stage:
 def multi_stage(epochs: int | Iterable[int] = 10, learning_rate: float = 1e-4) -> list[Stage]:
     """The five stages of HMSA-Net.
 
-    Visual encoder by itself, on faces that nothing happens to; acoustic encoder by itself; the
-    fusion of both; the decoder; all together at a tenth of the learning rate.
+    The visual encoder alone, on faces without corruption; the acoustic encoder alone; the fusion of
+    both; the decoder; everything together, at a tenth of the learning rate.
 
     Parameters
     ----------
@@ -182,18 +182,18 @@ def multi_stage(epochs: int | Iterable[int] = 10, learning_rate: float = 1e-4) -
 
 
 def end_to_end(epochs: int = 50, learning_rate: float = 1e-4) -> list[Stage]:
-    """One stage that trains everything at once: what multi-stage optimization is compared with."""
+    """A single stage that trains everything, as a baseline for multi-stage training."""
     losses = multi_stage()[-1].losses
     return [Stage("end_to_end", losses=losses, max_epochs=epochs, learning_rate=learning_rate)]
 
 
 def check_stages(stages: Iterable[Stage]) -> list[Stage]:
-    """The stages, if names are unique and each starts from what is there by then.
+    """Check that names are unique, and that each stage starts from an earlier one or a file.
 
     Raises
     ------
     ValueError
-        Naming the stage.
+        With the name of the stage.
     """
     stages, known = list(stages), []
     if not stages:
@@ -212,12 +212,12 @@ def check_stages(stages: Iterable[Stage]) -> list[Stage]:
 
 
 def read_stages(path: str | Path) -> list[Stage]:
-    """Stages from a YAML file: a list of what differs from the defaults.
+    """Read stages from a YAML file, a list of attributes that differ from the defaults.
 
     Raises
     ------
     ValueError
-        Naming file, stage and key, where it makes no sense.
+        If the file is invalid, with the file, stage and key.
     """
     path = Path(path)
     content = read_yaml(path)
@@ -236,7 +236,7 @@ def read_stages(path: str | Path) -> list[Stage]:
 
 
 def write_stages(stages: Iterable[Stage], path: str | Path) -> Path:
-    """Write what :func:`read_stages` reads."""
+    """Write stages in the format that :func:`read_stages` reads."""
     import yaml
 
     content = [stage.to_short_dict() for stage in stages]
@@ -244,7 +244,7 @@ def write_stages(stages: Iterable[Stage], path: str | Path) -> Path:
 
 
 def describe_fields() -> dict[str, str]:
-    """What each attribute of a stage means, by name, from its documentation."""
+    """Description of each attribute of a stage, by name, taken from its docstring."""
     import inspect
     import re
 

@@ -1,1 +1,1 @@
-"""Finding the hyper-parameters of pipelines."""
+"""Tuning of the hyper-parameters of pipelines."""

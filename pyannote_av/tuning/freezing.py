@@ -1,4 +1,4 @@
-"""Hyper-parameters that are not tuned, as a command line names them."""
+"""Hyper-parameters that are excluded from tuning, named as on the command line."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def freeze(pipeline: Pipeline, names: Sequence[str]) -> Pipeline:
     Parameters
     ----------
     pipeline : Pipeline
-        With hyper-parameters, or defaults of them.
+        Must have hyper-parameters, or defaults for them.
     names : sequence of str
-        ``clustering.threshold=0.5``; without a value, that which it has; ``clustering`` is all of
-        them.
+        Hyper-parameters to freeze, such as ``clustering.threshold=0.5``. Without a value, the
+        current value is kept. ``clustering`` stands for all hyper-parameters below it.
 
     Returns
     -------
@@ -30,8 +30,8 @@ def freeze(pipeline: Pipeline, names: Sequence[str]) -> Pipeline:
     Raises
     ------
     ValueError
-        When there is no such hyper-parameter, or it is frozen at another value already, or nothing
-        is left to be tuned; when one that is left has a value that would never be tried.
+        If a hyper-parameter does not exist, or is already frozen at another value; if none is left
+        to tune; or if the value of one that is left lies outside its search range.
     """
     if not pipeline.instantiated:
         pipeline.instantiate(pipeline.default_parameters())
@@ -62,7 +62,7 @@ def freeze(pipeline: Pipeline, names: Sequence[str]) -> Pipeline:
 
 
 def tuned_names(pipeline: Pipeline) -> list[str]:
-    """Of the hyper-parameters that are not frozen."""
+    """Names of the hyper-parameters that are not frozen."""
     kinds = flat(pipeline.parameters())
     return [name for name, kind in kinds.items() if not isinstance(kind, Frozen)]
 
@@ -80,7 +80,7 @@ def _freeze(pipeline: Pipeline, name: str, kind: Any, value: Any) -> None:
 
 
 def _allows(kind: Any, value: Any) -> bool:
-    """Whether a parameter may have a value"""
+    """Whether a value is in the range of a parameter"""
     if isinstance(kind, Categorical):
         return value in kind.choices
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -92,7 +92,7 @@ def _allows(kind: Any, value: Any) -> bool:
 
 
 def _range(kind: Any) -> str:
-    """Values that a parameter may have, in words"""
+    """Range of a parameter, in words"""
     if isinstance(kind, Categorical):
         return "one of " + ", ".join(map(str, kind.choices))
     return f"values from {kind.low:g} to {kind.high:g}"

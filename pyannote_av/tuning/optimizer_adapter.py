@@ -1,4 +1,4 @@
-"""A pipeline as pyannote.pipeline's ``Optimizer`` should see it."""
+"""Adapter that lets pyannote.pipeline's ``Optimizer`` tune a pipeline."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pyannote_av.tuning.cache import CachedFile
 
 
 class Cost(BaseMetric):
-    """Seconds of processing per second of media, of the candidate's last file.
+    """Processing time per second of media, for the last file of a candidate.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ class Cost(BaseMetric):
 
     @classmethod
     def metric_components(cls) -> list[str]:
-        """What is added up over files, in seconds."""
+        """Components that are summed over files, in seconds."""
         return ["processing", "media"]
 
     def __init__(self, candidate: Candidate):
@@ -39,31 +39,32 @@ class Cost(BaseMetric):
     def compute_components(
         self, reference: Annotation, hypothesis: Annotation, uem: Timeline | None = None, **kwargs
     ) -> dict[str, float]:
-        """What the last file took; arguments do not matter."""
+        """Times of the last file. All arguments are ignored."""
         return {"processing": self._candidate.seconds, "media": self._candidate.media}
 
     def compute_metric(self, detail: Mapping[str, float]) -> float:
-        """Of what was added up; clocks are not better than three digits."""
+        """Cost from the summed components, rounded to three significant digits."""
         return float(f"{detail['processing'] / detail['media']:.3g}") if detail["media"] else 0.0
 
 
 class Candidate:
-    """Stands between ``Optimizer`` and a pipeline, and works around what they disagree about.
+    """Adapts a pipeline to ``Optimizer``.
 
-    ``Optimizer`` hands ``pipeline_kwargs`` over twice, expects an ``Annotation`` where pyannote's
-    own pipelines answer with more, and judges a pipeline by the metric that it has. Preprocessors
-    of a pipeline would make it forget what was cached: see :func:`prepared`.
+    ``Optimizer`` passes ``pipeline_kwargs`` twice, expects an ``Annotation`` where pyannote's own
+    pipelines return a richer output, and evaluates a pipeline by its own metric. The pipeline must
+    not have preprocessors, which would bypass the cache of files: see
+    :class:`~pyannote_av.tuning.worker.Loaded`.
 
     Parameters
     ----------
     pipeline : Pipeline
     with_cost : bool, optional
-        Minimise the cost, too.
+        Also minimise the cost.
 
     Attributes
     ----------
     seconds, media : float
-        What processing the last file took, as if nothing had been cached, and its duration.
+        Processing time of the last file, as if nothing had been cached, and its duration.
     """
 
     def __init__(self, pipeline: Pipeline, with_cost: bool = False):
@@ -80,31 +81,31 @@ class Candidate:
         self.pipeline.training = training
 
     def get_metric(self) -> Sequence[BaseMetric]:
-        """The pipeline's own, which is an error rate of diarization, and the cost."""
+        """The diarization error rate of the pipeline, and optionally the cost."""
         return (
             [metric_of(self.pipeline), Cost(self)] if self.with_cost else [metric_of(self.pipeline)]
         )
 
     def get_direction(self) -> list[str]:
-        """The lower, the better."""
+        """All metrics are minimised."""
         return ["minimize"] * (1 + self.with_cost)
 
     def parameters(self, trial: Any) -> dict[str, Any]:
-        """Hyper-parameters as a trial suggests them."""
+        """Hyper-parameters that a trial suggests."""
         return self.pipeline.parameters(trial=trial)
 
     def instantiate(self, params: Mapping[str, Any]) -> Candidate:
-        """Take these hyper-parameters."""
+        """Set hyper-parameters."""
         self.pipeline.instantiate(params)
         return self
 
     def __call__(self, file: CachedFile, **_: Any) -> Annotation:
-        """Process a file; ``pipeline_kwargs`` are read by the pipeline itself.
+        """Process a file; the pipeline reads ``pipeline_kwargs`` from it.
 
         Raises
         ------
         RuntimeError
-            When the pipeline fails, with the name of the file.
+            If the pipeline fails, with the name of the file.
         """
         known = "decoding_seconds" in file
         file.settle()
@@ -116,7 +117,7 @@ class Candidate:
             raise RuntimeError(f"file {file['uri']!r}: {type(error).__name__}: {error}") from error
         finally:
             file.settle()
-        # sound is decoded once per process, but once per file without tuning
+        # add the decoding time: tuning decodes the sound once per process, other runs once per file
         self.seconds = seconds + (file.get("decoding_seconds", 0.0) if known else 0.0)
         self.media = file["annotated"].duration()
         if "waveform" in file:
@@ -125,12 +126,12 @@ class Candidate:
 
 
 def metric_of(pipeline: Pipeline) -> DiarizationErrorRate:
-    """The error rate that a pipeline is judged by.
+    """Error rate that a pipeline is evaluated by.
 
     Raises
     ------
     TypeError
-        When it has none.
+        If it has no such metric.
     """
     try:
         metric = pipeline.get_metric()

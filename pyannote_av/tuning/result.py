@@ -1,4 +1,4 @@
-"""What comes out of tuning: a pipeline that is ready, tables and a picture of the trials."""
+"""Results of tuning: a pipeline folder, tables and plots of the trials."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from pyannote_av.tuning.trials import finished, place_of
 
 @dataclass(frozen=True)
 class Result:
-    """What was found.
+    """Result of tuning.
 
     Attributes
     ----------
     best : Path
-        Pipeline folder, of the trial with the lowest error rate.
+        Pipeline folder of the trial with the lowest error rate.
     value : float
-        That error rate.
+        Error rate of that trial.
     params : dict
-        Its hyper-parameters, all of them.
+        Hyper-parameters of that trial, including frozen ones.
     front : dict of Path to list of float
-        With several objectives, pipelines that none is better than in all, and their values.
+        With several objectives, the Pareto front: pipeline folders and their values.
     trials : int
-        Number of trials, those that were given up early included.
+        Number of trials, including pruned ones.
     """
 
     best: Path
@@ -53,30 +53,30 @@ def write_result(
     cache: tuple[int, int],
     seconds: float,
 ) -> Result:
-    """Write a study down.
+    """Write the results of a study.
 
     ::
 
-        best/             pipeline folder, of the trial with the lowest error rate
-        front/NUMBER/     with several objectives: those that none is better than in all
+        best/             pipeline folder of the trial with the lowest error rate
+        front/NUMBER/     with several objectives: pipeline folders of the Pareto front
         trials.csv, trials.json
-        importance.png    which hyper-parameters matter, and the best value over trials
+        importance.png    importance of the hyper-parameters, and the values of the trials
 
     Parameters
     ----------
     into : Path
     checkpoint : str
-        The pipeline that was tuned.
+        Name or folder of the tuned pipeline.
     pipeline : Pipeline
-        The same, loaded.
+        The same pipeline, loaded.
     study : Study
-        With one finished trial at least.
+        Must have at least one finished trial.
     about : mapping
-        What it is about.
+        Description of the study.
     cache : tuple of int
-        Entries of the cache, and bytes.
+        Number of cache entries, and their size in bytes.
     seconds : float
-        That this run took.
+        Duration of this run.
     """
     trials = finished(study)
     complete = complete_of(trials)
@@ -106,7 +106,7 @@ def write_result(
 
 
 def params_of(pipeline: Pipeline, trial: FrozenTrial) -> dict[str, Any]:
-    """Nested hyper-parameters of a trial, what is frozen included."""
+    """Nested hyper-parameters of a trial, including frozen ones."""
     import warnings
 
     with warnings.catch_warnings():
@@ -115,12 +115,12 @@ def params_of(pipeline: Pipeline, trial: FrozenTrial) -> dict[str, Any]:
 
 
 def complete_of(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """Trials that were not given up early."""
+    """Trials that were not pruned."""
     return [one for one in trials if one.state == TrialState.COMPLETE]
 
 
 def front_of(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """Trials that no other is as good as in all objectives, and better in one; by the first one."""
+    """Pareto front of the trials, sorted by the first objective."""
 
     def beats(one: FrozenTrial, other: FrozenTrial) -> bool:
         pairs = list(zip(one.values, other.values, strict=True))
@@ -135,7 +135,7 @@ def _row(trial: FrozenTrial) -> dict[str, Any]:
     return {
         "trial": place_of(trial),
         "state": trial.state.name.lower(),
-        # of one that was given up, optuna keeps what came out of some of the files
+        # for a pruned trial, optuna reports the value after the files processed so far
         "values": trial.values if trial.state == TrialState.COMPLETE else None,
         "params": {name.replace(">", "."): value for name, value in trial.params.items()},
         "seconds": round(trial.duration.total_seconds(), 3),
@@ -158,10 +158,10 @@ def _table(trials: Sequence[FrozenTrial], objectives: Sequence[str]) -> str:
 
 
 def importance(trials: Sequence[FrozenTrial]) -> dict[str, float]:
-    """How much of the variance of the first objective each hyper-parameter explains.
+    """Share of the variance of the first objective that each hyper-parameter explains.
 
-    Empty where there are too few trials to tell. By fANOVA (Hutter, Hoos, Leyton-Brown. An
-    efficient approach for assessing hyperparameter importance. ICML 2014), as in optuna.
+    Empty if there are too few trials. Uses fANOVA (Hutter, Hoos, Leyton-Brown. An efficient
+    approach for assessing hyperparameter importance. ICML 2014), as implemented in optuna.
     """
     complete = complete_of(trials)
     if len(complete) < 4 or len({one.values[0] for one in complete}) < 2:
@@ -177,7 +177,7 @@ def importance(trials: Sequence[FrozenTrial]) -> dict[str, float]:
 
 
 def draw(path: Path, trials: Sequence[FrozenTrial], objectives: Sequence[str]) -> Path:
-    """Plot which hyper-parameters matter, and the trials: over their number, or over their cost."""
+    """Plot the importance of hyper-parameters, and the trials over their number or their cost."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -1,4 +1,4 @@
-"""Tuning the hyper-parameters of a pipeline on the files of a protocol."""
+"""Tune the hyper-parameters of a pipeline on the files of a protocol."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from pyannote_av.tuning.worker import Loaded, Setup, load, run, work
 
 logger = logging.getLogger(__name__)
 
-# seconds between looks at processes
+# seconds between checks of the worker processes
 _POLL = 0.2
 
 
@@ -45,44 +45,45 @@ def optimize(
     progress: bool = False,
     trust: bool = False,
 ) -> Result:
-    """Find the hyper-parameters of a pipeline that make the fewest errors.
+    """Find the hyper-parameters of a pipeline that minimise its error rate.
 
-    Begun again, it goes on where it was, and ends as if it had never been stopped.
+    An interrupted run can be repeated. It resumes, and gives the same result as a run without
+    interruption.
 
     Parameters
     ----------
     pipeline : str or Path
-        What ``Pipeline.from_pretrained`` takes.
+        Name or folder, as for ``Pipeline.from_pretrained``.
     files : sequence of mapping
-        Of a protocol, with ``annotation`` and ``annotated``.
+        Files of a protocol, with ``annotation`` and ``annotated``.
     into : str or Path
-        Folder of the study. What comes out is described at
+        Folder of the study. Its content is described at
         :func:`~pyannote_av.tuning.result.write_result`.
     trials : int, optional
-        How many there are to be in the end, those of earlier runs included.
+        Total number of trials, including those of earlier runs.
     processes : int, optional
-        That work on them at once, with one thread each.
+        Number of parallel processes, with one thread each.
     seed : int, optional
-        The same seed and number of processes give the same trials.
+        Trials are reproducible for the same seed and number of processes.
     sampler : {"TPESampler", "RandomSampler"}, optional
-        Of optuna.
+        Sampler of optuna.
     prune : bool, optional
-        Give trials up that are worse than half of the others were after as many files.
+        Stop trials that are worse than the median of earlier trials after the same number of files.
     cost : bool, optional
-        Minimise seconds of processing per second of media, too: there is no single best then.
+        Also minimise the processing time per second of media. The result is then a Pareto front.
     num_speakers : {"auto", "oracle"}, optional
-        Whether the pipeline is told how many speakers there are in each file.
+        Whether the pipeline is given the number of speakers of each file ("oracle").
     freeze : sequence of str, optional
-        See :func:`~pyannote_av.tuning.freezing.freeze`.
+        Hyper-parameters to exclude; see :func:`~pyannote_av.tuning.freezing.freeze`.
     cache : str or Path, optional
-        Folder of stages that do not depend on what is tuned, which several studies may share.
-        Defaults to one in `into`.
+        Folder that caches the pipeline stages that do not depend on tuned hyper-parameters. Several
+        studies may share it. Defaults to a folder in `into`.
     device : str, optional
-        That the pipeline runs on.
+        Device to run the pipeline on.
     progress : bool, optional
-        Show it.
+        Whether to show a progress bar.
     trust : bool, optional
-        Build any class that the pipeline names, and unpickle any checkpoint.
+        Allow the pipeline to name any class, and its checkpoints to be unpickled.
 
     Returns
     -------
@@ -91,11 +92,11 @@ def optimize(
     Raises
     ------
     ValueError
-        When options make no sense, or `into` is the study of something else.
+        If options are invalid, or `into` holds another study.
     FileNotFoundError
-        When a file is not there.
+        If a file is missing.
     RuntimeError
-        When the pipeline fails on a file, or all processes died, or another one is at it.
+        If the pipeline fails on a file, all processes end early, or another process uses `into`.
     """
     _check(trials, processes, sampler, prune, cost, num_speakers)
     into = Path(into)
@@ -166,7 +167,7 @@ def _check(trials, processes, sampler, prune, cost, num_speakers) -> None:
 def _plain(
     file: Mapping[str, Any], preprocessors: Mapping[str, Callable], num_speakers: str
 ) -> dict[str, Any]:
-    """A file with all that is known of it, which can be sent to processes"""
+    """A file with all of its keys evaluated, so that it can be sent to processes"""
     plain = {key: file[key] for key in file}
     uri = plain.get("uri")
     for name, preprocessor in preprocessors.items():
@@ -183,7 +184,7 @@ def _plain(
 
 
 def _find_audio(file: Mapping[str, Any]) -> Path:
-    """Where ``Databases:`` of the database.yml says that it is"""
+    """Path according to ``Databases:`` of the database.yml"""
     from pyannote.database import FileFinder
 
     try:
@@ -196,7 +197,7 @@ def _find_audio(file: Mapping[str, Any]) -> Path:
 
 
 def _search(setup: Setup, loaded: Loaded, study: optuna.Study, after: Callable) -> None:
-    """Do all trials, in this process or in others"""
+    """Run all trials, in this process or in others"""
     if setup.processes == 1:
         work(setup, loaded, after=after)
         return
@@ -233,7 +234,7 @@ def _search(setup: Setup, loaded: Loaded, study: optuna.Study, after: Callable) 
 
 @contextmanager
 def _progress(shown: bool, study: optuna.Study, total: int) -> Iterator[Callable]:
-    """What is called after a trial, or every now and then"""
+    """Yield a function to call after each trial, or periodically, to update the progress bar"""
     if not shown:
         yield lambda study: None
         return

@@ -1,7 +1,7 @@
-"""Which trial comes next, and what it tries: the same whatever was killed and begun again.
+"""Schedule of trials, which is reproducible even if processes are killed and restarted.
 
-Trials have places 0, 1, 2, ... What is tried at a place is drawn with a seed of that place, from
-what was found at the places before it. A trial that does not end leaves its place to another one.
+Trials have places 0, 1, 2, ... The values tried at a place are drawn with a seed of that place,
+given the results of earlier places. If a trial does not finish, another trial takes its place.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from pyannote_av.tuning.optimizer_adapter import Candidate
 
-#: samplers that know nothing but the trials so far
+#: samplers without any state besides the trials so far
 SAMPLERS = ("TPESampler", "RandomSampler")
 
 _PLACE, _PROCESS, _VALUES = "place", "process", "values"
@@ -28,37 +28,37 @@ _DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 class Given(BaseSampler):
-    """Suggests the values that it was given."""
+    """A sampler that suggests predefined values."""
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
 
     def infer_relative_search_space(self, study, trial) -> dict:
-        """Nothing: parameters are independent."""
+        """Empty: parameters are sampled independently."""
         return {}
 
     def sample_relative(self, study, trial, search_space) -> dict:
-        """Nothing, likewise."""
+        """Empty, for the same reason."""
         return {}
 
     def sample_independent(self, study, trial, param_name, param_distribution) -> Any:
-        """The value of a parameter."""
+        """Predefined value of a parameter."""
         return self.values[param_name]
 
 
 class MedianOfEarlier(BasePruner):
-    """Gives trials up that are worse than the median of earlier ones after as many files.
+    """Prunes trials that are worse than the median of earlier ones after as many files.
 
-    optuna's ``MedianPruner`` compares the best that a trial ever was, as suits training; here that
-    would be its first, easy files.
+    optuna's ``MedianPruner`` compares the best intermediate value of a trial, which suits training.
+    Here, that would be the value after the first, easy files.
 
     Parameters
     ----------
     num_files : int
-        After the last one there is nothing to be saved.
+        Number of files. A trial is never pruned after the last one.
     """
 
-    #: as in optuna: trials that there must be to compare with
+    #: minimum number of trials to compare with, as in optuna
     ENOUGH = 5
 
     def __init__(self, num_files: int) -> None:
@@ -66,7 +66,7 @@ class MedianOfEarlier(BasePruner):
         self._last = num_files - 1
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
-        """Whether a trial is to be given up."""
+        """Whether to prune a trial."""
         step = trial.last_step
         others = [
             one.intermediate_values[step]
@@ -79,23 +79,23 @@ class MedianOfEarlier(BasePruner):
 
 
 class TrialSchedule:
-    """Hands out trials of a study.
+    """Assigns the trials of a study to processes.
 
     Parameters
     ----------
     candidate : Candidate
-        Whose hyper-parameters are tuned.
+        Adapter of the pipeline to tune.
     start : mapping
-        What is tried at place 0, by optuna's name.
+        Values tried at place 0, by optuna's names.
     total : int
-        Number of places.
+        Total number of places.
     seed : int
     sampler : {"TPESampler", "RandomSampler"}
     lag : int
-        What a trial tries depends on those at least so many places before it. 1 for one process;
-        several need not wait for each other if it is larger than their number.
+        The values tried at a place depend on the results of places at least this far before it. 1
+        for one process. With several processes, a lag above their number avoids waiting.
     num_files : int
-        That trials are judged by.
+        Number of files that a trial is evaluated on.
     """
 
     def __init__(
@@ -113,12 +113,12 @@ class TrialSchedule:
         self.given, self.pruner = Given(), MedianOfEarlier(num_files)
 
     def claim(self, study: optuna.Study) -> Trial | None:
-        """Begin the next trial; no other process may do so at the same time.
+        """Start the next trial. Only one process may call this at a time.
 
         Returns
         -------
         trial : Trial or None
-            None when all that can be begun now is being done.
+            None if no trial can start until others have finished.
         """
         trials = placed(study)
         done = {place for place, one in trials.items() if one.state in _DONE}
@@ -130,14 +130,14 @@ class TrialSchedule:
         pending = [trials[k].user_attrs[_VALUES] for k in range(known, place)]
         self.given.values = self._suggest(place, study.directions, earlier, pending)
         trial = study.ask()
-        # before the place, without which nobody asks for them
+        # set before the place, because only trials with a place are read by other processes
         trial.set_user_attr(_VALUES, self.given.values)
         trial.set_user_attr(_PROCESS, os.getpid())
         trial.set_user_attr(_PLACE, place)
         return trial
 
     def is_done(self, study: optuna.Study) -> bool:
-        """Whether no place is left."""
+        """Whether all places are done."""
         return len(finished(study)) >= self._total
 
     def _suggest(
@@ -147,17 +147,17 @@ class TrialSchedule:
         earlier: Sequence[FrozenTrial],
         pending: Sequence[Mapping[str, Any]],
     ) -> dict[str, Any]:
-        """What to try at a place, knowing what is being tried elsewhere"""
+        """Values to try at a place, given the values of unfinished trials"""
         self.pruner.earlier = earlier
         if place == 0:
             return self._start
         options: dict[str, Any] = {}
         options["seed"] = int(np.random.SeedSequence([self._seed, place]).generate_state(1)[0])
         if self._sampler == "TPESampler" and pending:
-            # others would try the same again
+            # otherwise several processes would try similar values
             options["constant_liar"] = True
         with warnings.catch_warnings():
-            # that option is new, and pyannote.pipeline uses functions of optuna that have new names
+            # that option is experimental, and pyannote.pipeline uses deprecated optuna functions
             warnings.simplefilter("ignore", ExperimentalWarning)
             warnings.simplefilter("ignore", FutureWarning)
             view = optuna.create_study(
@@ -173,23 +173,23 @@ class TrialSchedule:
 
 
 def placed(study: optuna.Study) -> dict[int, FrozenTrial]:
-    """Trials that are under way or done, by place."""
+    """Running and finished trials, by place."""
     trials = study.get_trials(deepcopy=False, states=(*_DONE, TrialState.RUNNING))
     return {one.user_attrs[_PLACE]: one for one in trials if _PLACE in one.user_attrs}
 
 
 def finished(study: optuna.Study) -> list[FrozenTrial]:
-    """Trials that are done, in the order of their places."""
+    """Finished trials, in the order of their places."""
     return [one for _, one in sorted(placed(study).items()) if one.state in _DONE]
 
 
 def give_up(study: optuna.Study, process: int | None = None) -> int:
-    """Trials that were under way, of a process or of all, leave their places to others.
+    """Mark unfinished trials, of one process or of all, as failed, so that others replace them.
 
     Returns
     -------
     count : int
-        Of such trials.
+        Number of such trials.
     """
     lost = [
         one

@@ -1,4 +1,4 @@
-"""One process that tunes: takes a trial of the study, runs the pipeline on all files, and so on."""
+"""A tuning process: claims trials of the study and runs the pipeline on all files."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ from pyannote_av.tuning.optimizer_adapter import Candidate, flat
 from pyannote_av.tuning.study import JOURNAL, STUDY, lock_of
 from pyannote_av.tuning.trials import TrialSchedule
 
-# what others do meanwhile takes longer
+# seconds between attempts to claim a trial; trials of other processes take longer
 _POLL = 0.05
 
 
 @dataclass(frozen=True)
 class Setup:
-    """All that a process has to know.
+    """Settings of a tuning process.
 
     Attributes
     ----------
     pipeline : str
-        What ``Pipeline.from_pretrained`` takes.
+        Name or folder, as for ``Pipeline.from_pretrained``.
     files : list of dict
-        As the protocol has them.
+        Files of the protocol.
     checksums : list of str
-        Of their content.
+        Checksums of the files' content.
     frozen : tuple of str
-        See :func:`~pyannote_av.tuning.freezing.freeze`.
+        Frozen hyper-parameters; see :func:`~pyannote_av.tuning.freezing.freeze`.
     into, cache : Path
-        Folder of the study, and that of the stages.
+        Folder of the study, and folder of cached stages.
     trials, processes, seed, sampler, prune, cost, device, trust
         See :func:`~pyannote_av.tuning.search.optimize`.
     """
@@ -69,16 +69,16 @@ class Setup:
 
 
 class Loaded(NamedTuple):
-    """A pipeline that is tuned.
+    """A loaded pipeline to tune.
 
     Attributes
     ----------
     pipeline : Pipeline
-        With what is frozen, and without preprocessors.
+        Has the given hyper-parameters frozen, and no preprocessors.
     checksum : str
-        Of what its stages depend on.
+        Checksum of everything that the pipeline's stages depend on.
     preprocessors : dict
-        By the name of what they make. Applied by the pipeline, they would hide what files keep.
+        Preprocessors by key. If the pipeline applied them, it would bypass the cache of files.
     """
 
     pipeline: Pipeline
@@ -87,7 +87,7 @@ class Loaded(NamedTuple):
 
 
 def load(checkpoint: str, frozen: Sequence[str], device: str) -> Loaded:
-    """Load a pipeline to be tuned; arguments are those of :class:`Setup`."""
+    """Load a pipeline to tune; arguments are those of :class:`Setup`."""
     pipeline = Loader.from_pretrained(checkpoint)
     preprocessors = getattr(pipeline, "preprocessors", {})
     if preprocessors:
@@ -97,7 +97,7 @@ def load(checkpoint: str, frozen: Sequence[str], device: str) -> Loaded:
 
 
 def start_of(pipeline: Pipeline) -> dict[str, Any]:
-    """Values that a pipeline has, of what is tuned, by optuna's name."""
+    """Current values of a pipeline's hyper-parameters, by optuna's names."""
     if not pipeline.instantiated:
         pipeline.instantiate(pipeline.default_parameters())
     return flat(pipeline.parameters(instantiated=True), ">")
@@ -109,17 +109,17 @@ def work(
     rank: int = 0,
     after: Callable[[optuna.Study], None] | None = None,
 ) -> None:
-    """Do trials until there are as many as wanted.
+    """Run trials until the study has as many as requested.
 
     Parameters
     ----------
     setup : Setup
     loaded : Loaded
-        The pipeline of it.
+        The pipeline of `setup`.
     rank : int, optional
-        Which of the processes this is.
+        Index of this process.
     after : callable, optional
-        Is called with the study after every trial.
+        Called with the study after every trial.
     """
     candidate = Candidate(loaded.pipeline, setup.cost)
     keys = [checksum([loaded.checksum, one]) for one in setup.checksums]
@@ -140,7 +140,7 @@ def work(
     objective = optimizer.get_objective(files)
     candidate.training = True
     if setup.processes > 1 and not places.is_done(study):
-        # every process sees to its share first, so that they do not wait for each other
+        # each process fills the cache for its share of the files first, to avoid waiting
         for file in files[rank :: setup.processes]:
             candidate(file)
     claims = FileLock(setup.into / ".claims.lock")
@@ -157,11 +157,11 @@ def work(
 
 
 def _evaluate(study: optuna.Study, trial: optuna.Trial, objective: Callable) -> None:
-    """Do one trial"""
+    """Run one trial"""
     try:
         with warnings.catch_warnings():
-            # pyannote.pipeline uses functions of optuna that have new names, and asks for
-            # intervals of confidence that are not used
+            # pyannote.pipeline uses deprecated optuna functions, and computes confidence
+            # intervals that are not used
             warnings.simplefilter("ignore", FutureWarning)
             warnings.filterwarnings("ignore", "Cannot compute a reliable confidence interval")
             warnings.filterwarnings("ignore", category=RuntimeWarning, module="scipy")
@@ -177,7 +177,7 @@ def _evaluate(study: optuna.Study, trial: optuna.Trial, objective: Callable) -> 
 
 
 def run(setup: Setup, rank: int) -> None:
-    """What a process of its own does, for as long as the one that began it is alive."""
+    """Main function of a worker process, which exits together with its parent."""
     threading.Thread(target=_die_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     with FileLock(lock_of(setup.into, rank)), trusting(setup.trust):
@@ -185,6 +185,6 @@ def run(setup: Setup, rank: int) -> None:
 
 
 def _die_with_parent() -> None:
-    # nobody would clean up after a parent that was killed, and go on with its study
+    # exit with the parent: an orphan would continue the study
     wait([parent_process().sentinel])
     os._exit(1)

@@ -1,4 +1,4 @@
-"""What all active speaker detection networks have in common."""
+"""Base class of all active speaker detection networks."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ import torch
 from pyannote_av.core.grid import SAMPLE_RATE
 from pyannote_av.core.model import AVModel
 
-#: what a network sees where there is no face: mid grey, the value of crops that reach over the
-#: border of the picture
+#: Grey level of frames without a face. Crops that extend beyond the image border are padded with
+#: the same value.
 ABSENT = 110
 
 
 class Heads(NamedTuple):
-    """What a network says: logits of the classes "silent" and "speaking", (..., frames, 2) each.
+    """Outputs of a network: logits of "silent" and "speaking", (..., frames, 2) each.
 
     Attributes
     ----------
     fused : tensor
-        From sound and picture: the answer.
+        Logits from audio and video: the final output.
     acoustic, visual : tensor or None
-        Heads that only training reads, where they keep each branch informative by itself.
+        Logits of auxiliary heads. Their training losses keep each branch informative by itself.
     acoustic_features, visual_features : (..., frames, 128) tensor or None
-        What the two encoders give, before either has seen the other.
+        Output of the two encoders, before fusion.
     """
 
     fused: torch.Tensor
@@ -37,11 +37,11 @@ class Heads(NamedTuple):
 
 
 class ActiveSpeakerModel(AVModel):
-    """Does this face speak the speech that is heard? One score per face and video frame.
+    """Network that gives one speaking score per face and video frame.
 
-    A subclass has a module ``spectrum`` (waveforms to MFCC or log-mel at 100 Hz) and a method
-    :meth:`heads`. Everything else is here: any number of faces, faces that come and go, sound that
-    ends early.
+    A subclass provides a module ``spectrum`` (waveforms to MFCC or log-mel at 100 Hz) and a method
+    :meth:`heads`. This class handles any number of faces, faces that are present in some frames
+    only, and audio that is shorter than the video.
 
     Parameters
     ----------
@@ -50,12 +50,12 @@ class ActiveSpeakerModel(AVModel):
 
     Notes
     -----
-    Faces lie on a grid of 25 pictures per second that starts with the audio. Audio that ends
-    before the pictures do is continued by digital silence: nobody speaks there. (Published code
-    repeats the beginning instead, which moves speech to where there is none.)
+    Faces are sampled at 25 frames per second, starting with the audio. Audio that ends before the
+    video is padded with digital silence. (The published code repeats the beginning of the audio
+    instead, which puts speech into frames where there is none.)
 
-    A face is scored from the first to the last frame it is present in, as if nothing else
-    existed, so padding in time or in the number of faces changes nothing.
+    Each face is scored by itself, from the first to the last frame in which it is present.
+    Padding, in time or in the number of faces, therefore does not affect scores.
     """
 
     #: Weight of each head in the training loss, as published.
@@ -64,7 +64,7 @@ class ActiveSpeakerModel(AVModel):
     learning_rate: ClassVar[float] = 1e-3
     learning_rate_decay: ClassVar[float] = 0.95
     weight_decay: ClassVar[float] = 0.0
-    #: Faces that are looked at together in training.
+    #: Number of faces that are scored together in training.
     num_slots: ClassVar[int] = 1
 
     def __init__(self, sample_rate: int = 16000, num_channels: int = 1, task=None):
@@ -76,23 +76,23 @@ class ActiveSpeakerModel(AVModel):
 
     @classmethod
     def from_checkpoint(cls, path: str | Path):
-        """Read a checkpoint of the authors; see ``importers.import_checkpoint``."""
+        """Read a checkpoint published by the authors; see ``importers.import_checkpoint``."""
         from pyannote_av.models.importers import import_checkpoint
 
         return import_checkpoint(path, cls)
 
     @staticmethod
     def rename(name: str) -> str | None:
-        """Our name of a tensor in the authors' checkpoints; None when it is not one of them."""
+        """Map the name of a tensor in the authors' checkpoints to ours; None if it is unknown."""
         raise NotImplementedError
 
     @staticmethod
     def temperature(epoch: int) -> float:
-        """What logits are divided by in the training loss of an epoch, counted from 0."""
+        """Divisor of the logits in the training loss of an epoch, counted from 0."""
         return 1.0
 
     def configure_optimizers(self):
-        """Adam (AdamW where weights decay) with a learning rate that decays by the epoch."""
+        """Adam (AdamW if there is weight decay) with a learning rate that decays every epoch."""
         optimizer = torch.optim.AdamW(
             self.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay
         )
@@ -100,14 +100,14 @@ class ActiveSpeakerModel(AVModel):
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     def heads(self, spectra: torch.Tensor, faces: torch.Tensor) -> Heads:
-        """Faces that are present throughout, each with the sound of the same time.
+        """Score faces that are present in all frames, each with the audio of the same frames.
 
         Parameters
         ----------
         spectra : (n, 4 x frames, coefficients) tensor
-            What ``spectrum`` makes of the sound.
+            Output of ``spectrum``.
         faces : (n, frames, 112, 112) tensor
-            Grey pictures in [0, 255], of any type.
+            Grey face crops in [0, 255], of any type.
 
         Returns
         -------
@@ -121,12 +121,12 @@ class ActiveSpeakerModel(AVModel):
         faces: torch.Tensor | None = None,
         face_mask: torch.Tensor | None = None,
     ) -> Heads:
-        """All heads for all faces; see :meth:`forward`.
+        """Compute all heads for all faces; see :meth:`forward`.
 
         Returns
         -------
         heads : Heads of (batch, slots, frames, ...) tensors
-            0 outside of the time a face is present from first to last.
+            0 before the first and after the last frame in which a face is present.
         """
         if faces is None:
             raise ValueError(f"{type(self).__name__} scores faces: there is no score without them")
@@ -139,7 +139,7 @@ class ActiveSpeakerModel(AVModel):
         return self._predict(spectra, faces, face_mask.bool())
 
     def _predict(self, spectra, faces, present) -> Heads:
-        """Each face by itself; networks that compare faces do otherwise."""
+        """Score each face by itself. Networks that compare faces override this method."""
         *shape, _, _ = faces.shape
         found: dict[str, torch.Tensor] = {}
         for (first, last), item, slot in spans(present):
@@ -166,22 +166,22 @@ class ActiveSpeakerModel(AVModel):
         Parameters
         ----------
         waveforms : (batch, 1, samples) tensor
-            16 kHz, in [-1, 1]; the first sample is heard when the first picture is shown.
+            16 kHz audio in [-1, 1] that starts together with the first video frame.
         faces : (batch, slots, frames, 112, 112) or (batch, frames, 112, 112) tensor
-            Grey pictures in [0, 255], typically uint8; without slots, one face each.
+            Grey face crops in [0, 255], typically uint8. Without slots, one face per item.
         face_mask : (batch, slots, frames) or (batch, frames) tensor, optional
-            Where faces are present. Pixels elsewhere are never read.
+            Frames in which the face is present. Pixels of other frames are ignored.
 
         Returns
         -------
         scores : (batch, frames, slots) tensor
-            Log-odds of speaking (logit of "speaking" minus logit of "silent"), 0 outside of the
-            time a face is present from first to last.
+            Log-odds of speaking (logit of "speaking" minus logit of "silent"); 0 before the first
+            and after the last frame in which a face is present.
 
         Raises
         ------
         ValueError
-            Without faces: the networks have no audio-only path.
+            When there are no faces: the networks cannot score audio alone.
         """
         fused = self.predict(waveforms, faces, face_mask).fused
         return (fused[..., 1] - fused[..., 0]).transpose(1, 2)
@@ -190,7 +190,7 @@ class ActiveSpeakerModel(AVModel):
 def spans(
     present: torch.Tensor,
 ) -> Iterator[tuple[tuple[int, int], torch.Tensor, torch.Tensor]]:
-    """Group faces by the stretch of time they are present in.
+    """Group faces by their first and last frame.
 
     Parameters
     ----------
@@ -199,9 +199,9 @@ def spans(
     Yields
     ------
     span : (int, int)
-        First frame and one past the last.
+        First frame, and one past the last.
     item, slot : (n,) int tensors
-        The faces present from the first to the last frame of that span, perhaps with gaps.
+        Faces whose first and last frames are those of the span. There may be gaps in between.
     """
     groups: dict[tuple[int, int], list[tuple[int, int]]] = {}
     for b, faces in enumerate(present.cpu().numpy()):

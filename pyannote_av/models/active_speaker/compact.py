@@ -1,4 +1,4 @@
-"""An active speaker network that learns on a CPU: LR-ASD with another visual encoder."""
+"""Compact active speaker network that can be trained on a CPU."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from pyannote_av.models.blocks.compact_face import CompactEncoder
 
 
 class CompactASD(LRASD):
-    """LR-ASD whose visual encoder is that of compact HMSA-Net, on pictures of half the size.
+    """LR-ASD with the visual encoder of compact HMSA-Net, on crops of half the width and height.
 
-    The encoder may serve both: as ``visual`` here, as ``visual.encoder`` there.
+    Weights of the encoder can be shared: it is ``visual`` in this network and ``visual.encoder`` in
+    HMSA-Net.
 
     Parameters
     ----------
@@ -26,7 +27,7 @@ class CompactASD(LRASD):
 
     @staticmethod
     def rename(name: str) -> str | None:
-        """There are no checkpoints of authors other than ours."""
+        """Return None for all names: no other authors publish checkpoints of this network."""
         return None
 
     def visual_features(self, faces: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Active speaker networks as ONNX graphs, and run by ONNX Runtime."""
+"""Export active speaker networks to ONNX, and run them with ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ from pyannote_av.models.active_speaker.loconet import LoCoNet
 from pyannote_av.models.active_speaker.scene import NUM_FACES
 from pyannote_av.models.blocks.separable import fold
 
-#: methods that become one graph each, of networks whose encoders can run by themselves
+#: methods that become one graph each, for networks whose encoders can run separately
 PARTS = ("acoustic_features", "visual_features", "fuse")
 
-# frames of the example the graphs are traced with; any number can be run
+# number of frames in the example for tracing; graphs accept any number
 _EXAMPLE = 30
 
 
 def in_parts(model: nn.Module) -> bool:
-    """Whether the encoders of a network can run apart from what follows them."""
+    """Whether the encoders of a network can run separately from fusion."""
     return all(hasattr(model, part) for part in PARTS)
 
 
 def score_alone(model: nn.Module, spectra: torch.Tensor, faces: torch.Tensor) -> torch.Tensor:
-    """Fused logits (n, frames, 2) of faces (n, frames, 112, 112) that have no others around them.
+    """Fused logits (n, frames, 2) of faces (n, frames, 112, 112), each without context faces.
 
-    Networks that compare the faces of a scene are given each face as its own company.
+    Networks that compare the faces of a scene receive each face as its own context.
     """
     if not isinstance(model, LoCoNet):
         output = model.heads(spectra, faces)
         return output if torch.is_tensor(output) else output.fused
-    # what `heads` does for a scene of one face three times, computed once
+    # equals `heads` for a scene that repeats one face three times, but encodes it once
     fused, *_ = model._listen(model.acoustic(spectra), model.visual(faces))
     scene = fused[:, None].expand(-1, NUM_FACES, -1, -1)
     return model.classifier(model.decoder(scene))[:, 0]
 
 
 class _Function(nn.Module):
-    """A function of a model as a module."""
+    """Wrap a function of a model as a module."""
 
     def __init__(self, model: nn.Module, function: Callable[..., torch.Tensor]):
         super().__init__()
@@ -57,7 +57,7 @@ class _Function(nn.Module):
 
 @torch.no_grad()
 def to_onnx(model: ActiveSpeakerModel) -> dict[str, bytes]:
-    """Convert a network.
+    """Convert a network to ONNX.
 
     Parameters
     ----------
@@ -66,10 +66,10 @@ def to_onnx(model: ActiveSpeakerModel) -> dict[str, bytes]:
     Returns
     -------
     graphs : dict of str to bytes
-        ONNX files, by the method of the model that they compute: ``acoustic_features``,
-        ``visual_features`` and ``fuse`` where the network has them, ``heads`` (see
-        :func:`score_alone`) otherwise. Batch and time are free; pictures are uint8.
-        Spectra are computed outside, by ``model.spectrum``.
+        Content of ONNX files, by the method of the model that each one computes:
+        ``acoustic_features``, ``visual_features`` and ``fuse`` where the network has them, ``heads``
+        (see :func:`score_alone`) otherwise. Batch and time axes are dynamic. Face crops are uint8.
+        ``model.spectrum`` is not part of the graphs.
     """
     model = fold(model).cpu()
     faces = torch.full((1, _EXAMPLE, 112, 112), 110, dtype=torch.uint8)
@@ -87,7 +87,7 @@ def to_onnx(model: ActiveSpeakerModel) -> dict[str, bytes]:
 def _trace(model: nn.Module, function: Callable[..., torch.Tensor], *inputs: torch.Tensor) -> bytes:
     """Convert a function that may contain recurrent layers.
 
-    The newer exporter unrolls them: such a graph would run for one length only.
+    The newer exporter unrolls recurrent layers, and such a graph runs for one length only.
     """
     file = io.BytesIO()
     names = [f"input{i}" for i in range(len(inputs))]
@@ -108,14 +108,14 @@ def _trace(model: nn.Module, function: Callable[..., torch.Tensor], *inputs: tor
 def _trace_whole(model: nn.Module, spectra: torch.Tensor, faces: torch.Tensor) -> bytes:
     """Convert a network made of convolutions and attention.
 
-    The older exporter takes the length of what attention looks at for a constant.
+    The older exporter treats the sequence length in attention as a constant.
     """
     batch, time = torch.export.Dim("batch"), torch.export.Dim("time", max=4096)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             _Function(model, partial(score_alone, model)).eval(),
-            # batches of one would be taken for a constant too
+            # a batch size of one would be treated as a constant too
             (spectra.repeat(2, 1, 1), faces.repeat(2, 1, 1, 1)),
             input_names=["input0", "input1"],
             output_names=["output"],
@@ -128,7 +128,7 @@ def _trace_whole(model: nn.Module, spectra: torch.Tensor, faces: torch.Tensor) -
 
 
 def export(model: ActiveSpeakerModel, folder: str | Path) -> list[Path]:
-    """Write a network as ONNX files, one for each graph of :func:`to_onnx`.
+    """Write a network as ONNX files, one per graph of :func:`to_onnx`.
 
     Parameters
     ----------
@@ -150,12 +150,12 @@ def export(model: ActiveSpeakerModel, folder: str | Path) -> list[Path]:
 
 
 class OnnxNetwork:
-    """A network run by ONNX Runtime, on the CPU, with as many threads as torch uses.
+    """Run a network with ONNX Runtime, on the CPU, with as many threads as torch uses.
 
     Parameters
     ----------
     model : ActiveSpeakerModel
-        Converted in memory.
+        Network to convert, in memory.
 
     Raises
     ------
@@ -164,8 +164,8 @@ class OnnxNetwork:
 
     Notes
     -----
-    Has ``spectrum`` and those of the methods ``acoustic_features``, ``visual_features``, ``fuse``
-    and ``heads`` that were converted; they take and return CPU tensors.
+    An object has ``spectrum`` and the converted methods among ``acoustic_features``,
+    ``visual_features``, ``fuse`` and ``heads``. These methods take tensors and return CPU tensors.
     """
 
     def __init__(self, model: ActiveSpeakerModel):

@@ -1,4 +1,4 @@
-"""What Light-ASD and LR-ASD have in common: all but their blocks and what follows the encoders."""
+"""Encoders and base class that Light-ASD and LR-ASD share."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch import nn
 from pyannote_av.models.active_speaker.base import ActiveSpeakerModel, Heads
 from pyannote_av.models.blocks.mfcc import MFCC
 
-#: of the features of either encoder
+#: feature dimension of both encoders
 DIMENSION = 128
 
 
 class VisualEncoder(nn.Module):
-    """Grey pictures of a face to one 128-d feature per picture.
+    """Grey face crops to one 128-d feature per crop.
 
     Parameters
     ----------
@@ -68,9 +68,9 @@ class AcousticEncoder(nn.Module):
 
 
 class LightModel(ActiveSpeakerModel):
-    """A network of two light encoders, which can run by themselves, and a recurrent decoder.
+    """Network of two light encoders, which can run separately, and a recurrent decoder.
 
-    Subclasses name their blocks, and have a ``decoder`` and a method :meth:`fuse`.
+    Subclasses define ``video_block``, ``spectrum_block``, ``decoder`` and :meth:`fuse`.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ class LightModel(ActiveSpeakerModel):
 
     @staticmethod
     def temperature(epoch: int) -> float:
-        """Annealed from 1.3 by 0.02 an epoch, as published, down to 0.5."""
+        """Annealed from 1.3 down to 0.5 by 0.02 per epoch, as published."""
         return max(0.5, 1.3 - 0.02 * epoch)
 
     def acoustic_features(self, mfcc: torch.Tensor) -> torch.Tensor:

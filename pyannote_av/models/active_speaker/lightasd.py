@@ -23,7 +23,7 @@ from pyannote_av.models.blocks.separable import (
 
 
 class Decoder(nn.Module):
-    """Context from the past, then, of what came out of that, context from the future."""
+    """A forward recurrent layer (past context), then a backward one (future context)."""
 
     def __init__(self, dimension: int):
         super().__init__()
@@ -32,7 +32,7 @@ class Decoder(nn.Module):
         self.activation = nn.GELU()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(batch, frames, dimension) to the same."""
+        """(batch, frames, dimension) to the same shape."""
         x = self.activation(self.past(x)[0])
         return self.activation(self.future(x.flip(1))[0].flip(1))
 
@@ -40,7 +40,7 @@ class Decoder(nn.Module):
 class LightASD(LightModel):
     """Light-ASD; see :class:`~pyannote_av.models.active_speaker.base.ActiveSpeakerModel`.
 
-    Its published score, for which thresholds are given, is the raw logit of "speaking".
+    The published score, to which calibration thresholds refer, is the raw logit of "speaking".
 
     Parameters
     ----------

@@ -26,12 +26,12 @@ from pyannote_av.models.blocks.visual_frontend import REACH, VisualEncoder, norm
 _DIMENSION = 128
 _NUM_LAYERS = 3
 
-# windows of five pictures that are encoded at once when there is no gradient to keep them for
+# number of windows of five images that are encoded at once in inference
 _CHUNK = 128
 
 
 class InterSpeaker(nn.Module):
-    """Short-term context between the faces of a scene; its weights tell slots apart."""
+    """Short-term context between the faces of a scene. Weights depend on the slot."""
 
     def __init__(self, dimension: int):
         super().__init__()
@@ -44,15 +44,15 @@ class InterSpeaker(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(scenes, 3, frames, dimension) to the same."""
+        """(scenes, 3, frames, dimension) to the same shape."""
         mixed = self.mix(x.permute(0, 3, 1, 2)).squeeze(2)
-        # channels lie outside of slots
+        # channels are the outer axis, slots the inner one
         mixed = mixed.unflatten(1, (x.shape[3], NUM_FACES)).permute(0, 2, 3, 1)
         return x + self.project(mixed)
 
 
 class ContextLayer(nn.Module):
-    """Context between faces over 0.3 s, then within each face over the whole of time."""
+    """Context between faces over 0.3 s, then within each face over the whole sequence."""
 
     def __init__(self, dimension: int):
         super().__init__()
@@ -60,7 +60,7 @@ class ContextLayer(nn.Module):
         self.within = AttentionLayer(dimension)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(scenes, 3, frames, dimension) to the same."""
+        """(scenes, 3, frames, dimension) to the same shape."""
         x = self.between(x)
         return self.within(x.flatten(0, 1)).unflatten(0, (-1, NUM_FACES))
 
@@ -68,34 +68,36 @@ class ContextLayer(nn.Module):
 class LoCoNet(ActiveSpeakerModel):
     """LoCoNet; see :class:`~pyannote_av.models.active_speaker.base.ActiveSpeakerModel`.
 
-    The network looks at scenes of three faces. To score a face, it is put into the first of three
-    slots, and the two other faces that are there with it for the longest time (see
-    :func:`~pyannote_av.models.active_speaker.scene.find_scenes`) into the others: one of them twice
-    when there is no second, the face itself when it is alone. So any number of faces will do, their
-    order means nothing, and faces that are never present change nothing. (The published evaluation
-    draws the other two at random, from those present in the middle of the face's time.)
+    The network scores scenes of three faces. The face to score takes the first of three slots. The
+    two other faces that share the most frames with it take the other slots (see
+    :func:`~pyannote_av.models.active_speaker.scene.find_scenes`). A single other face is repeated,
+    and a face without any other is its own context. Scores therefore work for any number of faces,
+    and depend neither on the order of faces nor on faces that are never present. (The published
+    evaluation draws the other two faces at random, from those present in the middle of the track.)
 
-    In training, three slots are taken as one scene: a single pass gives the scores of all of them,
-    and their order matters, as published. Tasks put the face to learn from into the first slot.
+    In training, the three slots form one scene. A single pass gives the scores of all three faces,
+    and their order matters, as in the published code. Tasks put the labelled face into the first
+    slot.
 
-    Where a face is absent it is a black picture, also before and after its time as far as the
-    scene lasts, as published. The time of a scene is that of the face to score; in training, that
-    in which any of the three is present.
+    As in the published code, a face is a black image in each frame of the scene from which it is
+    absent. A scene lasts from the first to the last frame of the face to score. In training, it
+    covers all frames in which any of the three faces is present.
 
     Parameters
     ----------
     sample_rate, num_channels, task : optional
         As in ``pyannote.audio.Model``; the network is defined for 16 kHz mono.
     per_clip_conv3d : bool, optional
-        Each face is a clip of its own. The published code joins all faces of all scenes of a batch
-        in time before its first convolution, so that two pictures at either end see another face:
-        ``False`` does the same: scores depend on the other faces of the scene for that reason too,
-        and in training on the rest of the batch. (Otherwise scenes are taken one by one, as in the
+        Whether to process each face as a separate clip. The published code concatenates all faces
+        of all scenes of a batch in time before the first convolution. The first and last two
+        frames of a face then include frames of another face. ``False`` reproduces this: scores
+        also depend on the other faces of the scene through this convolution, and in training on
+        the rest of the batch. (Outside of training, scenes are scored one by one, as in the
         published evaluation.)
     per_clip_audio : bool, optional
-        Each scene hears its own sound. In the published code, faces of a batch are ordered by
-        scene but the sounds repeated for them are not, which mixes up batches of several scenes:
-        ``False`` does the same.
+        Whether to pair each scene with its own audio. In the published code, the faces of a batch
+        are ordered by scene but the repeated audio is not, so batches of several scenes pair faces
+        with the audio of other scenes. ``False`` reproduces this.
     """
 
     loss_weights: ClassVar = {"fused": 1.0, "acoustic": 0.4, "visual": 0.4}
@@ -126,7 +128,7 @@ class LoCoNet(ActiveSpeakerModel):
     def rename(name: str) -> str | None:
         """See :meth:`ActiveSpeakerModel.rename`."""
         if match := re.fullmatch(r"model\.audioEncoder\.features\.(\d+)\.(\w+)", name):
-            # convolutions of VGGish by their place among poolings and activations
+            # index of a convolution among the layers of VGGish, pooling and activations included
             places = {0: "1.0", 3: "2.0", 6: "3.0", 8: "3.2", 11: "4.0", 13: "4.2"}
             place = places.get(int(match[1]))
             return place and f"acoustic.block{place}.{match[2]}"
@@ -149,14 +151,14 @@ class LoCoNet(ActiveSpeakerModel):
         return rename_common(name)
 
     def heads(self, spectra: torch.Tensor, faces: torch.Tensor) -> Heads:
-        """Scenes of three faces, all present throughout.
+        """Score scenes of three faces that are present in all frames.
 
         Parameters
         ----------
         spectra : (n, 4 x frames, 64) tensor
-            Log-mel spectra of the sound.
+            Log-mel spectra of the audio.
         faces : (n, 3, frames, 112, 112) tensor
-            Grey pictures in [0, 255], of any type.
+            Grey face crops in [0, 255], of any type.
 
         Returns
         -------
@@ -174,7 +176,7 @@ class LoCoNet(ActiveSpeakerModel):
         return Heads(self.classifier(self.decoder(fused)), *others)
 
     def _listen(self, *features: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Features of each face (n, frames, 128) joined (256), and the rest of ``Heads``."""
+        """Fuse (n, frames, 128) features to (n, frames, 256); also return the rest of ``Heads``."""
         acoustic, visual = self.fusion(*features)
         fused = torch.cat([acoustic, visual], dim=-1)
         return (
@@ -185,7 +187,7 @@ class LoCoNet(ActiveSpeakerModel):
         )
 
     def _predict(self, spectra, faces, present) -> Heads:
-        """Scores of all faces, each in the scene it belongs to."""
+        """Score each face in its own scene (in training, all faces in one scene)."""
         as_one = self.training and present.shape[1] == NUM_FACES
         scenes = find_scenes(present, faces, as_one)
         is_mended = self.visual.per_clip_conv3d and self.per_clip_audio
@@ -196,7 +198,7 @@ class LoCoNet(ActiveSpeakerModel):
             frames = torch.arange(first, last, device=faces.device)
             scene, place = group.scored.nonzero(as_tuple=True)
             item, slot = group.item[scene], group.slots[scene, place]
-            # a scene may be longer than the time one of its faces is there
+            # a face may come later, or leave earlier, than the scene begins or ends
             there = present[item, slot, first:last].int()
             has_come = there.cummax(dim=1).values
             will_be = there.flip(1).cummax(dim=1).values.flip(1)
@@ -210,7 +212,7 @@ class LoCoNet(ActiveSpeakerModel):
         return Heads(**found) if found else Heads(spectra.new_zeros(*present.shape, 2))
 
     def _score_as_published(self, spectra, faces, present, scenes: list[Scenes]) -> Iterator[Heads]:
-        """Encode three faces for each scene."""
+        """Score scenes as in the published code: encode three faces for each scene."""
         for (first, last), item, slots, _ in scenes:
             size = len(item) if self.training else 1
             heads = []
@@ -221,7 +223,7 @@ class LoCoNet(ActiveSpeakerModel):
             yield Heads(*(torch.cat(parts) for parts in zip(*heads, strict=True)))
 
     def _score_shared(self, spectra, faces, present, scenes: list[Scenes]) -> Iterator[Heads]:
-        """The same with every face on its own, computing once what scenes have in common."""
+        """Score scenes with separate clips, and encode only once what scenes have in common."""
         casts = [group.cast() for group in scenes]
         spans = [group.span for group in scenes]
         pictures = self._encode_pictures(faces, present, spans, [who for who, _ in casts])
@@ -240,9 +242,9 @@ class LoCoNet(ActiveSpeakerModel):
         faces, present
             As in :meth:`predict`.
         spans : list of (int, int)
-            Stretches of time.
+            First frame, and one past the last, of each group of scenes.
         casts : list of (n, 2) int tensors
-            The faces (item, slot) to encode in each of them.
+            Faces (item, slot) to encode in each span.
 
         Returns
         -------
@@ -261,7 +263,7 @@ class LoCoNet(ActiveSpeakerModel):
         )
         around = torch.arange(-REACH, REACH + 1, device=faces.device)
         features = []
-        # while training, normalisation has to see all of them together
+        # in training, batch normalisation needs all windows at once
         for chunk in windows.split(len(windows) if self.training else _CHUNK):
             item, slot, frame, first, last = (column[:, None] for column in chunk.unbind(1))
             frames = frame + around

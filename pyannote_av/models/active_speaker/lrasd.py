@@ -24,7 +24,7 @@ from pyannote_av.models.blocks.separable import (
 
 
 class Decoder(nn.Module):
-    """Context from both directions of time."""
+    """Bidirectional recurrent context, then channel attention."""
 
     def __init__(self, dimension: int):
         super().__init__()
@@ -40,7 +40,7 @@ class Decoder(nn.Module):
 class LRASD(LightModel):
     """LR-ASD; see :class:`~pyannote_av.models.active_speaker.base.ActiveSpeakerModel`.
 
-    Its published score, for which thresholds are given, is the raw logit of "speaking".
+    The published score, to which calibration thresholds refer, is the raw logit of "speaking".
 
     Parameters
     ----------

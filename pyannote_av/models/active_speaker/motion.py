@@ -1,7 +1,7 @@
-"""What moves around a mouth, and what is heard: low-dimensional features at 25 Hz.
+"""Low-dimensional features of mouth motion and of the speech envelope, at 25 Hz.
 
-Everything here works on numpy arrays, needs no trained weights, and looks at nothing but the
-112 x 112 crops that active speaker detectors read (see :mod:`pyannote_av.vision.crops`).
+The functions work on numpy arrays and need no trained weights. The only visual input is the
+112 x 112 crops that active speaker detectors use (see :mod:`pyannote_av.vision.crops`).
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ import numpy as np
 
 from pyannote_av.core.grid import SAMPLE_RATE, SAMPLES_PER_FRAME
 
-# Rows and columns of the mouth in a face crop, as fractions of its side
+# rows and columns of the mouth in a face crop, as fractions of its side
 _MOUTH = ((0.50, 0.86), (0.25, 0.75))
 _GRID = (4, 4)
 _WORKING_SIZE = 56
 
-# Hz; most of what lips do to sound happens in the formant region
+# in Hz; lip motion mostly affects the formant region
 _BANDS = ((100, 500), (500, 1000), (1000, 2000), (2000, 4000), (4000, 7500))
 
 
 def _halve(crops: np.ndarray) -> np.ndarray:
-    """Average pixels to 56 x 56: less noise, and a quarter of the work."""
+    """Downsample to 56 x 56 by averaging, for less noise and a quarter of the computation."""
     count, height, width = crops.shape
     rows, columns = height // _WORKING_SIZE, width // _WORKING_SIZE
     if not rows or not columns or height % _WORKING_SIZE or width % _WORKING_SIZE:
@@ -37,11 +37,11 @@ def _mouth(size: int) -> tuple[slice, slice]:
 
 
 def _residual(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """Change between pictures that no motion of the whole head explains.
+    """Change between consecutive crops that motion of the whole head does not explain.
 
-    The change is explained by an affine motion and a change of brightness and contrast, fitted by
-    least squares to everything but the mouth (one step of Lucas and Kanade's registration); what
-    is left in and around the mouth is lips and jaw.
+    An affine motion and a change of brightness and contrast are fitted by least squares to all
+    pixels outside the mouth (one step of Lucas and Kanade's registration) and subtracted. The
+    residual in and around the mouth is motion of lips and jaw.
 
     Parameters
     ----------
@@ -80,21 +80,21 @@ def _residual(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 
 
 def mouth_motion(crops: np.ndarray, present: np.ndarray | None = None) -> np.ndarray:
-    """Motion of lips and jaw, without that of the head.
+    """Motion of lips and jaw, without head motion.
 
     Parameters
     ----------
     crops : (T, 112, 112) uint8
         Grey face crops at 25 Hz.
     present : (T,) bool, optional
-        Where there is a face. Pixels elsewhere are not read.
+        Frames in which the face is present. Pixels of other frames are ignored.
 
     Returns
     -------
     motion : (T, 17) float32
-        Logarithm of the energy of motion in the mouth region relative to the contrast of the face,
-        then signed change in each of 4 x 4 cells of that region. NaN where the face or its
-        predecessor is absent.
+        Logarithm of the motion energy in the mouth region relative to the contrast of the face,
+        then the signed change in each of 4 x 4 cells of that region. NaN where the face is absent
+        from the frame or from the previous one.
     """
     count = len(crops)
     present = np.ones(count, bool) if present is None else np.asarray(present, bool)
@@ -116,18 +116,18 @@ def mouth_motion(crops: np.ndarray, present: np.ndarray | None = None) -> np.nda
 
 
 def speech_envelope(waveform: np.ndarray, num_frames: int) -> np.ndarray:
-    """Loudness of five frequency bands.
+    """Log power in five frequency bands.
 
     Parameters
     ----------
     waveform : (num_samples,) float
-        16 kHz, in [-1, 1]. Cut, or continued by silence, to `num_frames`.
+        16 kHz, in [-1, 1]. Cut or padded with silence to `num_frames`.
     num_frames : int
 
     Returns
     -------
     envelope : (num_frames, 5) float32
-        Logarithm of the power during each 40 ms, by band.
+        Logarithm of the power in each 40 ms, per band.
     """
     hop, window, fft_size = SAMPLE_RATE // 100, SAMPLE_RATE // 40, 512
     needed = num_frames * SAMPLES_PER_FRAME + window - hop
@@ -143,6 +143,6 @@ def speech_envelope(waveform: np.ndarray, num_frames: int) -> np.ndarray:
         axis=1,
     )
     bands = bands.reshape(num_frames, 4, len(_BANDS)).mean(axis=1)
-    # what lies below the background is background: pauses are flat instead of noisy
+    # adding the background level makes the envelope flat, instead of noisy, in pauses
     background = np.percentile(bands, 10, axis=0) if num_frames else 0.0
     return np.log(bands + background / 2 + 1e-6).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Scores of an active speaker network: windows, calibration, precision, engine."""
+"""Calibrated speaking scores from an active speaker network."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from pyannote_av.models.importers import ACTIVE_SPEAKER_NETWORKS
 
 @dataclass(frozen=True)
 class Calibration:
-    """From raw scores, the logit of "speaking", to log-odds: slope * (raw - threshold).
+    """Linear map of raw scores (logits of "speaking") to log-odds: slope * (raw - threshold).
 
     Parameters
     ----------
     threshold : float
-        Raw score at which a face is as likely to speak as not.
+        Raw score at which a face is as likely to be speaking as not.
     slope : float
     """
 
@@ -34,15 +34,17 @@ class Calibration:
 
 #: Calibrations of public weights.
 #:
-#: Found on GRID and HDTF talkers in turns with idle faces (those of the GRID talkers before they
-#: begin, played back and forth, and portraits that sway) that hear the other talkers, all degraded:
-#: small, compressed, brighter or darker, noise in picture and sound. For the weights made for faces
-#: found by a detector, 98 to 99 % of the listening frames lie below the threshold, 80 to 88 % of
-#: the talking ones above; for those made for the boxes of AVA-ActiveSpeaker, cut as a detector's,
-#: 98 % and 55 to 76 %. The slope is half of what logistic regression fits to those clips, which are
-#: easier than films.
+#: They were fitted on GRID and HDTF clips. Talkers alternate with idle faces that are paired with
+#: the audio of the other talkers. Idle faces are GRID talkers before they begin to speak, played
+#: back and forth, and portraits that sway. All clips are degraded: small, compressed, brighter or
+#: darker, with noise in video and audio.
 #:
-#: Our own (None) gives log-odds as it is.
+#: For the weights made for faces found by a detector, 98 to 99 % of the frames of listeners lie
+#: below the threshold, and 80 to 88 % of the frames of talkers above. For the weights made for the
+#: boxes of AVA-ActiveSpeaker, with faces cropped as by a detector, it is 98 % and 55 to 76 %. The
+#: slope is half the slope that logistic regression fits, because these clips are easier than films.
+#:
+#: Our own network (None) gives log-odds without calibration.
 CALIBRATIONS: dict[str, Calibration | None] = {
     "compact-asd": None,
     "lr-asd": Calibration(threshold=0.75, slope=1.5),
@@ -53,45 +55,46 @@ CALIBRATIONS: dict[str, Calibration | None] = {
 
 
 class NetworkScorer:
-    """Scores of a network, calibrated.
+    """Calibrated speaking scores of a network.
 
     The published evaluation of this family of networks cuts a track into windows of 1, 2, ... 6 s
-    and averages the scores of the six passes. Where both encoders of a network can run by
-    themselves (LR-ASD, Light-ASD) they run once here; only the recurrent part, a fiftieth of the
-    cost, runs per window length.
+    and averages the scores of the six passes. If both encoders of a network can run separately
+    (LR-ASD, Light-ASD), they run once here. Only the recurrent part, a fiftieth of the cost, runs
+    once per window length.
 
     Parameters
     ----------
     model : ActiveSpeakerModel
     calibration : Calibration, optional
-        Of the raw logit of "speaking". Without it, scores are the log-odds the network was
-        trained to give. Public weights of LR-ASD and Light-ASD have one in ``CALIBRATIONS``.
+        Calibration of the raw logit of "speaking". Without it, scores are the log-odds that the
+        network was trained to give. ``CALIBRATIONS`` holds those of the public weights of LR-ASD
+        and Light-ASD.
     name : str, optional
-        Defaults to that of the network.
+        Name of the scorer. Defaults to the name of the network.
     window_seconds : sequence of int, optional
-        Window lengths, each as often as it counts. The published code means to weigh lengths by
-        (1, 1, 1, 2, 2, 2, 3, 3, 4, 5, 6) but writes a set, so that its results are those of the
-        default, where each counts once.
+        Window lengths. A length that is repeated has a larger weight. The published code intends
+        (1, 1, 1, 2, 2, 2, 3, 3, 4, 5, 6) but writes a set, so its results are those of the
+        default, where all lengths have the same weight.
     precision : {"fp32", "bf16"}, optional
-        "bf16" runs the convolutions in half precision: twice as fast on processors with
-        AVX-512 BF16 or on a GPU, slower on others.
+        "bf16" runs the convolutions in half precision. This is twice as fast on processors with
+        AVX-512 BF16 and on GPUs, and slower on other processors.
     engine : {"torch", "onnxruntime"}, optional
-        "onnxruntime" runs in fp32 and on the CPU, wherever the scorer is moved.
+        "onnxruntime" always runs in fp32 and on the CPU, even after a call of :meth:`to`.
 
     batch_size : int, optional
-        Stretches of 4 s, of the same or of different faces, that are encoded at once where both
-        encoders can run by themselves. Defaults to 1 on processors, which gain nothing from more,
-        and 16 elsewhere.
+        Number of chunks of 4 s, from the same or different faces, that are encoded at once if both
+        encoders can run separately. Defaults to 1 on CPUs, where larger batches are not faster,
+        and to 16 on other devices.
 
     Notes
     -----
-    A scorer is shown one face at a time. Networks that compare faces (LoCoNet) are given the face
-    itself as its context: what they know about the other faces of a scene is not used.
+    A scorer receives one face at a time. Networks that compare faces (LoCoNet) receive the face
+    itself as context, so the other faces of a scene do not affect the score.
     """
 
     context = 2.0
 
-    # pictures per call of the visual encoder, which bounds memory, and how far it sees beyond
+    # frames per call of the visual encoder, which bounds memory, and context frames on either side
     _chunk, _halo = 100, 9
 
     def __init__(
@@ -117,7 +120,7 @@ class NetworkScorer:
         self.precision = precision
         self.batch_size = batch_size
         self.model = fold(model)
-        # what computes: the model or, in its place, something with the same methods
+        # the model, or an ONNX replacement with the same methods
         self._network = OnnxNetwork(self.model) if engine == "onnxruntime" else self.model
         self._absent = 0 if isinstance(model, LoCoNet) else ABSENT
 
@@ -156,7 +159,7 @@ class NetworkScorer:
         ]
 
     def _calibrated(self, logits: torch.Tensor, span: slice, present: np.ndarray) -> np.ndarray:
-        """Scores (T,) of a face from logits within the span it is present in."""
+        """Scores (T,) of a face from the logits of its span."""
         scores = np.full(len(present), np.nan, np.float32)
         logits = logits.cpu().numpy()
         if self.calibration is None:
@@ -167,7 +170,10 @@ class NetworkScorer:
         return scores
 
     def _logits(self, spectra: torch.Tensor, visual: torch.Tensor) -> torch.Tensor:
-        """Mean over window lengths, (T, 2), for one face: (T, 128) features or (T, 112, 112)."""
+        """Logits (T, 2) of one face, averaged over window lengths.
+
+        `visual` are its features (T, 128) or its crops (T, 112, 112).
+        """
         if in_parts(self._network):
             compute = self._network.fuse
             with self._autocast():
@@ -175,25 +181,26 @@ class NetworkScorer:
             inputs = [acoustic.float(), visual[None]]
         else:
             compute = self._whole
-            # the sound of a picture side by side, so that both are cut at the same place
+            # one row of spectra per video frame, so that both inputs are cut at the same frame
             inputs = [spectra.unflatten(1, (len(visual), 4)), visual[None].to(spectra.device)]
         total = 0.0
         for seconds, times in Counter(self.window_seconds).items():
-            # equal parts of about that length: no short remainder without context
+            # equal parts of about that length, which avoids a short remainder with little context
             parts = max(1, round(len(visual) / (seconds * FRAME_RATE)))
             windows = zip(*(each.tensor_split(parts, dim=1) for each in inputs), strict=True)
             total = total + times * torch.cat([compute(*window)[0] for window in windows])
         return total / len(self.window_seconds)
 
     def _whole(self, spectra: torch.Tensor, faces: torch.Tensor) -> torch.Tensor:
-        """Fused logits of a window; spectra are (1, T, 4, coefficients)."""
+        """Fused logits of a window. `spectra` has shape (1, T, 4, coefficients)."""
         with self._autocast():
             return score_alone(self._network, spectra.flatten(1, 2), faces).float()
 
     def _visual(self, faces: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """(T, 112, 112) each to (T, 128) each, in chunks that see what they would see uncut.
+        """Encode crops (T, 112, 112) of each face to features (T, 128).
 
-        Chunks of the same length run together, whichever face they are of.
+        Faces are encoded in chunks with enough context to give the same features as without
+        chunks. Chunks of the same length form batches, across faces.
         """
         device = self.model.device
         features = [torch.empty(len(face), 128, device=device) for face in faces]

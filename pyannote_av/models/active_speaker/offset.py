@@ -1,8 +1,8 @@
-"""Is the sound as far along as the picture? The audio-visual offset of a recording.
+"""Estimate the audio-visual offset of a recording.
 
-One stretch of one face rarely tells: the curve of synchrony over lags is flat for a listener and
-ragged for a talker. The mean of many curves has its peak at the offset. Curves are all that has to
-be kept of a recording, so its duration does not matter.
+Synchrony as a function of lag, computed on one segment of one face, rarely shows the offset: the
+curve is flat for a listener and ragged for a talker. The mean of many curves peaks at the offset.
+Only curves are kept in memory, so recordings may be of any duration.
 """
 
 from __future__ import annotations
@@ -14,34 +14,34 @@ import numpy as np
 from pyannote_av.core.grid import FRAME_RATE
 from pyannote_av.models.active_speaker.synchrony import synchrony_curve
 
-#: seconds of face and sound that one curve is computed from, at least
+#: least duration, in seconds, of a segment that a curve is computed from
 MIN_SECONDS = 2.0
 
-# frames to either side of the peak that belong to it
+# half-width of the peak, in frames
 _PEAK_WIDTH = 4
-# frames that the peak may move when one of the curves is left out
+# largest shift of the peak, in frames, when one of the curves is left out
 _TOLERANCE = 3
 
 
 def offset_from_curves(
     curves: Sequence[np.ndarray], durations: Sequence[float]
 ) -> tuple[float, float]:
-    """Offset at which curves of synchrony have their common peak.
+    """Estimate the offset as the common peak of synchrony curves.
 
     Parameters
     ----------
     curves : sequence of (2 max_lag + 1,) arrays
-        Of :func:`~pyannote_av.models.active_speaker.synchrony.synchrony_curve`.
+        From :func:`~pyannote_av.models.active_speaker.synchrony.synchrony_curve`.
     durations : sequence of float
-        Seconds each was computed from: its weight.
+        Seconds that each curve was computed from, used as its weight.
 
     Returns
     -------
     offset : float
-        Seconds by which the sound is late relative to the picture, and by which it has to be
-        moved earlier. 0 when there is nothing to tell it from.
+        Seconds by which audio lags behind video. Moving the audio earlier by this amount
+        synchronises them. 0 without curves.
     confidence : float
-        In [0, 1]: how far the peak stands out of the other lags, and 0 when it hangs on a single
+        Prominence of the peak over the other lags, in [0, 1]. 0 when the peak depends on a single
         curve or lies at the border.
     """
     if not len(curves):
@@ -54,13 +54,13 @@ def offset_from_curves(
         abs(_peak(curves[rest], weights[rest])[0] - offset) <= _TOLERANCE for rest in others
     )
     border = abs(offset) > curves.shape[1] // 2 - _PEAK_WIDTH
-    # of talkers given the sound of another one, 4 % stand out further in 10 s, 1 % in 20 s
+    # 4 % of talkers paired with the audio of another one exceed this in 10 s, and 1 % in 20 s
     confidence = 1.0 / (1.0 + np.exp(-2.0 * (prominence - 4.0)))
     return float(offset / FRAME_RATE), float(confidence) if stable and not border else 0.0
 
 
 def _peak(curves: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
-    """Position of the peak of the mean curve, in frames, and its height in deviations."""
+    """Position of the peak of the mean curve, in frames, and its prominence in deviations."""
     mean = np.average(curves, axis=0, weights=weights)
     mean = np.convolve(np.pad(mean, 1, mode="edge"), [0.25, 0.5, 0.25], mode="valid")
     top = int(np.argmax(mean))
@@ -74,14 +74,14 @@ def _peak(curves: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
 
 
 def curve_of(motion: np.ndarray, surroundings: np.ndarray, max_lag: int) -> np.ndarray:
-    """Curve of a stretch of motion whose sound is known beyond its ends.
+    """Synchrony curve of a segment of motion, with audio that extends beyond both ends.
 
     Parameters
     ----------
     motion : (T, 17) float
     surroundings : (T + 2 max_lag, 5) float
-        Speech envelope from `max_lag` frames before to `max_lag` frames after: every lag is
-        judged on as many frames.
+        Speech envelope from `max_lag` frames before the segment to `max_lag` frames after it, so
+        that every lag uses the same number of frames.
     max_lag : int
         In frames.
 
@@ -99,19 +99,19 @@ def estimate_offset(
     max_lag: float = 1.0,
     window: float = 5.0,
 ) -> tuple[float, float]:
-    """Audio-visual offset of one face that talks.
+    """Estimate the audio-visual offset from one talking face.
 
     Parameters
     ----------
     motion : (T, 17) float
-        See :func:`~pyannote_av.models.active_speaker.motion.mouth_motion`; several stretches of
-        one recording are better served by :func:`offset_from_curves`.
+        See :func:`~pyannote_av.models.active_speaker.motion.mouth_motion`. For several segments
+        of one recording, use :func:`offset_from_curves` instead.
     envelope : (T', 5) float
         See :func:`~pyannote_av.models.active_speaker.motion.speech_envelope`.
     max_lag : float, optional
-        Largest offset looked for, in seconds.
+        Largest offset that is searched, in seconds.
     window : float, optional
-        Seconds per curve.
+        Duration of the segment for each curve, in seconds.
 
     Returns
     -------
@@ -124,7 +124,7 @@ def estimate_offset(
     for rows in np.array_split(np.arange(len(motion)), count):
         if len(rows) < MIN_SECONDS * FRAME_RATE:
             continue
-        # before the first and after the last frame there may be no sound: it is as loud there
+        # beyond the ends of the audio, repeat the first and last value of the envelope
         heard = np.arange(rows[0] - lag, rows[-1] + lag + 1).clip(0, len(envelope) - 1)
         curves.append(curve_of(motion[rows], envelope[heard], lag))
         durations.append(len(rows) / FRAME_RATE)

@@ -1,4 +1,4 @@
-"""Which faces are looked at together, for networks that compare a fixed number of them."""
+"""Group faces into scenes, for networks that compare a fixed number of faces."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ NUM_FACES = 3
 
 
 class Scenes(NamedTuple):
-    """Scenes that last for the same stretch of time.
+    """Scenes with the same first and last frame.
 
     Attributes
     ----------
     span : (int, int)
-        First frame and one past the last.
+        First frame, and one past the last.
     item : (n,) int tensor
-        Which item of the batch each scene is from.
+        Index in the batch of the item that each scene belongs to.
     slots : (n, 3) int tensor
-        The faces in it, by their slot in the item; a face may be there several times.
+        Slots of the faces in each scene. A face may occur several times.
     scored : (n, 3) bool tensor
-        Whose scores are to be read from it.
+        Faces that take their scores from the scene.
     """
 
     span: tuple[int, int]
@@ -32,7 +32,7 @@ class Scenes(NamedTuple):
     scored: torch.Tensor
 
     def cast(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """The (item, slot) of all faces, each once: (m, 2); and who is who in scenes: (n, 3)."""
+        """Unique faces (item, slot), (m, 2), and their indices in each scene, (n, 3)."""
         item = self.item[:, None].expand_as(self.slots)
         who, role = (
             torch.stack([item, self.slots], dim=-1).flatten(0, 1).unique(dim=0, return_inverse=True)
@@ -41,26 +41,25 @@ class Scenes(NamedTuple):
 
 
 def find_scenes(present: torch.Tensor, faces: torch.Tensor, as_one: bool = False) -> list[Scenes]:
-    """Put faces into scenes.
+    """Group faces into scenes.
 
-    Each face gets a scene of its own where it comes first, followed by the two faces present
-    together with it in the largest number of frames. Where that number is the same, what the
-    pictures show decides (the darker face first), so that the order of slots never matters. One
-    face is repeated when there is no second, the face itself when there is no other.
+    Each face gets its own scene, in which it comes first. The two faces that share the most frames
+    with it follow. Ties are broken by brightness (the darker face first), so the order of slots
+    never matters. A single other face is repeated. A face without any other is repeated itself.
 
     Parameters
     ----------
     present : (batch, slots, frames) bool tensor
     faces : (batch, slots, frames, height, width) tensor
-        Grey pictures.
+        Grey face crops.
     as_one : bool, optional
-        Take the three slots of each item as the scene, in their order. Slots where no face ever is
-        are filled by repeating others.
+        Use the three slots of each item, in order, as one scene. Slots without a face are filled
+        by repeating other faces.
 
     Returns
     -------
     scenes : list of Scenes
-        With faces that are never present in none of them.
+        Faces that are never present do not occur in any scene.
     """
     seen = present.cpu().numpy()
     light = torch.where(present, faces.sum(dim=(3, 4)), 0).sum(dim=2).cpu().numpy()
@@ -86,7 +85,7 @@ def find_scenes(present: torch.Tensor, faces: torch.Tensor, as_one: bool = False
 
 
 def _company(slot: int, slots: list[int], there: np.ndarray, light: np.ndarray) -> list[int]:
-    """The other faces of a scene, most important one first."""
+    """The other faces of a scene, the one with the most shared frames first."""
     shared = (there & there[slot]).sum(axis=1)
     others = [k for k in slots if k != slot and shared[k]]
     others = sorted(others, key=lambda k: (-shared[k], light[k])) or [slot]

@@ -1,10 +1,10 @@
-"""Do these lips move with this sound? An answer that needs no trained weights.
+"""Active speaker scores from audio-visual synchrony, without trained weights.
 
-A face that is heard moves its mouth, and moves it with the sound. Both are measured here without
-any training data beyond five numbers of a calibration: the energy of lip motion once the motion of
-the head is taken out, and the canonical correlation of lip motion and speech envelope, the two
-projections being found in the recording itself and checked on parts of it that they were not
-found in.
+The mouth of an active speaker moves, and moves in synchrony with the audio. Two measurements are
+combined: the energy of lip motion after the motion of the head is removed, and the canonical
+correlation between lip motion and the speech envelope. The projections are estimated on the
+recording itself, and evaluated on parts of it that are held out. Only the five numbers of the
+calibration come from training data.
 
 References
 ----------
@@ -24,9 +24,9 @@ import numpy as np
 from pyannote_av.core.grid import FRAME_RATE
 from pyannote_av.models.active_speaker.motion import mouth_motion, speech_envelope
 
-# recordings are cut into this many parts; each is judged by projections found in the others
+# number of cross-validation folds: projections for each part are estimated on the others
 _FOLDS = 4
-# as a multiple of the mean variance: 17 directions of motion and seconds of data
+# ridge as a multiple of the mean variance: there are 17 motion features and only seconds of data
 _REGULARISATION = 1.0
 _MIN_FRAMES = 25
 
@@ -41,7 +41,7 @@ def _standardise(x: np.ndarray) -> np.ndarray:
 
 
 def _mean_filter(x: np.ndarray, width: int) -> np.ndarray:
-    """Mean over `width` frames along the first axis, of what is not NaN (0 where nothing is)."""
+    """Moving average over `width` frames along the first axis, ignoring NaN (0 if all are NaN)."""
     from scipy.ndimage import uniform_filter1d
 
     known = np.isfinite(x)
@@ -51,13 +51,13 @@ def _mean_filter(x: np.ndarray, width: int) -> np.ndarray:
 
 
 def visual_view(motion: np.ndarray) -> np.ndarray:
-    """Motion features as the correlation wants them: (T, 17), standardised, NaN kept."""
+    """Motion features for the correlation: (T, 17), standardised, with NaN kept."""
     energy = np.where(np.isfinite(motion[:, :1]), _mean_filter(motion[:, :1], 3), np.nan)
     return np.concatenate([_standardise(energy), 0.5 * _standardise(motion[:, 1:])], axis=1)
 
 
 def acoustic_view(envelope: np.ndarray) -> np.ndarray:
-    """Envelope as the correlation wants it: (T, 10), without slow drift, and its slope."""
+    """Envelope features for the correlation: (T, 10), without slow drift, and their slope."""
     from scipy.ndimage import gaussian_filter1d
 
     envelope = np.asarray(envelope, np.float64)
@@ -83,21 +83,21 @@ def _first_projections(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.nda
 def held_out_projections(
     visual: np.ndarray, acoustic: np.ndarray, lag: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Most correlated projections of two views, each part projected as learnt from the others.
+    """Most correlated projections of two views, cross-validated over parts of the recording.
 
     Parameters
     ----------
     visual : (T, p) float
-        NaN where there is no face.
+        NaN where the face is absent.
     acoustic : (T', q) float
     lag : int, optional
-        Frames by which the sound is later than the picture.
+        Frames by which audio lags behind video.
 
     Returns
     -------
     x, y : (T,) float
-        Of unit variance, roughly; NaN where either is unknown. All NaN when there is less than a
-        second to learn from.
+        Projections with a variance of about 1; NaN where either view is unknown. All NaN when
+        less than a second of data is available.
     """
     count = len(visual)
     heard = np.arange(count) + lag
@@ -119,7 +119,7 @@ def held_out_projections(
 
 
 def _correlation(x: np.ndarray, y: np.ndarray) -> float:
-    """Of what both know; 0 where there is nothing to correlate."""
+    """Correlation over frames where both are known; 0 without such frames."""
     known = np.isfinite(x) & np.isfinite(y)
     x, y = x[known], y[known]
     return float((x * y).sum() / (np.sqrt((x * x).sum() * (y * y).sum()) + 1e-6))
@@ -140,7 +140,7 @@ def synchrony_curve(motion: np.ndarray, envelope: np.ndarray, max_lag: int) -> n
     Returns
     -------
     curve : (2 max_lag + 1,) float
-        In [-1, 1], for lags ``-max_lag`` (sound early) to ``max_lag`` (sound late).
+        In [-1, 1], for lags ``-max_lag`` (audio early) to ``max_lag`` (audio late).
     """
     visual, acoustic = visual_view(motion), acoustic_view(envelope)
     return np.array(
@@ -152,20 +152,20 @@ def synchrony_curve(motion: np.ndarray, envelope: np.ndarray, max_lag: int) -> n
 
 
 def synchrony_features(motion: np.ndarray, envelope: np.ndarray, max_lag: int = 5) -> np.ndarray:
-    """What the score is made of.
+    """Features that the score is a linear function of.
 
     Parameters
     ----------
     motion : (T, 17) float
     envelope : (T', 5) float
     max_lag : int, optional
-        Frames of asynchrony that are forgiven.
+        Largest audio-visual offset that is tolerated, in frames.
 
     Returns
     -------
     features : (T, 3) float
-        Energy of lip motion around each frame, correlation with the sound around each frame, and
-        correlation over the whole. NaN where there is no face.
+        Energy of lip motion around each frame, correlation with the audio around each frame, and
+        correlation over the whole track. NaN where the face is absent.
     """
     visual, acoustic = visual_view(motion), acoustic_view(envelope)
     lags = range(-max_lag, max_lag + 1, 2)
@@ -185,21 +185,21 @@ def synchrony_features(motion: np.ndarray, envelope: np.ndarray, max_lag: int = 
 
 @dataclass(frozen=True)
 class SynchronyScorer:
-    """Active speaker scores from lip motion and its synchrony with the sound.
+    """Active speaker scores from lip motion and its synchrony with audio.
 
-    A scorer (see ``ActiveSpeakerScorer``) for machines without weights. The calibration was
-    fitted to single talkers (GRID and HDTF clips) against idle faces and against other people's
-    sound; it has seen no meeting and no film.
+    A scorer (see ``ActiveSpeakerScorer``) that needs no weights. The calibration was fitted on
+    single talkers (GRID and HDTF clips), with idle faces and the audio of other talkers as
+    negatives. The data contain no meetings and no films.
     """
 
     name: str = "synchrony"
     context: float = 2.0
 
-    # log-odds of "this face is heard" = weights . features + bias
+    # log-odds of speaking = weights . features + bias
     weights: tuple[float, float, float] = (3.7, 4.4, 0.9)
     bias: float = 6.3
 
-    # a mouth that moves in silence is not heard: power below which (-70 dB) nobody is
+    # power (-70 dB) below which audio is silence and no face is scored as speaking
     _silence: float = 1e-7
 
     def __call__(self, waveform, crops: np.ndarray, present: np.ndarray) -> np.ndarray:
@@ -208,14 +208,14 @@ class SynchronyScorer:
         Parameters
         ----------
         waveform : (1, n) tensor or array
-            16 kHz, covering the time of the crops.
+            16 kHz audio over the same time as the crops.
         crops : (T, 112, 112) uint8
         present : (T,) bool
 
         Returns
         -------
         scores : (T,) float32
-            Log-odds, NaN where the face is absent.
+            Log-odds of speaking; NaN where the face is absent.
         """
         present = np.asarray(present, bool)
         count = len(crops)
@@ -231,9 +231,9 @@ class SynchronyScorer:
     def _log_odds(self, motion: np.ndarray, envelope: np.ndarray) -> np.ndarray:
         features = synchrony_features(motion, envelope)
         known = np.isfinite(features).all(axis=1)
-        if not known.any():  # a face seen for one frame at a time tells nothing
+        if not known.any():  # a track of single frames has no motion to score
             return np.zeros(len(features))
-        # the first frame of a face has no predecessor to move from: it shares its neighbour's score
+        # motion is undefined in the first frame of a face, which takes the score of its neighbour
         frames = np.arange(len(features))
         scores = features[known] @ np.array(self.weights) + self.bias
         return np.interp(frames, frames[known], scores)

@@ -43,13 +43,13 @@ _UNIT_PARTS = {
 
 
 def rename_attention(name: str) -> str | None:
-    """Our name of a tensor in the authors' ``attentionLayer``."""
+    """Map the name of a tensor in the authors' ``attentionLayer`` to our name."""
     part, _, tensor = name.partition(".")
     return f"{_ATTENTION_PARTS[part]}.{tensor}" if part in _ATTENTION_PARTS else None
 
 
 def rename_common(name: str) -> str | None:
-    """Our name of a tensor in the parts that LoCoNet took over from TalkNet."""
+    """Map the authors' name of a tensor to ours, in the parts that TalkNet and LoCoNet share."""
     if match := re.fullmatch(r"model\.visualFrontend\.frontend3D\.(\d\.\w+)", name):
         return f"visual.pictures.stem.{match[1]}"
     if match := re.fullmatch(r"model\.visualFrontend\.resnet\.layer(\d)\.(\w+)\.(\w+)", name):
@@ -73,7 +73,7 @@ def rename_common(name: str) -> str | None:
 
 
 def _rename_acoustic(name: str) -> str | None:
-    """Our name of a tensor in the authors' ``audioEncoder``."""
+    """Map the name of a tensor in the authors' ``audioEncoder`` to our name."""
     if match := re.fullmatch(r"(conv1|bn1)\.(\w+)", name):
         return f"acoustic.stem.{ {'conv1': 0, 'bn1': 1}[match[1]] }.{match[2]}"
     if match := re.fullmatch(r"layer(\d)\.(\d)\.(.+)", name):
@@ -91,21 +91,22 @@ def _rename_acoustic(name: str) -> str | None:
 class TalkNet(ActiveSpeakerModel):
     """TalkNet; see :class:`~pyannote_av.models.active_speaker.base.ActiveSpeakerModel`.
 
-    Its published score, for which thresholds are given, is the raw logit of "speaking".
+    The published score, to which calibration thresholds refer, is the raw logit of "speaking".
 
     Parameters
     ----------
     sample_rate, num_channels, task : optional
         As in ``pyannote.audio.Model``; the network is defined for 16 kHz mono.
     per_clip_conv3d : bool, optional
-        Each item of a batch is a clip of its own. The published code joins the clips of a batch in
-        time before its first convolution, so that two pictures at either end see another clip:
-        ``False`` does the same, and scores then depend on what else is in the batch.
+        Whether to process each item of a batch as a separate clip. The published code concatenates
+        the clips of a batch in time before the first convolution. The first and last two frames of
+        a clip then include frames of neighbouring clips, and scores depend on the rest of the
+        batch. ``False`` reproduces this.
 
     Notes
     -----
-    ``visual.pictures.trunk.0.shortcut`` is in the authors' checkpoints (and in the published number
-    of parameters) but nothing uses it. It is kept, without gradient.
+    The authors' checkpoints (and the published number of parameters) include the unused layer
+    ``visual.pictures.trunk.0.shortcut``. It is kept, without gradient.
     """
 
     loss_weights: ClassVar = {"fused": 1.0, "acoustic": 0.4, "visual": 0.4}

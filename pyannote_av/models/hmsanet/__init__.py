@@ -1,1 +1,1 @@
-"""HMSA-Net: all parts of the network."""
+"""HMSA-Net: the network and all of its modules."""

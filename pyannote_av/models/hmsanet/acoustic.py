@@ -1,4 +1,4 @@
-"""Sound as each target speaker would hear it: what of it could be his voice.
+"""Acoustic branch of HMSA-Net: audio features conditioned on each target speaker.
 
 The convolutional front end and its conditioning by voiceprints are those of target-speaker voice
 activity detection (Medennikov et al., Interspeech 2020, https://arxiv.org/abs/2005.07272) as used
@@ -19,17 +19,17 @@ from pyannote_av.models.blocks.conformer import Conformer
 from pyannote_av.models.blocks.fbank import Fbank
 from pyannote_av.models.hmsanet.slots import Slots
 
-#: spectra per picture
+#: spectra per video frame
 SPECTRA_PER_FRAME = 4
 
-# 1.5 s to either side, in video frames
+# 1.5 s on either side, in video frames
 _REACH = 37
-# of log-mel energies of speech; only roughly: they bring numbers near 1
+# rough mean and standard deviation of the log-mel energies of speech, to scale inputs to about 1
 _LEVEL, _SPREAD = -3.0, 4.0
 
 
 class Spectra(nn.Module):
-    """Log-mel energies at 100 Hz, as they are and relative to their running mean.
+    """Log-mel energies at 100 Hz, both raw and relative to their running mean.
 
     Parameters
     ----------
@@ -42,23 +42,23 @@ class Spectra(nn.Module):
         self.fbank = Fbank(num_mels, sample_rate)
 
     def forward(self, waveforms: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Compute spectra; the mean is over 1.5 s to either side, padding not counted.
+        """Compute spectra. The running mean covers 1.5 s on either side and excludes padding.
 
         Parameters
         ----------
         waveforms : (batch, samples) tensor
         mask : (batch, frames) bool tensor
-            Which video frames are real.
+            True for video frames that are not padding.
 
         Returns
         -------
         spectra : (batch, 2, 4 x frames, num_mels) tensor
-            0 where not real.
+            0 in padding frames.
         """
         num_frames = mask.shape[1]
         sounding = mask.repeat_interleave(SAMPLES_PER_FRAME, dim=1)
         waveforms = torch.where(sounding, waveforms[:, : num_frames * SAMPLES_PER_FRAME], 0.0)
-        # windows reach over the 10 ms that they stand for by the same on either side
+        # centre each window on the 10 ms that it represents
         overlap = (self.fbank.window_size - self.fbank.step) // 2
         spectra = (self.fbank(F.pad(waveforms, (overlap, overlap))) - _LEVEL) / _SPREAD
         spectra = spectra.unflatten(1, (num_frames, SPECTRA_PER_FRAME))
@@ -73,13 +73,13 @@ class Spectra(nn.Module):
 
 
 class FrontEnd(nn.Module):
-    """Four or so convolutions over time and frequency; each other one halves frequency.
+    """Convolutions over time and frequency. Every second one halves the frequency axis.
 
     Parameters
     ----------
     num_mels : int
     channels : sequence of int
-        Of each convolution.
+        Number of output channels of each convolution.
     """
 
     def __init__(self, num_mels: int, channels: Sequence[int]):
@@ -107,20 +107,21 @@ class FrontEnd(nn.Module):
 def interpolate(
     x: torch.Tensor, valid: torch.Tensor, num_frames: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """From windows of the recording to video frames, linearly, between those that are valid.
+    """Interpolate linearly from windows of the recording to video frames.
 
     Parameters
     ----------
     x : (batch, slots, windows, dimension) tensor
         Window i is centred on video frame 4i + 1.5.
     valid : (batch, windows) bool tensor
+        Windows that may be used.
     num_frames : int
 
     Returns
     -------
     x : (batch, slots, num_frames, dimension) tensor
     known : (batch, num_frames) bool tensor
-        False where neither window next to the frame is valid; `x` is 0 there.
+        False where neither adjacent window is valid; `x` is 0 there.
     """
     last = x.shape[2] - 1
     frame = torch.arange(num_frames, device=x.device)
@@ -135,24 +136,25 @@ def interpolate(
 
 
 class TargetAcoustic(nn.Module):
-    """Acoustic branch: sound and voiceprints to what is heard of each target speaker.
+    """Acoustic branch: audio and voiceprints to acoustic features of each target speaker.
 
-    ``ReLU(W [F_t; p_k; f_t; p_k f_t; cos(p_k, f_t)])`` at 100 Hz, where F are features of the
-    sound, p voiceprints and f voices heard around t, is computed in parts: what does not depend on
-    speaker k once for all of them, what does not depend on t once for all frames, and what depends
-    on both at the rate of f, 6.25 Hz. Voiceprints also scale the features of the sound.
+    It computes ``ReLU(W [F_t; p_k; f_t; p_k f_t; cos(p_k, f_t)])`` at 100 Hz, where F are audio
+    features, p are voiceprints, and f are speaker embeddings of windows around t. The sum is split
+    into terms to save computation. Terms that do not depend on speaker k are computed once for all
+    speakers. Terms that do not depend on t are computed once for all frames. Terms that depend on
+    both are computed at the rate of f, 6.25 Hz. Voiceprints also scale the audio features.
 
     Parameters
     ----------
     width : int
-        Of what comes out at 25 Hz; half of that at 100 Hz.
+        Dimension of the output at 25 Hz. The output at 100 Hz has half of it.
     num_mels, channels, sample_rate
         See :class:`Spectra` and :class:`FrontEnd`.
     voiceprint_dimension : int
     num_layers : int
         Number of Conformer blocks.
     **conformer
-        Their parameters.
+        Parameters of the Conformer blocks.
     """
 
     def __init__(
@@ -186,14 +188,14 @@ class TargetAcoustic(nn.Module):
         speaker_features: torch.Tensor | None,
         mask: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """What voices do to sound.
+        """Compute the scale and shift that voices apply to audio features.
 
         Parameters
         ----------
         voiceprints : (batch, slots, dimension) tensor
-            Of length 1, or 0 where unknown.
+            Of unit norm, or 0 where unknown.
         speaker_features : (batch, windows, dimension) tensor or None
-            Likewise.
+            Of unit norm, or 0 where unknown.
         mask : (batch, frames) bool tensor
 
         Returns
@@ -202,7 +204,7 @@ class TargetAcoustic(nn.Module):
         shift : (batch, slots, frames or 1, dimension') tensor
         """
         known = voiceprints.any(dim=-1, keepdim=True)
-        size = voiceprints.shape[-1] ** 0.5  # numbers near 1 in vectors of length 1
+        size = voiceprints.shape[-1] ** 0.5  # scales the entries of unit vectors to about 1
         voice = torch.where(known, self.voice(size * voiceprints), self.unknown_voice)
         scale, shift = voice.unsqueeze(2).chunk(2, dim=-1)
         if speaker_features is None:
@@ -228,7 +230,7 @@ class TargetAcoustic(nn.Module):
         slots: Slots,
         mask: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Listen for each target speaker.
+        """Compute acoustic features of each target speaker.
 
         Parameters
         ----------
@@ -236,13 +238,13 @@ class TargetAcoustic(nn.Module):
         voiceprints, speaker_features, mask
             See :meth:`condition`.
         slots : Slots
-            Which of them are somebody: n in all.
+            Slots of the n target speakers.
 
         Returns
         -------
         features : (n, frames, width) tensor
         detail : (n, frames, 4, width / 2) tensor
-            The same at 100 Hz, without context.
+            The same at 100 Hz, before the Conformer blocks.
         """
         sound = self.sound(self.front_end(self.spectra(waveforms, mask), mask))
         sound = slots.each(sound).unflatten(1, (-1, SPECTRA_PER_FRAME))

@@ -1,7 +1,8 @@
-"""Consistency-gated inter-modal attention: CGIMA of HMSA-Net.
+"""Consistency-gated inter-modal attention (CGIMA) of HMSA-Net.
 
-How well do sound and picture of a target speaker agree, here and now? That decides how much each
-learns from the other. See docs/hmsanet.md for what is published and what is ours.
+Gates estimate, for each target speaker and frame, how well audio and video agree. They control how
+much each modality attends to the other. See docs/hmsanet.md for what is published and what is our
+own design.
 """
 
 from __future__ import annotations
@@ -15,32 +16,32 @@ from torch import nn
 from pyannote_av.models.blocks.conformer import LockedDropout, feedforward
 from pyannote_av.models.blocks.window_attention import MASKED, WindowAttention, key_bias
 
-#: logarithm of the least a gate lets through when keys are weighed
+#: logarithm of the smallest weight that a gate can give to a key
 LOG_FLOOR = -9.210340371976182  # log(1e-4)
 
-# lags that are compared, and frames that they are averaged over, to either side: 0.2 and 0.5 s
+# largest lag that is compared, and half-width of the averaging window, in frames: 0.2 and 0.5 s
 _LAGS = 5
 _SMOOTH = 12
-# of correlations, which are seldom above 0.2 however well sound and picture agree
+# scale of correlations, which seldom exceed 0.2 even when audio and video agree well
 _SCALE = 10.0
-# frames to either side that moments differ from
+# frames on either side of the running mean that is subtracted from features
 _AROUND = 25
 _HIDDEN = 64
-# length of a difference that is more than rounding: others are of the order of one
+# norm below which a difference from the mean is rounding error; real ones are of the order of 1
 _LEAST = 1e-2
 
 
 class Agreement(NamedTuple):
-    """What the estimator of synchrony says; all (n, frames, ...).
+    """Output of the synchrony estimator.
 
     Attributes
     ----------
     logits : (n, frames, 2, heads) tensor
-        Of gates: how much sound takes from the picture, and the picture from sound.
+        Logits of the gates: how much audio takes from video [0], and video from audio [1].
     acoustic, visual : (n, frames, dimension) tensor
-        Unit vectors that are alike where sound and picture are in step.
+        Unit vectors that are similar where audio and video are synchronous.
     confidence : (n, frames) tensor
-        How much more alike they are at the best lag than at the median one.
+        Similarity at the best lag minus similarity at the median lag.
     """
 
     logits: torch.Tensor
@@ -50,7 +51,7 @@ class Agreement(NamedTuple):
 
 
 class Fused(NamedTuple):
-    """What fusion gives: (n, frames, width), and the agreement if there is a gate."""
+    """Fused features (n, frames, width), and the agreement if fusion is gated."""
 
     features: torch.Tensor
     agreement: Agreement | None = None
@@ -64,23 +65,23 @@ def lag_correlation(
     lags: int = _LAGS,
     smooth: int = _SMOOTH,
 ) -> torch.Tensor:
-    """Likeness of sound and later or earlier pictures, averaged over time.
+    """Similarity of audio and time-shifted video, averaged over time.
 
     Parameters
     ----------
     acoustic, visual : (n, frames, dimension) tensor
         Unit vectors.
     heard, seen : (n, frames) bool tensor
-        Where there are any. Only frames where both are take part.
+        Frames in which audio or video is available. Only frames with both contribute.
     lags : int, optional
         Largest lag, in frames.
     smooth : int, optional
-        Frames to either side that the average is over.
+        Half-width of the averaging window, in frames.
 
     Returns
     -------
     correlation : (n, frames, 2 x lags + 1) tensor
-        In [-1, 1], by lag of the picture, from -lags (earlier) to lags; 0 where there is none.
+        In [-1, 1], by lag of the video from -lags (early) to lags (late); 0 where undefined.
     """
     num_frames = acoustic.shape[1]
     heard, seen = heard.to(acoustic.dtype), seen.to(acoustic.dtype)
@@ -96,15 +97,16 @@ def lag_correlation(
 
 
 class Moments(nn.Module):
-    """How what is heard or seen within 0.1 s differs from what is around, as unit vectors.
+    """Short-term changes of audio or video features, as unit vectors.
 
-    The mean over a second to either side is taken off, as in any correlation: that somebody speaks
-    all the while makes sound and picture alike at every lag.
+    A convolution covers 0.1 s on either side. The mean over a second on either side is subtracted,
+    as in any correlation. Without this, continuous speech would make audio and video similar at
+    every lag.
 
     Parameters
     ----------
     dimension, width : int
-        Before and after.
+        Dimensions of the input and the output.
     """
 
     def __init__(self, dimension: int, width: int):
@@ -113,28 +115,30 @@ class Moments(nn.Module):
         self.convolution = nn.Conv1d(dimension, width, 5, padding=2)
 
     def forward(self, x: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
-        """`known` (n, frames) tells which frames of x (n, frames, dimension) may be read."""
+        """Only frames of `x` (n, frames, dimension) where `known` (n, frames) is true are used."""
         there = known.unsqueeze(1).float()
         x = self.norm(x).transpose(1, 2) * there
         x = self.convolution(x).float() * there
         window = (2 * _AROUND + 1, 1, _AROUND)
         mean = F.avg_pool1d(x, *window) / F.avg_pool1d(there, *window).clamp_min(1e-3)
-        # what differs by rounding only has no direction
+        # a difference that is only rounding error becomes (nearly) zero, not a unit vector
         return F.normalize((x - mean) * there, dim=1, eps=_LEAST).transpose(1, 2)
 
 
 class SynchronyEstimator(nn.Module):
-    """How well sound and picture of a target speaker agree, frame by frame.
+    """Frame-level estimate of how well audio and video of a target speaker agree.
 
-    What is compared is what streams are made of: in streams themselves, which know the context,
-    little is left of when exactly a mouth opens.
+    It compares the frame-level features from before the Conformer blocks. The contextual features
+    after these blocks retain little of when exactly a mouth opens.
 
     Parameters
     ----------
     width : int
+        Dimension of the streams.
     sound_dimension : int
+        Dimension of the frame-level audio features.
     num_heads : int
-        Gates per direction.
+        Number of gates per direction.
     """
 
     def __init__(self, width: int, sound_dimension: int, num_heads: int):
@@ -157,7 +161,7 @@ class SynchronyEstimator(nn.Module):
         present: torch.Tensor,
         mask: torch.Tensor,
     ) -> Agreement:
-        """Streams, and what they are made of; see :meth:`CGIMA.forward`."""
+        """Estimate agreement; see :meth:`CGIMA.forward` for the inputs."""
         acoustic, visual = self.acoustic(sound, mask), self.visual(picture, present)
         lags = lag_correlation(acoustic, visual, mask, present)
         confidence = lags.amax(dim=-1) - lags.median(dim=-1).values
@@ -168,7 +172,7 @@ class SynchronyEstimator(nn.Module):
 
 
 class CrossModalLayer(nn.Module):
-    """One stream reads from the other, then a feedforward; both add to the stream that reads."""
+    """Attention from one stream to the other, then a feedforward module, both residual."""
 
     def __init__(self, width: int, num_heads: int, window: int, expansion: int, dropout: float):
         super().__init__()
@@ -180,28 +184,30 @@ class CrossModalLayer(nn.Module):
     def forward(
         self, x: torch.Tensor, y: torch.Tensor, bias: torch.Tensor, gate: torch.Tensor | None
     ) -> torch.Tensor:
-        """`x` reads from `y`, see :class:`WindowAttention`."""
+        """Let `x` attend to `y`; see :class:`WindowAttention`."""
         read = self.attention(self.norm_query(x), self.norm_key(y), bias, gate)
         x = x + self.dropout(read)
         return x + self.feedforward(x)
 
 
 class CGIMA(nn.Module):
-    """Sound and picture of a target speaker, each enriched by the other as far as they agree.
+    """Cross-modal attention between audio and video, gated by how well they agree.
 
-    A frame of either stream is read as much as its gate is open (added to the scores of keys in
-    logarithms), and reads as much as its gate is open. Agreement is not usefulness: a face that is
-    silent while another one talks agrees with nothing and says a lot. So what is left of the
-    picture in the sum is weighed by a gate of its own, of reliability.
+    Gates act on both sides of attention. The logarithm of a gate is added to the scores of keys,
+    and the output of each query is multiplied by its gate. Low agreement does not make video
+    useless: the closed mouth of a person who is silent while another one talks does not agree with
+    the audio, but is informative. Therefore a separate reliability gate weighs the video in the
+    fused features.
 
     Parameters
     ----------
     width, num_heads, window, expansion, dropout
-        Of attention and feedforwards.
+        Parameters of attention and feedforward modules.
     sound_dimension : int
+        Dimension of the frame-level audio features.
     num_layers : int
     gated : bool, optional
-        False for attention without gates, otherwise the same.
+        Whether to use gates. Without them, attention is otherwise the same.
     """
 
     def __init__(
@@ -234,17 +240,17 @@ class CGIMA(nn.Module):
         present: torch.Tensor,
         mask: torch.Tensor,
     ) -> Fused:
-        """Fuse.
+        """Fuse audio and video.
 
         Parameters
         ----------
         a, v : (n, frames, width) tensor
-            Of sound and picture. Where no face is present, v must not depend on pixels.
+            Audio and video streams. Where the face is absent, `v` must not depend on pixels.
         sound : (n, frames, sound_dimension) tensor
         picture : (n, frames, width) tensor
-            What they are made of, each frame by itself.
+            Frame-level features that `a` and `v` were computed from.
         present, mask : (n, frames) bool tensor
-            Where a face is present, and which frames are real.
+            Frames in which the face is present, and frames that are not padding.
 
         Returns
         -------
@@ -271,7 +277,7 @@ class CGIMA(nn.Module):
 
 
 class Concatenation(nn.Module):
-    """Sound and picture side by side: fusion without attention, to compare with.
+    """Fusion by concatenation of audio and video, a baseline without attention.
 
     Parameters
     ----------

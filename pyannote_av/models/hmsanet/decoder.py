@@ -1,4 +1,4 @@
-"""From what is known of each target speaker to when he speaks, at 100 Hz."""
+"""Decode fused features of target speakers into speech activity at 100 Hz."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from pyannote_av.models.hmsanet.slots import Slots
 
 
 class TargetDecoder(nn.Module):
-    """Target speakers see each other, then the past and future; several times.
+    """Layers that alternate between attention across target speakers and attention over time.
 
     Parameters
     ----------
     kind : {"disa", "mean", "none", "fixed"}
-        How speakers see each other: see :mod:`pyannote_av.models.hmsanet.disa`.
+        How speakers exchange information; see :mod:`pyannote_av.models.hmsanet.disa`.
     width : int
     detail_dimension : int
-        Of the sound at 100 Hz.
+        Dimension of the acoustic features at 100 Hz.
     num_layers : int
     reach : int
         See :class:`~pyannote_av.models.hmsanet.disa.DISA`.
     max_slots : int
         See :class:`~pyannote_av.models.hmsanet.disa.FixedSlots`.
     num_heads, dropout
-        Of attention.
+        Parameters of attention.
     **conformer
-        Other parameters of Conformer blocks.
+        Other parameters of the Conformer blocks.
     """
 
     def __init__(
@@ -69,23 +69,24 @@ class TargetDecoder(nn.Module):
         slots: Slots,
         mask: torch.Tensor,
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Decide.
+        """Compute logits of speech.
 
         Parameters
         ----------
         z : (n, frames, width) tensor
-            Of the n slots that are somebody.
+            Fused features of the n target speakers.
         detail : (n, frames, 4, detail_dimension) tensor
+            Acoustic features at 100 Hz.
         slots : Slots
-            Which those are.
+            Slots of these target speakers.
         mask : (batch, frames) bool tensor
-            Which frames are real.
+            True for frames that are not padding.
 
         Returns
         -------
         logits : (n, 4 x frames) tensor
         weights : list of (batch, frames, heads, slots, keys) tensor
-            Of attention to other speakers, if there is any.
+            Attention weights of each layer. Empty unless `kind` is "disa".
         """
         frames = slots.each(mask) if self.places is None else mask
         if self.places is not None:

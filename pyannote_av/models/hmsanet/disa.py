@@ -1,7 +1,8 @@
-"""Dense inter-speaker attention, DISA of HMSA-Net, and what to compare it with.
+"""Dense inter-speaker attention (DISA) of HMSA-Net, and baselines to compare it with.
 
-Each of these lets a target speaker know of all others, frame by frame. All but
-:class:`FixedSlots` share their weights over speakers: any number of them, in any order.
+Each module passes information between target speakers, frame by frame. All but
+:class:`FixedSlots` share their weights across speakers, and so accept any number of speakers in any
+order.
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ from pyannote_av.models.hmsanet.slots import Slots
 class DISA(nn.Module):
     """Attention from each target speaker to a bank of all others, within `reach` frames.
 
-    There is always a learned "nobody" in the bank, so that one speaker alone has something to
-    attend to.
+    The bank always contains a learned "nobody", so that a single speaker also has a key to attend
+    to.
 
     Parameters
     ----------
     width : int
     num_heads : int
     reach : int, optional
-        Others are seen that many frames before and after.
+        Frames on either side that attention to the others covers.
     dropout : float, optional
     """
 
@@ -41,7 +42,7 @@ class DISA(nn.Module):
         self.dropout = LockedDropout(dropout)
 
     def bank(self, x: torch.Tensor) -> torch.Tensor:
-        """Frames t - reach ... t + reach of all speakers, at frame t.
+        """Gather frames t - reach ... t + reach of all speakers at frame t.
 
         (batch, frames, slots, ...) to (batch, frames, span x slots, ...).
         """
@@ -54,23 +55,23 @@ class DISA(nn.Module):
     def forward(
         self, z: torch.Tensor, slots: Slots, mask: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Let each speaker know of the others.
+        """Let each speaker attend to the others.
 
         Parameters
         ----------
         z : (n, frames, width) tensor
-            Of the n slots that are somebody.
+            Features of the n target speakers.
         slots : Slots
-            Which those are.
+            Slots of these target speakers.
         mask : (batch, frames) bool tensor
-            Which frames are real.
+            True for frames that are not padding.
 
         Returns
         -------
         z : (n, frames, width) tensor
         weights : (batch, frames, heads, slots, 1 + span x slots) tensor
-            Of attention: to nobody, then to speakers 0, 1, ... at frame t - reach, and so on to
-            frame t + reach.
+            Attention weights: to "nobody", then to speakers 0, 1, ... at frames t - reach, ...,
+            t + reach.
         """
         x = self.norm(z)
         # (batch, frames, slots, ...) from here on
@@ -92,7 +93,7 @@ class DISA(nn.Module):
 
 
 class MeanOfOthers(nn.Module):
-    """The mean of all other speakers, in place of attention to them.
+    """Add the mean of all other speakers, instead of attention to them.
 
     Parameters
     ----------
@@ -107,7 +108,7 @@ class MeanOfOthers(nn.Module):
     def forward(
         self, z: torch.Tensor, slots: Slots, mask: torch.Tensor
     ) -> tuple[torch.Tensor, None]:
-        """See :meth:`DISA.forward`; there are no weights."""
+        """See :meth:`DISA.forward`; the attention weights are None."""
         x = slots.unpack(self.norm(z))
         others = (slots.mask.sum(dim=1) - 1).clamp_min(1)[:, None, None, None]
         mean = (x.sum(dim=1, keepdim=True) - x) / others
@@ -115,25 +116,26 @@ class MeanOfOthers(nn.Module):
 
 
 class Alone(nn.Module):
-    """No speaker knows of any other."""
+    """No exchange of information between speakers."""
 
     def forward(
         self, z: torch.Tensor, slots: Slots, mask: torch.Tensor
     ) -> tuple[torch.Tensor, None]:
-        """See :meth:`DISA.forward`; there are no weights."""
+        """See :meth:`DISA.forward`; the attention weights are None."""
         return z, None
 
 
 class FixedSlots(nn.Module):
-    """Speakers side by side in one vector, as before DISA: there is a place for so many.
+    """Concatenation of a fixed number of speakers in one vector, as in networks before DISA.
 
-    Which place a speaker has matters, so training must shuffle them. Empty places hold a learned
+    The order of speakers matters, so training must shuffle them. Empty places hold a learned
     "nobody".
 
     Parameters
     ----------
     width : int
     max_slots : int
+        Largest number of speakers.
 
     References
     ----------
@@ -148,12 +150,12 @@ class FixedSlots(nn.Module):
         self.split = nn.Linear(width, max_slots * width)
 
     def forward(self, z: torch.Tensor, slots: Slots) -> torch.Tensor:
-        """(n, frames, width) of the n slots that are somebody to (batch, frames, width).
+        """(n, frames, width) for n target speakers to (batch, frames, width).
 
         Raises
         ------
         ValueError
-            When there are more speakers than places.
+            When there are more than `max_slots` speakers.
         """
         count = slots.shape[1]
         if count > self.max_slots:

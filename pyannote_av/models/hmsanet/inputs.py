@@ -1,4 +1,4 @@
-"""What HMSA-Net is given, checked, and completed by what is not."""
+"""Check the inputs of HMSA-Net and fill in those that are missing."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from pyannote_av.models.hmsanet.slots import Slots
 
 
 class Inputs(NamedTuple):
-    """As in ``HMSANet.forward``, with nothing missing.
+    """Inputs of ``HMSANet.forward``, complete.
 
     Attributes
     ----------
     waveforms : (batch, samples) tensor
     faces : (batch, slots, frames, dimension) or (batch, slots, frames, height, width) tensor
     present : (batch, slots, frames) bool tensor
-        Where there are faces.
+        Frames in which the face is present.
     targets : Slots
-        Which slots are somebody.
+        Slots that hold a target speaker.
     voiceprints : (batch, slots, dimension) tensor
-        Of length 1, or 0.
+        Of unit norm, or 0 where unknown.
     speaker_features : (batch, windows, dimension) tensor or None
-        Likewise.
+        Of unit norm, or 0 where unknown.
     real : (batch, frames) bool tensor
-        Which frames are not padding.
+        True for frames that are not padding.
     """
 
     waveforms: torch.Tensor
@@ -50,12 +50,12 @@ def complete(
     visual_dimension: int,
     voiceprint_dimension: int,
 ) -> Inputs:
-    """Check shapes; what is not given is unknown (0), masks that are not given are all true.
+    """Check shapes and fill in missing inputs: masks are all true, other inputs are unknown (0).
 
     Raises
     ------
     ValueError
-        When shapes do not fit each other.
+        When the shapes of the inputs are inconsistent.
     """
     batch, frames = len(waveforms), waveforms.shape[-1] // SAMPLES_PER_FRAME
     given = next((x for x in (faces, voiceprints, target_mask) if x is not None), None)
@@ -101,5 +101,5 @@ def complete(
 
 
 def unit(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """Vectors of length 1, or 0, of the type of `like`."""
+    """Normalise vectors to unit norm (0 stays 0) and convert them to the type of `like`."""
     return F.normalize(x.to(like.dtype), dim=-1)

@@ -1,4 +1,4 @@
-"""Look inside HMSA-Net: how well sound and picture agree, and whom speakers look at."""
+"""Inspect HMSA-Net: gates, audio-visual synchrony, and attention between speakers."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 
 
 def gates(output: HMSAOutput, face_mask: torch.Tensor) -> torch.Tensor:
-    """How open gates are: 0 where no face is present.
+    """Openness of the gates; 0 where the face is absent.
 
     Parameters
     ----------
     output : HMSAOutput
-        Of a network whose fusion is "cgima".
+        Output of a network whose fusion is "cgima".
     face_mask : (batch, slots, frames) tensor
 
     Returns
     -------
     gates : (batch, slots, frames, 2) tensor
-        Mean over heads, of what sound takes from the picture and the picture from sound.
+        Mean over heads: how much audio takes from video [0], and video from audio [1].
     """
     if output.gate_logits is None:
         raise ValueError('no gates: the fusion of this network is not "cgima"')
@@ -34,20 +34,20 @@ def gates(output: HMSAOutput, face_mask: torch.Tensor) -> torch.Tensor:
 
 
 def attention_to(output: HMSAOutput, layer: int = -1) -> torch.Tensor:
-    """Whom each speaker looks at.
+    """Attention of each speaker to the others.
 
     Parameters
     ----------
     output : HMSAOutput
-        Of a network whose decoder is "disa".
+        Output of a network whose decoder is "disa".
     layer : int, optional
-        Of DISA.
+        Index of the DISA layer.
 
     Returns
     -------
     attention : (batch, frames, slots, 1 + slots) tensor
-        From each speaker to nobody and to speakers 0, 1, ...; mean over heads, sum over the frames
-        that are looked at.
+        From each speaker to "nobody" and to speakers 0, 1, ...; mean over heads, sum over the
+        attended frames.
     """
     if not output.attention:
         raise ValueError('no attention: the decoder of this network is not "disa"')
@@ -63,22 +63,24 @@ def plot_inspection(
     item: int = 0,
     names: list[str] | None = None,
 ) -> Figure:
-    """Activities, gates, synchrony and attention of one item of a batch.
+    """Plot activities, gates, synchrony and attention of one item of a batch.
 
     Parameters
     ----------
     output : HMSAOutput
     face_mask : (batch, slots, frames) tensor, optional
-        Where faces are present.
+        Frames in which the face is present.
     item : int, optional
+        Index of the item in the batch.
     names : list of str, optional
-        Of speakers.
+        Names of the speakers.
 
     Returns
     -------
     figure : matplotlib.figure.Figure
-        A row per speaker: on the left the probability of speaking, gates and synchrony, on the
-        right attention to the others. Without gates or attention, their places stay empty.
+        One row per speaker. The left column shows the posterior of speech, gates and synchrony;
+        the right column shows attention to the others. Panels of a network without gates or
+        attention stay empty.
     """
     from matplotlib.figure import Figure
 

@@ -1,10 +1,10 @@
-"""HMSA-Net: when does each of these people speak, from their voices and faces.
+"""HMSA-Net: speech activity of target speakers from their voices and faces.
 
 References
 ----------
 Chen, He, Du, Siniscalchi, Liu, Wan et al. HMSA-Net: hierarchical modality-speaker adaptive network
 for audio-visual speaker diarization. IEEE TASLP 2026, https://doi.org/10.1109/TASLPRO.2026.3698952.
-Only the abstract is public; docs/hmsanet.md tells line by line what is ours.
+Only the abstract is public. docs/hmsanet.md lists what is published and what is our own design.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from pyannote_av.models.hmsanet.inputs import complete
 from pyannote_av.models.hmsanet.output import AGREEMENT, HMSAOutput
 from pyannote_av.models.hmsanet.visual import TargetVisual
 
-#: each of which says something of its own
+#: branches that each give posteriors of their own
 BRANCHES = ("acoustic", "visual", "fusion", "decoder")
 
-#: hyper-parameters of a network as large as the lineage's (38 M parameters), for training on GPUs;
-#: the defaults are for CPUs (2.2 M)
+#: Hyper-parameters of a large network (38 M parameters, like its published predecessors), for
+#: training on GPUs. The defaults give a network for CPUs (2.2 M parameters).
 LARGE: dict[str, Any] = {
     "width": 320,
     "heads": 8,
@@ -43,37 +43,41 @@ LARGE: dict[str, Any] = {
 
 
 class HMSANet(AVModel):
-    """Activity of target speakers, each given by a voiceprint, a face, or both.
+    """Speech activity of target speakers, each given by a voiceprint, a face track, or both.
 
     Parameters
     ----------
     width : int, optional
-        Of features; 128 is compact.
+        Feature dimension. 128 gives the compact model.
     heads : int, optional
-        Of attention, and gates per direction.
+        Number of attention heads, and of gates per direction.
     num_mels : int, optional
+        Number of mel bands.
     channels : sequence of int, optional
-        Of the convolutions over spectra.
+        Number of channels of each convolution over the spectra.
     acoustic_layers, visual_layers, cgima_layers, disa_layers : int, optional
+        Number of layers of each branch.
     context : int, optional
-        Frames (of 40 ms) that attention over time sees to either side, in each layer.
+        Frames (of 40 ms) on either side that each layer of attention over time covers.
     window : int, optional
-        Frames that speakers see of each other to either side.
+        Frames on either side that attention between speakers covers.
     expansion : int, optional
-        Of the hidden layers of feedforwards.
+        Size of the hidden layer of a feedforward module, as a multiple of `width`.
     dropout : float, optional
     voiceprint_dimension : int, optional
-        192 is that of CAM++.
+        Dimension of speaker embeddings. 192 is the dimension of CAM++.
     visual : {"compact", "lrasd", "resnet"}, optional
-        What looks at pictures: an encoder made to be trained on CPUs, that of LR-ASD, a ResNet18.
+        Visual encoder: one that can be trained on a CPU, the encoder of LR-ASD, or a ResNet18.
     face_size : int, optional
-        Pictures are reduced to that many pixels in width and height; 56 costs a quarter of 112.
+        Width and height in pixels to which face crops are downsampled. 56 costs a quarter of 112.
     fusion : {"cgima", "attention", "concat"}, optional
-        How sound and picture meet: with gates, without, or side by side.
+        Audio-visual fusion: gated cross-modal attention, attention without gates, or
+        concatenation.
     decoder : {"disa", "mean", "none", "fixed"}, optional
-        How speakers see each other: by attention, as a mean, not at all, or in `max_slots` places.
+        How speakers exchange information: by attention, through the mean of the others, not at
+        all, or by concatenation of at most `max_slots` speakers.
     max_slots : int, optional
-        Only for "fixed".
+        Largest number of speakers, used by "fixed" only.
     sample_rate, num_channels, task : optional
         As in ``pyannote.audio.Model``; the network is defined for 16 kHz mono.
     """
@@ -142,38 +146,38 @@ class HMSANet(AVModel):
 
     @property
     def visual_dimension(self) -> int:
-        """Of :meth:`visual_features`."""
+        """Dimension of :meth:`visual_features`."""
         return self.visual.encoder.dimension
 
     def num_frames(self, num_samples: int) -> int:
-        """Number of decisions for so many samples, one every 10 ms."""
+        """Number of output frames (one every 10 ms) for `num_samples` samples."""
         return SPECTRA_PER_FRAME * (num_samples // SAMPLES_PER_FRAME)
 
     def receptive_field_size(self, num_frames: int = 1) -> int:
-        """Samples that so many decisions are about."""
+        """Number of samples that `num_frames` output frames span."""
         return num_frames * SAMPLES_PER_FRAME // SPECTRA_PER_FRAME
 
     def receptive_field_center(self, frame: int = 0) -> int:
-        """Sample in the middle of what a decision is about."""
+        """Index of the sample in the middle of an output frame."""
         size = self.receptive_field_size()
         return frame * size + (size - 1) // 2
 
     def visual_features(
         self, faces: torch.Tensor, face_mask: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """What the encoder makes of pictures; may be given to the model in their place.
+        """Encode face crops. The model accepts these features in place of the crops.
 
         Parameters
         ----------
         faces : (batch, slots, frames, height, width) tensor
-            Grey pictures in [0, 255].
+            Grey face crops in [0, 255].
         face_mask : (batch, slots, frames) tensor, optional
-            Where faces are present. Pixels elsewhere are not read.
+            Frames in which the face is present. Pixels of other frames are ignored.
 
         Returns
         -------
         features : (batch, slots, frames, visual_dimension) tensor
-            0 where no face is present.
+            0 where the face is absent.
         """
         if face_mask is None:
             face_mask = torch.ones(faces.shape[:3], device=faces.device)
@@ -190,13 +194,13 @@ class HMSANet(AVModel):
         frame_mask: torch.Tensor | None = None,
         branches: Collection[str] = BRANCHES,
     ) -> HMSAOutput:
-        """All that the network says.
+        """Compute the outputs of all branches.
 
         Parameters
         ----------
         branches : collection of str, optional
-            Who is asked: what nobody needs is not computed. Defaults to all of "acoustic",
-            "visual", "fusion" and "decoder".
+            Branches whose outputs are wanted. Only these, and those they depend on, are computed.
+            Defaults to all of "acoustic", "visual", "fusion" and "decoder".
         others
             See :meth:`forward`.
 
@@ -249,39 +253,39 @@ class HMSANet(AVModel):
         speaker_features: torch.Tensor | None = None,
         frame_mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Activities of target speakers.
+        """Compute the speech activity of target speakers.
 
-        Whatever is not given is unknown: any of voiceprints, faces and the voices heard around may
-        be missing, for all speakers or some, at all times or some.
+        Voiceprints, faces and speaker features are optional. Each may be missing for some or all
+        speakers, and in some or all frames.
 
         Parameters
         ----------
         waveforms : (batch, 1, samples) tensor
-            16 kHz; the first sample is heard when the first picture is shown. There are
+            16 kHz audio that starts together with the first video frame. There are
             T = samples // 640 frames.
         faces : (batch, slots, T, height, width) or (batch, slots, T, visual_dimension) tensor
-            Grey pictures in [0, 255], or what :meth:`visual_features` made of them.
+            Grey face crops in [0, 255], or their :meth:`visual_features`.
         face_mask : (batch, slots, T) tensor, optional
-            Where faces are present. Nothing else of `faces` is read.
+            Frames in which the face is present. Other frames of `faces` are ignored.
         target_mask : (batch, slots) tensor, optional
-            Which slots are somebody; others are padding.
+            True for slots that hold a target speaker. Other slots are padding.
         voiceprints : (batch, slots, voiceprint_dimension) tensor, optional
-            Of target speakers, of any length; 0 where unknown.
+            Speaker embeddings of the target speakers, of any norm; 0 where unknown.
         speaker_features : (batch, ceil(T / 4), voiceprint_dimension) tensor, optional
-            Voiceprints of windows of the recording, window i centred on frame 4i + 1.5; 0 where
-            unknown.
+            Speaker embeddings of windows of the recording. Window i is centred on frame
+            4i + 1.5; 0 where unknown.
         frame_mask : (batch, T) tensor, optional
-            Which frames are real; others are padding, and change nothing.
+            True for frames that are not padding. Padding does not affect the other frames.
 
         Returns
         -------
         activities : (batch, 4 x T, slots) tensor
-            Probability of speaking, at 100 Hz; 0 for slots and frames that are padding.
+            Posteriors of speech, at 100 Hz; 0 for padding slots and padding frames.
 
         Raises
         ------
         ValueError
-            When shapes do not fit each other.
+            When the shapes of the inputs are inconsistent.
         """
         output = self.predict(
             waveforms, faces, face_mask, target_mask, voiceprints, speaker_features, frame_mask

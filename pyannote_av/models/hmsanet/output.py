@@ -1,4 +1,4 @@
-"""What HMSA-Net says."""
+"""Outputs of HMSA-Net."""
 
 from __future__ import annotations
 
@@ -6,33 +6,33 @@ from typing import NamedTuple
 
 import torch
 
-#: names of what CGIMA says of sound and picture, in its order
+#: names of the fields of ``cgima.Agreement`` in :class:`HMSAOutput`, in the same order
 AGREEMENT = ("gate_logits", "acoustic_sync", "visual_sync", "confidence")
 
 
 class HMSAOutput(NamedTuple):
-    """All that the network says, by target speaker ("slot").
+    """Outputs of all branches, per target speaker ("slot").
 
-    Padding slots have zeros; what frames that are padding have means nothing. What branches say
-    that nobody asked is None.
+    Padding slots are zero. Values in padding frames are undefined. Outputs of branches that were
+    not requested are None.
 
     Attributes
     ----------
     logits : (batch, slots, 4 x frames) tensor or None
-        Of speaking, at 100 Hz: the answer.
+        Logits of speech at 100 Hz: the final output.
     fused_logits, acoustic_logits, visual_logits : (batch, slots, frames) tensor or None
-        Of speaking, at 25 Hz: from both streams, sound alone and picture alone, before speakers
-        know of each other. For training in stages.
+        Logits of speech at 25 Hz from both modalities, from audio alone and from video alone.
+        They are computed before speakers attend to each other, and serve training in stages.
     gate_logits : (batch, slots, frames, 2, heads) tensor or None
-        Of how much sound takes from the picture [0], and the picture from sound [1]. None unless
-        fusion is "cgima", like what follows.
+        Logits of the gates: how much the audio stream takes from video [0], and the video stream
+        from audio [1]. Like the next three outputs, None unless fusion is "cgima".
     acoustic_sync, visual_sync : (batch, slots, frames, dimension) tensor or None
-        Unit vectors that are alike where sound and picture are in step.
+        Unit vectors that are similar where audio and video are synchronous.
     confidence : (batch, slots, frames) tensor or None
-        Synchrony: likeness at the best lag minus likeness at the median lag.
+        Synchrony: similarity at the best lag minus similarity at the median lag.
     attention : tuple of (batch, frames, heads, slots, keys) tensor
-        Of each layer of DISA: whom speakers look at; keys are nobody, then all speakers at frame
-        t - window, and so on to t + window.
+        Attention weights of each DISA layer, from each speaker to the others. The first key is
+        the learned "nobody". All speakers at frames t - window, ..., t + window follow.
     """
 
     logits: torch.Tensor | None = None

@@ -1,4 +1,4 @@
-"""Items of a batch have different numbers of target speakers; no work is done for padding."""
+"""Pack the target speakers of a batch into rows, so that padding slots cost no computation."""
 
 from __future__ import annotations
 
@@ -6,33 +6,37 @@ import torch
 
 
 class Slots:
-    """Which slots of a batch are somebody; between one row per slot and one row per somebody.
+    """Convert between one row per slot and one row per target speaker.
+
+    The items of a batch may have different numbers of target speakers. The remaining slots are
+    padding.
 
     Parameters
     ----------
     mask : (batch, slots) bool tensor
+        True for slots that hold a target speaker.
     """
 
     def __init__(self, mask: torch.Tensor):
         self.mask = mask
         self.shape = mask.shape
         rows = mask.flatten().nonzero().squeeze(1)
-        # without padding, nothing has to be moved
+        # without padding, no rows have to be moved
         self._rows = rows if len(rows) < mask.numel() else None
         self._items = rows.div(mask.shape[1], rounding_mode="floor")
 
     def pack(self, x: torch.Tensor) -> torch.Tensor:
-        """(batch, slots, ...) to (n, ...), where n slots are somebody."""
+        """(batch, slots, ...) to (n, ...), where n is the number of target speakers."""
         x = x.flatten(0, 1)
         return x if self._rows is None else x.index_select(0, self._rows)
 
     def unpack(self, x: torch.Tensor) -> torch.Tensor:
-        """(n, ...) to (batch, slots, ...), 0 for padding."""
+        """(n, ...) to (batch, slots, ...), with 0 in padding slots."""
         if self._rows is not None:
             dense = x.new_zeros(self.mask.numel(), *x.shape[1:])
             x = dense.index_copy(0, self._rows, x)
         return x.unflatten(0, self.shape)
 
     def each(self, x: torch.Tensor) -> torch.Tensor:
-        """(batch, ...) to (n, ...): what is said of an item, for each of its slots."""
+        """(batch, ...) to (n, ...): repeat each item for each of its target speakers."""
         return x.index_select(0, self._items)

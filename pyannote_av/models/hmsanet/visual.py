@@ -1,4 +1,4 @@
-"""Faces of target speakers: what their pictures tell, frame by frame."""
+"""Visual branch of HMSA-Net: frame-level features of the faces of target speakers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pyannote_av.models.blocks.visual_frontend import REACH, PictureEncoder, nor
 
 
 class ResNetEncoder(nn.Module):
-    """ResNet18 on single pictures, after a convolution over five of them."""
+    """ResNet18 on single images, after a convolution over five consecutive ones."""
 
     dimension = 512
 
@@ -34,7 +34,7 @@ class ResNetEncoder(nn.Module):
 
 
 class LightEncoder(VisualEncoder):
-    """Visual encoder of LR-ASD, which its public weights fit."""
+    """Visual encoder of LR-ASD. It can load the public weights."""
 
     dimension = DIMENSION
 
@@ -44,9 +44,10 @@ class LightEncoder(VisualEncoder):
 
 
 def _held(pictures: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
-    """Where a face is lost for a while, the picture before: nothing seems to move.
+    """Fill gaps in a face track by repeating the last crop, so that they show no motion.
 
-    `pictures` are (n, frames, height, width), `seen` (n, frames), true at the first frame.
+    `pictures` has shape (n, frames, height, width). `seen` has shape (n, frames), and is true at
+    the first frame.
     """
     frames = torch.arange(seen.shape[1], device=seen.device)
     last = torch.where(seen, frames, 0).cummax(dim=1).values
@@ -57,20 +58,20 @@ ENCODERS = {"compact": CompactEncoder, "lrasd": LightEncoder, "resnet": ResNetEn
 
 
 class TargetVisual(nn.Module):
-    """Visual branch: faces to what is seen of each target speaker.
+    """Visual branch: face crops to visual features of each target speaker.
 
     Parameters
     ----------
     encoder : {"compact", "lrasd", "resnet"}
-        What looks at pictures.
+        Visual encoder.
     face_size : int
-        Width and height that pictures are reduced to first, in pixels.
+        Width and height in pixels to which face crops are downsampled first.
     width : int
-        Of what comes out.
+        Dimension of the output.
     num_layers : int
         Number of Conformer blocks.
     **conformer
-        Their parameters.
+        Parameters of the Conformer blocks.
     """
 
     def __init__(self, encoder: str, face_size: int, width: int, num_layers: int, **conformer: Any):
@@ -84,19 +85,19 @@ class TargetVisual(nn.Module):
         self.head = nn.Linear(width, 1)
 
     def encode(self, faces: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
-        """Pictures to features, each face from the first to the last frame it is present in.
+        """Encode each face from the first to the last frame in which it is present.
 
         Parameters
         ----------
         faces : (batch, slots, frames, height, width) tensor
-            Grey pictures in [0, 255].
+            Grey face crops in [0, 255].
         present : (batch, slots, frames) bool tensor
-            Pixels elsewhere are not read.
+            Frames in which the face is present. Pixels of other frames are ignored.
 
         Returns
         -------
         features : (batch, slots, frames, dimension) tensor
-            0 where not present.
+            0 where the face is absent.
         """
         parameter = next(self.encoder.parameters())
         features = parameter.new_zeros(*present.shape, self.encoder.dimension)
@@ -114,20 +115,20 @@ class TargetVisual(nn.Module):
     def forward(
         self, features: torch.Tensor, present: torch.Tensor, mask: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Look at each target speaker.
+        """Compute visual features of each target speaker.
 
         Parameters
         ----------
         features : (n, frames, dimension) tensor
-            Of pictures.
+            Output of :meth:`encode`.
         present, mask : (n, frames) bool tensor
-            Where there are any, and which frames are real.
+            Frames in which the face is present, and frames that are not padding.
 
         Returns
         -------
         features : (n, frames, width) tensor
         moments : (n, frames, width) tensor
-            The same without context.
+            The same before the Conformer blocks.
         """
         present = present.unsqueeze(-1)
         features = torch.where(present, features, 0.0).to(self.absent.dtype)
