@@ -319,7 +319,7 @@ def test_strip_executes_nothing_and_says_what_is_wrong(ours, theirs, tmp_path):
     torch.save({"state_dict": Payload()}, tmp_path / "bad.ckpt")
     torch.save({"weight": torch.zeros(1)}, tmp_path / "other.ckpt")
     for source, into, said in (
-        (tmp_path / "bad.ckpt", "m.safetensors", "executed"),
+        (tmp_path / "bad.ckpt", "m.safetensors", "bad.ckpt cannot be read as plain weights"),
         (tmp_path / "other.ckpt", "m.safetensors", "does not name its model"),
         (tmp_path / "none.ckpt", "m.safetensors", "none.ckpt"),
         (ours, "m.ckpt", ".safetensors"),
@@ -476,7 +476,7 @@ def test_what_does_not_load_safely_is_not_pulled(tmp_path):
         (bad, "subprocess.Popen"),
         (tmp_path / "empty", "no pipeline and no model"),
         (lost, "embedding"),
-        (packed, "allow_pickle"),
+        (packed, "plda.npz, array 'x' holds Python objects"),
         (tmp_path / "nothing", "no such folder"),
     ):
         result = run("pull", source, tmp_path / "in")

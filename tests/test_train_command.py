@@ -115,10 +115,31 @@ def same(first, second) -> bool:
         ("stages.all.optimizer=Adagrat", "torch.optim has no optimizer 'Adagrat'"),
         ("stages.first.max_epochs=3", "no 'first' among \\['all'\\]"),
         ("stages.all.train=[visuals]", "HMSANet has no visuals, but acoustic"),
-        ("stages.all.settings.bach_size=3", "TargetSpeakerSegmentation has no 'bach_size'"),
+        ("stages.all.settings.bach_size=3", "TargetSpeakerSegmentation has no setting 'bach_size'"),
         ("stages={preset: five}", "stages: .*'multi_stage' or 'end_to_end'|stages.preset"),
         ("trainer.precison=16", "trainer: there is no key 'precison': is it 'precision'?"),
         ("trainer.max_epochs=3", "trainer: max_epochs: stages say that"),
+        ("trainer.devices=1000000000", "trainer: devices is 1000000000, where .* to 4096"),
+        ("trainer.devices=[0,", "not valid YAML"),
+        ("trainer.devices=many", "trainer: devices: 'many' is no number of devices"),
+        ("trainer.num_nodes=5000", "trainer: num_nodes is 5000"),
+        ("trainer.strategy=deepseed", "trainer: strategy: 'deepseed' is not one of auto, ddp"),
+        ("trainer.strategy=deepspeed", "trainer: .*DeepSpeed"),
+        ("trainer.profiler=os.system", "trainer: profiler: 'os.system' is not one of simple"),
+        ("trainer.plugins=[os.system]", "trainer: plugins: .*instance of CheckpointIO"),
+        ("trainer.callbacks=[os.system]", "trainer: callbacks: .*instance of Callback"),
+        ("trainer.model_registry=me/mine", "trainer.model_registry uploads models. Pass trust"),
+        ("task.params.cache=../files.npz", "task.params.cache: .* is outside of .*/run"),
+        ("stages.all.settings={cache: ../files.npz}", "'all': settings.cache: .* is outside of"),
+        ("stages.all.settings={val_monitor: 1}", "val_monitor of the task cannot be set"),
+        ("stages.all.settings=[3]", "stage all.settings: .*dictionary"),
+        ("stages.all.train=visual", "stage all.train: 'visual': .*tuple"),
+        ("stages.all.name=[a]", "stage .*name: .*string"),
+        ("task.params.augmentation=3", "task.params.augmentation: {transform: Gain"),
+        (
+            "task.params.augmentation={transform: Gain, params: {x: 3}}",
+            "task.params.augmentation: .*'x'",
+        ),
         ("loggers=[tensorbord]", "no logger 'tensorbord'"),
         ("seed=-1", "seed: .*greater than or equal to 0"),
         ("protocol=Tiny.SpeakerDiarization.Walk", "no protocol 'Tiny.SpeakerDiarization.Walk'"),
@@ -266,7 +287,8 @@ def test_accumulated_gradients_and_augmented_sound(config):
 
 
 def test_caches_go_by_content(config, database, folder, tmp_path, caplog):  # noqa: F811
-    cache = tmp_path / "files.npz"
+    # without trust, a cache is made in the folder of a training; others may use it again
+    cache = tmp_path / "a" / "files.npz"
     given = [f"task.params.cache={cache}", "loggers=[]"]
 
     def trained(name: str, *more: str):

@@ -311,7 +311,7 @@ def test_stages_set_what_the_task_is_to_do(corpus, tmp_path):
     assert task.losses == {"visual": 1.0}
     assert task.batch_size == 1
     plan = [Stage("one", max_epochs=1, settings={"bach_size": 1})]
-    with pytest.raises(ValueError, match="no 'bach_size'"):
+    with pytest.raises(ValueError, match="has no setting 'bach_size'"):
         optimize(make_model(), task, plan, tmp_path / "b", **QUIET)
 
 

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from pyannote_av import __version__
-from pyannote_av.core.checksums import digest, sha256_of
+from pyannote_av.core.checksums import digest, model_files, sha256_of
 
-_REFERENCE = "$model/"
 # what pipelines of ours take where their configuration names nothing, as far as it is there
 _SOUND = ("segmentation-3.0", "campplus")
 _PICTURES = ("lr-asd", "yunet", "facenet-vggface2")
@@ -40,15 +39,15 @@ def pipeline_identity(checkpoint: str | Path) -> str:
 
 def _parts(checkpoint: str | Path) -> Iterator[tuple[str, str]]:
     """(what, content) of a configuration, and of all that it refers to"""
-    from pyannote_av.core.pipeline import read_pipeline
+    from pyannote_av.core.pipeline import named_file, read_pipeline
     from pyannote_av.core.weights import REGISTRY
     from pyannote_av.pretrained import shipped
 
     config, folder = read_pipeline(checkpoint)
     yield "config", json.dumps(config, sort_keys=True, default=str)
-    for value in _strings(config.get("pipeline")):
-        if value.startswith(_REFERENCE):
-            yield from _files(folder / value.removeprefix(_REFERENCE).partition("@")[0])
+    for value in _references(config["pipeline"]):
+        if path := named_file(value, folder):
+            yield from _files(path)
         elif value in REGISTRY:
             yield _weights(value)
         elif value in shipped():
@@ -61,24 +60,24 @@ def _parts(checkpoint: str | Path) -> Iterator[tuple[str, str]]:
             yield _weights(one)
 
 
-def _strings(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
+def _references(value: Any, key: str = "") -> Iterator[str]:
+    """Values of arguments that can name a model or a pipeline, at any depth"""
+    from pyannote_av.core.pipeline import MODELS, PIPELINES
+
+    if isinstance(value, str) and key in (*MODELS, *PIPELINES, "checkpoint"):
         yield value
     elif isinstance(value, Mapping):
-        for one in value.values():
-            yield from _strings(one)
+        for name, one in value.items():
+            yield from _references(one, str(name))
     elif isinstance(value, (list, tuple)):
         for one in value:
-            yield from _strings(one)
+            yield from _references(one, key)
 
 
 def _files(path: Path) -> Iterator[tuple[str, str]]:
-    """Of a file, or of all files of a folder"""
-    if not path.exists():
-        raise FileNotFoundError(f"a pipeline refers to {path}, which is not there")
-    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-        if file.is_file():
-            yield str(file.relative_to(path)), sha256_of(file)
+    """Name and content of each file of a model"""
+    for file in model_files(path):
+        yield str(file.relative_to(path)), sha256_of(file)
 
 
 def _weights(name: str) -> tuple[str, str]:

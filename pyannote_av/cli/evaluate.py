@@ -68,15 +68,16 @@ def told() -> str:
     return shlex.join(["pyannote-av", *words])
 
 
-def load_pipelines(names: Sequence[str], device: str) -> dict[str, Any]:
-    """Pipelines by name, on a device."""
+def load_pipelines(names: Sequence[str], device: str, trust: bool = False) -> dict[str, Any]:
+    """Pipelines by name, on a device; `trust` as ``Pipeline.from_pretrained`` takes it."""
     import torch
 
     from pyannote_av import Pipeline
 
     if len(set(names)) < len(names):
         raise ValueError("the same pipeline is given twice")
-    return {name: Pipeline.from_pretrained(name).to(torch.device(device)) for name in names}
+    loaded = {name: Pipeline.from_pretrained(name, trust=trust) for name in names}
+    return {name: one.to(torch.device(device)) for name, one in loaded.items()}
 
 
 def run_pipelines(

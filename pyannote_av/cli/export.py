@@ -25,8 +25,7 @@ def command(
 
     Example: pyannote-av export trained/model.safetensors --into onnx
     """
-    import json
-
+    from pyannote_av.core.reading import read_json
     from pyannote_av.core.trust import trusting
     from pyannote_av.sharing.export.files import export, load
 
@@ -37,7 +36,7 @@ def command(
     except (OSError, ValueError, ImportError) as error:
         say(f"error: {error}", err=True)
         raise typer.Exit(1) from error
-    for graph in json.loads(path.read_text())["graphs"].values():
+    for graph in read_json(path)["graphs"].values():
         size = (into / graph["file"]).stat().st_size / 1e6
         differs = graph["parity"]["largest_difference"]
         say(f"{into / graph['file']}: {size:.1f} MB, differs by {differs:.1e} at most")

@@ -50,6 +50,7 @@ def command(
 
     Example: pyannote-av push tuned/best hub:me/interviews --evaluation test.json --license mit
     """
+    from pyannote_av.core.reading import read_text
     from pyannote_av.sharing.hub import push
 
     try:
@@ -63,7 +64,7 @@ def command(
             revision,
             token,
             overwrite,
-            None if about is None else about.read_text(encoding="utf-8"),
+            None if about is None else read_text(about),
             trust,
         )
     except (OSError, ValueError) as error:

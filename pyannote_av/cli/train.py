@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,20 +16,29 @@ if TYPE_CHECKING:
 
 
 def report(folder: Path) -> list[str]:
-    """What there is to say of the stages in a folder, a line each."""
+    """What there is to say of the stages in a folder, a line each.
+
+    Raises
+    ------
+    ReadError
+        When a record of a stage is none.
+    """
+    from pyannote_av.core.reading import read_json, refusing
+
     lines = []
     for path in sorted(folder.glob("*/stage.json")):
-        record = json.loads(path.read_text(encoding="utf-8"))
-        done, pace = record["lineage"][-1], record["pace"]
-        told = {"stage", "seed", "steps", "epochs", "epoch"}
-        best = [f"{name} {value:.4f}" for name, value in done.items() if name not in told]
-        at = f" in epoch {done['epoch']}" if "epoch" in done else ""
-        lines.append(
-            f"{path.parent.name}: {done['steps']} steps, {done['epochs']} epochs"
-            + (f", best {', '.join(best)}{at}" if best else "")
-            + f"; {pace['steps_per_second']:.2f} steps/s, "
-            f"{100 * pace['waiting_share']:.0f} % of the time waiting for data"
-        )
+        record = read_json(path, nan=True)
+        with refusing(path, "not the record of a stage"):
+            done, pace = record["lineage"][-1], record["pace"]
+            told = {"stage", "seed", "steps", "epochs", "epoch"}
+            best = [f"{name} {value:.4f}" for name, value in done.items() if name not in told]
+            at = f" in epoch {done['epoch']}" if "epoch" in done else ""
+            lines.append(
+                f"{path.parent.name}: {done['steps']} steps, {done['epochs']} epochs"
+                + (f", best {', '.join(best)}{at}" if best else "")
+                + f"; {pace['steps_per_second']:.2f} steps/s, "
+                f"{100 * pace['waiting_share']:.0f} % of the time waiting for data"
+            )
     return lines
 
 

@@ -64,8 +64,10 @@ def model_files(path: str | Path) -> list[Path]:
             raise FileNotFoundError(f"no such file or folder: {path}")
         return [path]
     within = [path.resolve()]
-    if path.resolve().parent.name == "snapshots":
-        within.append(path.resolve().parent.parent / "blobs")
+    repository = path.resolve().parent.parent
+    if path.resolve().parent.name == "snapshots" and repository.name.startswith("models--"):
+        # the cache of the Hugging Face hub keeps files beside its snapshots, and links to them
+        within.append(repository / "blobs")
     files, seen, size = [], 0, 0
     for folder, folders, names in os.walk(path):
         seen += len(folders) + len(names)

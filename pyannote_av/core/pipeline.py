@@ -23,12 +23,17 @@ from pyannote.metrics.diarization import DiarizationErrorRate
 from pyannote_av.core.checkpoint import CheckpointError
 from pyannote_av.core.hub import locate, named_on_hub, resolve
 from pyannote_av.core.model import Model, load_plda
-from pyannote_av.core.reading import ReadError, read_yaml
+from pyannote_av.core.reading import ReadError, check_name, read_yaml
 from pyannote_av.core.text import printable
 from pyannote_av.core.trust import UntrustedError, loading, named_class, used_trust
 from pyannote_av.pretrained import DEFAULT, FOLDER, shipped
 
 logger = logging.getLogger(__name__)
+
+_CONFIG, _REFERENCE = "config.yaml", "$model/"
+#: arguments of pipelines that take a model, and those that take another pipeline
+MODELS = ("segmentation", "embedding", "plda", "relation", "counter", "scorer")
+PIPELINES = ("audio",)
 
 # arguments of pyannote.audio's pipelines that name a model
 _MODELS = ("segmentation", "embedding")
@@ -160,6 +165,40 @@ def read_pipeline(checkpoint: str | Path) -> tuple[dict[str, Any], Path]:
     if not config.is_file():
         raise FileNotFoundError(f"no config.yaml in {path}: it is not a pipeline folder")
     return read_config(config), config.parent
+
+
+def named_file(value: Any, folder: Path) -> Path | None:
+    """What ``$model/...`` stands for, if the value is that.
+
+    Parameters
+    ----------
+    value : Any
+        Of a configuration.
+    folder : Path
+        What ``$model`` stands for.
+
+    Raises
+    ------
+    ValueError
+        When it names nothing, or something outside of the folder.
+    FileNotFoundError
+        When there is no such file or folder.
+    """
+    if not (isinstance(value, str) and value.startswith(_REFERENCE)):
+        return None
+    # revisions are those of the hub, which has given us one
+    name = value.removeprefix(_REFERENCE).partition("@")[0]
+    try:
+        path = folder / check_name(name)
+    except ReadError as error:
+        raise ReadError(
+            f"{folder / _CONFIG}: {value} names nothing, or leads out of {folder}"
+        ) from error
+    if not path.exists():
+        raise FileNotFoundError(
+            printable(f"{folder / _CONFIG} refers to {value}, but there is no {name}")
+        )
+    return path
 
 
 def check_config(config: Any, origin: str) -> None:

@@ -7,9 +7,8 @@ from inspect import getdoc
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pyannote_av.core.atomic import write_text
+from pyannote_av.core.pipeline import read_config
 from pyannote_av.core.trust import named_class
 from pyannote_av.core.weights import REGISTRY, how_to_get
 from pyannote_av.sharing.evaluation_tables import Evaluation, table
@@ -125,7 +124,7 @@ def write_card(folder: str | Path, card: str | None = None, **options: Any) -> P
 
 def _config(folder: Path) -> dict[str, Any]:
     path = folder / "config.yaml"
-    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return read_config(path) if path.is_file() else {}
 
 
 def _summary(config: Mapping[str, Any], parts: list[Part]) -> str:

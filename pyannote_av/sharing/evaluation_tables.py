@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyannote_av.core.checksums import sha256_of
 from pyannote_av.core.reading import ReadError, read_json
+from pyannote_av.core.text import printable
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
@@ -82,7 +83,7 @@ class Evaluation:
             return self.systems[0]
         if system not in self.systems:
             asked = "several systems were scored" if system is None else f"no system {system!r}"
-            raise ValueError(f"{self.name}: {asked}; say which: {', '.join(self.systems)}")
+            raise ReadError(f"{self.name}: {asked}; say which: {', '.join(self.systems)}")
         return system
 
     def results(self, system: str) -> list[EvalResult]:
@@ -109,8 +110,9 @@ class Evaluation:
     def to_markdown(self) -> str:
         """All tables, and where they come from."""
         command = self.content.get("command") or f"pyannote-av evaluate ... --json {self.name}"
+        name, command = (printable(str(one), one_line=True) for one in (self.name, command))
         parts = [
-            f"Figures are those of `{self.name}` (sha256 `{self.sha256}`), written by `{command}`. "
+            f"Figures are those of `{name}` (sha256 `{self.sha256}`), written by `{command}`. "
             "Error rates are in percent of reference speech; the collar is that on either side of "
             "a turn.",
             self._scores(),
@@ -118,7 +120,7 @@ class Evaluation:
         if self.content.get("comparisons"):
             parts += ["### Differences", self._comparisons()]
         for system in dict.fromkeys(row["system"] for row in self.content["conditions"]):
-            parts += [f"### Where errors are: {system}", self._conditions(system)]
+            parts += [f"### Where errors are: {_text(system)}", self._conditions(system)]
         return "\n\n".join(parts)
 
     def _scores(self) -> str:
@@ -196,4 +198,5 @@ def _text(value: Any, digits: int = 2) -> str:
     if value is None:
         return "-"
     text = f"{value:.{digits}f}" if isinstance(value, float) else str(value)
-    return text.replace("|", "\\|")
+    # a line feed would end the row, and what follows be read as another part of the card
+    return printable(text, one_line=True).replace("|", "\\|")

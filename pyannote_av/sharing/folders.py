@@ -13,9 +13,7 @@ or by ``pyannote-av download``.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,8 @@ from typing import Any
 import yaml
 
 from pyannote_av.core.hub import locate, named_on_hub
-from pyannote_av.core.pipeline import Pipeline, read_pipeline
+from pyannote_av.core.pipeline import MODELS, PIPELINES, Pipeline, named_file, read_pipeline
+from pyannote_av.core.reading import ReadError
 from pyannote_av.core.trust import loading
 from pyannote_av.core.weights import REGISTRY
 from pyannote_av.sharing.atomic_folder import new_folder
@@ -32,10 +31,8 @@ from pyannote_av.sharing.models import MODEL, copy_model, find_files, known_as
 
 CONFIG = "config.yaml"
 
+
 _REFERENCE = "$model/"
-# arguments of pipelines that take a model, and those that take another pipeline
-_MODELS = ("segmentation", "embedding", "plda", "relation", "counter", "scorer")
-_PIPELINES = ("audio",)
 
 
 def save_pipeline(
@@ -99,40 +96,32 @@ def _gather(value: Any, folder: Path, into: Path, at: tuple[str, ...] = ()) -> A
         What it will stand for; files are copied into it.
     at : tuple of str
         Keys that lead to the part.
+
+    Raises
+    ------
+    ValueError
+        When anything but a model or a pipeline refers to a file: it would be shared unseen.
     """
     is_argument = at[-3:-1] == ("pipeline", "params")
-    source = _source(value, folder)
-    if is_argument and at[-1] in _PIPELINES and isinstance(value, str):
+    source = named_file(value, folder)
+    if source:
+        check_links(source, folder)
+    if is_argument and at[-1] in PIPELINES and isinstance(value, str):
         nested, folder = read_pipeline(source or value)
         nested.pop("dependencies", None)
         return _gather(nested, folder, into, at)
-    if is_argument and at[-1] in _MODELS and (source or _names_file(at[-1], value)):
+    if is_argument and at[-1] in MODELS and (source or _names_file(at[-1], value)):
         return _model(source or locate(value), into, at)
     if source:
-        name = str(value).removeprefix(_REFERENCE).partition("@")[0]
-        copy = partial(shutil.copytree, dirs_exist_ok=True) if source.is_dir() else shutil.copyfile
-        (into / name).parent.mkdir(parents=True, exist_ok=True)
-        copy(source, into / name)
-        return _REFERENCE + name
+        raise ReadError(
+            f"{folder / CONFIG}: {'.'.join(at)} is {value}, but only models and pipelines of a "
+            f"pipeline ({', '.join(MODELS + PIPELINES)}) are shared with it: remove that key"
+        )
     if isinstance(value, dict):
         return {key: _gather(one, folder, into, (*at, str(key))) for key, one in value.items()}
     if isinstance(value, list):
         return [_gather(one, folder, into, (*at, str(i))) for i, one in enumerate(value)]
     return value
-
-
-def _source(value: Any, folder: Path) -> Path | None:
-    """What ``$model/...`` stands for, if the value is that."""
-    if not (isinstance(value, str) and value.startswith(_REFERENCE)):
-        return None
-    # revisions are those of the hub, which has given us one
-    name = value.removeprefix(_REFERENCE).partition("@")[0]
-    if Path(name).is_absolute() or ".." in Path(name).parts:
-        raise ValueError(f"{value} leads out of {folder}")
-    if not (folder / name).exists():
-        raise FileNotFoundError(f"{folder / CONFIG} refers to {value}, but there is no {name}")
-    check_links(folder / name, folder)
-    return folder / name
 
 
 def check_links(path: Path, folder: Path) -> None:
@@ -150,12 +139,17 @@ def check_links(path: Path, folder: Path) -> None:
     ValueError
     """
     root = folder.resolve()
-    if root.parent.name == "snapshots":
-        # the cache of the hub keeps files beside its snapshots, and links to them
-        root = root.parent.parent
+    within, repository = [root], root.parent.parent
+    if root.parent.name == "snapshots" and repository.name.startswith("models--"):
+        # the cache of the hub keeps the content of files beside its snapshots, which link to it
+        within.append(repository / "blobs")
     for one in (path, *path.rglob("*")) if path.is_dir() else (path,):
-        if not one.resolve().is_relative_to(root):
-            raise ValueError(f"{one} is a link that leads out of {folder}: it is not shared")
+        try:
+            inside = any(map(one.resolve().is_relative_to, within))
+        except RuntimeError:  # links in a circle, up to Python 3.12
+            inside = False
+        if not inside:
+            raise ReadError(f"{one} is a link that leads out of {folder}: it is not shared")
 
 
 def _names_file(argument: str, value: Any) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 from pyannote_av.core.checksums import sha256_of
 from pyannote_av.core.model import load_checkpoint
 from pyannote_av.core.reading import ReadError, parse_json, read_npz, refusing
+from pyannote_av.core.text import printable
 from pyannote_av.core.weights import REGISTRY
 from pyannote_av.sharing.evaluation_tables import table
 from pyannote_av.sharing.strip import architecture
@@ -64,7 +65,7 @@ def _read(folder: Path, path: Path) -> Part:
     relative = path.relative_to(folder)
     common = {
         "argument": relative.parent.as_posix() if relative.parent.parts else "model",
-        "file": relative.as_posix(),
+        "file": printable(relative.as_posix(), one_line=True),
         "sha256": sha256_of(path),
     }
     if path.suffix == ".npz":
@@ -89,7 +90,7 @@ def _read(folder: Path, path: Path) -> Part:
     lineage = parse_json(metadata.get("lineage", "[]"), f"{path}, lineage", nan=True)
     if not isinstance(lineage, list) or not all(isinstance(one, dict) for one in lineage):
         raise ReadError(f"{path}: its lineage is no list of stages")
-    dotted = metadata.get("architecture", "")
+    dotted = printable(metadata.get("architecture", ""), one_line=True)
     return Part(
         title=dotted.rsplit(".", 1)[-1],
         architecture=dotted,

@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import difflib
+import inspect
+import typing
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from pyannote_av.core.atomic import write_text
-from pyannote_av.core.reading import ReadError, parse_yaml, read_yaml, refusing
+from pyannote_av.core.reading import ReadError, parse_yaml, read_yaml, refusing, whole
 from pyannote_av.training.stages import Stage, check_stages, end_to_end, multi_stage
 
 #: loggers by short names
 LOGGERS = {"csv": "CSVLogger", "tensorboard": "TensorBoardLogger"}
+#: devices of a machine, and machines: Lightning makes a list of as many as it is told
+MAX_DEVICES = 4096
+
+_PROFILERS = ("simple", "advanced", "pytorch")
 
 
 class _Part(BaseModel):
@@ -151,7 +165,7 @@ class TrainingConfig(_Part):
                 known = Stage.__dataclass_fields__
                 raise ValueError(f"stage {name}: {unknown_key(unknown[0], known)}")
             try:
-                stages.append(Stage(**one))
+                stages.append(Stage(**check_params(Stage, one, f"stage {name}")))
             except TypeError as error:
                 raise ValueError(f"stage {name}: {error}") from error
         return check_stages(stages)
@@ -159,9 +173,8 @@ class TrainingConfig(_Part):
     @field_validator("trainer")
     @classmethod
     def _of_trainer(cls, value: dict[str, Any]) -> dict[str, Any]:
-        import inspect
-
         from lightning.pytorch import Trainer
+        from lightning.pytorch.strategies import StrategyRegistry
 
         from pyannote_av.training.fitting import OF_STAGES
 
@@ -171,6 +184,14 @@ class TrainingConfig(_Part):
                 raise ValueError(f"{key}: stages say that, or `into` does")
             if key not in known:
                 raise ValueError(unknown_key(key, known))
+        check_params(Trainer, value, "trainer")
+        strategies = ("auto", *StrategyRegistry.available_strategies())
+        for key, names in (("profiler", _PROFILERS), ("strategy", strategies)):
+            if isinstance(name := value.get(key), str) and name not in names:
+                raise ValueError(f"{key}: {name!r} is not one of {', '.join(names)}")
+        if (devices := devices_of(value.get("devices"))) is not None:
+            whole(devices, 1, MAX_DEVICES, "devices")
+        whole(value.get("num_nodes", 1), 1, MAX_DEVICES, "num_nodes")
         return value
 
     @field_validator("loggers")
@@ -240,12 +261,80 @@ def _wrong_keys(error: ValidationError) -> Iterator[str]:
     """What is wrong, a line for each key"""
     for one in error.errors():
         where = ".".join(map(str, one["loc"])) or "all of it"
-        message = one["msg"].removeprefix("Value error, ")
+        message = one["msg"].removeprefix("Value error, ").removeprefix(f"{where}.")
         if one["type"] == "extra_forbidden":
             message = unknown_key(where.rsplit(".", 1)[-1], _siblings(one["loc"]))
         elif one["type"] == "missing":
             message = "is missing"
         yield f"  {where}: {message}"
+
+
+def devices_of(value: Any) -> int | None:
+    """Number of devices that Lightning's ``Trainer`` is asked for; None for all that there are.
+
+    Raises
+    ------
+    ValueError
+        When it is no number, and no list of them.
+    """
+    if isinstance(value, str) and "," in value:
+        value = [one for one in value.split(",") if one.strip()]
+    if isinstance(value, (list, tuple)):
+        return len(value)
+    try:
+        return None if value in (None, "auto", -1, "-1") else int(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"devices: {value!r} is no number of devices, and no list") from None
+
+
+def check_params(
+    kind: type, params: Mapping[str, Any], where: str, given: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """Check that parameters are those of a class.
+
+    Parameters
+    ----------
+    kind : class
+    params : mapping
+        By name.
+    where : str
+        Key of the configuration that holds them.
+    given : tuple of str, optional
+        Parameters that are not for the configuration to give.
+
+    Returns
+    -------
+    params : dict
+        Of the types that the class asks for, such as numbers for text that is one.
+
+    Raises
+    ------
+    ValueError
+        Naming the key that is not known, of another type, or missing.
+    """
+    signature = inspect.signature(kind.__init__).parameters
+    known = {name: one for name, one in signature.items() if name not in ("self", *given)}
+    hints = typing.get_type_hints(kind.__init__)
+    found = dict(params)
+    for name, value in params.items():
+        if name not in known:
+            raise ReadError(f"{where}: {unknown_key(name, known)}")
+        hint = hints.get(name, Any)
+        if isinstance(hint, type) and issubclass(hint, int | float | bool | str):
+            config = None
+        else:
+            config = ConfigDict(arbitrary_types_allowed=True)
+        if name == "augmentation":
+            continue
+        try:
+            found[name] = TypeAdapter(hint, config=config).validate_python(value)
+        except ValidationError as error:
+            reason = "; ".join(sorted({one["msg"] for one in error.errors()}))
+            raise ReadError(f"{where}.{name}: {value!r}: {reason}") from error
+    for name, one in known.items():
+        if one.default is inspect.Parameter.empty and name not in params:
+            raise ReadError(f"{where}.{name} is missing")
+    return found
 
 
 def unknown_key(key: str, known: Iterable[str]) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
-from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.plugins.io import CheckpointIO, TorchCheckpointIO
 from torch import nn
 
 from pyannote_av.core.atomic import replacing
@@ -230,7 +230,11 @@ class Fit:
             if stage.patience is not None:
                 callbacks.append(_Patience(monitor, mode=mode, patience=stage.patience))
         given = dict(options)
-        given.setdefault("plugins", [_WholeCheckpoints()])
+        plugins = given.get("plugins") or []
+        plugins = list(plugins) if isinstance(plugins, (list, tuple)) else [plugins]
+        if not any(isinstance(one, CheckpointIO) for one in plugins):
+            plugins.append(_WholeCheckpoints())
+        given["plugins"] = plugins
         callbacks = [*given.pop("callbacks", ()), *callbacks, _Last(self.folder), self._meter]
         quiet = {"logger": False, "enable_model_summary": False, "num_sanity_val_steps": 0}
         return Trainer(
@@ -276,7 +280,9 @@ class Fit:
     def _fit(self) -> None:
         last = self.folder / "last.ckpt"
         with _less_noise():
-            self.trainer.fit(self.model, ckpt_path=last if last.is_file() else None)
+            self.trainer.fit(
+                self.model, ckpt_path=last if last.is_file() else None, weights_only=True
+            )
             if self.trainer.interrupted:
                 raise KeyboardInterrupt
             if (best := self.folder / "best.ckpt").is_file():

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from pyannote_av.core.atomic import write_text
 from pyannote_av.core.checksums import sha256_of
 from pyannote_av.core.model import AVModel, read_safetensors
-from pyannote_av.core.reading import parse_json, read_json, refusing
+from pyannote_av.core.reading import ReadError, parse_json, read_json, refusing
 from pyannote_av.training.fitting import Fit, within
 from pyannote_av.training.stages import Stage, check_stages
 
@@ -41,7 +41,7 @@ def _load(model: AVModel, path: Path, stage: Stage) -> None:
         if within(name, stage.take) and name in own and own[name].shape == value.shape
     }
     if not fitting:
-        raise ValueError(f"stage {stage.name!r}: nothing of {path} fits {type(model).__name__}")
+        raise ReadError(f"stage {stage.name!r}: nothing of {path} fits {type(model).__name__}")
     if left := sorted(own.keys() - fitting.keys()):
         logger.info("%s: %d tensors (%s, ...) are not in it", path, len(left), left[0])
     model.load_state_dict(fitting, strict=False)
@@ -52,9 +52,13 @@ def _configure(task: Task, stage: Stage) -> None:
     if stage.losses:
         task.losses = dict(stage.losses)
     for name, value in stage.settings.items():
-        if not hasattr(task, name) or name.startswith("_") or callable(getattr(task, name)):
+        known = isinstance(name, str) and not name.startswith("_") and hasattr(task, name)
+        if not known or callable(getattr(task, name)):
             raise ValueError(f"stage {stage.name!r}: {type(task).__name__} has no setting {name!r}")
-        setattr(task, name, value)
+        try:
+            setattr(task, name, value)
+        except AttributeError as error:  # what follows from the protocol is not for stages to say
+            raise ValueError(f"stage {stage.name!r}: {name} of the task cannot be set") from error
 
 
 def optimize(
@@ -195,7 +199,7 @@ def _check_same(place: Path, stage: Stage, seed: int) -> None:
         changed = [name for name in now if then[name] != now[name]]
         changed += ["seed"] * (begun["seed"] != seed)
     if changed:
-        raise ValueError(
+        raise ReadError(
             f"{place}: this stage was begun with other {', '.join(changed)}; "
             "use the same, or another folder"
         )

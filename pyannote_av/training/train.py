@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import inspect
-import typing
-from collections.abc import Mapping
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from pyannote_av.core.model import AVModel, Model, check_hparams
 from pyannote_av.core.protocols import open_protocol
+from pyannote_av.core.reading import ReadError, read_text, read_yaml
 from pyannote_av.core.trust import UntrustedError, loading, named_class, policy
 from pyannote_av.core.weights import REGISTRY, require
 from pyannote_av.models.importers import import_checkpoint
-from pyannote_av.training.config import LOGGERS, ModelConfig, TrainingConfig, unknown_key
+from pyannote_av.training.config import (
+    LOGGERS,
+    ModelConfig,
+    TrainingConfig,
+    check_params,
+    devices_of,
+    unknown_key,
+)
 from pyannote_av.training.runner import optimize
 
 if TYPE_CHECKING:
@@ -47,6 +55,23 @@ TASKS = {
 # authors' files, as opposed to checkpoints that name their architecture
 _AUTHORS = {".model", ".pt", ".pth"}
 
+#: augmentations in augmentations; and files and folders that one may look through
+MAX_NESTING, MAX_FILES = 10, 100_000
+# parameters of augmentations that are searched for files of sound
+_PATHS = ("background_paths", "ir_paths")
+# parameters of loggers that can be given without trust: a place, and no code
+_OF_LOGGERS = {
+    "CSVLogger": {"save_dir", "name", "version", "prefix", "flush_logs_every_n_steps"},
+    "TensorBoardLogger": {
+        *("save_dir", "name", "version", "prefix"),
+        *("log_graph", "default_hp_metric", "max_queue", "flush_secs"),
+    },
+}
+# of the texts among them: no path, address or variable
+_PLAIN = re.compile(r"(?!.*\.\.)[\w .+=-]*", re.ASCII)
+# what fsspec and Lightning take for an address, a variable or somebody's home
+_EXPANDED = re.compile(r"://|::|\$|%|^~")
+
 
 def train(config: TrainingConfig, trust: bool = False) -> AVModel:
     """Train a model, or go on with it.
@@ -70,47 +95,112 @@ def train(config: TrainingConfig, trust: bool = False) -> AVModel:
     FileNotFoundError
         When store, database or checkpoint are not there.
     """
+    from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
     with loading("the configuration of the training", trust):
+        check_trainer(config.trainer)
+        check_loggers(config)
+        check_caches(config)
         task = make_task(config)
         model = make_model(config.model, config.seed, trust, task.implied_hparams())
-        check_loggers(config)
     task.check_model(model)
     _remember(config)
-    return optimize(
-        model,
-        task,
-        config.plan(),
-        config.into,
-        config.seed,
-        loggers=lambda folder: _loggers(config, folder),
-        **_trainer_options(config.trainer, task),
-    )
+    try:
+        return optimize(
+            model,
+            task,
+            config.plan(),
+            config.into,
+            config.seed,
+            loggers=lambda folder: _loggers(config, folder),
+            **_trainer_options(config.trainer, task),
+        )
+    except MisconfigurationException as error:
+        raise ReadError(f"trainer: {error}") from error
 
 
 def make_task(config: TrainingConfig) -> Task:
     """Task of a configuration, on its protocol."""
-    from torch_audiomentations.utils.config import from_dict
-
     module = TASKS[config.task.name]
     kind, params = getattr(import_module(module), config.task.name), dict(config.task.params)
     check_params(kind, params, "task.params", given=("protocol",))
-    if isinstance(params.get("augmentation"), Mapping):
-        given = params["augmentation"]
-        # what tasks of pyannote.audio expect
-        given = {**given, "params": {"output_type": "dict", **(given.get("params") or {})}}
-        params["augmentation"] = from_dict(_judged(given))
+    augmentation = params.get("augmentation")
+    if augmentation is not None and not callable(augmentation):
+        params["augmentation"] = make_augmentation(augmentation)
     return kind(open_protocol(config.protocol, config.database), **params)
 
 
-def _judged(augmentation: Any) -> dict[str, Any]:
-    """An augmentation whose classes, at any depth, are those of torch_audiomentations."""
+@contextmanager
+def _refusing(key: str) -> Iterator[None]:
+    """Turn whatever others raise for a part of the configuration into an error that names it."""
+    try:
+        yield
+    except (UntrustedError, ReadError):
+        raise
+    except Exception as error:  # of constructors of other packages
+        raise ReadError(f"{key}: {error or type(error).__name__}") from error
+
+
+def make_augmentation(augmentation: Any) -> Any:
+    """Build an augmentation whose classes, at any depth, are those of torch_audiomentations.
+
+    Parameters
+    ----------
+    augmentation : mapping
+        Such as ``{"transform": "Gain", "params": {...}}``.
+
+    Returns
+    -------
+    augmentation : torch.nn.Module
+
+    Raises
+    ------
+    UntrustedError
+        When it names another class.
+    ValueError
+        When it makes no sense, has more than :data:`MAX_NESTING` levels, or is to look for sound in
+        more than :data:`MAX_FILES` files and folders.
+    """
+    from torch_audiomentations.utils.config import from_dict
+
+    with _refusing("task.params.augmentation"):
+        return from_dict(_judged(augmentation))
+
+
+def _judged(augmentation: Any, depth: int = 1) -> dict[str, Any]:
+    """What ``from_dict`` may be given of an augmentation"""
     if not isinstance(augmentation, Mapping) or "transform" not in augmentation:
-        raise ValueError("task.params.augmentation: {transform: Gain, params: {...}} is expected")
+        raise ValueError("{transform: Gain, params: {...}} is expected")
+    if depth > MAX_NESTING:
+        raise ValueError(f"nested more than {MAX_NESTING} levels deep")
     cls = named_class(augmentation["transform"], "augmentation")
-    params = dict(augmentation.get("params") or {})
+    params = augmentation.get("params") or {}
+    if not isinstance(params, Mapping) or not isinstance(params.get("transforms", []), list):
+        raise ValueError("params are a mapping, and transforms in them a list")
+    # tasks of pyannote.audio expect dictionaries
+    params = {"output_type": "dict", **params}
     if "transforms" in params:
-        params["transforms"] = [_judged(one) for one in params["transforms"]]
-    return {"transform": f"{cls.__module__}.{cls.__qualname__}", "params": params}
+        params["transforms"] = [_judged(one, depth + 1) for one in params["transforms"]]
+    for key in _PATHS:
+        if key in params:
+            _check_paths(key, params[key])
+    # torch_audiomentations builds what is nested for its own bare names only
+    own = cls.__module__.startswith("torch_audiomentations.")
+    name = cls.__name__ if own else f"{cls.__module__}.{cls.__qualname__}"
+    return {"transform": name, "params": params}
+
+
+def _check_paths(key: str, paths: Any) -> None:
+    """Raise where there is nothing at a path, or so much that searching it would take minutes"""
+    count = 0
+    for path in paths if isinstance(paths, (list, tuple)) else [paths]:
+        if not Path(path).is_dir() and not Path(path).is_file():
+            raise ValueError(f"{key}: no such file or folder: {path}")
+        # torch_audiomentations follows links, too
+        for _, folders, names in os.walk(path, followlinks=True):
+            count += len(folders) + len(names)
+            if count > MAX_FILES:
+                raise ValueError(f"{key}: more than {MAX_FILES:,} files and folders in {path}")
 
 
 def make_model(
@@ -151,7 +241,8 @@ def _make_model(config: ModelConfig, implied: Mapping[str, Any]) -> AVModel:
         check_params(kind, config.params, "model.params", given=("task",))
         known = inspect.signature(kind.__init__).parameters
         fitting = {name: value for name, value in implied.items() if name in known}
-        return kind(**{**fitting, **config.params})
+        with _refusing("model.params"):
+            return kind(**{**fitting, **config.params})
     path = Path(config.checkpoint).expanduser()
     if config.checkpoint in REGISTRY and not path.exists():
         path = require(config.checkpoint)
@@ -174,52 +265,18 @@ def _network(name: str) -> type[AVModel]:
     module = NETWORKS.get(name)
     if module is None and "." not in name:
         raise ValueError(f"model.name: {unknown_key(name, NETWORKS)} (there is {list(NETWORKS)})")
-    return named_class(name if module is None else f"{module}.{name}", "model", "model.name")
-
-
-def check_params(
-    kind: type, params: Mapping[str, Any], where: str, given: tuple[str, ...] = ()
-) -> None:
-    """Raise ValueError where parameters are not those of a class, naming the key.
-
-    Parameters
-    ----------
-    kind : class
-    params : mapping
-        By name.
-    where : str
-        Key of the configuration that holds them.
-    given : tuple of str, optional
-        Parameters that are not for the configuration to give.
-    """
-    from pydantic import ConfigDict, TypeAdapter, ValidationError
-
-    signature = inspect.signature(kind.__init__).parameters
-    known = {name: one for name, one in signature.items() if name not in ("self", *given)}
-    hints = typing.get_type_hints(kind.__init__)
-    for name, value in params.items():
-        if name not in known:
-            raise ValueError(f"{where}: {unknown_key(name, known)}")
-        hint = hints.get(name, Any)
-        if isinstance(hint, type) and issubclass(hint, int | float | bool | str):
-            config = None
-        else:
-            config = ConfigDict(arbitrary_types_allowed=True)
-        if name == "augmentation":
-            continue
-        try:
-            TypeAdapter(hint, config=config).validate_python(value)
-        except ValidationError as error:
-            reason = "; ".join(sorted({one["msg"] for one in error.errors()}))
-            raise ValueError(f"{where}.{name}: {value!r}: {reason}") from error
-    for name, one in known.items():
-        if one.default is inspect.Parameter.empty and name not in params:
-            raise ValueError(f"{where}.{name} is missing")
+    found = named_class(name if module is None else f"{module}.{name}", "model", "model.name")
+    if not issubclass(found, AVModel):
+        raise ValueError(f"model.name: {name!r} is not a network of this package")
+    return found
 
 
 def _trainer_options(options: Mapping[str, Any], task: Task) -> dict[str, Any]:
     """Several processes need to know that some tensors have no gradient in some steps"""
     options = dict(options)
+    if not options.get("plugins"):
+        # those of ours write checkpoints whole, and read them without executing anything
+        options.pop("plugins", None)
     several = _num_processes(options) > 1
     if several and task.SPARSE and options.get("strategy", "auto") in ("auto", "ddp"):
         options["strategy"] = "ddp_find_unused_parameters_true"
@@ -229,39 +286,96 @@ def _trainer_options(options: Mapping[str, Any], task: Task) -> dict[str, Any]:
 def _num_processes(options: Mapping[str, Any]) -> int:
     import torch
 
-    devices, nodes = options.get("devices", "auto"), int(options.get("num_nodes", 1))
-    if isinstance(devices, list):
-        return len(devices) * nodes
-    if str(devices) in ("auto", "-1"):
+    devices, nodes = devices_of(options.get("devices", "auto")), int(options.get("num_nodes", 1))
+    if devices is None:
         on_gpu = options.get("accelerator", "auto") in ("auto", "gpu", "cuda")
-        return nodes * (max(1, torch.cuda.device_count()) if on_gpu else 1)
-    return int(devices) * nodes
+        devices = max(1, torch.cuda.device_count()) if on_gpu else 1
+    return devices * nodes
 
 
-def check_loggers(config: TrainingConfig) -> None:
-    """Refuse loggers that send what they log to a server, or write elsewhere, unless trusted.
+def check_trainer(options: Mapping[str, Any]) -> None:
+    """Refuse options of Lightning's ``Trainer`` by which models are sent elsewhere, unless trusted.
 
     Raises
     ------
     UntrustedError
     """
+    if options.get("model_registry") is not None and not policy().trust:
+        raise UntrustedError(
+            "trainer.model_registry uploads models. Pass trust=True (--trust on the command line) "
+            "if that is what you want."
+        )
+
+
+def check_caches(config: TrainingConfig) -> None:
+    """Refuse caches that would be written outside of the folder of the training, unless trusted.
+
+    A cache that a task has written there before may be used again, and be brought up to date.
+
+    Raises
+    ------
+    UntrustedError
+    """
+    given = {"task.params.cache": config.task.params.get("cache")}
+    for stage in config.plan():
+        with _refusing(f"stage {stage.name!r}: settings"):
+            given[f"stage {stage.name!r}: settings.cache"] = dict(stage.settings).get("cache")
+    for key, cache in given.items():
+        if cache is None or policy().trust:
+            continue
+        with _refusing(key):
+            path = Path(cache)
+            inside = path.resolve().is_relative_to(config.into.resolve())
+            known = path.is_file() and _is_stamp(path.with_name(f"{path.name}.sha256"))
+        if not inside and not known:
+            raise UntrustedError(
+                f"{key}: {cache} is outside of {config.into}, and no cache of an earlier training. "
+                "Name a file in that folder, or pass trust=True (--trust on the command line)."
+            )
+
+
+def _is_stamp(path: Path) -> bool:
+    """Whether a file is what tasks put beside their caches"""
+    return path.is_file() and re.fullmatch("[0-9a-f]{64}", read_text(path, 1024)) is not None
+
+
+def check_loggers(config: TrainingConfig) -> None:
+    """Refuse loggers that send what they log to a server, or write elsewhere, unless trusted.
+
+    Loggers take addresses of other machines for paths, and replace variables and ``~`` in them.
+
+    Raises
+    ------
+    UntrustedError
+    """
+    if policy().trust:
+        return
+    advice = "Pass trust=True (--trust on the command line) if that is what you want"
     for one in config.loggers:
         name = LOGGERS.get(one, one) if isinstance(one, str) else one.name
-        if policy().trust:
-            continue
         if name not in LOGGERS.values():
             raise UntrustedError(
-                f"loggers: {name} may send what it logs to a server. Pass trust=True (--trust on "
-                f"the command line) if that is what you want; {', '.join(LOGGERS)} do not."
+                f"loggers: {name} may send what it logs to a server. {advice}; "
+                f"{', '.join(LOGGERS)} do not."
             )
-        params = {} if isinstance(one, str) else one.params
-        place = Path(str(params.get("save_dir", config.into))).resolve()
-        names = [str(params.get(key) or "") for key in ("name", "version", "sub_dir", "prefix")]
-        outside = not place.is_relative_to(config.into.resolve())
-        if outside or any("/" in part or ".." in part for part in names):
+        params = {} if isinstance(one, str) else dict(one.params)
+        if unknown := sorted(set(params) - _OF_LOGGERS[name]):
             raise UntrustedError(
-                f"loggers: {name} writes to {place}, outside of {config.into}. Pass trust=True "
-                "(--trust on the command line) if that is what you want."
+                f"loggers: {name} is given {unknown[0]!r}; without trust, it takes "
+                f"{', '.join(sorted(_OF_LOGGERS[name]))}. {advice}."
+            )
+        place = params.pop("save_dir", config.into)
+        for key, value in params.items():
+            if not isinstance(value, (str, int, type(None))) or not _PLAIN.fullmatch(str(value)):
+                raise UntrustedError(f"loggers: {key} of {name} is {value!r}, no plain name")
+        if not isinstance(place, (str, Path)) or _EXPANDED.search(str(place)):
+            raise UntrustedError(f"loggers: {name} writes to {place!r}, no plain path. {advice}.")
+        # a link in it may lead anywhere
+        below = [str(params[key]) for key in ("name", "version") if params.get(key) is not None]
+        path = Path(place, *below).resolve()
+        if not path.is_relative_to(config.into.resolve()):
+            raise UntrustedError(
+                f"loggers: {name} writes to {path}, outside of {config.into}. {advice}."
             )
 
 
@@ -274,7 +388,8 @@ def _loggers(config: TrainingConfig, folder: Path) -> list[Any]:
             # of an own version each time: what was logged before a kill stays
             found.append(getattr(loggers, LOGGERS.get(one, one))(folder, name=f"{one}_logs"))
         else:
-            found.append(getattr(loggers, one.name)(**one.params))
+            with _refusing(f"loggers: {one.name}"):
+                found.append(getattr(loggers, one.name)(**one.params))
     return found
 
 
@@ -286,7 +401,9 @@ def _remember(config: TrainingConfig) -> None:
     """Write the configuration to its folder, or compare it with the one that is there"""
     path, now = config.into / "config.yaml", config.to_dict()
     if path.is_file():
-        then = yaml.safe_load(path.read_text(encoding="utf-8"))
+        then = read_yaml(path)
+        if not isinstance(then, dict):
+            raise ReadError(f"{path} is no configuration of a training: use another folder")
         changed = [key for key in now if key not in _MAY_CHANGE and then.get(key) != now[key]]
         if changed:
             raise ValueError(

@@ -11,7 +11,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from pyannote_av.core.atomic import replacing
+from pyannote_av.core.atomic import check_own_file, own_folder, replacing
 from pyannote_av.core.reading import ARRAYS_LIMIT, open_bytes
 from pyannote_av.tuning.hashing import checksum
 from pyannote_av.tuning.serialization import Entry, from_bytes, to_bytes
@@ -33,11 +33,17 @@ class Cache:
     ----------
     folder : str or Path
         Made if need be.
+
+    Raises
+    ------
+    ValueError
+        When a link, or something else that was not written here, is in the place of a lock.
     """
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
-        (self.folder / "locks").mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._locks = own_folder(self.folder / "locks")
 
     def path(self, address: str) -> Path:
         """Where an entry is, or would be."""
@@ -45,7 +51,7 @@ class Cache:
 
     def lock(self, address: str) -> FileLock:
         """Held by who computes an entry, until it is there; gone with its process."""
-        return FileLock(self.folder / "locks" / address[:2])
+        return FileLock(check_own_file(self._locks / address[:2]))
 
     def read(self, address: str) -> Entry | None:
         """The entry, if it is there and whole; that it is not whole is logged."""
@@ -64,16 +70,19 @@ class Cache:
     def write(self, address: str, entry: Entry) -> None:
         """Keep an entry; that it could not be kept is logged."""
         try:
-            with replacing(self.path(address)) as temporary:
+            path = self.path(address)
+            own_folder(path.parent)
+            with replacing(path) as temporary:
                 temporary.write_bytes(to_bytes(entry))
-        except (OSError, TypeError) as error:
+        except (OSError, TypeError, ValueError) as error:
             # it is an hour of work at worst, and no reason to lose the others
             logger.warning("%s could not be kept in %s: %s", entry.name, self.folder, error)
 
     def tidy(self) -> None:
         """Remove what killed processes left half-written; only while no process is at work."""
         for path in self.folder.glob(f"??/.*{_SUFFIX}"):
-            path.unlink(missing_ok=True)
+            if not path.parent.is_symlink():
+                path.unlink(missing_ok=True)
 
     def size(self) -> tuple[int, int]:
         """Number of entries, and bytes."""

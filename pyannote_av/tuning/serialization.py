@@ -135,8 +135,9 @@ def _annotation(inner: Callable, arrays: Any, uri: str | None, turns: list) -> A
 
 
 _READERS: dict[str, Callable] = {
-    # what is read must not differ from what was computed: that may be written to
-    "array": lambda inner, arrays, name, shape: arrays[name].reshape(shape).copy(),
+    # a copy, because what was computed may be written to; and taken out, because an array that is
+    # named many times would take many times its memory
+    "array": lambda inner, arrays, name, shape: arrays.pop(name).reshape(shape).copy(),
     "scalar": lambda inner, arrays, one: inner(one)[0],
     "window": lambda inner, arrays, *ends: SlidingWindow(*ends),
     "feature": lambda inner, arrays, *parts: SlidingWindowFeature(*map(inner, parts)),

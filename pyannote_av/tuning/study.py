@@ -14,8 +14,8 @@ from filelock import FileLock, Timeout
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from pyannote_av.core.atomic import write_text
-from pyannote_av.core.reading import ReadError, read_json
+from pyannote_av.core.atomic import check_own_file, write_text
+from pyannote_av.core.reading import ReadError, read_json, refusing
 
 #: name of the study, and of its journal
 STUDY, JOURNAL = "tuning", "study.journal"
@@ -34,15 +34,26 @@ def alone(into: Path) -> Iterator[None]:
     ------
     RuntimeError
         When another process is at work in it.
+    ValueError
+        When a link, or something else that was not written here, is at the place of what this
+        package writes there.
     """
     into.mkdir(parents=True, exist_ok=True)
+    left = sorted(into.glob(".process-*.lock"))
+    # whoever brought the folder along chose what is in it: links would be written through
+    for path in (into / ".lock", into / ".claims.lock", *left):
+        check_own_file(path)
+    if (into / "cache").is_symlink():
+        raise ValueError(
+            f"{into / 'cache'} is a link: move it, or name the folder it leads to by --cache"
+        )
     lock = FileLock(into / ".lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
         raise RuntimeError(f"{into}: another process is tuning into this folder") from None
     try:
-        for path in sorted(into.glob(".process-*.lock")):
+        for path in left:
             with FileLock(path, timeout=_PATIENCE):
                 pass
         yield
@@ -58,7 +69,7 @@ def describe(into: Path, about: Mapping[str, Any]) -> None:
     ValueError
         When it is about something else, naming what differs.
     """
-    path = into / _DESCRIPTION
+    path = check_own_file(into / _DESCRIPTION)
     about = json.loads(json.dumps(about))
     try:
         before = dict(read_json(path))
@@ -85,18 +96,31 @@ def describe(into: Path, about: Mapping[str, Any]) -> None:
 
 
 def open_study(into: Path, objectives: int) -> optuna.Study:
-    """The study of a folder, whatever became of the process that last wrote to it."""
-    path = into / JOURNAL
+    """The study of a folder, whatever became of the process that last wrote to it.
+
+    Raises
+    ------
+    ValueError
+        When its journal is none, that of another study, or no plain file.
+    """
+    path = check_own_file(into / JOURNAL)
     # a process that was killed may have held the lock, or not have come to the end of its line
     (into / f"{JOURNAL}.lock").unlink(missing_ok=True)
     if path.exists():
         _end_line(path)
-    return optuna.create_study(
-        study_name=STUDY,
-        storage=JournalStorage(JournalFileBackend(str(path))),
-        directions=["minimize"] * objectives,
-        load_if_exists=True,
-    )
+    with refusing(path, "not the journal of a study: tune into another folder"):
+        try:
+            study = optuna.create_study(
+                study_name=STUDY,
+                storage=JournalStorage(JournalFileBackend(str(path))),
+                directions=["minimize"] * objectives,
+                load_if_exists=True,
+            )
+        except (AssertionError, optuna.exceptions.OptunaError) as error:
+            raise ValueError(f"{type(error).__name__}: {error}") from error
+        if len(study.directions) != objectives:
+            raise ValueError(f"it has {len(study.directions)} objectives, not {objectives}")
+    return study
 
 
 def _end_line(path: Path) -> None:
@@ -115,4 +139,4 @@ def _end_line(path: Path) -> None:
 
 def lock_of(into: Path, rank: int) -> Path:
     """Held by a process while it works on a study."""
-    return into / f".process-{rank}.lock"
+    return check_own_file(into / f".process-{rank}.lock")

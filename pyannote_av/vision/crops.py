@@ -250,10 +250,24 @@ def on_grid(tracks: FaceTracks, max_gap: float = 0.25) -> FaceTracks:
     return replace(tracks, **columns, speaker=speaker)
 
 
+def _grid_near(position: np.ndarray, widest: float) -> np.ndarray:
+    """Grid times within half a frame of, or between, rows that are not further apart than `widest`
+
+    A track may be seen again after days: the grid between would take gigabytes.
+    """
+    apart = np.flatnonzero(np.diff(position) > widest)
+    first = np.ceil(position[np.r_[0, apart + 1]] - 0.5)
+    last = np.floor(position[np.r_[apart, len(position) - 1]] + 0.5)
+    counts = (last - first + 1).astype(np.int64)
+    offset = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    # where rows are half-way between grid times, neighbours share one
+    return np.unique(np.repeat(first, counts) + offset)
+
+
 def _resample(one: FaceTracks, max_gap: float) -> dict[str, np.ndarray]:
     """Columns of one track at the grid times within half a frame of, or between, its rows"""
     position = one.time * FRAME_RATE
-    grid = np.arange(np.ceil(position[0] - 0.5), np.floor(position[-1] + 0.5) + 1)
+    grid = _grid_near(position, max_gap * FRAME_RATE + 1e-9)
     right = np.clip(np.searchsorted(position, grid), 0, len(position) - 1)
     left = np.maximum(right - 1, 0)
     gap = position[right] - position[left]

@@ -44,6 +44,11 @@ class InceptionResnet:
     path : str or Path, optional
         State dict; by default the weights named "facenet-vggface2". It is read without unpickling
         anything but tensors.
+
+    Raises
+    ------
+    CheckpointError, UntrustedError
+        When the file holds something else.
     """
 
     name = "facenet-vggface2"
@@ -53,18 +58,20 @@ class InceptionResnet:
         import torch
         from facenet_pytorch import InceptionResnetV1
 
+        from pyannote_av.core.checkpoint import CheckpointError, load_checkpoint
+
         if path is None:
             from pyannote_av.core import weights
 
             path = weights.require("facenet-vggface2")
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        # the layer that named the 8,631 people of the training set
-        state = {name: value for name, value in state.items() if not name.startswith("logits.")}
+        state = load_checkpoint(path)
         self._net = InceptionResnetV1(classify=False)
         try:
+            # the layer that named the 8,631 people of the training set
+            state = {name: value for name, value in state.items() if not name.startswith("logits.")}
             self._net.load_state_dict(state)
-        except RuntimeError as error:
-            raise ValueError(f"{path} does not hold InceptionResnetV1: {error}") from error
+        except (RuntimeError, TypeError, AttributeError) as error:
+            raise CheckpointError(f"{path} does not hold InceptionResnetV1: {error}") from error
         self._net.eval()
         self._device = torch.device("cpu")
 

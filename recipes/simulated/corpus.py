@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pyannote_av.core.atomic import write_text
-from pyannote_av.core.reading import read_text
+from pyannote_av.core.reading import parse_json, read_text
 
 SUBSETS = ("train", "development", "test")
 #: of speakers in order of their names: the first for training, the next for development
@@ -136,7 +136,8 @@ def simulate(part: Part, folder: Path, scale: float, workers: int) -> Path:
     statistics = part.like
     if part.overlap is not None:
         fitted = resources.files("pyannote_av.simulation") / "fitted" / f"{part.like}.json"
-        content = json.loads(fitted.read_text()) | {"overlap_factor": part.overlap}
+        content = parse_json(fitted.read_text("utf-8"), str(fitted))
+        content["overlap_factor"] = part.overlap
         statistics = str(write_text(folder / f"{part.name}.json", json.dumps(content)))
     into = folder / part.name
     options = {

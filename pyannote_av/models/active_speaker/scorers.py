@@ -13,6 +13,8 @@ from pyannote_av.core import weights
 from pyannote_av.core.checksums import sha256_of
 from pyannote_av.core.hub import locate
 from pyannote_av.core.model import Model
+from pyannote_av.core.reading import ReadError
+from pyannote_av.core.text import printable
 from pyannote_av.models.active_speaker.base import ActiveSpeakerModel
 from pyannote_av.models.active_speaker.network_scorer import CALIBRATIONS, NetworkScorer
 from pyannote_av.models.active_speaker.synchrony import SynchronyScorer
@@ -174,7 +176,7 @@ def get_scorer(
 def _scorer_from_file(path: Path, options: dict) -> NetworkScorer:
     """A network saved by us, or by its authors; calibrated if it is one of the public ones."""
     if not path.is_file():
-        raise FileNotFoundError(f"no active speaker network: {path} does not exist")
+        raise FileNotFoundError(printable(f"no active speaker network: {path} does not exist"))
     digest = sha256_of(path)
     public = {entry.sha256: name for name, entry in weights.REGISTRY.items()}.get(digest)
     if public in CALIBRATIONS:
@@ -184,5 +186,5 @@ def _scorer_from_file(path: Path, options: dict) -> NetworkScorer:
     else:
         model = import_checkpoint(path)
     if not isinstance(model, ActiveSpeakerModel):
-        raise ValueError(f"{path} holds a {type(model).__name__}: no active speaker network")
+        raise ReadError(f"{path} holds a {type(model).__name__}: no active speaker network")
     return NetworkScorer(model, **options)

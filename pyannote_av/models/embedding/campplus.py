@@ -21,7 +21,8 @@ from pyannote.audio.utils.receptive_field import (
 )
 from torch import nn
 
-from pyannote_av.core.model import AVModel, load_checkpoint
+from pyannote_av.core.checkpoint import CheckpointError, load_checkpoint
+from pyannote_av.core.model import AVModel
 from pyannote_av.models.blocks.dtdnn import (
     TDNN,
     DenseBlock,
@@ -103,9 +104,17 @@ class CAMPPlus(AVModel):
         -------
         model : CAMPPlus
             In evaluation mode.
+
+        Raises
+        ------
+        CheckpointError
+            When the file holds something else.
         """
-        model = cls()
-        model.load_state_dict(load_checkpoint(path), strict=True)
+        model, state = cls(), load_checkpoint(path)
+        try:
+            model.load_state_dict(state, strict=True)
+        except (RuntimeError, TypeError, AttributeError) as error:
+            raise CheckpointError(f"{path} holds no weights of CAM++: {error}") from error
         return model.eval()
 
     @property
