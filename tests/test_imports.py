@@ -26,7 +26,7 @@ ARROWS = {
     "training": {"models"},
     "sharing": {"clustering", "models"},
     "simulation": {"data", "formats", "pipelines", "vision"},
-    "collection": {"data", "formats"},
+    "batch": {"data", "formats"},
     "tuning": {"sharing", "clustering", "pipelines", "fusion"},
 }
 
