@@ -1,6 +1,8 @@
 """Audio-only diarization: pyannote's results, on any file, each chunk embedded once."""
 
 import warnings
+import wave
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from hypothesis.extra import numpy as nst
 from pyannote.audio.core.plda import PLDA
 from pyannote.audio.pipelines import SpeakerDiarization
 from pyannote.core import Annotation, Segment, SlidingWindow, SlidingWindowFeature, Timeline
+from pyannote.database import ProtocolFile
 from pyannote.database.util import load_rttm
 from pyannote.metrics.diarization import DiarizationErrorRate
 from pyannote.pipeline import Optimizer
@@ -371,3 +374,40 @@ def test_voiceprints_are_there_while_hyper_parameters_are_tuned(pipeline, excerp
     finally:
         pipeline.training = False
     np.testing.assert_allclose(found.speaker_embeddings, expected.speaker_embeddings)
+
+
+def write_wav(path, waveform):
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16000)
+        file.writeframes((waveform[0].numpy() * 32767).astype("<i2").tobytes())
+    return str(path)
+
+
+@pytest.mark.parametrize("kind", [dict, ProtocolFile])
+def test_a_mapping_of_the_caller_is_not_written_to(pipeline, waveform, tmp_path, kind):
+    """One that is used for two files, one after the other, gives the turns of each."""
+    first, second = (
+        write_wav(tmp_path / f"{name}.wav", waveform[:, start * 16000 : (start + 8) * 16000])
+        for name, start in (("a", 6), ("b", 18))
+    )
+    expected = [pipeline(path).speaker_diarization for path in (first, second)]
+    assert list(expected[0].itertracks()) != list(expected[1].itertracks())
+    file = kind({"audio": first, "uri": "x"})
+    for path, turns in zip((first, second), expected, strict=True):
+        file["audio"] = path
+        found = pipeline(file).speaker_diarization
+        assert list(found.itertracks(yield_label=True)) == list(turns.itertracks(yield_label=True))
+        assert set(file) == {"audio", "uri"}
+
+
+def test_two_threads_give_the_turns_of_one(pipeline, waveform, tmp_path):
+    paths = [
+        write_wav(tmp_path / f"{k}.wav", waveform[:, k * 16000 : (k + 6) * 16000])
+        for k in (6, 12, 18)
+    ]
+    expected = [list(pipeline(path).speaker_diarization.itertracks()) for path in paths]
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda path: pipeline(path).speaker_diarization, paths * 2))
+    assert [list(turns.itertracks()) for turns in found] == expected * 2

@@ -1,1 +1,1 @@
-"""Collections: the same work on many files, exactly once, on one machine or many."""
+"""Batch processing: the same work on many files, each exactly once, on one machine or several."""

@@ -1,4 +1,4 @@
-"""A pipeline run on files, as work on a collection."""
+"""Batch work that runs a diarization pipeline on each file."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ FORMATS = ("rttm", "json")
 
 @dataclass
 class Diarize:
-    """Writes ``<name>.rttm`` and ``<name>.json`` of every file.
+    """Writes ``<name>.rttm`` and ``<name>.json`` for every file.
 
     Parameters
     ----------
     pipeline : str
-        Whatever ``Pipeline.from_pretrained`` takes.
+        Name or folder, as for ``Pipeline.from_pretrained``.
     formats : sequence of {"rttm", "json"}
     device : str
     trust : bool
-        Load classes and pickles that the pipeline names.
+        Allow the pipeline to name any class, and its checkpoints to be unpickled.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        When there is no such pipeline.
+        If there is no such pipeline.
     """
 
     pipeline: str
@@ -44,7 +44,7 @@ class Diarize:
     verb: str = field(default="diarizing", init=False)
 
     def __post_init__(self):
-        # a folder stays what it is for workers that are somewhere else
+        # use an absolute path, because workers may have another working directory
         if Path(self.pipeline).exists() and not _is_shipped(self.pipeline):
             self.pipeline = str(Path(self.pipeline).absolute())
         parts = ["diarize", pipeline_identity(self.pipeline), *self.formats]
@@ -90,10 +90,10 @@ class Diarize:
 
 
 def read_turns_of(folder: Path, name: str) -> Annotation:
-    """Turns that :class:`Diarize` wrote of a file."""
+    """Turns that :class:`Diarize` wrote for a file."""
     from pyannote_av.formats.annotations import read_rttm
 
-    # names in RTTM have no white space, those of files may
+    # RTTM names have no white space, but file names may
     (turns,) = read_rttm(folder / f"{name}.rttm").values()
     turns.uri = name
     return turns

@@ -1,4 +1,4 @@
-"""Where work is done: processes of this machine, or a Ray cluster."""
+"""Execution of batch work: by processes of this machine, or on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ ENGINES = ("local", "ray")
 
 @dataclass(frozen=True)
 class Engine:
-    """What work is done by.
+    """Configuration of the workers.
 
     Attributes
     ----------
     name : {"local", "ray"}
     workers : int
-        Processes, or actors of a cluster. 0: in this process, where nothing can be killed.
+        Number of processes, or of actors in a cluster. 0 runs the work in this process, where it
+        cannot be killed after a timeout.
     address : str, optional
-        Of a Ray cluster; "auto" finds one. Without, Ray is started on this machine.
+        Address of a Ray cluster; "auto" finds one. If not given, Ray is started on this machine.
     gpus : float
-        Of each actor: 0.25 lets four share one.
+        GPUs per actor. With 0.25, four actors share a GPU.
 
     Raises
     ------
     ValueError
-        When these do not go together.
+        If these options contradict each other.
     """
 
     name: str = "local"
@@ -46,7 +47,7 @@ class Engine:
             raise ValueError("an address, and shares of GPUs, are for the engine ray")
 
     def connected(self) -> AbstractContextManager[None]:
-        """What pools have to be opened within."""
+        """Context in which pools must be opened; it connects to the cluster, if any."""
         if self.name == "ray":
             from pyannote_av.batch.on_ray import connected
 
@@ -54,7 +55,7 @@ class Engine:
         return nullcontext()
 
     def open(self, work: Callable[[Any], Any]) -> Pool:
-        """A pool that does some work; see :func:`~pyannote_av.core.workers.open_pool`."""
+        """Open a pool of workers; see :func:`~pyannote_av.core.workers.open_pool`."""
         if self.name == "ray":
             from pyannote_av.batch.on_ray import RayPool
 
@@ -62,5 +63,5 @@ class Engine:
         return open_pool(work, self.workers)
 
     def without_gpus(self) -> Engine:
-        """The same, for work that needs none."""
+        """The same engine without GPUs, for work that needs none."""
         return replace(self, gpus=0.0)

@@ -1,4 +1,4 @@
-"""Files to be worked on, and what tells whether that was done before."""
+"""Jobs of a batch, and the digests that tell whether a result is up to date."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from pyannote_av.core.checksums import digest, fingerprint, sha256_of
 
 @dataclass(frozen=True)
 class Job:
-    """One file of a collection.
+    """One file of a batch.
 
     Attributes
     ----------
     name : str
-        Its uri, which outputs are named after.
+        URI of the file. Outputs are named after it.
     media : dict
-        Paths, by ``video`` and ``audio``.
+        Paths of ``video`` and ``audio``.
     options : dict
         ``num_speakers``, ``min_speakers``, ``max_speakers``.
     columns : dict
-        What else a protocol says of it: ``face_tracks``, ``lab``, ...
+        Other keys that the protocol provides: ``face_tracks``, ``lab``, ...
     """
 
     name: str
@@ -36,21 +36,21 @@ class Job:
 
     @property
     def file(self) -> dict[str, Any]:
-        """As pipelines take it."""
+        """The file as a mapping for pipelines."""
         return {"uri": self.name, **self.media, **self.columns}
 
     def key(self, identity: str) -> str:
-        """Digest of all that the result depends on.
+        """Digest of everything that the result depends on.
 
         Parameters
         ----------
         identity : str
-            Of what is done with the file.
+            Digest of the work; see :attr:`Work.identity`.
 
         Raises
         ------
         OSError
-            When media cannot be read.
+            If media cannot be read.
         """
         content = {
             "work": identity,
@@ -62,18 +62,18 @@ class Job:
 
 
 class Made(NamedTuple):
-    """What work on one file came to.
+    """Result of the work on one file.
 
     Attributes
     ----------
     outputs : sequence of str
-        Files, or folders with an ``index.json``, relative to the folder that was given.
+        Files, or folders with an ``index.json``, relative to the output folder.
     note : str
-        For who watches.
+        Message for the user.
     problems : sequence of str
-        What is wrong with the file, in sentences.
+        Problems found in the file, as sentences.
     kept : bool
-        It was there before, where it belongs; nothing was written to the folder that was given.
+        Whether valid outputs already existed, so that nothing was written.
     """
 
     outputs: Sequence[str]
@@ -83,36 +83,36 @@ class Made(NamedTuple):
 
 
 class Work(Protocol):
-    """What is done with every file; sent to each process once.
+    """Work to do on every file. It is sent to each process once.
 
     Attributes
     ----------
     verb : str
-        For who watches.
+        What the work does, for the progress bar.
     identity : str
-        Digest of all that the result depends on and that is the same for all files: of models,
-        hyper-parameters, formats, versions.
+        Digest of everything that the results of all files depend on: models, hyper-parameters,
+        formats, versions.
     """
 
     verb: str
     identity: str
 
     def load(self) -> None:
-        """Make ready, once in each process."""
+        """Load models and the like, once per process."""
         ...
 
     def outputs(self, name: str, every: bool = False) -> Sequence[str]:
         """Names of the outputs of a file, as in :attr:`Made.outputs`.
 
-        Work that does not say so is done all the same. It is only then found out whether somebody
-        else's file is at the place of an output, and outputs that are out of date stay.
+        This method is optional. Without it, a file of another origin that is in the way of an
+        output is detected only after the work is done, and obsolete outputs are not removed.
 
         Parameters
         ----------
         name : str
-            Of the file.
+            Name of the file.
         every : bool, optional
-            Those, too, that it writes with other options.
+            Include outputs that the work writes with other options.
         """
         ...
 
@@ -122,13 +122,13 @@ class Work(Protocol):
 
 
 def outputs_of(work: Work, name: str, every: bool = False) -> list[str] | None:
-    """See :meth:`Work.outputs`; None where work does not say so."""
+    """Result of :meth:`Work.outputs`; None if the work does not define it."""
     outputs = getattr(work, "outputs", None)
     return None if outputs is None else list(outputs(name, every))
 
 
 def content_digest(value: Any) -> str:
-    """Of what a protocol says of a file: content of files, arrays, and what holds some."""
+    """Digest of a value that a protocol provides: a path's content, an array or a container."""
     if isinstance(value, Path):
         return sha256_of(value)
     if isinstance(value, np.ndarray):

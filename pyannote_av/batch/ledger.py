@@ -1,24 +1,24 @@
-"""What was done with which file: nothing is lost, and nothing done twice.
+"""Records of finished and failed files, so that no result is lost and no work repeated.
 
 ::
 
     INTO/<outputs>
-    INTO/.pyannote_av/records/<name>.json   what became of a file; there is none before it is known
-                      events.jsonl          a line for everything that happened
-                      files.json            which file each name stands for
-                      failures.json         why files failed, as far as they were not done since
-                      unfinished/           what is being written
-                      lock                  held while somebody works
+    INTO/.pyannote_av/records/<name>.json   result of a file; written when it is finished or failed
+                      events.jsonl          one line per event
+                      files.json            path of the file that each name stands for
+                      failures.json         reasons of failures that have not been resolved since
+                      unfinished/           outputs that are being written
+                      lock                  held while a process works on the folder
 
-A file is done at the moment its record appears under its name, which happens at once or not at all.
-Its outputs are complete by then, in ``unfinished``, and are moved to their places next; whoever
-finds them there after an interruption moves them. One process writes all of this: that which hands
-out the work.
+A file is done as soon as its record exists, which is written atomically. At that time, its outputs
+are complete in ``unfinished``, and they are moved to their final paths next. If this is
+interrupted, the next run moves them. Only the process that distributes the work writes to this
+folder.
 
-All of it may come from somebody else, with the folder. Records that are not as they are written
-here are ignored, with a warning; links in place of files and folders are refused; only folders in
-``unfinished`` are ever removed whole. Records, and the list of files, of older versions are in INTO
-itself: they are read where there are no others.
+The folder may come from an untrusted source. Records in another format are ignored, with a warning.
+Links in place of files and folders are refused. Only folders in ``unfinished`` are removed
+recursively. Older versions stored records, and the list of files, in INTO itself; these are used if
+there are no others.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ logger = logging.getLogger(__name__)
 
 _RECORDS, _UNFINISHED, _NAME = "records", "unfinished", ".name"
 _EVENTS, _FILES, _FAILURES = "events.jsonl", "files.json", "failures.json"
-# as `new_stage` names folders
+# names of the folders that `new_stage` creates
 _STAGE = re.compile(r"[0-9a-f]{32}")
-# bytes: of names of records, of a name that is kept with a stage, of an event
+# limits in bytes: name of a record, name stored with a stage, event
 _LONGEST_NAME, _LARGEST_NAME, _LARGEST_EVENT = 140, 2**16, 2**20
-# bytes: of lists of files, of which a million take 200 MB
+# limit in bytes for lists of files; a million files take 200 MB
 _LARGEST_LIST = 2**29
-# of records, by status
+# required fields of records, by status
 _FIELDS: dict[str, dict[str, Any]] = {
     "done": {"key": str, "attempts": int, "outputs": dict, "problems": list, "stage": str},
     "failed": {"key": (str, type(None)), "attempts": int, "error": str},
@@ -61,26 +61,26 @@ _FIELDS: dict[str, dict[str, Any]] = {
 
 
 def record_path(into: Path, name: str) -> Path:
-    """Where the record of a file is."""
+    """Path of the record of a file."""
     quoted = _quoted(name)
     if len(quoted) > _LONGEST_NAME:
-        # no name is quoted like that
+        # cannot collide with a quoted name
         quoted = f"%-{digest([name.encode('utf-8', 'surrogateescape')])}"
     return into / HOUSEKEEPING / _RECORDS / f"{quoted}.json"
 
 
 def events_path(into: Path) -> Path:
-    """Where the events of a folder are."""
+    """Path of the events of a folder."""
     return into / HOUSEKEEPING / _EVENTS
 
 
 def failures_path(into: Path) -> Path:
-    """Where it is said why files of a folder failed."""
+    """Path of the list of failures of a folder."""
     return into / HOUSEKEEPING / _FAILURES
 
 
 def read_record(into: Path, name: str) -> dict[str, Any] | None:
-    """What became of a file before; None where that is not known."""
+    """Record of a file; None if there is no valid one."""
     paths = [record_path(into, name)]
     if not (into / _RECORDS).is_symlink():
         paths.append(into / _RECORDS / f"{_quoted(name)}.json")
@@ -98,7 +98,7 @@ def read_record(into: Path, name: str) -> dict[str, Any] | None:
 
 
 def is_done(into: Path, record: Mapping[str, Any] | None, key: str) -> bool:
-    """Whether a record says that a file was done as it is now, and outputs are as they were."""
+    """Whether a file was done with this key, and its outputs are unchanged."""
     if record is None or record["status"] != "done" or record["key"] != key:
         return False
     try:
@@ -109,35 +109,35 @@ def is_done(into: Path, record: Mapping[str, Any] | None, key: str) -> bool:
 
 
 def new_stage(into: Path, name: str) -> Path:
-    """A folder of its own for an attempt on a file, to write outputs to."""
+    """Create a folder for the outputs of one attempt on a file."""
     stage = into / HOUSEKEEPING / _UNFINISHED / uuid.uuid4().hex
     stage.mkdir(parents=True)
-    # whose it is, should it be found after an interruption
+    # identifies the file if the folder is found after an interruption
     (stage / _NAME).write_text(name, encoding="utf-8", errors="surrogateescape")
     return stage
 
 
 def longest_place(into: Path, output: str) -> Path:
-    """A path that is as long as the longest that an output has on its way."""
+    """Longest path that an output has while it is written, to check limits of the file system."""
     return into / HOUSEKEEPING / _UNFINISHED / uuid.uuid4().hex / output
 
 
 class Ledger:
-    """The records of a folder, for one who works on it.
+    """The records of a folder, locked for one process.
 
     Parameters
     ----------
     into : Path
         Created if missing.
     work : Work
-        Only outputs that it writes are ever removed.
+        Only outputs of this work are ever removed.
 
     Raises
     ------
     RuntimeError
-        On entering, when another process is at work on the same folder.
+        On entering, if another process uses the same folder.
     ValueError
-        On entering, when links, or files of others, are in the place of its own.
+        On entering, if links or files of other origin are in the place of its own files.
     """
 
     def __init__(self, into: Path, work: Work):
@@ -154,7 +154,7 @@ class Ledger:
                 check_own_file(self._home / file)
             events = events_path(self.into)
             _end_last_line(events)
-            # not buffered: what cannot be written is not kept back until later
+            # unbuffered, so that a full disk raises an error immediately
             self._events = stack.enter_context(open(events, "ab", buffering=0))
             self._recover()
             self._stack = stack.pop_all()
@@ -162,12 +162,12 @@ class Ledger:
 
     def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
         with self._stack:
-            # after an error, something may be recorded that is not in its place yet
+            # after an error, keep outputs that are recorded but not yet moved
             if kind is None:
                 self._discard()
 
     def started(self, name: str, attempt: int) -> None:
-        """Note that a file is being worked on."""
+        """Note the start of an attempt."""
         self._note("started", name, attempt=attempt)
 
     def done(
@@ -182,29 +182,29 @@ class Ledger:
         former: Mapping[str, str],
         overwrite: bool = False,
     ) -> None:
-        """Record that a file was done, and put its outputs in their places.
+        """Record that a file is done, and move its outputs to their final paths.
 
         Parameters
         ----------
         name, key : str
         attempt : int
-            Which it was.
+            Number of the attempt.
         made : Made
         seconds : float
-            It took.
+            Duration of the work.
         stage : Path
-            Where its outputs are; see :func:`new_stage`.
+            Folder of the outputs; see :func:`new_stage`.
         digests : dict of path to str
-            Of them, relative to `stage`.
+            Digests of the outputs, by path relative to `stage`.
         former : dict of path to str
-            Outputs that were recorded before, with their digests.
+            Previously recorded outputs, with their digests.
         overwrite : bool, optional
-            Replace files of others.
+            Replace files of other origin.
 
         Raises
         ------
         ForeignFileError
-            When something of others is in the place of an output. Nothing is recorded then.
+            If a file of other origin has the path of an output. Nothing is recorded in that case.
         """
         replaced = self._stale(name, former, digests)
         for output in () if made.kept else digests:
@@ -229,49 +229,49 @@ class Ledger:
     def failed(self, name: str, key: str | None, attempt: int, error: str, final: bool) -> None:
         """Record that an attempt failed.
 
-        Outputs stay where the file could not be worked on at all, and where they are those of the
-        file as it is now.
+        Existing outputs are kept if they belong to the current version of the file, or if the file
+        could not be processed at all.
 
         Parameters
         ----------
         name : str
         key : str or None
-            None where the file could not even be looked at, or its outputs not be written.
+            None if the file could not be read, or its outputs could not be written.
         attempt : int
         error : str
         final : bool
-            It is not tried again now.
+            Whether this was the last attempt of this run.
         """
         former = read_record(self.into, name) or {"status": "none"}
         stays = former["status"] == "done" if key is None else is_done(self.into, former, key)
         if not stays:
             record = {"uri": name, "status": "failed", "key": key, "attempts": attempt}
             self._write(name, {**record, "time": _now(), "error": error})
-            # made of what the file was before
+            # outputs of an earlier version of the file
             self._remove(self._stale(name, former.get("outputs", {})), name)
         self._note("failed", name, attempt=attempt, error=error, final=final)
 
     def names(self) -> dict[str, str]:
-        """Which file each name stands for: absolute paths, by name."""
+        """Absolute path of the file that each name stands for."""
         return {**self.older_names(), **_read_strings(self._home / _FILES)}
 
     def older_names(self) -> dict[str, str]:
-        """The same, as an older version wrote it, which kept no records of these files."""
-        # or the result of a file that is called so
+        """Names written by an older version, which kept no records of these files."""
+        # this path may also be the result of a file named "files"
         return _read_strings(self.into / _FILES, quiet=True)
 
     def remember(self, names: Mapping[str, str]) -> None:
-        """Write down which file each name stands for."""
+        """Save which file each name stands for."""
         _write_strings(self._home / _FILES, {**self.names(), **names})
 
     def note_failures(self, failed: Mapping[str, str], over: set[str]) -> None:
-        """Write down why files failed, next to what is known of files of other runs.
+        """Save the reasons of failures, together with known failures of other runs.
 
         Parameters
         ----------
         failed : dict of str to str
         over : set of str
-            What is known of these is out of date.
+            Files whose earlier failures are obsolete.
         """
         path = failures_path(self.into)
         known = {file: why for file, why in _read_strings(path).items() if file not in over}
@@ -286,18 +286,18 @@ class Ledger:
     def _stale(
         self, name: str, former: Mapping[str, str], digests: Mapping[str, str] | None = None
     ) -> dict[str, str]:
-        """Outputs that were recorded before, and that nothing takes the place of"""
+        """Recorded outputs of this work that are not replaced by new ones"""
         every = outputs_of(self.work, name, every=True) or ()
         kept = digests or {}
         return {one: was for one, was in former.items() if one in every and one not in kept}
 
     def _finish(self, record: Mapping[str, Any], stage: Path) -> None:
-        """Move outputs that are recorded, and say so"""
+        """Move recorded outputs to their final paths, and note the event"""
         outputs, replaced = record["outputs"], record.get("replaced", {})
         for output, was in outputs.items():
             source = inside(stage, output)
             if not os.path.lexists(source):
-                continue  # moved already
+                continue  # already moved
             if output_digest(source) != was:
                 raise ReadError(f"{source} is not what was recorded")
             target = place_of(self.into, output)
@@ -313,7 +313,7 @@ class Ledger:
     def _remove(
         self, outputs: Mapping[str, str], name: str = "", stage: Path | None = None
     ) -> None:
-        """Remove outputs, if they are as they were recorded"""
+        """Remove outputs, unless they were changed since they were recorded"""
         for output, was in outputs.items():
             path = place_of(self.into, output)
             try:
@@ -331,19 +331,19 @@ class Ledger:
                 path.unlink()
 
     def _stages(self) -> Iterator[Path]:
-        """Folders in which something is being written, or was before an interruption"""
+        """Folders of unfinished attempts, including those of interrupted runs"""
         if self._unfinished.is_dir():
             for path in self._unfinished.iterdir():
                 if _STAGE.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
                     yield path
 
     def _discard(self) -> None:
-        """Throw away what is being written"""
+        """Remove all unfinished outputs"""
         for stage in self._stages():
             shutil.rmtree(stage, ignore_errors=True)
 
     def _recover(self) -> None:
-        """Complete what was recorded but not moved; throw away what was not recorded"""
+        """Move outputs that were recorded but not moved, and remove those that were not recorded"""
         recorded = {}
         for stage in self._stages():
             record = self._record_of(stage)
@@ -361,7 +361,7 @@ class Ledger:
         self._discard()
 
     def _record_of(self, stage: Path) -> dict[str, Any] | None:
-        """Record of what was written to a stage, if it was recorded"""
+        """Record of the outputs in a stage; None if they were not recorded"""
         try:
             name = read_text(stage / _NAME, _LARGEST_NAME)
         except (OSError, ReadError):
@@ -370,7 +370,7 @@ class Ledger:
         if record is None or record.get("stage") != stage.name:
             return None
         every = outputs_of(self.work, name, every=True)
-        # a record that somebody else wrote may name anything: only places of outputs are written to
+        # records are untrusted: accept only paths that are outputs of this work
         foreign = {*record.get("replaced", {})}.difference(every or ())
         if every is not None:
             foreign |= {*record["outputs"]}.difference(every)
@@ -383,7 +383,7 @@ class Ledger:
 
 
 def read_events(into: str | Path) -> list[dict[str, Any]]:
-    """Everything that happened in a folder; lines that are damaged are left out."""
+    """All events of a folder, without damaged lines."""
     return list(_events(Path(into)))
 
 
@@ -396,13 +396,13 @@ def _events(into: Path) -> Iterator[dict[str, Any]]:
             try:
                 event = parse_json(line.decode(), str(path))
             except ValueError:
-                continue  # cut off
+                continue  # truncated line
             if isinstance(event, dict):
                 yield event
 
 
 def _check_record(record: Any, name: str, into: Path, path: Path) -> None:
-    """Raise ReadError where a record is not as it is written here"""
+    """Raise ReadError if a record is not in the format of this module"""
     if not isinstance(record, dict) or record.get("uri") != name:
         raise ReadError(f"{path} is not the record of {name!r}")
     status = record.get("status")
@@ -434,7 +434,7 @@ def _quoted(name: str) -> str:
 
 
 def _read_strings(path: Path, quiet: bool = False) -> dict[str, str]:
-    """A mapping of strings to strings; empty where there is none"""
+    """Read a mapping of strings to strings; empty if there is none"""
     try:
         content = read_json(path, _LARGEST_LIST)
         if isinstance(content, dict) and all(isinstance(v, str) for v in content.values()):
@@ -451,12 +451,12 @@ def _write_strings(path: Path, content: Mapping[str, str]) -> None:
 
 
 def _set_aside(folder: Path, stage: Path) -> None:
-    """Move a folder to where it is thrown away"""
+    """Move a folder into a stage, which is removed later"""
     os.replace(folder, stage / f".replaced-{uuid.uuid4().hex}")
 
 
 def _end_last_line(path: Path) -> None:
-    """A line that was cut off must not spoil the next one"""
+    """Terminate a truncated last line, so that the next one stays valid"""
     if path.is_file() and path.stat().st_size:
         with open(path, "rb+") as file:
             file.seek(-1, os.SEEK_END)

@@ -1,4 +1,4 @@
-"""Lists of files: CSV with a header.
+"""Manifests: lists of files in CSV format, with a header.
 
 ::
 
@@ -6,8 +6,8 @@
     monday,media/monday.mp4,,2
     tuesday,media/tuesday.mkv,media/tuesday.wav,
 
-Paths are relative to the list. ``uri`` and one of ``video`` and ``audio`` are needed;
-``num_speakers``, ``min_speakers`` and ``max_speakers`` may be there, and may be left empty.
+Paths are relative to the manifest. ``uri``, and ``video`` or ``audio``, are required.
+``num_speakers``, ``min_speakers`` and ``max_speakers`` are optional, and may be empty.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from pyannote_av.batch.jobs import Job
 MEDIA = ("video", "audio")
 NUMBERS = ("num_speakers", "min_speakers", "max_speakers")
 COLUMNS = ("uri", *MEDIA, *NUMBERS)
-#: bytes of a name, so that endings may be added to it
+#: limit in bytes for names, which leaves room for suffixes
 _LONGEST = 200
 
 
 def read_manifest(path: str | Path) -> list[Job]:
-    """Files of a list.
+    """Read the files of a manifest.
 
-    Whether media are there is not looked at.
+    Does not check whether media exist.
 
     Raises
     ------
     ValueError
-        Names file, line and column of what is wrong, for names that are there twice too.
+        If the manifest is invalid or has duplicate names, with the file, line and column.
     """
     path = Path(path)
     if not path.is_file():
@@ -93,7 +93,7 @@ def _number(text: str, where: str, column: str) -> int:
 
 
 def check_name(name: str, where: str) -> str:
-    """A name that files can be named after; ValueError says where one is not."""
+    """Return a valid file name; raise ValueError, which mentions `where`, for an invalid one."""
     if not name or name.startswith(".") or ".." in name or any(c in name for c in "/\\\0\n\r"):
         raise ValueError(
             f"{where}: {name!r} cannot be a name: it must not be empty, start with '.', nor "

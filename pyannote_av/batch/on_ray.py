@@ -1,7 +1,7 @@
-"""Work on a Ray cluster: each file has an actor to itself, which can be killed.
+"""Batch work on a Ray cluster. Each actor works on one file at a time, and can be killed.
 
-An actor that hangs is killed, an actor that is lost (with its machine, or by itself) is replaced,
-and the file it worked on counts one attempt. Ray restarts nothing by itself.
+An actor that hangs is killed. An actor that is lost, alone or with its machine, is replaced, and
+this counts as one attempt on its file. Ray itself restarts nothing.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from pyannote_av.core.workers import Failure, Worker, single_thread
 
 logger = logging.getLogger(__name__)
 
-# of the environment of who hands out the work, for who does it
+# environment variables that are passed to the workers
 _PASSED_ON = ("PYANNOTE_AV_WEIGHTS", "PYANNOTE_AV_CACHE", "PYANNOTE_METRICS_ENABLED")
 _PASSED_ON += ("HF_HUB_OFFLINE", "HF_HOME")
 
-#: seconds without an actor that works after which that is said
+#: seconds without any running actor after which a warning is logged
 _PATIENCE = 60.0
-#: actors that die one after the other before they have done anything
+#: maximum number of consecutive actors that die while starting
 _MAX_DEATHS = 3
 
 
 class _Actor:
-    """A worker on some machine"""
+    """A worker on any machine of the cluster"""
 
     def __init__(self, work: Callable[[Any], Any], environment: dict[str, str]):
         os.environ.update(environment)
@@ -39,32 +39,33 @@ class _Actor:
         single_thread()
 
     def ready(self) -> None:
-        """Returns when the actor is there"""
+        """Return when the actor has started"""
 
     def work(self, job: Any) -> Any:
-        """What comes of a job"""
+        """Result of a job"""
         return self._worker(job)
 
 
 @contextmanager
 def connected(address: str | None, workers: int) -> Iterator[None]:
-    """Be part of a cluster.
+    """Connect to a cluster.
 
     Parameters
     ----------
     address : str, optional
-        Of a running cluster; "auto" finds one. Unless given, Ray is started on this machine.
+        Address of a running cluster; "auto" finds one. If not given, Ray is started on this
+        machine.
     workers : int
-        CPUs that it has then.
+        Number of CPUs of a Ray instance that is started here.
 
     Raises
     ------
     ModuleNotFoundError
-        When Ray is not installed.
+        If Ray is not installed.
     ConnectionError
-        When there is no cluster at the address.
+        If there is no cluster at the address.
     """
-    # nobody is told of it
+    # do not send usage statistics
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     try:
         import ray
@@ -77,7 +78,7 @@ def connected(address: str | None, workers: int) -> Iterator[None]:
         return
     options: dict[str, Any] = {"address": address}
     if address is None:
-        # nor is one looked for that an environment variable names
+        # "local" also ignores the environment variable that names a cluster
         options = {"address": "local", "num_cpus": workers, "include_dashboard": False}
     try:
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
@@ -92,7 +93,7 @@ def connected(address: str | None, workers: int) -> Iterator[None]:
 
 @dataclass
 class _Slot:
-    """An actor, what it was asked last, and until when it may take"""
+    """An actor, its current request, and the deadline of that request"""
 
     actor: Any
     asked: Any
@@ -102,16 +103,16 @@ class _Slot:
 
 
 class RayPool:
-    """Actors of the cluster that this process is part of, see :func:`connected`.
+    """Actors of the cluster that this process is connected to; see :func:`connected`.
 
     Parameters
     ----------
     work : callable
         See :func:`~pyannote_av.core.workers.open_pool`.
     workers : int
-        Actors, of one CPU each.
+        Maximum number of actors, with one CPU each.
     gpus : float
-        Of each actor; fractions share.
+        GPUs per actor. With fractions, actors share GPUs.
     """
 
     def __init__(self, work: Callable[[Any], Any], workers: int, gpus: float = 0.0):
@@ -141,7 +142,7 @@ class RayPool:
     def submit(self, ticket: int, job: Any, timeout: float | None) -> None:
         """See :class:`~pyannote_av.core.workers.Pool`."""
         self._waiting.append((ticket, job, timeout))
-        # there are no more actors than there was work for
+        # start actors only as long as there is work for them
         if len(self._slots) < self.capacity and not any(self._is_free(s) for s in self._slots):
             self._slots.append(self._new())
 
@@ -161,7 +162,7 @@ class RayPool:
                 quiet = monotonic()
 
     def _receive(self, slot: _Slot) -> tuple[int, Any] | None:
-        """What an actor says: that it is there, or what came of a job"""
+        """Result of an actor's request; None if the actor has just started"""
         asked, ticket = slot.asked, slot.ticket
         slot.asked = slot.ticket = slot.deadline = None
         try:
@@ -175,7 +176,7 @@ class RayPool:
                 return None
             return ticket, Failure("ProcessDied", _first_line(error), expected=True)
         except self._ray.exceptions.RayError as error:
-            # what came of a job cannot be read
+            # the result cannot be read
             if ticket is None:
                 return self._give_up(Failure.of(error, starting=True))
             return ticket, Failure(type(error).__name__, _first_line(error))
@@ -183,11 +184,11 @@ class RayPool:
         return None if ticket is None else (ticket, value)
 
     def _give_up(self, failure: Failure) -> tuple[int, Any] | None:
-        """Answer somebody who waits, if anybody does: there are no actors"""
+        """Fail a waiting job, if any, because no actor can be started"""
         return (self._waiting.popleft()[0], failure) if self._waiting else None
 
     def _overdue(self) -> tuple[int, Any] | None:
-        """A job that has taken too long; its actor is killed and replaced"""
+        """Fail a job that exceeded its time limit; its actor is killed and replaced"""
         now = monotonic()
         for slot in self._slots:
             if slot.deadline is not None and slot.deadline <= now:
@@ -198,12 +199,12 @@ class RayPool:
         return None
 
     def _patience(self) -> float:
-        """Seconds until the next job is overdue"""
+        """Seconds until the next deadline"""
         deadlines = [slot.deadline for slot in self._slots if slot.deadline is not None]
         return max(0.0, min([monotonic() + _PATIENCE, *deadlines]) - monotonic())
 
     def _complain(self) -> None:
-        """Nothing happens: say so where it is for want of machines"""
+        """Log a warning if no actor could be started"""
         if all(slot.ticket is None for slot in self._slots):
             logger.warning(
                 "no worker could be started for %.0f s: %d are to be, with a CPU and %g GPUs each, "

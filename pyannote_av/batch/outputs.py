@@ -1,10 +1,10 @@
-"""TrialSchedule of outputs: what is there, and whether it may be replaced.
+"""Paths of outputs, and checks of whether they may be replaced.
 
-Nothing that was not written here is replaced or removed. A record says what was written: a file is
-ours if it has the digest that was recorded, so that a file that somebody has changed, or put there
-instead, is not. A folder is ours if its ``index.json`` has the recorded digest, and it holds
-nothing but what that lists. Names in records are those of somebody else: they must stay inside the
-folder of results, and outside of its housekeeping.
+Only outputs of this package are replaced or removed. A file counts as such if it has the digest
+that its record contains. A file that was changed or replaced by the user does not. A folder counts
+if its ``index.json`` has the recorded digest, and the folder holds nothing but the files listed
+there. Paths in records are untrusted: they must stay inside the folder of results, and outside of
+the housekeeping folder.
 """
 
 from __future__ import annotations
@@ -22,41 +22,41 @@ _INDEX = "index.json"
 
 
 class ForeignFileError(FileExistsError):
-    """Something that was not written here is at the place of an output; the message names it."""
+    """A file of other origin has the path of an output; the message names it."""
 
 
 def place_of(into: Path, output: str) -> Path:
-    """Where an output belongs.
+    """Final path of an output.
 
     Parameters
     ----------
     into : Path
         Folder of results.
     output : str
-        Relative to it.
+        Path relative to `into`.
 
     Raises
     ------
     ReadError
-        When that is outside of the folder, also by way of a link, or in its housekeeping.
+        If the path is outside of `into`, directly or through a link, or in the housekeeping folder.
     """
     path = inside(into, output)
     real, root = path.resolve(), into.resolve()
     if real == root or real.is_relative_to(root / HOUSEKEEPING):
         raise ReadError(f"{path} cannot be an output")
-    # file systems that do not tell upper from lower case
+    # compare without case, as some file systems do
     if any(part.casefold() == HOUSEKEEPING for part in Path(output).parts):
         raise ReadError(f"{path} cannot be an output")
     return path
 
 
 def output_digest(path: Path) -> str:
-    """Of an output: of a file, or of the index of a folder, which has checksums of the rest.
+    """Digest of an output file, or of the index of a folder, which has checksums of its files.
 
     Raises
     ------
     FileNotFoundError
-        Where there is no such file or folder, or a link in its place.
+        If there is no such file or folder, or a link in its place.
     """
     file = path / _INDEX if path.is_dir() and not path.is_symlink() else path
     if file.is_symlink() or not file.is_file():
@@ -65,22 +65,22 @@ def output_digest(path: Path) -> str:
 
 
 def replaceable(path: Path, recorded: str | None, overwrite: bool = False) -> str | None:
-    """Digest of what is at the place of an output, and may be replaced; None if nothing is.
+    """Digest of an existing output that may be replaced; None if nothing exists at that path.
 
     Parameters
     ----------
     path : Path
     recorded : str or None
-        Digest that it should have; None where no record claims it.
+        Digest according to the record; None if no record mentions the path.
     overwrite : bool, optional
-        Any plain file may be replaced; folders and links never are.
+        Allow to replace any plain file. Folders and links are never replaced.
 
     Raises
     ------
     ForeignFileError
-        When it was not written here, or has been changed since.
+        If the output was not written by this package, or was changed since.
     OSError
-        When the name is too long for the file system.
+        If the name is too long for the file system.
     """
     try:
         os.lstat(path)
@@ -109,7 +109,7 @@ def replaceable(path: Path, recorded: str | None, overwrite: bool = False) -> st
 
 
 def _is_ours(folder: Path, recorded: str | None) -> bool:
-    """Whether a folder holds nothing but what its index lists; without a record, of a store"""
+    """Whether a folder holds only files of its index; without a record, also a complete shard"""
     index = folder / _INDEX
     if index.is_symlink() or not index.is_file():
         return False

@@ -1,4 +1,4 @@
-"""Faces and sound of files into a store of crops, as work on a collection."""
+"""Batch work that extracts the faces and the sound of files into a store of crops."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from pyannote_av.data.crop_shard import FORMAT, shard_folder
 
 @dataclass
 class Prepare:
-    """Writes ``shards/<uri>`` of every file; see :class:`~pyannote_av.data.crop_store.CropStore`.
+    """Writes ``shards/<uri>`` for every file; see :class:`~pyannote_av.data.crop_store.CropStore`.
 
     Parameters
     ----------
     store : Path
-        What is in it, made of the same media and tracks, is kept.
+        Folder of the store. Existing shards of the same media and tracks are kept.
     """
 
     store: Path
@@ -31,11 +31,11 @@ class Prepare:
         self.identity = digest([json.dumps(["prepare", FORMAT, __version__]).encode()])
 
     def load(self) -> None:
-        """See :class:`~pyannote_av.batch.jobs.Work`; detectors are loaded when needed."""
+        """See :class:`~pyannote_av.batch.jobs.Work`. Detectors are loaded when needed."""
 
     def outputs(self, name: str, every: bool = False) -> list[str]:
         """See :class:`~pyannote_av.batch.jobs.Work`."""
-        # relative to any store
+        # relative to the store
         return [shard_folder(Path(), name).as_posix()]
 
     def process(self, job: Job, folder: Path) -> Made:

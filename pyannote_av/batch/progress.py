@@ -1,4 +1,4 @@
-"""How far work on a collection is, and how long it will take."""
+"""Progress bars of batch processing, with the estimated remaining time."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Any
 
 
 class Progress:
-    """Bars on the terminal, one after the other; nothing where they are not wanted.
+    """Consecutive progress bars on the terminal, or none if they are disabled.
 
-    Time left is reckoned by the duration of the media, not by their number.
+    The remaining time is estimated from the duration of the media, not from the number of files.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ class Progress:
             TextColumn("{task.fields[files]}"),
             TimeElapsedColumn(),
             TextColumn("left"),
-            # a few long files say more of the speed than the last seconds do
+            # use the overall speed: with few long files, the most recent seconds say little
             TimeRemainingColumn(),
             console=Console(stderr=True),
             disable=not shown,
@@ -41,15 +41,15 @@ class Progress:
         self._task: Any = None
 
     def begin(self, what: str, files: int, seconds: float | None = None) -> None:
-        """Start a bar.
+        """Start a progress bar.
 
         Parameters
         ----------
         what : str
         files : int
-            How many there are.
+            Number of files.
         seconds : float, optional
-            Of media, where that is what takes time.
+            Duration of the media, if the processing time depends on it.
         """
         if self._task is not None:
             self._bars.remove_task(self._task)
@@ -57,12 +57,12 @@ class Progress:
         self._task = self._bars.add_task(what, total=seconds or files, files=self._text())
 
     def advance(self, amount: float, failed: bool = False) -> None:
-        """One file is over.
+        """Advance by one file.
 
         Parameters
         ----------
         amount : float
-            Of what the bar is made of: its duration, or 1.
+            Duration of the file, or 1 if the bar counts files.
         failed : bool, optional
         """
         self._done += 1

@@ -1,4 +1,4 @@
-"""Working on a collection: looked at first, then done, each file once."""
+"""Process a batch: probe all files, then do the work on those that need it."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ from pyannote_av.batch.progress import Progress
 from pyannote_av.batch.steps import Doing, Done, Looking, ProbeResult, Task
 from pyannote_av.core.workers import Attempt, Failure, run
 
-#: seconds for looking at a file; to process one: so many times its duration, but no less than ...
+#: time limits: seconds to probe a file; factor of its duration, and minimum, to process it
 LOOKING, FACTOR, SHORTEST = 60.0, 20.0, 600.0
 
-# of the disk, not of a file: going on would fail all the others, too
+# errors of the disk, after which all other files would fail too
 _DISK = {errno.ENOSPC, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC)}
-# what numpy says instead
+# numpy's message for a full disk
 _SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")
 
 
 class StartError(RuntimeError):
-    """Processes cannot be made ready for the work; the message says why."""
+    """Worker processes cannot be started; the message gives the reason."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How long work on a file may take, and how often it is tried.
+    """Time limits and number of attempts per file.
 
     Attributes
     ----------
     timeout : float, optional
-        Seconds for each file; 20 times its duration, but 10 minutes at least, unless given.
+        Seconds for each file. Defaults to 20 times its duration, but at least 10 minutes.
     retries : int
-        How often a file that failed is tried again, over all runs.
+        Number of further attempts after a failure, over all runs.
     retry_failed : bool
-        Try those again, too, that have been tried as often as that.
+        Also retry files that have used up their attempts.
     """
 
     timeout: float | None = None
@@ -51,22 +51,22 @@ class Limits:
     retry_failed: bool = False
 
     def of(self, duration: float) -> float:
-        """Seconds for a file of some duration."""
+        """Time limit in seconds for a file of some duration."""
         return self.timeout or max(SHORTEST, FACTOR * duration)
 
 
 @dataclass
 class CollectionReport:
-    """What became of the files of a collection, by name.
+    """Results of a batch, by file name.
 
     Attributes
     ----------
     done, kept : list of str
-        Done now, and done before.
+        Files done now, and files done before.
     failed : dict of str to str
-        Why.
+        Reasons of failures.
     problems : dict of str to list of str
-        What is wrong with files that were done all the same.
+        Problems of files that were processed anyway.
     """
 
     done: list[str] = field(default_factory=list)
@@ -85,30 +85,30 @@ def process(
     progress: bool = False,
     tell: Callable[[Job, Made | Failure, bool], Any] = lambda job, result, final: None,
 ) -> CollectionReport:
-    """Do some work on every file of a collection.
+    """Process all files of a batch.
 
-    Started again, it goes on where it was: files are done again whose media, options or work have
-    changed, or whose outputs are not there any more. A file fails when something that was not
-    written here is in the place of one of its outputs, an output changed since included.
+    An interrupted run can be repeated and resumes. A file is processed again if its media, its
+    options or the work have changed, or if outputs are missing. A file fails if one of its outputs
+    would replace a file of other origin, or an output that was changed since.
 
     Parameters
     ----------
     work : Work
     jobs : sequence of Job
-        Of different names.
+        Names must be unique.
     into : Path or Ledger
-        Folder of the outputs, and of the records of them, or its ledger, entered. Seen by all
-        machines that take part.
+        Folder of outputs and records, or its ledger, already entered. All machines must have access
+        to it.
     engine : Engine, optional
-        One process of this machine unless given.
+        Defaults to one process on this machine.
     limits : Limits, optional
     again : bool, optional
-        Do everything, whatever the records say, and replace plain files of others.
+        Process all files, whatever the records say, and replace plain files of other origin.
     progress : bool, optional
-        Show bars.
+        Whether to show progress bars.
     tell : callable, optional
-        Called with job, :class:`Made` or :class:`Failure`, and whether that is final, for every
-        attempt that ended, and for every file that is left as it is.
+        Called after every attempt, and for every skipped file, with the job, the :class:`Made` or
+        :class:`Failure`, and whether that is final.
 
     Returns
     -------
@@ -117,15 +117,15 @@ def process(
     Raises
     ------
     StartError
-        When processes cannot be made ready.
+        If worker processes cannot be started.
     OSError
-        When the disk is full or read-only. What is done stays done.
+        If the disk is full or read-only. Finished files remain valid.
     RuntimeError
-        When another process works on the same folder.
+        If another process uses the same folder.
     ValueError
-        When links, or files of others, are where records belong.
+        If links or files of other origin are in the place of records.
     """
-    # workers may be somewhere else
+    # make paths absolute, because workers may have another working directory
     jobs = [
         replace(job, media={kind: os.path.abspath(path) for kind, path in job.media.items()})
         for job in jobs
@@ -154,7 +154,7 @@ def _no_room(into: Path, why: str) -> OSError:
 
 @dataclass
 class _Run:
-    """One call of :func:`process`"""
+    """State of one call of :func:`process`"""
 
     work: Work
     engine: Engine
@@ -166,7 +166,7 @@ class _Run:
     report: CollectionReport = field(default_factory=CollectionReport)
 
     def look(self, jobs: Sequence[Job]) -> Iterator[Task]:
-        """What there is to do"""
+        """Probe all files, and yield those to process"""
         looking = Looking(self.work, self.ledger.into, self.again)
         limit = min(LOOKING, self.limits.timeout or LOOKING)
         self.bars.begin("looking at files", len(jobs))
@@ -188,7 +188,7 @@ class _Run:
                 self.bars.advance(1, failed=bool(blocked))
 
     def _tried(self, job: Job, seen: ProbeResult) -> int | None:
-        """How often a file was tried before; None where there is nothing to do"""
+        """Number of previous attempts on a file; None if there is nothing to do"""
         record = seen.record
         if record is None:
             return 0
@@ -211,7 +211,7 @@ class _Run:
         return None
 
     def do(self, tasks: Sequence[Task]) -> None:
-        """Do it"""
+        """Process files"""
         if not tasks:
             return
         self.bars.begin(self.work.verb, len(tasks), sum(task.seen.duration for task in tasks))
@@ -252,7 +252,7 @@ class _Run:
                 job.name, seen.key, attempt.number, *done, seen.former, overwrite=self.again
             )
         except ForeignFileError as error:
-            # it came after the file was looked at
+            # a file appeared there after the job was probed
             self._failed(job, None, Failure.of(error), attempt)
             return
         (self.report.kept if done.made.kept else self.report.done).append(job.name)

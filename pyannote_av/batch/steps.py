@@ -1,4 +1,4 @@
-"""What is done with a file, in whichever process: it is looked at, then worked on."""
+"""The two steps of a job, which may run in different processes: probing and working."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from pyannote_av.batch.outputs import output_digest, place_of, replaceable
 
 
 class ProbeResult(NamedTuple):
-    """What looking at a file told.
+    """Result of probing a file.
 
     Attributes
     ----------
     duration : float
-        Seconds.
+        Duration in seconds.
     key : str
-        Of the file as it is now.
+        Digest of the current version of the file.
     record : dict or None
-        What became of the file as it is now, if anything did.
+        Record of the current version of the file, if any.
     done : bool
-        That is all there is to do.
+        Whether there is nothing to do.
     former : dict of path to str
-        Outputs that any record claims, with their digests.
+        Outputs that any record mentions, with their digests.
     blocked : str or None
-        Why outputs could not be put in their places.
+        Why outputs could not be moved to their final paths.
     """
 
     duration: float
@@ -44,15 +44,15 @@ class ProbeResult(NamedTuple):
 
 @dataclass
 class Looking:
-    """FaceSamples at files: whether they can be read, for how long they last, what was done before.
+    """Probes files: whether they can be read, their duration, and the state of earlier results.
 
     Parameters
     ----------
     work : Work
     into : Path
-        Where outputs and records are.
+        Folder of outputs and records.
     again : bool
-        Do everything, whatever the records say, and replace files of others.
+        Process all files, whatever the records say, and replace files of other origin.
     """
 
     work: Work
@@ -74,7 +74,7 @@ class Looking:
         return ProbeResult(duration, key, record, done, former, blocked)
 
     def _blocked(self, name: str, outputs: Sequence[str], former: Mapping[str, str]) -> str | None:
-        """Why outputs of a file could not be put in their places; None if they can"""
+        """Why outputs of a file could not be moved to their final paths; None if they could"""
         try:
             for output in outputs:
                 replaceable(place_of(self.into, output), former.get(output), self.again)
@@ -87,7 +87,7 @@ class Looking:
 
 
 class Task(NamedTuple):
-    """A file to be worked on; `tried` is how often it was before."""
+    """A file to process; `tried` is the number of previous attempts."""
 
     job: Job
     seen: ProbeResult
@@ -95,17 +95,17 @@ class Task(NamedTuple):
 
 
 class Done(NamedTuple):
-    """What became of a file.
+    """Result of processing a file.
 
     Attributes
     ----------
     made : Made
     seconds : float
-        It took.
+        Duration of the work.
     stage : Path
-        Where its outputs are.
+        Folder of the outputs.
     digests : dict of path to str
-        Of its outputs.
+        Digests of the outputs.
     """
 
     made: Made
@@ -116,20 +116,20 @@ class Done(NamedTuple):
 
 @dataclass
 class Doing:
-    """Does the work.
+    """Processes files.
 
     Parameters
     ----------
     work : Work
     into : Path
-        Each file gets a folder of its own to write to, until it is recorded.
+        Folder of results. Each file is first written to a separate folder below it.
     """
 
     work: Work
     into: Path
 
     def load(self) -> None:
-        """Make the work ready."""
+        """Load the work."""
         self.work.load()
 
     def __call__(self, task: Task) -> Done:

@@ -1,8 +1,8 @@
-"""What is in a media file: opened safely, probed once, before anything is decoded.
+"""Safe opening and probing of media files.
 
-All times handed out are seconds on the *container clock*: zero is the earliest timestamp of the
-file (never below zero), as in ffmpeg and common players, so that a stream which starts 1.5 s after
-the other one starts at 1.5, and an MPEG transport stream that begins at 1.4 s starts at 0.
+All times are seconds on the *container clock*. As in ffmpeg and common players, its zero is the
+earliest timestamp of the file, or zero if that is negative. A stream that starts 1.5 s after the
+other one starts at 1.5, and an MPEG transport stream that begins at 1.4 s starts at 0.
 """
 
 from __future__ import annotations
@@ -23,35 +23,35 @@ if TYPE_CHECKING:
     import av
 
 MAX_SIDE = 16384
-"""Largest picture side that is decoded, in pixels"""
+"""Maximum width and height of a picture, in pixels"""
 
 MAX_PIXELS = 36_000_000
-"""Pixels of the largest picture that is decoded: 8K, 8192x4320, fits"""
+"""Maximum number of pixels of a picture; 8K (8192x4320) fits"""
 
 MAX_CHANNELS = 64
-"""Channels of sound that are averaged at most: FFmpeg resamples no more"""
+"""Maximum number of audio channels; FFmpeg cannot resample more"""
 
 MAX_FRAME_SAMPLES = 2**24
-"""Samples, of all channels together, that one packet of sound may decode to"""
+"""Maximum number of samples, over all channels, in one packet of sound"""
 
 MAX_STREAMS = 256
-"""Streams of a file: a television multiplex has a hundred"""
+"""Maximum number of streams in a file; a television multiplex has a hundred"""
 
 FRAME_RATES = (1 / 3600, 10_000)
-"""Declared frame rates beyond these say nothing (Hz)"""
+"""Range of declared frame rates that are used (Hz); others are ignored"""
 
 MAX_ALLOCATION = 2**29
-"""Bytes that FFmpeg may ask for at once, its own limit being four times as much. The tables of
-a day of pictures at 60 Hz take a quarter."""
+"""Maximum size of one allocation by FFmpeg, in bytes, a quarter of FFmpeg's own limit. The tables
+of a day of pictures at 60 Hz take a quarter of this."""
 
-# Playlists and lists of files (hls, dash, concat, image sequences...) can name other files and
-# addresses: only containers that hold their media themselves are opened, and those from disk only.
+# Playlists and lists of files (hls, dash, concat, image sequences...) can refer to other files and
+# to addresses. Therefore only containers that hold their own media are opened, and only from disk.
 # https://ffmpeg.org/ffmpeg-formats.html#Format-Options
 FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,flv,asf,ogg,"
     "mxf,dv,ivf,nut,rm,gif,wtv,wav,w64,rf64,aiff,au,caf,mp3,flac,aac,ac3,eac3,amr,wv,nistsphere"
 )
-# PyAV passes them to the decoders that look into the streams while a file is opened, too
+# PyAV also passes these options to the decoders that inspect the streams while a file is opened
 _OPTIONS = {
     "protocol_whitelist": "file",
     "format_whitelist": FORMATS,
@@ -66,10 +66,10 @@ class VideoStream:
     """Video stream of a file
 
     `width` and `height` are those of the displayed picture, that is, after turning it by `rotation`
-    degrees counter-clockwise (0, 90, 180 or 270). `start` is the time of the first picture,
-    `duration` what the header declares (None where it does not), `frame_rate` the average one,
-    `constant_rate` whether pictures are equally spaced as far as the header tells, and `num_frames`
-    the declared number of pictures.
+    degrees counter-clockwise (0, 90, 180 or 270). `start` is the time of the first picture.
+    `duration` is the duration that the header declares, or None. `frame_rate` is the average frame
+    rate. `constant_rate` is whether pictures are equally spaced according to the header.
+    `num_frames` is the declared number of pictures.
     """
 
     index: int
@@ -86,7 +86,7 @@ class VideoStream:
 
 @dataclass(frozen=True)
 class AudioStream:
-    """Audio stream of a file; `duration` is what the header declares (None where it does not)"""
+    """Audio stream of a file; `duration` is the duration that the header declares, or None"""
 
     index: int
     codec: str
@@ -100,8 +100,9 @@ class AudioStream:
 class MediaInfo:
     """Contents of a file
 
-    `origin` is the container's timestamp at time 0, `duration` the end of the last stream. The
-    first of the `audio` streams is the one that is read: the default track, or else the first.
+    `origin` is the container's timestamp at time 0, and `duration` the end of the last stream. The
+    first of the `audio` streams is the one that is read: the default track if there is one, and
+    otherwise the first track of the file.
     """
 
     path: str
@@ -113,9 +114,9 @@ class MediaInfo:
 
 
 def report(problems: list[str] | None, sentence: str) -> None:
-    """Append a sentence about a fault to `problems`, or warn where the caller does not collect
+    """Append a sentence about a problem to `problems`, or issue a warning if that is None
 
-    Its control characters are escaped.
+    Control characters in the sentence are escaped.
     """
     sentence = printable(sentence)
     if problems is None:
@@ -130,14 +131,14 @@ def open_media(path: str | Path) -> av.container.InputContainer:
     Raises
     ------
     MediaError
-        If it is no media file, or of a kind that refers to other files.
+        If it is not a media file, or has a format that can refer to other files.
     """
     import av
 
     path = check_path(path)
     _limit_allocations()
     try:
-        # an absolute path never reads as a protocol ("concat:...")
+        # an absolute path cannot be mistaken for a protocol ("concat:...")
         container = av.open(str(path.absolute()), options=_OPTIONS, metadata_errors="replace")
         for stream in container.streams:
             if stream.codec_context is not None:
@@ -162,9 +163,9 @@ def open_media(path: str | Path) -> av.container.InputContainer:
 
 
 def faults() -> tuple[type[Exception], ...]:
-    """What PyAV raises where a file is damaged: errors of FFmpeg, and its own about odd values
+    """Exceptions that PyAV raises for damaged files: errors of FFmpeg, and its own for odd values
 
-    An IndexError is a packet of a stream that was not there at the beginning (MPEG-TS).
+    An IndexError means a packet of a stream that did not exist at the beginning (MPEG-TS).
     """
     import av
 
@@ -181,23 +182,24 @@ def faults() -> tuple[type[Exception], ...]:
 
 @lru_cache(maxsize=1)
 def _limit_allocations() -> None:
-    """Have FFmpeg refuse the huge tables that a damaged header declares
+    """Make FFmpeg refuse the huge tables that a damaged header declares
 
-    PyAV has no name for the function of FFmpeg. Where it is not found, FFmpeg's limit stays.
+    PyAV does not expose the function of FFmpeg. If the function is not found, FFmpeg's own limit
+    applies.
     """
     import av
 
     with suppress(AttributeError, OSError):
-        # symbols of the libraries that PyAV is linked to
+        # finds the symbols of the libraries that PyAV is linked to
         limit = ctypes.CDLL(av._core.__file__).av_max_alloc
         limit.argtypes, limit.restype = [ctypes.c_size_t], None
         limit(MAX_ALLOCATION)
 
 
 class Reading:
-    """What is read from a file, which cannot be much more than it holds
+    """Limit on the bytes read from a file, relative to its size
 
-    Tables of a crafted file can name the same bytes again and again.
+    The tables of a crafted file can refer to the same bytes again and again.
 
     Parameters
     ----------
@@ -205,11 +207,11 @@ class Reading:
     """
 
     def __init__(self, container: av.container.InputContainer):
-        # packed tracks grow, and there may be several streams
+        # generous, because packed tracks expand and there may be several streams
         self._left = 4 * container.size + 2**20
 
     def go_on(self, packet: av.packet.Packet) -> bool:
-        """Count a packet; False once there were more than can be."""
+        """Count a packet; return False once the limit is exceeded."""
         self._left -= max(packet.size, 8)
         return self._left > 0
 
@@ -217,8 +219,8 @@ class Reading:
 def probe(path: str | Path) -> MediaInfo:
     """Streams, start times, rotation, rates and duration of a file
 
-    Nothing is decoded but the first picture, which alone carries the rotation. A file is probed
-    once as long as it does not change.
+    Only the first picture is decoded, because the rotation is stored there. The result is cached
+    until the file changes.
 
     Raises
     ------
@@ -236,7 +238,7 @@ def _probe(path: str, size: int, modified: int) -> MediaInfo:
         pictures = [
             stream
             for stream in container.streams.video
-            # cover art is no video
+            # skip cover art
             if stream.codec_context is not None and "attached_pic" not in _flags(stream)
         ]
         sounds = [stream for stream in container.streams.audio if stream.codec_context is not None]
@@ -327,7 +329,7 @@ def _video_stream(container, stream, origin: float, path: str) -> VideoStream:
         if picture.pts is not None:
             first = float(picture.pts * picture.time_base) - origin
         if container.format.name == "avi" and abs(first - packet_time) < 2.5 / rate:
-            # AVI stores no presentation times, and ffmpeg's guess is a picture or two late
+            # AVI stores no presentation times, and ffmpeg's guess is one or two pictures late
             first = packet_time
         duration = None if duration is None else duration - (first - start)
         start = first
@@ -354,7 +356,7 @@ def is_too_large(width: int, height: int) -> bool:
 
 
 def _first_picture(container, stream, patience: int = 100):
-    """First picture that decodes, if any in `patience` packets, and the first decoding time (s)"""
+    """First picture decoded within `patience` packets (or None), and first decoding time (s)"""
     time = 0.0
     known = False
     try:
@@ -372,7 +374,7 @@ def _first_picture(container, stream, patience: int = 100):
 
 
 def _scan_duration(path: str, origin: float) -> float:
-    """End of the last packet, for files whose header holds no duration or an absurd one"""
+    """End of the last packet (s), for files whose header has no duration or an implausible one"""
     end = origin
     with open_media(path) as container:
         reading = Reading(container)

@@ -18,6 +18,7 @@ from pyannote.audio import Pipeline as _Pipeline
 from pyannote.audio.core.pipeline import expand_subfolders
 from pyannote.audio.core.plda import PLDA
 from pyannote.audio.utils.dependencies import MissingDependency, WrongDependencyVersion
+from pyannote.database import ProtocolFile
 from pyannote.metrics.diarization import DiarizationErrorRate
 
 from pyannote_av.core.checkpoint import CheckpointError
@@ -315,8 +316,8 @@ def _make_safe(config: dict[str, Any], origin: str, token, cache_dir) -> None:
 class MediaMixin:
     """Lets any pyannote.audio pipeline take media files: decoded once, on the container clock.
 
-    ``prepare_one`` is where pyannote prepares a file; what it adds stays in the caller's mapping,
-    so that hyper-parameter optimization decodes every file once.
+    ``prepare_one`` is where pyannote prepares a file. It never writes to a mapping of the caller,
+    except while hyper-parameters are optimized, when every file is decoded once.
     """
 
     def prepare_one(self, file: Any, preload: bool = False) -> Mapping:
@@ -342,7 +343,10 @@ class MediaMixin:
         known = video.validate_file(file)
         if not isinstance(file, Mapping):
             file = known
-        elif "uri" not in file:
+        elif not self.training:
+            # what is added stays out of the caller's mapping
+            file = ProtocolFile(file) if isinstance(file, ProtocolFile) else dict(file)
+        if "uri" not in file:
             file["uri"] = known["uri"]
         if "problems" not in file:
             start = perf_counter()

@@ -1,4 +1,4 @@
-"""Protocols of pyannote.database, opened with errors that say what there is instead."""
+"""Protocols of pyannote.database, with error messages that list the available protocols."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pyannote.database import Protocol
 
 SUBSETS = ("train", "development", "test")
-# files that a database.yml may require, and those that these require
+# maximum number of files that a database.yml may require, directly or indirectly
 _REQUIREMENTS = 100
 
 
@@ -26,16 +26,17 @@ def open_protocol(name: str, database: str | Path | None = None) -> Protocol:
     name : str
         Such as ``AVA-AVD.SpeakerDiarization.Clips``.
     database : str or Path, optional
-        A ``database.yml`` to load first. Without, those that pyannote.database finds: of the
-        working directory, of the home, and of ``PYANNOTE_DATABASE_CONFIG``.
+        A ``database.yml`` to load first. By default, only the files that pyannote.database finds
+        are used: those in the working directory, in the home directory, and in
+        ``PYANNOTE_DATABASE_CONFIG``.
 
     Raises
     ------
     ValueError
-        When there is no such protocol, naming those that there are; when the file is no list of
-        protocols.
+        When there is no such protocol (the message lists the available ones), or when `database`
+        is not a valid list of protocols.
     FileNotFoundError
-        When there is no such `database`.
+        When `database` does not exist.
     """
     import warnings
 
@@ -46,9 +47,9 @@ def open_protocol(name: str, database: str | Path | None = None) -> Protocol:
         if not database.is_file():
             raise FileNotFoundError(f"no such file: {database}")
         _check_database(database, set())
-        # whatever else makes no sense to pyannote.database
+        # also report content that pyannote.database does not understand
         with refusing(database, "no list of protocols"), warnings.catch_warnings():
-            # that of the working directory may have the same protocol, for another folder
+            # the database.yml in the working directory may define the same protocol
             warnings.filterwarnings("ignore", "Replacing existing")
             registry.load_database(database)
     if name.count(".") != 2:
@@ -63,7 +64,7 @@ def open_protocol(name: str, database: str | Path | None = None) -> Protocol:
 
 
 def _check_database(path: Path, seen: set[Path]) -> None:
-    """Raise ReadError for what pyannote.database should not be given, required files included"""
+    """Raise ReadError for content that is unsafe for pyannote.database; required files included"""
     path = path.expanduser().resolve()
     if path in seen:
         return
@@ -78,7 +79,8 @@ def _check_database(path: Path, seen: set[Path]) -> None:
             raise ReadError(f"{path}: {text!r} has characters that cannot be shown")
         if keys and keys[-1] == "uri":
             _check_list(path, text)
-        # names are filled in: a width asks for memory, and attributes are none of a file's business
+        # templates are filled in with str.format: refuse widths, which can exhaust the memory, and
+        # attributes
         with refusing(path, f"{text!r} is no template of a path"):
             for _, field, width, conversion in Formatter().parse(text):
                 if field is not None and (width or conversion or not field.isidentifier()):
@@ -91,9 +93,9 @@ def _check_database(path: Path, seen: set[Path]) -> None:
 
 
 def _check_list(path: Path, name: str) -> None:
-    """Raise ReadError for a list of files whose names lead out of the folders they are to be in"""
+    """Raise ReadError for a list of files with names that lead out of their folder"""
     listed = Path(name).expanduser()
-    # where pyannote.database looks
+    # the places where pyannote.database looks
     found = next((one for one in (listed, path.parent / listed) if one.is_file()), None)
     for number, line in enumerate(read_lines(found) if found else (), start=1):
         if line.strip():
@@ -104,7 +106,7 @@ def _check_list(path: Path, name: str) -> None:
 
 
 def _texts(content: Any, keys: tuple = ()) -> Iterator[tuple[tuple, str]]:
-    """Keys that lead to it, and text, of all text in a configuration; keys are text, too"""
+    """Yield (path of keys, text) for all text in a configuration, including the keys"""
     if isinstance(content, str):
         yield keys, content
     elif isinstance(content, dict):
@@ -126,7 +128,7 @@ def files_of(
     name, database
         See :func:`open_protocol`.
     subsets : sequence of str, optional
-        All that there are unless given.
+        Defaults to all subsets of the protocol.
 
     Raises
     ------
@@ -156,7 +158,7 @@ def files_of(
 
 
 def _files_of_subset(protocol: Protocol, name: str, subset: str) -> list[Mapping[str, Any]] | None:
-    """Files of a subset; None where there is no such subset"""
+    """Files of a subset; None if there is no such subset"""
     if not hasattr(protocol, subset):
         return None
     with refusing(f"{name}, subset {subset}"):

@@ -1,8 +1,8 @@
-"""Data files of strangers, read with bounded memory and time, or refused with a reason.
+"""Readers of untrusted data files, with bounded memory and time.
 
-A limit is the number of bytes that a file may have, decompressed where it is compressed. All
-readers raise :class:`ReadError` for content, and leave the errors of the file system
-(FileNotFoundError, PermissionError, IsADirectoryError) as they are.
+Limits are numbers of bytes after decompression. All readers raise :class:`ReadError`, with a
+reason, for content that they refuse. Errors of the file system (FileNotFoundError,
+PermissionError, IsADirectoryError) are raised unchanged.
 """
 
 from __future__ import annotations
@@ -30,36 +30,37 @@ from pyannote_av.core.text import printable
 if TYPE_CHECKING:
     import numpy as np
 
-#: bytes of a text that people write or read: configurations, lists, records, indices
+#: maximum bytes of a text file such as a configuration, a list, a record or an index
 TEXT_LIMIT = 16 * 2**20
-#: bytes of a YAML file: the parser of Python reads 100 kB a second, and configurations are small
+#: maximum bytes of a YAML file; Python's parser reads 100 kB per second
 YAML_LIMIT = 2**20
-#: values in a YAML file, each counted as often as aliases repeat it
+#: maximum number of values in a YAML file, counting every repetition by an alias
 YAML_VALUES = 100_000
-#: characters of a number in YAML: 1:1:1:... to base 60 takes time that grows with the square
+#: maximum characters of a number in YAML; parsing a base 60 number 1:1:1:... takes quadratic time
 YAML_NUMBER = 1000
-#: bytes and lines of RTTM, UEM and LAB: a week has 600,000 seconds
+#: maximum bytes and lines of RTTM, UEM and LAB files; a week has 600,000 seconds
 ANNOTATION_LIMIT, ANNOTATION_LINES = 128 * 2**20, 1_000_000
-#: bytes, and lines of CSV, of face tracks as text: a day of a few faces; a week is for ``.npz``
+#: maximum bytes of face tracks as text, and lines of CSV: enough for a day of a few faces; use
+#: ``.npz`` for more
 TRACKS_LIMIT, TRACKS_LINES = 512 * 2**20, 10_000_000
-#: values in a JSON file, which take up to 100 bytes each in memory
+#: maximum number of values in a JSON file; a value takes up to 100 bytes of memory
 JSON_VALUES = 50_000_000
-#: bytes of an index that this package writes: of a store, a week of ten faces
+#: maximum bytes of an index that this package writes: enough for a store of a week of ten faces
 INDEX_LIMIT = 128 * 2**20
-#: bytes of arrays: a week of ten faces at 25 Hz takes 13 GB as text and 3 GB as arrays
+#: maximum bytes of arrays; a week of ten faces at 25 Hz takes 13 GB as text and 3 GB as arrays
 ARRAYS_LIMIT = 4 * 2**30
-#: bytes that any archive or ``.gz`` may unpack to, and how many times its size a larger one may;
-#: face tracks unpack to 2 to 20 times
+#: bytes to which any archive or ``.gz`` may unpack, and the maximum ratio for larger results;
+#: face tracks unpack to 2 to 20 times their size
 UNPACKED, UNPACKED_RATIO = 256 * 2**20, 200
-#: characters of a line, and lines of other texts
+#: maximum characters of a line, and number of lines of other texts
 LINE_LIMIT, LINES = 2**20, 1_000_000
-#: lists in lists, mappings in mappings
+#: maximum depth of nested lists and mappings
 DEPTH_LIMIT = 100
 
 
-# characters of a message
+# maximum characters of an error message
 _MESSAGE = 4000
-# whatever content that is not as it should be makes parsers, and those who use it, raise
+# exceptions that malformed content causes in parsers and in the code that uses the content
 _MALFORMED = (
     ValueError,
     TypeError,
@@ -90,14 +91,14 @@ class ReadError(ValueError):
 
 @contextmanager
 def refusing(where: str | Path, what: str = "") -> Iterator[None]:
-    """Turn whatever malformed content raises in a block into :class:`ReadError`.
+    """Turn exceptions caused by malformed content in a ``with`` block into :class:`ReadError`.
 
     Parameters
     ----------
     where : str or Path
-        Names the file, or its line.
+        Name of the file, perhaps with a line, for the message.
     what : str, optional
-        Such as "not a file of face tracks".
+        Description of the problem, such as "not a file of face tracks".
     """
     try:
         yield
@@ -120,12 +121,12 @@ def _reason(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-#: bytes that are read at once
+#: number of bytes read at once
 BLOCK = 2**20
 
 
 def open_regular(path: str | Path) -> IO[bytes]:
-    """Open a file as it is; pipes and devices, which may never end, raise :class:`ReadError`."""
+    """Open a regular file; raises :class:`ReadError` for pipes and devices, which may never end."""
     mode = os.stat(path).st_mode
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         raise ReadError(f"{path} is not a regular file")
@@ -133,12 +134,12 @@ def open_regular(path: str | Path) -> IO[bytes]:
 
 
 def unpacked(file: IO[bytes]) -> int:
-    """Bytes that a compressed file may unpack to, by its size."""
+    """Maximum number of bytes to which a compressed file of this size may unpack."""
     return max(UNPACKED, UNPACKED_RATIO * os.fstat(file.fileno()).st_size)
 
 
 class _Bounded(io.RawIOBase):
-    """What a file holds, decompressed where its name ends in ``.gz``, up to a limit"""
+    """Content of a file, decompressed if its name ends in ``.gz``, up to a limit"""
 
     def __init__(self, path: Path, limit: int):
         super().__init__()
@@ -174,37 +175,38 @@ class _Bounded(io.RawIOBase):
 
 
 def open_bytes(path: str | Path, limit: int = TEXT_LIMIT) -> IO[bytes]:
-    """Open a file, ``.gz`` or not; reading beyond the limit raises :class:`ReadError`."""
+    """Open a plain or ``.gz`` file; reading beyond the limit raises :class:`ReadError`."""
     return io.BufferedReader(_Bounded(Path(path), limit), BLOCK)
 
 
 def read_text(path: str | Path, limit: int = TEXT_LIMIT) -> str:
-    """Text of a file in UTF-8, ``.gz`` or not.
+    """Read a UTF-8 text file, plain or ``.gz``.
 
     Raises
     ------
     ReadError
-        When it is longer than `limit`, or not text.
+        When the file is longer than `limit`, or is not UTF-8.
     """
     with open_bytes(path, limit) as file, refusing(path):
         return file.read().decode("utf-8")
 
 
 def read_lines(path: str | Path, limit: int = TEXT_LIMIT, lines: int = LINES) -> Iterator[str]:
-    """Lines of a file in UTF-8, ``.gz`` or not, with their ends.
+    """Iterate over the lines of a UTF-8 text file, plain or ``.gz``, including their line ends.
 
     Parameters
     ----------
     path : str or Path
     limit, lines : int, optional
-        Bytes and lines at most.
+        Maximum number of bytes and of lines.
 
     Raises
     ------
     ReadError
-        When there are more, a line is longer than :data:`LINE_LIMIT`, or has a NUL character.
+        When a limit is exceeded, a line is longer than :data:`LINE_LIMIT`, or a line has a NUL
+        character.
     """
-    # newline="": of quoted fields of CSV, the ends of lines are content
+    # newline="", because line ends inside quoted CSV fields are content
     with io.TextIOWrapper(open_bytes(path, limit), "utf-8", newline="") as file, refusing(path):
         number = 0
         while line := file.readline(LINE_LIMIT + 1):
@@ -218,31 +220,31 @@ def read_lines(path: str | Path, limit: int = TEXT_LIMIT, lines: int = LINES) ->
             yield line
 
 
-#: seconds that a time may be away from 0: eleven days, longer than any recording
+#: maximum absolute value of a time, in seconds: eleven days, longer than any recording
 LONGEST = 1e6
 
 
 def decimal(text: str) -> float:
-    """Number in plain ASCII digits; raises ValueError for anything else, NaN and infinities too."""
+    """Parse a finite number in ASCII digits; raises ValueError for anything else, including NaN."""
     if not text.isascii() or "_" in text or not math.isfinite(value := float(text)):
         raise ValueError(f"{text!r} is no finite number")
     return value
 
 
 def whole(value: Any, low: int, high: int, what: str) -> int:
-    """`value` if it is an int from `low` to `high`; raises ValueError that names it otherwise."""
+    """Return `value` if it is an int from `low` to `high`; otherwise raise ValueError."""
     if type(value) is not int or not low <= value <= high:
         raise ValueError(f"{what} is {value!r}, where a whole number from {low} to {high} is meant")
     return value
 
 
 def check_name(name: Any) -> str:
-    """`name` if, as a relative path, it stays below the folder it is relative to.
+    """Return `name` if it is a relative path that stays inside its folder.
 
     Raises
     ------
     ReadError
-        When it is empty, absolute, has a part ``..`` or a NUL character.
+        When it is empty or absolute, or has a part ``..`` or a NUL character.
     """
     parts = name.replace("\\", "/").split("/") if isinstance(name, str) else []
     above = not parts or parts[0] in ("", ".") or ".." in parts
@@ -252,12 +254,12 @@ def check_name(name: Any) -> str:
 
 
 def inside(folder: Path, name: str) -> Path:
-    """Path of a file in a folder, by a name that somebody else gave it.
+    """Path of a file in a folder, from an untrusted name.
 
     Raises
     ------
     ReadError
-        When the name, or a link that it passes through, leads out of the folder.
+        When the name, or a link on its path, leads out of the folder.
     """
     path = folder / check_name(name)
     try:
@@ -270,26 +272,26 @@ def inside(folder: Path, name: str) -> Path:
 
 
 def read_json(path: str | Path, limit: int = TEXT_LIMIT, nan: bool = False) -> Any:
-    """Content of a JSON file, ``.gz`` or not; see :func:`parse_json`."""
+    """Content of a JSON file, plain or ``.gz``; see :func:`parse_json`."""
     return parse_json(read_text(path, limit), str(path), nan)
 
 
 def parse_json(text: str, where: str, nan: bool = False) -> Any:
-    """Content of JSON.
+    """Parse JSON.
 
     Parameters
     ----------
     text : str
     where : str
-        Names what it is the text of.
+        Name of the source, for error messages.
     nan : bool, optional
-        Let NaN and infinities through.
+        Accept NaN and infinities.
 
     Raises
     ------
     ReadError
-        Names the line of what is no JSON; or when there are more than :data:`JSON_VALUES` values,
-        or more than :data:`DEPTH_LIMIT` levels.
+        When the text is not valid JSON (the message names the line), or has more than
+        :data:`JSON_VALUES` values or more than :data:`DEPTH_LIMIT` levels.
     """
     # a mapping takes as much memory as four numbers
     if text.count(",") + text.count("[") + 4 * text.count("{") > JSON_VALUES:
@@ -307,7 +309,7 @@ def parse_json(text: str, where: str, nan: bool = False) -> Any:
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """Leave out the search for cycles, of which JSON has none, and which takes most of the time"""
+    """Disable garbage collection, which takes most of the parsing time; JSON has no cycles"""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -324,7 +326,7 @@ def _finite(text: str) -> float:
 
 
 def _check_depth(content: Any, where: str) -> None:
-    """Raise ReadError where recursion over the content could fail later on"""
+    """Raise ReadError for content that is nested too deeply for recursive functions"""
     level, depth = [content], 0
     while level := [one for one in level if isinstance(one, (list, dict))]:
         depth += 1
@@ -344,20 +346,20 @@ def read_yaml(path: str | Path, limit: int = YAML_LIMIT) -> Any:
 
 
 def parse_yaml(text: str, where: str) -> Any:
-    """Content of YAML: plain values, lists and mappings.
+    """Parse YAML that consists of plain values, lists and mappings.
 
     Parameters
     ----------
     text : str
     where : str
-        Names what it is the text of.
+        Name of the source, for error messages.
 
     Raises
     ------
     ReadError
-        Names the line of what is no YAML; or when there are more than :data:`YAML_VALUES` values,
-        repetitions by alias included, more than :data:`DEPTH_LIMIT` levels, or a value that is part
-        of itself.
+        When the text is not valid YAML (the message names the line), or has more than
+        :data:`YAML_VALUES` values, counting repetitions by aliases, more than
+        :data:`DEPTH_LIMIT` levels, or a value that contains itself.
     """
     import yaml
 
@@ -375,11 +377,11 @@ def parse_yaml(text: str, where: str) -> Any:
 
 
 def _check_events(events: Iterable[Any], where: str) -> None:
-    """Raise ReadError for YAML whose content would be too large, too deep, or without an end"""
+    """Raise ReadError for YAML whose content is too large, too deep, or infinite"""
     import yaml
 
     sizes: dict[str, int] = {}
-    # anchor and number of values of the lists and mappings that are not yet at their end
+    # anchor and number of values of each list and mapping that is still open
     parts: list[tuple[str | None, list[int]]] = [(None, [0])]
     for event in events:
         anchor = getattr(event, "anchor", None)
@@ -414,7 +416,7 @@ def _check_events(events: Iterable[Any], where: str) -> None:
             )
 
 
-# numpy itself refuses longer ones
+# maximum length of an array header, as in numpy
 _ARRAY_HEADER = 10_000
 
 
@@ -423,22 +425,22 @@ def read_npz(
 ) -> dict[str, np.ndarray]:
     """Arrays of a ``.npz`` file, by name.
 
-    Nothing is allocated before the sizes of all of them are known, and nothing but what their
-    headers announce is read.
+    The total size is checked before memory is allocated, and each array must have exactly the
+    size that its header announces.
 
     Parameters
     ----------
     path : str or Path
     names : iterable of str, optional
-        Arrays that have to be there, among others.
+        Arrays that must be in the file. It may hold others.
     limit : int, optional
-        Bytes of all arrays.
+        Maximum number of bytes of all arrays.
 
     Raises
     ------
     ReadError
-        When it is no such file, it is damaged, an array is missing, larger than the limit or of
-        Python objects, or the file unpacks to more than an archive of its size may.
+        When the file is not a valid ``.npz`` file, lacks an array, holds Python objects, or
+        unpacks to more than `limit` or to more than an archive of its size may.
     """
     path = Path(path)
     with open_regular(path) as file, refusing(path, "damaged"):
@@ -477,8 +479,8 @@ def read_npy(path: str | Path, mmap_mode: str | None = None) -> np.ndarray:
     Raises
     ------
     ReadError
-        When it is no such file, is damaged or of Python objects, or, where it is read, larger than
-        :data:`ARRAYS_LIMIT`.
+        When the file is not a valid ``.npy`` file or holds Python objects, or when it is larger
+        than :data:`ARRAYS_LIMIT` and is not mapped.
     """
     import numpy as np
 
@@ -490,7 +492,7 @@ def read_npy(path: str | Path, mmap_mode: str | None = None) -> np.ndarray:
                 raise ReadError(f"{path} has {size:,} bytes: {ARRAYS_LIMIT:,} are read at most")
             return _read_array(file, size, str(path))
         dtype, shape, order = _array_header(file, size, str(path))
-        if not math.prod(shape):  # nothing can be mapped
+        if not math.prod(shape):  # an empty array cannot be mapped
             return np.zeros(shape, dtype)
         return np.memmap(file, dtype, mmap_mode, file.tell(), shape, order)
 
@@ -498,12 +500,12 @@ def read_npy(path: str | Path, mmap_mode: str | None = None) -> np.ndarray:
 def check_array(
     array: np.ndarray, kinds: str, shape: tuple[int | None, ...], what: str
 ) -> np.ndarray:
-    """`array` if it is of one of some kinds (``dtype.kind``) and of a shape; None is any length.
+    """Return `array` if its ``dtype.kind`` is in `kinds` and it has `shape`; None is any length.
 
     Raises
     ------
     ValueError
-        Naming what it is.
+        With the actual type and shape.
     """
     same = len(array.shape) == len(shape) and all(
         wanted in (None, found) for wanted, found in zip(shape, array.shape, strict=True)
@@ -515,7 +517,7 @@ def check_array(
 
 
 def _array_header(file: IO[bytes], size: int, where: str) -> tuple[np.dtype, tuple[int, ...], str]:
-    """Type, shape and order of an array of `size` bytes, header included"""
+    """Type, shape and memory order of an array of `size` bytes, including its header"""
     import numpy as np
 
     start = file.read(8)
@@ -533,7 +535,7 @@ def _array_header(file: IO[bytes], size: int, where: str) -> tuple[np.dtype, tup
     if dtype.hasobject:
         raise ReadError(f"{where} holds Python objects, which are never read")
     whole = isinstance(shape, tuple) and all(type(one) is int and one >= 0 for one in shape)
-    # types of no width would let any number of elements into no bytes
+    # with a type of zero width, any number of elements would fit into zero bytes
     if not whole or not dtype.itemsize or not isinstance(fortran, bool):
         raise ReadError(f"{where} is damaged: {dtype} {shape}")
     expected, found = math.prod(shape) * dtype.itemsize, size - 8 - struct.calcsize(form) - length
@@ -543,7 +545,7 @@ def _array_header(file: IO[bytes], size: int, where: str) -> tuple[np.dtype, tup
 
 
 def _read_array(file: IO[bytes], size: int, where: str) -> np.ndarray:
-    """Array of `size` bytes, header included"""
+    """Read an array of `size` bytes, including its header"""
     import numpy as np
 
     dtype, shape, order = _array_header(file, size, where)

@@ -9,15 +9,16 @@ from pyannote_av.core.files import SAMPLE_RATES, MediaError, is_sample_rate
 from pyannote_av.core.media import MAX_CHANNELS, AudioStream, MediaInfo, faults, open_media
 
 GAP = 0.015
-"""Timestamps that stray from the count of samples by more than this are a gap (s). Shorter than any
-codec's frame (20 ms and more), longer than the rounding of any container (1 ms)."""
+"""Timestamps that differ from the count of samples by more than this mean a gap (s). It is shorter
+than the frames of all codecs (20 ms and more) and longer than the rounding of all containers
+(1 ms)."""
 
 RESERVED = 3600.0
-"""Seconds that are reserved at once at most: declared durations can be wrong"""
+"""Maximum duration for which memory is reserved in advance (s); declared durations can be wrong"""
 
 
 class _Waveform:
-    """One buffer that grows as samples are laid on it: at no time are there two copies
+    """Buffer that grows as samples are written to it, without ever being copied
 
     Parameters
     ----------
@@ -31,17 +32,17 @@ class _Waveform:
         self.no_numbers = 0
 
     def lay(self, first: int, samples: np.ndarray) -> None:
-        """Put samples (n,) at index `first`; what was there before is kept
+        """Write samples (n,) at index `first`; samples written before are not overwritten
 
-        Samples that are infinite or no numbers become zeros, since one of them would spread over
-        all that is computed from it; `no_numbers` counts them.
+        Infinite and NaN samples become zeros, because they would spread to everything computed
+        from the waveform. `no_numbers` counts them.
         """
         skip = max(self.filled - first, 0)
         if skip >= len(samples):
             return
         end = first + len(samples)
         if end > len(self._buffer):
-            # in place: realloc moves pages instead of copying them
+            # in place, because realloc moves pages instead of copying them
             self._buffer.resize(end + len(self._buffer) // 8, refcheck=False)
         laid = self._buffer[first + skip : end]
         laid[:] = samples[skip:]
@@ -58,7 +59,7 @@ class _Waveform:
 
 
 class _Run:
-    """Decoded frames without a gap between them, downmixed and resampled as they come"""
+    """Consecutive decoded frames without a gap, downmixed and resampled one by one"""
 
     def __init__(self, time: float, frame, sample_rate: int, waveform: _Waveform):
         import av
@@ -68,8 +69,8 @@ class _Run:
         self.kind = self.kind_of(frame)
         self.count = 0  # samples at the native rate
         self._sample_rate = sample_rate
-        # Channels are averaged below, as pyannote.audio does: left to itself the resampler would
-        # add them up (+3 dB for stereo). Interleaved, because PyAV crashes on more than 8 planes.
+        # Channels are averaged below, as in pyannote.audio, because the resampler would add them
+        # (+3 dB for stereo). Interleaved, because PyAV crashes on more than 8 planes.
         self._resampler = av.AudioResampler(format="flt", rate=sample_rate)
         self._waveform = waveform
         self._first = round(time * sample_rate)
@@ -91,24 +92,24 @@ class _Run:
     def _collect(self, frame) -> None:
         for part in self._resampler.resample(frame):
             samples = part.to_ndarray().reshape(part.samples, -1).mean(axis=1, dtype=np.float32)
-            # resamplers give some samples more than there are
+            # resamplers return a few samples too many
             samples = samples[: round(self.count * self._sample_rate / self.rate) - self._laid]
             self._waveform.lay(self._first + self._laid, samples)
             self._laid += len(samples)
 
     def finish(self) -> None:
-        """Lay what the resampler still holds"""
+        """Write the samples that are left in the resampler"""
         self._collect(None)
 
 
 def resample(samples: np.ndarray, rate: int, sample_rate: int, chunk: int = 65536) -> np.ndarray:
-    """Resample sound in memory as that of files is, whatever the two rates
+    """Resample sound in memory in the same way as the sound of files, for any two rates
 
     Parameters
     ----------
     samples : (n,) float32
     rate, sample_rate : int
-        Of what is given and of what is wanted (Hz).
+        Sample rates of the input and of the output (Hz).
 
     Returns
     -------
@@ -138,20 +139,20 @@ def decode_sound(info: MediaInfo, stream: AudioStream, sample_rate: int) -> tupl
     stream : AudioStream
         One of `info.audio`.
     sample_rate : int
-        Of the output, in Hz.
+        Sample rate of the output (Hz).
 
     Returns
     -------
     waveform : (num_samples,) float32
-        Sample 0 is time 0 of the container clock: what starts late is preceded by zeros, gaps are
-        filled with zeros, and what lies before time 0 is cut. Channels are averaged.
+        Sample 0 is at time 0 of the container clock. If the sound starts later, zeros come first;
+        gaps are filled with zeros, and sound before time 0 is cut. Channels are averaged.
     problems : list of str
 
     Raises
     ------
     MediaError
-        If nothing decodes at all, or if the header declares a sample rate or a number of channels
-        that is not read.
+        If nothing can be decoded, or if the header declares a sample rate or a number of channels
+        that is not supported.
     """
     name = f"audio stream {stream.index} of {info.path}"
     if stream.sample_rate and not is_sample_rate(stream.sample_rate):
@@ -174,7 +175,7 @@ def decode_sound(info: MediaInfo, stream: AudioStream, sample_rate: int) -> tupl
         for frame in decode(container, source, damage):
             if not frame.samples or not frame.sample_rate:
                 continue
-            # they may change in midstream
+            # rate and channels may change in midstream
             if not is_sample_rate(frame.sample_rate) or frame.layout.nb_channels > MAX_CHANNELS:
                 damage.error()
                 continue

@@ -1,4 +1,4 @@
-"""Sources: what decodes the pictures of a file, PyAV or decord"""
+"""Decoding of the pictures of a file with PyAV or decord"""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class _Clock:
         self._first_dts: int | None = None
 
     def __call__(self, frame) -> float:
-        """Time of a picture in seconds; where it carries none, it follows the one before"""
+        """Time of a picture in seconds; one without timestamp follows the previous picture"""
         time = self._next
         if self.info.format == "avi":
-            # AVI stores no presentation times; ffmpeg's guess puts pictures out of order where
-            # there are B-frames, while decoding times, as they come out, are regular
+            # AVI stores no presentation times. With B-frames, ffmpeg's guess puts pictures out of
+            # order; decoding times are regular.
             if frame.dts is not None:
                 self._first_dts = frame.dts if self._first_dts is None else self._first_dts
                 ticks = frame.dts - self._first_dts
@@ -44,9 +44,9 @@ class _Clock:
 
 
 class PyAVSource:
-    """Pictures decoded by PyAV (ffmpeg): any container, any damage"""
+    """Pictures decoded by PyAV (ffmpeg), which reads any container, even if damaged"""
 
-    # containers whose index makes seeking exact; others are decoded from their beginning
+    # containers with exact seeking thanks to an index; others are decoded from their beginning
     SEEKABLE = ("mov", "matroska", "mpegts")
 
     def __init__(self, info: MediaInfo):
@@ -57,7 +57,7 @@ class PyAVSource:
         """See :class:`~pyannote_av.core.pictures.FrameSource`."""
         stream = self.info.video
         if self.info.format.split(",")[0] in self.SEEKABLE and start > stream.start + 1.0:
-            # the index may point behind what is asked for: look further back then
+            # the index may point after `start`; in that case seek further back
             for margin in (0.0, 10.0):
                 pictures = self._decode(start - margin)
                 picture = next(pictures, None)
@@ -82,13 +82,13 @@ class PyAVSource:
                 except faults():
                     return
             step = 1 / stream.frame_rate
-            # pictures of a variable rate may lie any time apart
+            # with a variable rate, the time between pictures is arbitrary
             tolerance = max(SHORT, 3 * step) if stream.constant_rate else math.inf
             clock = _Clock(info)
             previous = -math.inf
             waiting = start is not None
             for frame in decode(container, source, damage):
-                # what comes out before the first key picture may lean on pictures not decoded
+                # pictures before the first key picture may depend on pictures not decoded
                 if waiting and not frame.key_frame:
                     continue
                 waiting = False
@@ -105,7 +105,7 @@ class PyAVSource:
                     damage.error()
                 previous = time
                 length = float((frame.duration or 0) * frame.time_base)
-                # some containers give a tick where they know no duration
+                # some containers give a duration of one tick if they know none
                 length = max(length, step) if stream.constant_rate else length or step
                 if time + length > info.duration + JUMP:
                     damage.misplace()
@@ -117,7 +117,7 @@ class PyAVSource:
         stream = self.info.video
         sideways = stream.rotation in (90, 270)
         width, height = (stream.width, stream.height)[:: -1 if sideways else 1]
-        # streams that change size midway are scaled to the size they started with
+        # if the size changes in midstream, scale pictures to the first size
         try:
             image = frame.to_ndarray(format="rgb24", width=width, height=height)
         except faults() as error:
@@ -129,18 +129,18 @@ class PyAVSource:
 
 
 class DecordSource:
-    """Pictures decoded by decord, for files that `trusts` accepts; PyAV takes over where it fails
+    """Pictures decoded by decord, for files that `trusts` accepts; if it fails, PyAV takes over
 
-    decord takes the first picture for time 0, so its times are moved by the probed start. It is
+    decord puts the first picture at time 0, so its times are shifted by the probed start. It is
     known to hang on files that hold fewer pictures than they declare
-    (https://github.com/dmlc/decord/issues/373), refuses cut files, and loses time stamps in AVI. It
-    brings an FFmpeg of its own, which is old and knows none of the limits set here: leave files of
-    unknown origin to PyAV.
+    (https://github.com/dmlc/decord/issues/373), refuses truncated files, and loses timestamps in
+    AVI. It ships its own, old FFmpeg, to which the limits set here do not apply. Use PyAV for files
+    of unknown origin.
 
     Raises
     ------
     RuntimeError
-        If decord cannot open the file, or counts or times its pictures otherwise than the header.
+        If decord cannot open the file, or if its count or times of pictures contradict the header.
     """
 
     def __init__(self, info: MediaInfo):
@@ -150,7 +150,7 @@ class DecordSource:
         self.damage = Damage()
         self._errors = (decord.DECORDError, RuntimeError, IndexError)
         try:
-            # an absolute path never reads as a protocol ("concat:...")
+            # an absolute path cannot be mistaken for a protocol ("concat:...")
             path = str(Path(info.path).absolute())
             self._reader = decord.VideoReader(path, ctx=decord.cpu(0), num_threads=1)
         except self._errors as error:
@@ -181,7 +181,7 @@ class DecordSource:
         first = max(int(np.searchsorted(self._times, start + TOLERANCE, side="right")) - 1, 0)
         for index in range(first, len(self._times)):
             try:
-                # one by one: batches buffer whole stretches of pictures
+                # one by one, because batches keep many pictures in memory
                 image = self._reader[index].asnumpy()
             except self._errors as error:
                 yield from self._go_on(index, first, start, error)
@@ -191,7 +191,7 @@ class DecordSource:
             yield Picture(time, step, lambda image=image: image)
 
     def _go_on(self, index: int, first: int, start: float, error: Exception) -> Iterator[Picture]:
-        """The rest, from picture `index` on, by PyAV"""
+        """Decode the remaining pictures, from `index` on, with PyAV"""
         time = float(self._times[index])
         logger.warning(
             "%s is read with PyAV from %.2f s on: decord failed (%s)",
@@ -237,5 +237,5 @@ def open_source(info: MediaInfo, backend: str = "auto") -> FrameSource:
 
 
 def _brief(error: Exception) -> str:
-    """Last line of decord's messages: the others are a stack trace"""
+    """Last line of a message of decord; the other lines are a stack trace"""
     return printable((str(error).strip().splitlines() or [type(error).__name__])[-1])

@@ -1,4 +1,4 @@
-"""What is known of each row of face tracks: the columns of ``FaceTracks``."""
+"""Columns of ``FaceTracks``: their names, shapes and types."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 
 class Label(IntEnum):
-    """What an annotator says of a face at one time, as in AVA-ActiveSpeaker.
+    """Manual annotation of a face at one time, as in AVA-ActiveSpeaker.
 
     References
     ----------
@@ -24,14 +24,14 @@ class Label(IntEnum):
 
 
 class Column(NamedTuple):
-    """One array of ``FaceTracks``: shape of a row, type, and what stands for "not known"."""
+    """One array of ``FaceTracks``: shape of a row, type, and value that means "unknown"."""
 
     shape: tuple[int, ...]
     dtype: Any = np.float32
     blank: float = np.nan
 
     def array(self, name: str, value: Any, count: int) -> np.ndarray:
-        """`value` as array of `count` rows, blank where it is None."""
+        """Convert `value` to an array of `count` rows; None gives blank rows."""
         if value is None:
             value = np.full((count, *self.shape), self.blank, self.dtype)
         given, value = value, np.asarray(value, self.dtype)
@@ -56,7 +56,7 @@ COLUMNS = {
 
 
 def check_rows(time: np.ndarray, track: np.ndarray, box: np.ndarray, label: np.ndarray) -> None:
-    """Raise ValueError where a row is not what the columns of ``FaceTracks`` promise."""
+    """Raise ValueError if a row has an invalid time, box or label."""
     wrong = ~np.isfinite(time) | ~np.isfinite(box).all(axis=1)
     wrong |= (box[:, 2] <= box[:, 0]) | (box[:, 3] <= box[:, 1])
     wrong |= (np.abs(box - 0.5) > 1.5).any(axis=1)

@@ -30,14 +30,14 @@ from pyannote_av.core.track_columns import COLUMNS, Label
 if TYPE_CHECKING:
     from pyannote_av.core.tracks import FaceTracks
 
-#: columns of AVA-ActiveSpeaker, named as its evaluation script does; AVA-AVD adds spkid
+#: columns of AVA-ActiveSpeaker, named as in its evaluation script; AVA-AVD adds spkid
 AVA_COLUMNS = ("video_id", "frame_timestamp", "entity_box_x1", "entity_box_y1", "entity_box_x2")
 AVA_COLUMNS += ("entity_box_y2", "label", "entity_id")
 _AVA_LABELS = {label.name: label for label in Label if label != Label.UNKNOWN}
 _AVA_LABELS[""] = Label.UNKNOWN
-# digits of the largest number of a track that an entity can name
+# maximum digits of a track number in an entity_id
 _DIGITS = 18
-# pixels that a frame may be wide or high
+# maximum width and height of a frame in pixels
 _WIDEST = 100_000
 
 
@@ -78,7 +78,7 @@ def write(tracks: FaceTracks, path: str | Path) -> None:
 def _read_npz(path: Path, make: type[FaceTracks]) -> FaceTracks:
     what = "not a file of face tracks"
     try:
-        # files written before there were labels have none
+        # files written by older versions have no labels
         content = read_npz(path, [name for name in COLUMNS if name != "label"])
     except ReadError as error:
         raise ReadError(f"{path}: {what} ({error})") from error
@@ -104,8 +104,8 @@ def _write_npz(tracks: FaceTracks, file: IO[bytes]) -> None:
 
 
 def _build(path: Path, make: type[FaceTracks], **columns: Any) -> FaceTracks:
-    """Tracks of what was read; of strangers, figures may be beyond all measure"""
-    # numbers of tracks that are none are refused, and need no warning
+    """Face tracks from columns of an untrusted file; raises ReadError for absurd values"""
+    # invalid track numbers are refused, so numpy's warning is not needed
     with refusing(path), np.errstate(invalid="ignore"):
         tracks = make(**columns)
         if not isinstance(tracks.uri, (str, type(None))):
@@ -122,14 +122,14 @@ def _build(path: Path, make: type[FaceTracks], **columns: Any) -> FaceTracks:
 
 
 def _numbers(values: np.ndarray, digits: int) -> list[Any]:
-    """Rounded; NaN, which JSON lacks, becomes None"""
+    """Round values; NaN, which JSON lacks, becomes None"""
     if values.ndim > 1:
         return [_numbers(row, digits) for row in values]
     return [None if np.isnan(v) else round(float(v), digits) for v in values]
 
 
 def to_dict(tracks: FaceTracks) -> dict[str, Any]:
-    """See ``FaceTracks.to_dict``: times and scores to 3 digits, positions to 5."""
+    """See ``FaceTracks.to_dict``. Times and scores have 3 digits, positions 5."""
     content: dict[str, Any] = {"uri": tracks.uri, "frame_rate": round(tracks.frame_rate, 3)}
     if tracks.frame_size:
         content["frame_size"] = list(tracks.frame_size)
@@ -154,7 +154,7 @@ def to_dict(tracks: FaceTracks) -> dict[str, Any]:
 
 
 def _write_json(tracks: FaceTracks, file: IO[str]) -> None:
-    """One key a line, arrays on one line each: neither one endless line nor one number a line"""
+    """Write one key per line, with each array on a single line, so that the file is readable"""
     content = to_dict(tracks)
     entries = content.pop("tracks")
     head = "".join(f"  {json.dumps(k)}: {json.dumps(v)},\n" for k, v in content.items())
@@ -206,7 +206,7 @@ def _read_json(path: Path, make: type[FaceTracks]) -> FaceTracks:
 
 
 def _csv_columns(row: list[str]) -> dict[str, int] | None:
-    """Where which column is according to a header line; None where `row` is not one"""
+    """Position of each column according to a header line; None if `row` is not a header"""
     if "entity_id" not in row and row[0] != "video_id":
         return None
     names = {"timestamp": "frame_timestamp"} | {
@@ -221,10 +221,10 @@ def _csv_columns(row: list[str]) -> dict[str, int] | None:
 def _read_csv(path: Path, uri: str | None, make: type[FaceTracks]) -> FaceTracks:
     """video_id, timestamp, x1, y1, x2, y2, label, entity_id[, spkid]
 
-    A header line is optional; with it, columns come in any order, and there may be a score.
-    Tracks are numbered in the order their entity_id first appears, or as they were where it reads
-    ``video_id:number``. An spkid ending in ``NA`` (AVA-AVD) names nobody; of several, a track gets
-    the one it has most often.
+    A header line is optional. With a header, columns may be in any order, and there may be a score.
+    If each entity_id reads ``video_id:number``, its number identifies the track. Otherwise tracks
+    are numbered in the order in which their entity_id first appears. An spkid that ends in ``NA``
+    (AVA-AVD) is ignored. If a track has several spkid, the most frequent one is used.
     """
     numbers, labels, rows = array("d"), array("b"), array("q")
     entities: dict[str, int] = {}
@@ -293,7 +293,7 @@ def _number_entities(video: str, entities: list[str]) -> dict[str, int]:
 
 
 def _write_csv(tracks: FaceTracks, file: IO[str]) -> None:
-    """With a header, a score where there are scores, an spkid where there are speakers"""
+    """Write CSV with a header, and columns score and spkid if there are scores and speakers"""
     uri, scored = tracks.uri or "", not np.isnan(tracks.speaking).all()
     writer = csv.writer(file, lineterminator="\n")
     extra = ["score"] * scored + ["spkid"] * bool(tracks.speaker)

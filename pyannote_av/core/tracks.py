@@ -295,7 +295,7 @@ class FaceTracks:
         return self.take(inside)
 
     def with_speakers(self, speaker: Mapping[int, str]) -> FaceTracks:
-        """Same tracks with new speaker labels. Tracks that are not in `speaker` lose their label."""
+        """Same tracks with new speaker labels. Tracks missing from `speaker` lose their label."""
         return replace(self, speaker=dict(speaker))
 
     def relabel(self, mapping: Mapping[str, str]) -> FaceTracks:

@@ -1,7 +1,7 @@
-"""Where pretrained weights are found, and how they are fetched.
+"""Search and download of pretrained weights.
 
-Nothing is fetched unless asked: :func:`find` looks at folders of the user, at the cache and at
-files that installed packages carry; :func:`download` is what ``pyannote-av download`` calls.
+:func:`find` searches the folders of the user, the cache and installed packages, and never
+downloads. :func:`download` is the function behind ``pyannote-av download``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pyannote_av.core.checksums import sha256_of
 
 
 class MissingWeightsError(FileNotFoundError):
-    """Weights are not on this machine; the message says how to get them."""
+    """Weights are not on this machine; the message explains how to get them."""
 
 
 @dataclass(frozen=True)
@@ -28,16 +28,16 @@ class Weights:
     Parameters
     ----------
     filenames : tuple of str
-        Names under which the file is recognised in folders of weights; the first is the name
-        it gets in the cache.
+        Names under which the file is recognised in folders of weights. The first one is its name
+        in the cache.
     sha256 : str
-        Of the file's content; checked after a download.
+        Digest of the content, checked after a download.
     licence, purpose : str
         Shown by ``pyannote-av doctor``.
     url : str, optional
-        Where upstream serves it.
+        Address from which the file is downloaded.
     package : tuple of str, optional
-        (package, path within it) when an installed package carries the file.
+        (package, path within it) of an installable package that contains the file.
     """
 
     filenames: tuple[str, ...]
@@ -128,12 +128,12 @@ REGISTRY: dict[str, Weights] = {
 
 
 def cache_folder() -> Path:
-    """Folder for fetched weights and generated files (``$PYANNOTE_AV_CACHE``).
+    """Folder for downloaded weights and generated files (``$PYANNOTE_AV_CACHE``).
 
     Returns
     -------
     folder : Path
-        Not created by this call.
+        This function does not create it.
     """
     if folder := os.environ.get("PYANNOTE_AV_CACHE"):
         return Path(folder).expanduser()
@@ -150,8 +150,8 @@ def _entry(name: str) -> Weights:
 def find(name: str) -> Path | None:
     """Look for weights on this machine.
 
-    Searched in this order: the folders of ``$PYANNOTE_AV_WEIGHTS`` (separated as in ``$PATH``),
-    the cache, installed packages (located without importing them).
+    The folders of ``$PYANNOTE_AV_WEIGHTS`` (separated as in ``$PATH``) are searched first, then
+    the cache, then installed packages, which are not imported.
 
     Parameters
     ----------
@@ -177,7 +177,7 @@ def find(name: str) -> Path | None:
 
 
 def require(name: str) -> Path:
-    """Like :func:`find`, but absence is an error that says how to get the weights."""
+    """Like :func:`find`, but raise an error that explains how to get missing weights."""
     path = find(name)
     if path is None:
         raise MissingWeightsError(f"weights {name!r} are not on this machine: {how_to_get(name)}")
@@ -185,7 +185,7 @@ def require(name: str) -> Path:
 
 
 def how_to_get(name: str) -> str:
-    """One sentence on how to get weights `name`."""
+    """Sentence that explains how to get the weights `name`."""
     entry = _entry(name)
     ways = []
     if entry.package:
@@ -201,21 +201,21 @@ def download(
     timeout: float = 30.0,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Path:
-    """Fetch weights into the cache, check them, and return their path.
+    """Download weights into the cache, check them, and return their path.
 
     Parameters
     ----------
     name : str
         A key of :data:`REGISTRY`.
     timeout : float, optional
-        Seconds without an answer after which the server is given up.
+        Seconds to wait for an answer of the server.
     progress : callable, optional
-        Called with (bytes so far, bytes in all or None).
+        Called with (bytes so far, total bytes or None).
 
     Raises
     ------
     ValueError
-        When the weights have no address, or what came does not match their checksum.
+        When the weights have no address, or the downloaded file does not match its checksum.
     ConnectionError
         When the server cannot be reached.
     """

@@ -1,9 +1,8 @@
-"""Work on many things at once, in processes that can be killed.
+"""Parallel jobs in processes that can be killed.
 
-A file that hangs a decoder or takes its process with it costs that file, and nothing else: every
-job may have a time limit, after which its process is killed and replaced, and jobs that fail are
-tried again as often as asked for. No more jobs are handed out than are being worked on, so that
-there may be millions of them.
+One bad file never stops the rest, even if it hangs a decoder or crashes its process. Each job may
+have a time limit, after which its process is killed and replaced. Jobs that fail can be tried
+again. Jobs are read only as processes become free, so there may be millions of them.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from typing import Any, NamedTuple, Protocol
 
 @dataclass(frozen=True)
 class Failure:
-    """Why there is no result; unlike an exception it survives being sent between processes.
+    """Reason why a job has no result. Unlike an exception, it can be sent between processes.
 
     Attributes
     ----------
@@ -30,11 +29,12 @@ class Failure:
         Name of the exception.
     message : str
     expected : bool
-        Whether the message alone says enough: what cannot be read, not what is broken in here.
+        Whether the message alone explains the failure, as for a file that cannot be read. False
+        for errors that suggest a bug.
     errno : int, optional
-        Of an error of the operating system.
+        Error number of an operating system error.
     starting : bool
-        The process could not be made ready: no other job will fare better.
+        The process could not be initialised, so all other jobs would fail as well.
     """
 
     kind: str
@@ -45,7 +45,7 @@ class Failure:
 
     @classmethod
     def of(cls, error: BaseException, starting: bool = False) -> Failure:
-        """What an exception says."""
+        """Failure that describes an exception."""
         return cls(
             type(error).__name__,
             str(error),
@@ -59,24 +59,24 @@ class Failure:
 
     @property
     def reason(self) -> str:
-        """For users: the message alone where that is enough."""
+        """Reason for users: the message alone if that is enough."""
         return self.message if self.expected and self.message else str(self)
 
 
 class Attempt(NamedTuple):
-    """What became of a job.
+    """Result of one attempt at a job.
 
     Attributes
     ----------
     job : Any
     number : int
-        From 1.
+        Number of the attempt, from 1.
     value : Any
-        What the work returned, or a :class:`Failure`.
+        Result of the work, or a :class:`Failure`.
     seconds : float
-        From being handed out.
+        Time since the job was submitted.
     final : bool
-        False where the job is tried again.
+        False if the job will be tried again.
     """
 
     job: Any
@@ -87,27 +87,27 @@ class Attempt(NamedTuple):
 
     @property
     def failure(self) -> Failure | None:
-        """Why there is no value."""
+        """Reason of the failure, or None."""
         return self.value if isinstance(self.value, Failure) else None
 
 
 class Pool(Protocol):
-    """Where work is done: in this process, in others, on other machines.
+    """Place where jobs are done: this process, other processes, or other machines.
 
     Attributes
     ----------
     capacity : int
-        How many jobs may be handed out at once.
+        Maximum number of jobs submitted at the same time.
     """
 
     capacity: int
 
     def submit(self, ticket: int, job: Any, timeout: float | None) -> None:
-        """Hand out a job; `timeout` in seconds from its beginning."""
+        """Submit a job; `timeout` is in seconds from its beginning."""
         ...
 
     def next(self) -> tuple[int, Any]:
-        """Wait for any job: its ticket, and what the work returned or a :class:`Failure`."""
+        """Wait for any job; return its ticket, and its result or a :class:`Failure`."""
         ...
 
     def __enter__(self) -> Pool: ...
@@ -123,26 +123,27 @@ def run(
     tried: Callable[[Any], int] = lambda job: 0,
     started: Callable[[Any, int], Any] = lambda job, number: None,
 ) -> Iterator[Attempt]:
-    """Do jobs as fast as a pool can, one that fails again at once.
+    """Do jobs in a pool. Jobs that fail are tried again before new ones are started.
 
     Parameters
     ----------
     pool : Pool
     jobs : iterable
-        Read as needed: no faster than the pool works.
+        Read on demand, no faster than the pool works.
     retries : int, optional
-        How often a job that failed is tried again.
+        How often a failed job is tried again.
     timeout : float or callable, optional
-        Seconds for each attempt, or a function of the job that gives them.
+        Time limit of each attempt in seconds, or a function of the job that returns it.
     tried : callable, optional
-        How often a job was tried before: its attempts are counted from there.
+        Function of the job that returns how often it was tried before. Attempts are counted from
+        there.
     started : callable, optional
-        Called with job and number of the attempt when it is handed out.
+        Called with the job and the number of the attempt when the job is submitted.
 
     Yields
     ------
     attempt : Attempt
-        In the order in which they end.
+        In the order in which attempts end.
     """
     source, again = iter(jobs), deque()
     flying: dict[int, tuple[Any, int, float]] = {}
@@ -178,11 +179,11 @@ def open_pool(work: Callable[[Any], Any], workers: int) -> Pool:
     Parameters
     ----------
     work : callable
-        Of a job. Where it has a method ``load``, that is called once in each process before any
-        job, and takes no time of theirs.
+        Function of a job. If it has a method ``load``, this is called once in each process before
+        the first job, and does not count towards time limits.
     workers : int
-        Processes; with 0, work is done in this one, where nothing can be killed: there are no
-        time limits then.
+        Number of processes. With 0, jobs are done in this process, without time limits, because
+        it cannot be killed.
     """
     if workers == 0:
         return SerialPool(work)
@@ -190,7 +191,7 @@ def open_pool(work: Callable[[Any], Any], workers: int) -> Pool:
 
 
 class Worker:
-    """Work as it is done in whichever process: made ready once, and never raising."""
+    """Wrapper of the work in any process: it loads once, and never raises an exception."""
 
     def __init__(self, work: Callable[[Any], Any]):
         self._work = work
@@ -212,7 +213,7 @@ class Worker:
 
 
 class SerialPool:
-    """One job after the other, in this process."""
+    """Does one job after another in this process."""
 
     capacity = 1
 
@@ -239,14 +240,15 @@ class SerialPool:
         self._worker = None
 
 
-#: how often a pool is started anew whose processes end before they have done anything
+#: how often a pool is restarted if its processes end before they have done a job
 _MAX_RESTARTS = 3
 
 
 class ProcessPool:
-    """Processes of this machine, started when there is something to do.
+    """Processes on this machine, started with the first job.
 
-    Several have one thread each; one alone may have as many as libraries like.
+    Several processes use one thread each. A single process may use as many threads as its
+    libraries choose.
     """
 
     def __init__(self, work: Callable[[Any], Any], workers: int):
@@ -287,7 +289,7 @@ class ProcessPool:
             return ticket, Failure.of(error, starting=isinstance(error, BrokenProcessPool))
 
     def _restart(self) -> None:
-        """Start anew where processes ended that had no job, or their pipe is damaged"""
+        """Restart the processes after idle ones died or their pipe broke, and resubmit all jobs"""
         self._restarts += 1
         waiting = list(self._flying.values())
         self._flying.clear()
@@ -319,15 +321,15 @@ def _start_processes(work: Callable[[Any], Any], workers: int) -> Any:
 
     from pebble import ProcessPool as Processes
 
-    # not forked: threads of torch and OpenCV, and the locks they hold, do not survive that
+    # spawned, because the threads and locks of torch and OpenCV do not survive a fork
     arguments = (work, workers > 1)
     return Processes(workers, initializer=_start, initargs=arguments, context=get_context("spawn"))
 
 
 def single_thread() -> None:
-    """Let libraries use one thread in this process: others are at work beside it."""
+    """Limit libraries to one thread in this process, because other processes run beside it."""
     os.environ.update(OMP_NUM_THREADS="1", OPENCV_FOR_THREADS_NUM="1")
-    # those already there have read the environment
+    # libraries that are already imported have read the environment
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
     if "cv2" in sys.modules:
@@ -335,7 +337,7 @@ def single_thread() -> None:
 
 
 def _end_with_parent() -> None:
-    """End this process when the one that started it is gone, which else waits for work forever"""
+    """Exit with the parent process; an orphan would wait for jobs forever"""
     from multiprocessing import parent_process
 
     if (parent := parent_process()) is not None:
@@ -343,7 +345,7 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-# of a worker process: work that is ready
+# in a worker process: the work, loaded
 _ready: list[Worker] = []
 
 
@@ -353,7 +355,7 @@ def _start(work: Callable[[Any], Any], shared: bool) -> None:
         single_thread()
     _ready.append(Worker(work))
     if shared:
-        single_thread()  # of what was loaded meanwhile, too
+        single_thread()  # again, for libraries that were imported by `load`
 
 
 def _work(job: Any) -> Any:

@@ -1,1 +1,1 @@
-"""How well it works, measured as the papers do."""
+"""Evaluation with the metrics and protocols of the literature."""

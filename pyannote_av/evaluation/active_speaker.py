@@ -1,8 +1,8 @@
-"""How well speaking faces are told from silent ones, measured as the papers do.
+"""Metrics of active speaker detection, computed as in the literature.
 
-Labels are those of AVA-ActiveSpeaker (:class:`~pyannote_av.core.tracks.Label`): 1 (heard
-speaking) is positive, 0 (not speaking) and 2 (speaking, not heard) are negative, rows of -1 (not
-annotated) are left out. So an array of bool will do as well.
+Labels are those of AVA-ActiveSpeaker (:class:`~pyannote_av.core.tracks.Label`): 1 (speaking and
+audible) is positive, 0 (not speaking) and 2 (speaking, not audible) are negative, and rows with -1
+(not annotated) are left out. Labels may also be an array of bool.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ __all__ = [
     "evaluate_tracks",
 ]
 
-#: width of a face in pixels from which it is no longer small, and to which it is not yet large
+#: faces narrower than the first width are small, wider than the second are large (pixels)
 SMALL, LARGE = 64, 128
 
 
 def _labelled(scores: np.ndarray, labels: np.ndarray, **others) -> tuple[np.ndarray, ...]:
-    """Checked arrays, and which rows are annotated"""
+    """Check arrays; return the scores, bool labels, and a mask of the annotated rows"""
     scores, labels = np.asarray(scores), np.asarray(labels)
     for name, values in {"labels": labels, **others}.items():
         if scores.ndim != 1 or np.shape(values) != scores.shape:
@@ -54,22 +54,22 @@ def evaluate(
     width: np.ndarray | None = None,
     threshold: float = 0.0,
 ) -> ActiveSpeakerResult:
-    """Figures of AVA-ActiveSpeaker, overall and by how hard the picture is.
+    """Metrics of AVA-ActiveSpeaker, overall and by number and size of faces.
 
     Parameters
     ----------
     scores : (N,) array
-        One per face and frame, the higher the more likely heard speaking.
+        One speaking score per face and frame. Higher means more likely to be speaking.
     labels : (N,) array
         Bool, or :class:`~pyannote_av.core.tracks.Label`.
     frame : (N,) array, optional
-        Which frame a face belongs to, as any numbers. Gives groups ``1 face``, ``2 faces``,
-        ``3 faces`` and ``4+ faces``, of faces in frames with so many (annotated or not).
+        Number of the frame of each face. Adds groups ``1 face``, ``2 faces``, ``3 faces`` and
+        ``4+ faces``, by number of faces in the frame (annotated or not).
     width : (N,) array, optional
-        Of the faces in pixels. Gives groups ``small`` (below 64), ``middle`` and ``large`` (above
-        128).
+        Width of the faces in pixels. Adds groups ``small`` (below 64), ``middle`` and ``large``
+        (above 128).
     threshold : float
-        Of F1 and accuracy.
+        Threshold for F1 and accuracy.
 
     Returns
     -------
@@ -79,7 +79,7 @@ def evaluate(
     Raises
     ------
     ValueError
-        When arrays disagree in length, or an annotated face has no score.
+        When arrays differ in length, or an annotated face has no score.
 
     References
     ----------
@@ -117,20 +117,20 @@ def evaluate(
 def evaluate_speakers(
     scores: np.ndarray, labels: np.ndarray, speakers: np.ndarray, threshold: float = 0.0
 ) -> ActiveSpeakerResult:
-    """Figures per speaker and their mean, as on the Columbia data set.
+    """Metrics per speaker and their mean, as on the Columbia data set.
 
     Parameters
     ----------
     scores, labels, threshold
         As for :func:`evaluate`.
     speakers : (N,) array of str
-        Whose face it is.
+        Speaker of each face.
 
     Returns
     -------
     result : ActiveSpeakerResult
-        Its first group is ``mean``, the unweighted mean over speakers (NaN where it is for one),
-        then speakers by name.
+        Its first group is ``mean``, the unweighted mean over speakers (NaN if it is NaN for one of
+        them). The other groups are the speakers, sorted by name.
 
     References
     ----------
@@ -154,7 +154,7 @@ def evaluate_speakers(
 
 
 def _widths(rows: FaceRows, frame_width: int | Mapping[str, int] | None) -> np.ndarray | None:
-    """(N,) pixels; None where the widths of frames are not known"""
+    """(N,) widths of faces in pixels; None if the widths of frames are unknown"""
     if frame_width is None:
         return None
     videos = rows.video.categories
@@ -174,10 +174,10 @@ def evaluate_files(
     frame_width: int | Mapping[str, int] | None = None,
     threshold: float = 0.0,
 ) -> ActiveSpeakerResult:
-    """Figures of a file of predictions in the official format of AVA-ActiveSpeaker.
+    """Metrics of a file of predictions in the official format of AVA-ActiveSpeaker.
 
-    Rows are matched by video, time and entity. Both files may be gzipped, and may go without
-    header line; see :func:`~pyannote_av.evaluation.matching.read_rows`.
+    Rows are matched by video, time and entity. Both files may be gzipped, and the header line is
+    optional; see :func:`~pyannote_av.evaluation.matching.read_rows`.
 
     Parameters
     ----------
@@ -185,18 +185,18 @@ def evaluate_files(
         Columns video_id, frame_timestamp, entity_box_x1, entity_box_y1, entity_box_x2,
         entity_box_y2, label and entity_id.
     prediction : str or Path
-        The same and score; its labels must be SPEAKING_AUDIBLE (or empty) throughout.
+        The same columns and score. All labels must be SPEAKING_AUDIBLE or empty.
     frame_width : int or mapping of video to int, optional
-        Width of the pictures in pixels, for the break-down by face size.
+        Width of the pictures in pixels, for the breakdown by face size.
     threshold : float
-        Of F1 and accuracy; 0 is right for log-odds, 0.5 for probabilities.
+        Threshold for F1 and accuracy. Use 0 for log-odds and 0.5 for probabilities.
 
     Raises
     ------
     ValueError
-        Names file and line of the first row that is malformed, given twice, without counterpart,
-        or elsewhere in the picture than its counterpart. The official script leaves out rows
-        without counterpart as long as there are as many in both files.
+        With file and line of the first row that is malformed, duplicated, without counterpart, or
+        whose box differs from that of its counterpart. The official script ignores rows without
+        counterpart if both files have the same number of rows.
     """
     from pyannote_av.evaluation.matching import match, read_rows
 
@@ -213,27 +213,27 @@ def evaluate_tracks(
     threshold: float = 0.0,
     by: str = "condition",
 ) -> ActiveSpeakerResult:
-    """Figures of the ``speaking`` scores of face tracks.
+    """Metrics of the ``speaking`` scores of face tracks.
 
     Parameters
     ----------
     reference : FaceTracks, or several of different uri
-        With ``label``.
+        Face tracks with ``label``.
     prediction : the same, optional
-        With ``speaking``: the same rows, matched by uri, time (to the millisecond) and track.
-        Without it the reference holds both.
+        Face tracks with ``speaking``. They must have the same rows, which are matched by uri, time
+        (to the millisecond) and track. Defaults to `reference`.
     frame_width : int or mapping of uri to int, optional
-        Width of the pictures in pixels where the reference does not know its ``frame_size``.
+        Width of the pictures in pixels, if the reference has no ``frame_size``.
     threshold : float
-        Of F1 and accuracy.
+        Threshold for F1 and accuracy.
     by : {"condition", "speaker"}
-        What :func:`evaluate` or what :func:`evaluate_speakers` gives. The latter leaves out
-        tracks of unknown speakers.
+        Return the result of :func:`evaluate` or of :func:`evaluate_speakers`. The latter leaves
+        out tracks of unknown speakers.
 
     Raises
     ------
     ValueError
-        Names the first row without counterpart.
+        With the first row that has no counterpart.
     """
     from pyannote_av.evaluation.matching import match, track_rows
 

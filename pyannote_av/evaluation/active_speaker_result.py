@@ -1,4 +1,4 @@
-"""Figures of active speaker detection, and a table of them."""
+"""Metrics of active speaker detection, and a table of them."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ActiveSpeakerScore:
-    """Figures of one group of faces; shares in [0, 1], NaN where undefined.
+    """Metrics of one group of faces. Shares are in [0, 1], and NaN where undefined.
 
     Attributes
     ----------
     group : str
     faces : int
-        Annotated faces, one per frame and track.
+        Number of annotated faces, one per frame and track.
     speaking : int
-        Those heard speaking.
+        Number of faces that are speaking audibly.
     average_precision : float
         See :func:`~pyannote_av.evaluation.ranking.average_precision`.
     lowest, highest : float
-        What it could be had equal scores been sorted otherwise.
+        Range of average precision over all orders of equal scores.
     roc_auc : float
     f1, accuracy : float
-        Of the decisions "score above the threshold".
+        For the decision that scores above the threshold mean speaking.
     """
 
     group: str
@@ -52,7 +52,7 @@ class ActiveSpeakerScore:
     def of(
         cls, group: str, scores: np.ndarray, labels: np.ndarray, threshold: float
     ) -> ActiveSpeakerScore:
-        """Figures of (N,) scores and (N,) labels of bool."""
+        """Metrics of (N,) scores and (N,) bool labels."""
         decisions = scores > threshold
         return cls(
             group,
@@ -68,10 +68,10 @@ class ActiveSpeakerScore:
 
 @dataclass(frozen=True, repr=False)
 class ActiveSpeakerResult:
-    """A table of :class:`ActiveSpeakerScore`: the overall one first, then its break-down.
+    """Table of :class:`ActiveSpeakerScore`: the overall one first, then the groups.
 
-    ``result.overall.average_precision`` is one figure, ``result["small"]`` are those of a group,
-    and printing it shows them all.
+    ``result.overall.average_precision`` is one metric, ``result["small"]`` has all metrics of a
+    group, and printing the result shows the whole table.
     """
 
     scores: tuple[ActiveSpeakerScore, ...]
@@ -85,17 +85,17 @@ class ActiveSpeakerResult:
 
     @property
     def overall(self) -> ActiveSpeakerScore:
-        """Figures of all faces, or the mean over speakers."""
+        """Metrics of all faces, or the mean over speakers."""
         return self.scores[0]
 
     def to_dataframe(self) -> pd.DataFrame:
-        """One row per group, by its name."""
+        """One row per group, indexed by its name."""
         import pandas as pd
 
         return pd.DataFrame([vars(score) for score in self.scores]).set_index("group")
 
     def __repr__(self) -> str:
-        """Shares in percent; AP as a range too where ties make one of at least 0.01 points."""
+        """Table in percent. The range of AP is shown if ties make it at least 0.01 points wide."""
         width = max(len(score.group) for score in self.scores)
         lines = [f"{'':{width}}    faces speaking     AP    AUC     F1    acc"]
         for s in self.scores:

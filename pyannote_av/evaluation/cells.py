@@ -1,7 +1,7 @@
-"""Reference and hypothesis as matrices: who is active between any two events.
+"""Reference and hypothesis as matrices of active speakers.
 
-Time is cut wherever anything begins or ends. Inside one such cell nothing changes, so every
-measure is a sum over cells, weighted by their durations: no frames, no rounding.
+Time is cut at every beginning and end of a turn. Nothing changes within such a cell, so every
+metric is a sum over cells, weighted by their durations. There are no frames and no rounding.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pyannote.core import Annotation, Timeline
 
 @dataclass(frozen=True)
 class Turns:
-    """Turns of one annotation, sorted by speaker, then start; those of one speaker are disjoint.
+    """Turns of one annotation, sorted by speaker, then start. A speaker's turns are disjoint.
 
     Attributes
     ----------
@@ -33,9 +33,9 @@ class Turns:
 
     @classmethod
     def of(cls, annotation: Annotation) -> Turns:
-        """Turns of `annotation`: those of one speaker that overlap become one.
+        """Turns of `annotation`. Overlapping turns of one speaker are merged.
 
-        Turns that merely touch stay two, and keep their collars, as in dscore.
+        Adjacent turns are not merged and keep their collars, as in dscore.
         """
         labels = tuple(annotation.labels())
         index = {label: i for i, label in enumerate(labels)}
@@ -43,7 +43,7 @@ class Turns:
         speaker, start, end = np.array(rows, float).reshape(-1, 3).T
         order = np.lexsort((end, start, speaker))
         speaker, start, end = speaker[order].astype(int), start[order], end[order]
-        # the furthest end so far, speakers kept apart by an offset larger than any time
+        # latest end so far per speaker; an offset larger than any time separates the speakers
         shift = speaker * (1 + np.ptp(np.r_[0.0, start, end]))
         reach = np.maximum.accumulate(end + shift) - shift
         first = np.ones(len(start), bool)
@@ -58,16 +58,16 @@ class Turns:
 
 
 def edges_of(timeline: Timeline) -> np.ndarray:
-    """All starts and ends."""
+    """Starts and ends of all segments."""
     return np.array([time for segment in timeline for time in segment], float)
 
 
 def active(
     start: np.ndarray, end: np.ndarray, column: np.ndarray, width: int, edges: np.ndarray
 ) -> np.ndarray:
-    """(len(edges) - 1, width) bool: which columns are on between which edges.
+    """(len(edges) - 1, width) bool: whether each column is active between two edges.
 
-    Every start and end must be among `edges`.
+    Every start and end must be in `edges`.
     """
     change = np.zeros((max(len(edges), 1), width), np.int32)
     np.add.at(change, (np.searchsorted(edges, start), column), 1)
@@ -83,9 +83,11 @@ class Cells:
     ----------
     edges : (C + 1,) float
     spoken, guessed : Turns
-        Of the reference and of the hypothesis.
+        Turns of the reference and of the hypothesis.
     reference : (C, R) bool
+        Active speakers of the reference in each cell.
     hypothesis : (C, H) bool
+        Active speakers of the hypothesis in each cell.
     """
 
     edges: np.ndarray
@@ -102,7 +104,7 @@ class Cells:
         timelines: Iterable[Timeline] = (),
         collar: float = 0.0,
     ) -> Cells:
-        """Cut at every turn, at every segment of `timelines`, and `collar` s around turns."""
+        """Cut a file at the boundaries of turns, of their collars, and of `timelines`."""
         spoken, guessed = Turns.of(reference), Turns.of(hypothesis)
         around = np.r_[spoken.start, spoken.end]
         edges = np.unique(
@@ -119,18 +121,18 @@ class Cells:
 
     @cached_property
     def duration(self) -> np.ndarray:
-        """(C,) seconds."""
+        """(C,) durations of the cells in seconds."""
         return np.diff(self.edges)
 
     def inside(self, timeline: Timeline) -> np.ndarray:
-        """(C,) bool: whether a cell lies in `timeline`, one of those it was cut at."""
+        """(C,) bool: whether a cell lies in `timeline`, which must be one of `timelines`."""
         start, end = edges_of(timeline).reshape(-1, 2).T
         return active(start, end, np.zeros(len(start), int), 1, self.edges)[:, 0]
 
     def in_collar(self, collar: float) -> np.ndarray:
-        """(C,) bool: whether a cell is within `collar` s of where a reference turn begins or ends.
+        """(C,) bool: whether a cell is within `collar` s of the boundary of a reference turn.
 
-        `collar` must be the one time was cut at.
+        `collar` must be the value with which the file was cut.
         """
         around = np.r_[self.spoken.start, self.spoken.end]
         column = np.zeros(len(around), int)

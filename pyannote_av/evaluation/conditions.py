@@ -1,4 +1,4 @@
-"""Where the errors are: by overlap, number of speakers, length of turns, and what is on screen."""
+"""Errors by overlap, number of speakers, length of turns, and faces on screen."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pyannote_av.evaluation.tables import aligned
 if TYPE_CHECKING:
     from pyannote_av.core.tracks import FaceTracks
 
-#: names of the groups of every condition
+#: names of the groups of each condition
 GROUPS = {
     "speech": ("nobody speaks", "one speaks", "overlap"),
     "speakers in the file": ("0", "1", "2", "3-4", "5-7", "8-11", "12 or more"),
@@ -27,7 +27,7 @@ GROUPS = {
     "face visible during": ("none of the turn", "less than half", "half or more", "all of it"),
     "faces on screen": ("0", "1", "2", "3 or more"),
 }
-#: what a value must reach to be in each group; the others count from 0
+#: lower bounds of the groups; other conditions have one group per integer from 0
 BOUNDS = {
     "speakers in the file": (0, 1, 2, 3, 5, 8, 12),
     "length of the turn": (0.0, 0.5, 1.0, 2.0, 5.0),
@@ -44,8 +44,8 @@ class ConditionTable:
     ----------
     system, rule : str
     seconds : dict of (condition, group) to (4,) array
-        Reference speech, false alarm, missed speech, confusion. False alarms belong to no turn:
-        they are NaN where groups are groups of turns.
+        Reference speech, false alarm, missed speech, confusion. False alarms belong to no turn, so
+        they are NaN if the groups are groups of turns.
     """
 
     system: str
@@ -53,7 +53,7 @@ class ConditionTable:
     seconds: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
 
     def to_records(self) -> list[dict[str, Any]]:
-        """One flat row per group: seconds, and rates in percent of the group's own speech."""
+        """One flat row per group, with seconds, and rates in percent of the group's speech."""
         rows = []
         for (condition, group), (total, *parts) in self.seconds.items():
             rates = [100 * part / total if total else float("nan") for part in parts]
@@ -70,7 +70,7 @@ class ConditionTable:
         return rows
 
     def __repr__(self) -> str:
-        """In percent of each group's speech; its seconds, and those that are wrong."""
+        """Table in percent of each group's speech, with seconds of speech and of error."""
         rows = [("", "", "error", "FA", "miss", "conf", "seconds", "wrong")]
         last = None
         for row in self.to_records():
@@ -83,7 +83,7 @@ class ConditionTable:
 
 
 def _turn_index(cells: Cells) -> np.ndarray:
-    """(C, R) int: the reference turn a speaker is in, -1 outside."""
+    """(C, R) int: index of the current reference turn of each speaker, -1 outside turns."""
     index = np.full(cells.reference.shape, -1)
     turns = cells.spoken
     first, last = (np.searchsorted(cells.edges, times) for times in (turns.start, turns.end))
@@ -93,7 +93,7 @@ def _turn_index(cells: Cells) -> np.ndarray:
 
 
 def _visible(cells: Cells, faces: Annotation) -> np.ndarray:
-    """(C, R) bool: where the face of a reference speaker is visible."""
+    """(C, R) bool: whether the face of a reference speaker is visible."""
     column = {label: i for i, label in enumerate(cells.spoken.labels)}
     turns = Turns.of(faces.subset(column.keys()))
     places = np.array([column[label] for label in turns.labels], int)[turns.speaker]
@@ -109,7 +109,7 @@ def visible_speech(
     ----------
     reference : Annotation
     tracks : FaceTracks
-        Their speakers are those of `reference`.
+        Their speaker labels must be those of `reference`.
     uem : Timeline, optional
     """
     faces = tracks.to_annotation("speaker")
@@ -121,7 +121,7 @@ def visible_speech(
 
 @dataclass(frozen=True)
 class _Errors:
-    """Seconds by cell and reference speaker, but false alarms, (C,), by cell."""
+    """Seconds by cell and reference speaker, (C, R); false alarms by cell only, (C,)."""
 
     total: np.ndarray
     false_alarm: np.ndarray
@@ -129,7 +129,7 @@ class _Errors:
     confusion: np.ndarray
 
     def within(self, place: np.ndarray) -> np.ndarray:
-        """(4,) seconds where `place`, (C,) or (C, R) bool, holds."""
+        """(4,) seconds of the cells selected by `place`, (C,) or (C, R) bool."""
         total, missed, confusion = (
             part[place].sum() for part in (self.total, self.missed, self.confusion)
         )
@@ -138,7 +138,7 @@ class _Errors:
 
 
 def _errors(cells: Cells, match: np.ndarray, scored: np.ndarray) -> _Errors:
-    """What is missed and confused, shared by the speakers who were not recognised."""
+    """Errors by cell. Missed and confused time is split equally among unrecognised speakers."""
     weight = cells.duration * scored
     spoken, guessed = cells.reference.sum(axis=1), cells.hypothesis.sum(axis=1)
     wrong = cells.reference & ~recognised(cells, match)
@@ -156,13 +156,16 @@ def _errors(cells: Cells, match: np.ndarray, scored: np.ndarray) -> _Errors:
 def _values(
     cells: Cells, faces: Annotation | None, by_speaker: Annotation | None
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """(condition, value): by cell, (C,), or by cell and speaker, (C, R), NaN outside turns."""
+    """Yield (condition, value): by cell, (C,), or by cell and speaker, (C, R).
+
+    Values by speaker are NaN outside turns.
+    """
     spoken = cells.reference.sum(axis=1)
     yield "speech", spoken
     yield "speakers in the file", np.full(len(spoken), len(cells.spoken.labels))
     turn = _turn_index(cells)
     length = cells.spoken.end - cells.spoken.start
-    # NaN behind the last, where -1 points to
+    # NaN at the end, for index -1
     yield "length of the turn", np.r_[length, np.nan][turn]
     if faces is None or by_speaker is None:
         return
@@ -185,17 +188,17 @@ def conditions(
     rule: str = "Full",
     system: str = "hypothesis",
 ) -> ConditionTable:
-    """Errors of a system by condition, as it is (automatic VAD).
+    """Errors of a system by condition, with automatic VAD.
 
-    Speakers are matched once per file, so groups add up to the whole. Where some of several
-    simultaneous speakers are recognised, missed and confused time is that of the others.
+    Speakers are matched once per file, so the groups add up to the total. If only some of several
+    simultaneous speakers are recognised, missed and confused time is assigned to the others.
 
     Parameters
     ----------
     references, hypotheses : mapping of uri to Annotation
     uem : mapping of uri to Timeline, optional
     tracks : mapping of uri to FaceTracks, optional
-        Who is in the picture; their speakers are those of the reference. With them come the
+        Face tracks whose speaker labels are those of the reference. They are required for the
         conditions on faces.
     rule : str, optional
         One of :data:`~pyannote_av.evaluation.score.RULES`.

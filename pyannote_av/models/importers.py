@@ -1,4 +1,4 @@
-"""Checkpoints of the authors of networks, read safely and mapped to our names."""
+"""Safely read checkpoints published by the authors of networks, and map tensors to our names."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ NETWORKS = {
     "avr-net": "pyannote_av.clustering.avrnet.AVRNet",
 }
 
-# what wrappers for training on several machines put before the names of tensors
+# prefixes that wrappers for distributed training add to tensor names
 _WRAPPERS = ("module.", "model.module.")
 
 
 def get_network(name: str) -> type[AVModel]:
-    """Class of a network by its name in ``NETWORKS``."""
+    """Return the class of a network by its name in ``NETWORKS``."""
     if name not in NETWORKS:
         raise ValueError(f"no network called {name!r}: choose from {', '.join(NETWORKS)}")
     module, cls = NETWORKS[name].rsplit(".", 1)
@@ -51,9 +51,9 @@ def convert(tensors: Mapping[str, torch.Tensor], network: type[AVModel]) -> AVMo
     Parameters
     ----------
     tensors : mapping of str to tensor
-        State dict as the authors write it.
+        The authors' state dict.
     network : class
-        The network it belongs to.
+        Class of the network.
 
     Returns
     -------
@@ -63,7 +63,7 @@ def convert(tensors: Mapping[str, torch.Tensor], network: type[AVModel]) -> AVMo
     Raises
     ------
     ValueError
-        Naming every tensor that is missing, not known, or of another shape.
+        When a tensor is missing, unknown or of a wrong shape. The message lists all of them.
     """
     model = network()
     expected = model.state_dict()
@@ -74,7 +74,7 @@ def convert(tensors: Mapping[str, torch.Tensor], network: type[AVModel]) -> AVMo
             unknown.append(theirs)
             continue
         shape = expected[ours].shape
-        # kernels with axes of length 1 that ours do without
+        # the authors' kernels may have axes of length 1 that ours lack
         if tensor.squeeze().shape == expected[ours].squeeze().shape:
             tensor = tensor.reshape(shape)
         if tensor.shape != shape:
@@ -94,16 +94,18 @@ def convert(tensors: Mapping[str, torch.Tensor], network: type[AVModel]) -> AVMo
 def import_checkpoint(
     path: str | Path, network: str | type[AVModel] | None = None, trust: bool = False
 ) -> AVModel:
-    """Read a checkpoint of the authors of a network.
+    """Read a checkpoint published by the authors of a network.
 
     Parameters
     ----------
     path : str or Path
-        A ``.model``, ``.pt`` or ``.ckpt`` file; read without executing anything in it.
+        A ``.model``, ``.pt`` or ``.ckpt`` file. Code in it is not executed unless
+        `trust` is set.
     network : str or class, optional
-        One of ``NETWORKS``. Found out from the names of the tensors when not given.
+        A name in ``NETWORKS`` or a class. By default, the network is recognised from the names
+        of the tensors.
     trust : bool, optional
-        Unpickle whatever the file holds, which may execute anything.
+        Unpickle the whole file. This can execute arbitrary code.
 
     Returns
     -------
@@ -113,11 +115,11 @@ def import_checkpoint(
     Raises
     ------
     ValueError
-        When the file does not hold exactly the weights of the network.
+        When the file does not contain exactly the weights of the network.
     """
     with trusting(trust):
         tensors = load_checkpoint(path)
-    # AVR-Net keeps its weights next to the state of its training
+    # checkpoints of AVR-Net contain weights and the training state
     if isinstance(tensors, Mapping) and isinstance(tensors.get("model"), Mapping):
         tensors = tensors["model"]
     if not isinstance(tensors, Mapping) or not all(
@@ -137,7 +139,7 @@ def import_checkpoint(
 
 
 def _recognise(tensors: Mapping[str, torch.Tensor]) -> type[AVModel]:
-    """The network that knows most of the names."""
+    """Return the network that maps the largest number of tensor names."""
     names = list(_unwrap(tensors))
 
     def known(network: type[AVModel]) -> int:

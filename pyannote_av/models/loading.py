@@ -1,4 +1,4 @@
-"""From what a pipeline's configuration names to a model in memory."""
+"""Load the models that the configuration of a pipeline refers to."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pyannote_av.core.model import Model
 from pyannote_av.core.weights import REGISTRY, require
 from pyannote_av.models.embedding.campplus import CAMPPlus
 
-#: a name known to ``core.weights``, a path, a hub identifier, what ``$model/...`` stands for in a
-#: configuration file, or the model itself
+#: a name known to ``core.weights``, a path, a hub identifier, the mapping that ``$model/...`` in a
+#: configuration file resolves to, or the model itself
 ModelReference = str | Path | Mapping | _Model
 
 
@@ -28,11 +28,11 @@ def load_model(
     ----------
     reference : str, Path, mapping or Model
         A name known to ``core.weights``, a path (a pyannote checkpoint, a folder, a
-        ``.safetensors`` file, or bare CAM++ weights in a ``.pt`` file), a hub identifier, a
+        ``.safetensors`` file, or plain CAM++ weights in a ``.pt`` file), a hub identifier, a
         mapping with ``checkpoint`` and optionally ``subfolder`` and ``revision``, or a model,
-        which is returned as is.
+        which is returned in evaluation mode.
     token, cache_dir : optional
-        For the Hugging Face hub.
+        Token and cache folder for the Hugging Face hub.
 
     Returns
     -------

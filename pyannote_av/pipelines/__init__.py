@@ -1,1 +1,1 @@
-"""Pipelines: one file per way of working, loadable and tunable as any of pyannote.audio."""
+"""Pipelines, one per module. They load and tune like pyannote.audio pipelines."""

@@ -1,4 +1,4 @@
-"""Which of the faces in a video are heard speaking, and when."""
+"""Active speaker detection: which faces in a video speak, and when."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ class ActiveSpeakerDetection(DiarizationPipeline):
     Parameters
     ----------
     scorer : str, Path, ActiveSpeakerModel or ActiveSpeakerScorer, optional
-        See :func:`~pyannote_av.models.active_speaker.scorers.get_scorer`. "auto" is the mean of
-        LR-ASD and synchrony of lips and sound where the weights of LR-ASD are on this machine, and
-        synchrony alone, which needs none, otherwise.
+        See :func:`~pyannote_av.models.active_speaker.scorers.get_scorer`. "auto" averages LR-ASD
+        and lip-audio synchrony if the weights of LR-ASD are on this machine. Otherwise it uses
+        synchrony alone, which needs no weights.
     precision : {"fp32", "bf16"}, optional
     engine : {"torch", "onnxruntime"}, optional
-        How networks run, see
+        Precision and inference engine of the networks; see
         :class:`~pyannote_av.models.active_speaker.network_scorer.NetworkScorer`.
     token, cache_dir : optional
-        As in other pipelines; unused.
+        Accepted as in other pipelines, but not used.
 
     Hyper-parameters
     ----------------
     threshold : float
-        Log-odds above which a face is taken to speak. It is subtracted from the scores, so that
-        0 is the threshold whatever it is.
+        Log-odds above which a face speaks. It is subtracted from the scores, so the decision
+        threshold of the returned scores is always 0.
     smoothing : int
-        Frames (40 ms) over which scores are averaged.
+        Width of the moving average of scores, in frames of 40 ms.
 
     Examples
     --------
@@ -68,11 +68,11 @@ class ActiveSpeakerDetection(DiarizationPipeline):
 
     @property
     def scorer_name(self) -> str:
-        """Name of the scorer at work."""
+        """Name of the scorer in use."""
         return self._scorer.name
 
     def to(self, device: torch.device) -> ActiveSpeakerDetection:
-        """Move the scorer, where it can be moved."""
+        """Move the scorer to a device, if it supports it."""
         super().to(device)
         if hasattr(self._scorer, "to"):
             self._scorer.to(device)
@@ -80,7 +80,7 @@ class ActiveSpeakerDetection(DiarizationPipeline):
 
     @cached_property
     def _faces(self):
-        """Finds faces when the pipeline is used alone; its hyper-parameters are not tuned here."""
+        """Face tracking for standalone use. Its hyper-parameters are not tuned here."""
         from pyannote_av.pipelines.face_tracking import FaceTracking
 
         faces = FaceTracking(embedder=None)
@@ -90,21 +90,21 @@ class ActiveSpeakerDetection(DiarizationPipeline):
     def listen(
         self, waveform: torch.Tensor, speech: Timeline | None = None, offset: float = 0.0
     ) -> ActiveSpeakerPass:
-        """Get ready to score faces as they are tracked.
+        """Create a consumer of ``FaceTracking`` that scores faces while they are tracked.
 
         Parameters
         ----------
         waveform : (1, num_samples) tensor
-            16 kHz sound of the whole file, on the container clock.
+            Audio of the whole file at 16 kHz, on the container clock.
         speech : Timeline, optional
-            When there is speech; nothing else is scored. Defaults to everywhere.
+            Speech regions: faces are scored there only. Defaults to the whole file.
         offset : float, optional
-            Seconds by which the sound is late relative to the picture.
+            Delay of the audio relative to the video, in seconds.
 
         Returns
         -------
         listener : ActiveSpeakerPass
-            To be handed to ``FaceTracking`` as a consumer, and asked for scores afterwards.
+            Pass it to ``FaceTracking`` as a consumer, then call its ``scores``.
         """
         if not self.instantiated:
             self.instantiate(self.default_parameters())
@@ -118,16 +118,16 @@ class ActiveSpeakerDetection(DiarizationPipeline):
         Parameters
         ----------
         file : mapping
-            A video, as prepared by ``__call__``. It may hold ``face_tracks``, then nothing is
-            detected, and ``speech`` (a Timeline), then nothing else is scored.
+            A video, as prepared by ``__call__``. If it has ``face_tracks``, they replace face
+            detection. If it has ``speech`` (a Timeline), faces are scored in these regions only.
         hook : callable, optional
             See ``FaceTracking``.
 
         Returns
         -------
         tracks : FaceTracks
-            With ``speaking``, which is NaN throughout when the file has no sound; while training,
-            the turns of each track instead.
+            Tracks with their ``speaking`` scores. If the file has no audio, all scores are NaN.
+            While training, an ``Annotation`` with the turns of each track is returned instead.
         """
         speech = file.get("speech") if file.get("has_audio", True) else Timeline()
         listener = self.listen(file["waveform"], speech)

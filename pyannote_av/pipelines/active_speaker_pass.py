@@ -1,4 +1,4 @@
-"""Scores of faces while they are being tracked."""
+"""Active speaker scoring during face tracking."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from pyannote_av.models.active_speaker.motion import mouth_motion, speech_envelo
 from pyannote_av.models.active_speaker.offset import MIN_SECONDS, curve_of, offset_from_curves
 from pyannote_av.models.active_speaker.scorers import ActiveSpeakerScorer, score_many
 
-# least share of faces x frames that speak for an offset to be estimated from them alone, and share
-# of those that are likeliest to
+# If at least this share of all scored frames is above 0, the offset is estimated from these frames.
+# Otherwise it is estimated from this share of frames, those with the highest scores.
 _SPEAKS, _LIKELY = 0.15, 0.4
 _SAMPLES_PER_FRAME = round(SAMPLE_RATE / FRAME_RATE)
 
-# lips may move this long before and after what a speech detector calls speech
+# lips may move this long before and after detected speech, seconds
 _MARGIN = 0.5
-# largest audio-visual offset looked for, and length of the pieces that are asked for it, seconds
+# largest audio-visual offset, and duration of the pieces it is estimated from, in seconds
 _MAX_OFFSET = 1.0
 _OFFSET_WINDOW = 5.0
-# crops that wait for being scored with those of other faces
+# number of crops that are collected before they are scored together
 _BATCH = 1500
 
 
 class _Job(NamedTuple):
-    """A stretch of a face to be scored: `wanted` are the frames whose score is kept."""
+    """Part of a face track to be scored. Scores are kept for the frames in `wanted` only."""
 
     track: int
     start: int
@@ -42,20 +42,20 @@ class _Job(NamedTuple):
 
 
 class SpeakingScores(NamedTuple):
-    """Scores of a stretch of a face, as the scorer gave them.
+    """Raw speaking scores of a part of a face track.
 
     Attributes
     ----------
     track, start : int
-        Track, and index of the first frame on the grid.
+        Track identifier, and grid index of the first frame.
     wanted : (n,) bool array
-        Where there is speech.
+        Frames in speech regions.
     score : (n,) float array
-        Neither smoothed, nor cut to what is wanted.
+        Scores of all frames, before smoothing.
     rows : (k, 2) int array
-        Pieces, first and last frame plus one, that were compared with the sound.
+        Pieces that were compared with the audio: first frame, and last frame plus one.
     curves : (k, 2 max_lag + 1) float array
-        How synchronous lips and sound are at each lag.
+        Lip-audio synchrony of each piece at each lag.
     """
 
     track: int
@@ -67,25 +67,26 @@ class SpeakingScores(NamedTuple):
 
 
 class ActiveSpeakerPass:
-    """Scores faces while they are being tracked: a consumer of ``FaceTracking``.
+    """Consumer of ``FaceTracking`` that scores faces while they are tracked.
 
-    Keeps one number per face and frame, 51 per face and five seconds, and crops of a minute of
-    faces, which are scored together. Threshold and smoothing come last: they may be changed, and
-    what was :attr:`heard` be given to another one that then answers without listening.
+    It keeps one number per face and frame, 51 numbers per face and five seconds, and the crops of
+    about one minute of faces, which are scored together. Threshold and smoothing are applied
+    last. Raw scores in :attr:`heard` can therefore be passed to another instance with another
+    threshold or smoothing, which does not run the scorer again.
 
     Parameters
     ----------
     scorer : ActiveSpeakerScorer
     waveform : (1, num_samples) tensor
-        16 kHz; sample 0 is time 0 of the container.
+        Audio at 16 kHz. Sample 0 is time 0 of the container.
     speech : Timeline, optional
-        When there is speech: faces are scored there only. Defaults to everywhere.
+        Speech regions: faces are scored there only. Defaults to the whole file.
     offset : float, optional
-        Seconds by which the sound is late relative to the picture.
+        Delay of the audio relative to the video, in seconds.
     threshold : float, optional
-        Subtracted from the scores.
+        Value subtracted from the scores.
     smoothing : int, optional
-        Frames over which scores are averaged.
+        Width of the moving average of scores, in frames.
     """
 
     def __init__(
@@ -104,17 +105,17 @@ class ActiveSpeakerPass:
         self._smoothing = smoothing
         self._speech = None
         if speech is not None:
-            # what is heard at time t was said, in the picture, `offset` earlier
+            # speech at time t of the audio is at time t - offset of the video
             self._speech = np.array(
                 [(s.start - offset - _MARGIN, s.end - offset + _MARGIN) for s in speech.support()]
             ).reshape(-1, 2)
         self._heard: list[SpeakingScores] = []
         self._waiting: list[_Job] = []
-        #: time spent, which is also part of the tracking that this hangs on
+        #: seconds spent scoring; they are included in the time of the face tracking pass
         self.seconds = 0.0
 
     def __call__(self, segment: TrackSegment) -> None:
-        """Take one stretch of a face, to be scored where there is speech."""
+        """Queue the frames of one track segment that are in speech regions."""
         wanted = self._is_speech(segment.times) & segment.present
         context = round(self._scorer.context * FRAME_RATE)
         for rows in _runs(wanted, max_gap=2 * context):
@@ -132,7 +133,7 @@ class ActiveSpeakerPass:
             self._score()
 
     def _score(self) -> None:
-        """Score what is waiting, of all faces at once."""
+        """Score all queued frames of all faces together."""
         begin = perf_counter()
         jobs, self._waiting = self._waiting, []
         sounds = [self._sound(job.start, job.start + len(job.crops)) for job in jobs]
@@ -149,12 +150,12 @@ class ActiveSpeakerPass:
             return np.ones(len(times), bool)
         begun = np.searchsorted(self._speech[:, 0], times, side="right")
         inside = np.zeros(len(times), bool)
-        # margins overlap: the stretch that began last ends last
+        # regions may overlap because of margins: the one that starts last ends last
         inside[begun > 0] = times[begun > 0] < self._speech[begun[begun > 0] - 1, 1]
         return inside
 
     def _sound(self, start: int, end: int) -> torch.Tensor:
-        """Sound of grid frames [start, end), with silence where there is none."""
+        """Audio of grid frames [start, end), padded with silence outside of the file."""
         first = start * _SAMPLES_PER_FRAME + self._first_sample
         last = end * _SAMPLES_PER_FRAME + self._first_sample
         inside = self._waveform[:, max(0, first) : max(0, last)]
@@ -164,11 +165,11 @@ class ActiveSpeakerPass:
     def _compare(
         self, start: int, crops: np.ndarray, present: np.ndarray, scores: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """How synchronous lips and sound are at each lag, in pieces where the face may speak."""
+        """Lip-audio synchrony at each lag, for pieces in which the face may speak."""
         lag = round(_MAX_OFFSET * FRAME_RATE)
         pieces = max(1, round(len(crops) / (_OFFSET_WINDOW * FRAME_RATE)))
         found, curves = [], []
-        # however scores are smoothed, they are not above 0 if none of them is
+        # if no raw score is above 0, no smoothed score is
         if (scores > 0).any():
             found = [
                 (part[0], part[-1] + 1) for part in np.array_split(np.arange(len(crops)), pieces)
@@ -186,7 +187,7 @@ class ActiveSpeakerPass:
 
     @property
     def heard(self) -> list[SpeakingScores]:
-        """Everything that was scored, before smoothing; may be set."""
+        """Raw scores before smoothing, which can be set. Reading it scores queued frames."""
         self._score()
         return self._heard
 
@@ -195,12 +196,12 @@ class ActiveSpeakerPass:
         self._heard = heard
 
     def scores(self, tracks: FaceTracks) -> FaceTracks:
-        """Tracks with their speaking scores, NaN where a face was not scored.
+        """Add speaking scores to tracks; NaN where a face was not scored.
 
         Parameters
         ----------
         tracks : FaceTracks
-            As tracked in the pass; rows get the score of the nearest grid frame.
+            Tracks of this pass. Each row gets the score of the nearest grid frame.
         """
         stretches: dict[int, list[tuple[int, np.ndarray]]] = {}
         for one in self.heard:
@@ -218,20 +219,20 @@ class ActiveSpeakerPass:
         return replace(tracks, speaking=speaking)
 
     def offset(self) -> tuple[float, float]:
-        """Audio-visual offset, estimated from the faces that speak.
+        """Estimate the audio-visual offset from speaking faces.
 
         Returns
         -------
         offset : float
-            Seconds by which the sound is late relative to the picture, on top of the offset
-            already taken into account.
+            Delay of the audio relative to the video, in seconds, in addition to the `offset` of
+            the constructor.
         confidence : float
-            In [0, 1]; below 0.5 the offset is a guess.
+            In [0, 1]. Below 0.5 the offset is not reliable.
         """
         curves, weights = [], []
         smoothed = [_smooth(one.score, self._smoothing) for one in self.heard]
-        # a scorer that knows synchrony says of faces out of sync that they do not speak: then those
-        # count that look more like it than others
+        # Scorers that measure synchrony give low scores to speaking faces that are out of sync.
+        # In this case the frames with the highest scores are used.
         known = np.concatenate([np.zeros(0), *(s[np.isfinite(s)] for s in smoothed)])
         scarce = len(known) > 0 and (known > 0).mean() < _SPEAKS
         level = float(np.quantile(known, 1 - _LIKELY)) if scarce else 0.0
@@ -245,7 +246,7 @@ class ActiveSpeakerPass:
 
 
 def _runs(wanted: np.ndarray, max_gap: int) -> Iterator[slice]:
-    """Stretches of True, joined over gaps of up to `max_gap`."""
+    """Runs of True, joined over gaps of up to `max_gap`."""
     index = np.flatnonzero(wanted)
     if not len(index):
         return
@@ -254,10 +255,10 @@ def _runs(wanted: np.ndarray, max_gap: int) -> Iterator[slice]:
 
 
 def _smooth(scores: np.ndarray, width: int) -> np.ndarray:
-    """Mean of `width` neighbours, of what is known; NaN stays NaN."""
+    """Moving average over `width` frames that ignores NaN; NaN stays NaN."""
     known = np.isfinite(scores)
     kernel = np.ones(width)
-    # "full" and a cut instead of "same", which is of the kernel's length for shorter inputs
+    # mode "same" would return the length of the kernel for shorter inputs: "full", then cut
     cut = slice((width - 1) // 2, (width - 1) // 2 + len(scores))
     total = np.convolve(np.where(known, scores, 0.0), kernel)[cut]
     count = np.convolve(known.astype(float), kernel)[cut]

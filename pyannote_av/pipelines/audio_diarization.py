@@ -1,4 +1,4 @@
-"""Who speaks when, from sound alone: pyannote's pipeline, each chunk embedded once."""
+"""Audio-only speaker diarization: pyannote's pipeline, with one embedding pass per chunk."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from pyannote_av.pipelines.clustering import AgglomerativeClustering, VBxCluster
 
 
 class _Inference(Inference):
-    """Keeps outputs in few large blocks.
+    """Inference that stores outputs in few large blocks.
 
-    One small array per batch, as upstream, fragments memory: 0.1 MB are lost for each chunk.
+    Upstream keeps one small array per batch. This fragments memory: 0.1 MB is lost per chunk.
     """
 
     BLOCK = 512  # chunks
@@ -52,9 +52,9 @@ class _Inference(Inference):
 class AudioDiarization(MediaMixin, SpeakerDiarization):
     """Audio-only speaker diarization.
 
-    The method and hyper-parameters are those of ``pyannote.audio``'s ``SpeakerDiarization``;
-    the embedding network however runs once per chunk instead of once per chunk and local
-    speaker, and not at all where nobody speaks. Works offline with the default models.
+    The method and hyper-parameters are those of ``pyannote.audio``'s ``SpeakerDiarization``.
+    The embedding network, however, runs once per chunk instead of once per chunk and local
+    speaker, and skips chunks without speech. The default models work offline.
 
     Parameters
     ----------
@@ -65,20 +65,20 @@ class AudioDiarization(MediaMixin, SpeakerDiarization):
     embedding : str, Path, mapping or Model, optional
         Speaker embedding model; see :func:`load_model`.
     embedding_exclude_overlap : bool, optional
-        Embed speakers from where they speak alone, if they ever do.
+        Compute embeddings from non-overlapping speech only, where a speaker has any.
     plda : str, Path, mapping or PLDA, optional
         A folder with ``xvec_transform.npz`` and ``plda.npz`` fitted to the embedding model.
         Embeddings are then clustered by VBx instead of agglomerative clustering.
     segmentation_batch_size, embedding_batch_size : int, optional
-        Chunks per forward pass. The defaults are fastest on CPU.
+        Chunks per forward pass. The defaults are the fastest on CPU.
     der_variant : dict, optional
         Options of the metric that ``Optimizer`` minimises.
     token, cache_dir : optional
-        For models of the Hugging Face hub.
+        Token and cache folder for models of the Hugging Face hub.
 
     Hyper-parameters
     ----------------
-    segmentation.min_duration_off, clustering.{threshold, method, min_cluster_size} or, with a
+    segmentation.min_duration_off, and clustering.{threshold, method, min_cluster_size} or, with a
     PLDA, clustering.{threshold, Fa, Fb}.
 
     Usage
@@ -107,7 +107,7 @@ class AudioDiarization(MediaMixin, SpeakerDiarization):
             segmentation_step=segmentation_step,
             embedding=load_model(embedding, token, cache_dir),
             embedding_exclude_overlap=embedding_exclude_overlap,
-            # upstream insists on one whatever the clustering: an empty stand-in is never used
+            # upstream requires a PLDA for any clustering: an empty placeholder, never used
             plda=plda or PLDA.__new__(PLDA),
             clustering="VBxClustering" if plda else "AgglomerativeClustering",
             segmentation_batch_size=segmentation_batch_size,
@@ -144,7 +144,7 @@ class AudioDiarization(MediaMixin, SpeakerDiarization):
         exclude_overlap: bool = False,
         hook: Callable | None = None,
     ) -> np.ndarray:
-        """Embed each local speaker of each chunk, reading every chunk once.
+        """Embed each local speaker of each chunk, with one forward pass per chunk.
 
         Parameters
         ----------
@@ -157,13 +157,13 @@ class AudioDiarization(MediaMixin, SpeakerDiarization):
         Returns
         -------
         embeddings : (num_chunks, num_speakers, dimension) array
-            NaN for local speakers who are silent.
+            NaN for inactive local speakers.
         """
         functions = frame_and_pool(getattr(self._embedding, "model_", None))
         if functions is None:
             return super().get_embeddings(file, binary_segmentations, exclude_overlap, hook)
 
-        # as upstream: embeddings are computed once per segmentation
+        # as upstream, embeddings are cached per segmentation
         powerset = self._segmentation.model.specifications.powerset
         key = None if powerset else self.segmentation.threshold
 
@@ -190,17 +190,18 @@ class AudioDiarization(MediaMixin, SpeakerDiarization):
         hard_clusters: np.ndarray,
         count: SlidingWindowFeature,
     ) -> SlidingWindowFeature:
-        """Turn clustered segmentation into a diarization.
+        """Aggregate clustered segmentations into a diarization.
 
-        Same result as upstream's, whose memory grows with chunks x frames x speakers.
+        The result is the same as upstream's, but memory does not grow with
+        chunks x frames x speakers.
 
         Parameters
         ----------
         segmentations : (num_chunks, num_frames, num_local_speakers) SlidingWindowFeature
         hard_clusters : (num_chunks, num_local_speakers) array
-            Negative for local speakers to be ignored.
+            Negative for local speakers that are ignored.
         count : (total_num_frames, 1) SlidingWindowFeature
-            How many speak at a time.
+            Number of active speakers per frame.
 
         Returns
         -------
@@ -214,18 +215,18 @@ class AudioDiarization(MediaMixin, SpeakerDiarization):
             first = frames.closest_frame(chunk.start + 0.5 * frames.duration)
             for k in np.unique(clusters[clusters >= 0]):
                 votes[first : first + num_frames, k] += scores[:, clusters == k].max(axis=1)
-        # what is already added up is handed over as one single chunk
+        # the aggregated scores are passed on as one single chunk
         votes = votes[: len(count)]
         whole = SlidingWindow(start=frames.start, duration=(len(count) - 1) * frames.step)
         return self.to_diarization(SlidingWindowFeature(votes[np.newaxis], whole), count)
 
     def diarize(self, file: Mapping, **kwargs) -> AVDiarizeOutput:
-        """Diarize a file that was prepared by :meth:`prepare_one`; arguments as in :meth:`apply`.
+        """Diarize a file prepared by :meth:`prepare_one`. Arguments are those of :meth:`apply`.
 
         Returns
         -------
         output : AVDiarizeOutput
-            With voiceprints, also while hyper-parameters are being optimized.
+            Includes speaker embeddings, also while hyper-parameters are being optimized.
         """
         output = super().apply(file, **kwargs)
         return tidy(output, file["waveform"].shape[1] / file["sample_rate"])
@@ -238,12 +239,12 @@ class AudioDiarization(MediaMixin, SpeakerDiarization):
         max_speakers: int | None = None,
         hook: Callable | None = None,
     ) -> AVDiarizeOutput | Annotation:
-        """Diarize a file that was prepared by :meth:`prepare_one`; see :meth:`__call__`.
+        """Diarize a file prepared by :meth:`prepare_one`; see :meth:`__call__`.
 
         Returns
         -------
         output : AVDiarizeOutput
-            Or its ``speaker_diarization`` while hyper-parameters are being optimized.
+            Only its ``speaker_diarization`` while hyper-parameters are being optimized.
         """
         output = self.diarize(
             file,
@@ -262,13 +263,14 @@ def tidy(output: DiarizeOutput, duration: float) -> AVDiarizeOutput:
     ----------
     output : DiarizeOutput
     duration : float
-        Of the file, in seconds.
+        Duration of the file, in seconds.
 
     Returns
     -------
     output : AVDiarizeOutput
-        Speakers are ``SPEAKER_00``, ``SPEAKER_01``, ... whatever their labels were; rows of
-        ``speaker_embeddings`` follow, NaN for speakers who have none (zeros upstream).
+        Speakers are renamed to ``SPEAKER_00``, ``SPEAKER_01``, ..., and rows of
+        ``speaker_embeddings`` are reordered accordingly. Speakers without an embedding get NaN
+        (zeros upstream).
     """
     inside = Segment(0.0, duration)
     diarization = output.speaker_diarization

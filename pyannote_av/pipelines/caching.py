@@ -1,4 +1,4 @@
-"""What pipelines remember of a file while their hyper-parameters are tuned."""
+"""Caching of intermediate results of a file while hyper-parameters are tuned."""
 
 from __future__ import annotations
 
@@ -7,26 +7,27 @@ from typing import Any
 
 
 def cached(file: MutableMapping, name: str, key: Any, compute: Callable[[], Any]) -> Any:
-    """Compute what does not depend on what is tuned, or remember it.
+    """Return a cached value, or compute and cache it.
 
     Parameters
     ----------
     file : mapping
-        Keeps the last value under ``training_cache/<name>``, unless it has a method ``cached`` of
-        its own, such as :class:`~pyannote_av.tuning.cache.CachedFile`, which keeps all of them.
+        The last value is stored under ``training_cache/<name>``. A file with its own method
+        ``cached``, such as :class:`~pyannote_av.tuning.cache.CachedFile`, stores all values.
     name : str
-        Of the stage.
+        Name of the stage.
     key : Any
-        Hyper-parameters and whatever else the value depends on, besides the file and the models:
-        strings, numbers, bytes and segments, and tuples of these.
+        Hyper-parameters and everything else the value depends on, except the file and the models.
+        Strings, numbers, bytes and segments, and tuples of these.
     compute : callable
+        Computes the value.
 
     Returns
     -------
     value : Any
-        Not to be changed: others get the same.
+        It is shared: callers must not modify it.
     """
-    if hasattr(file, "once"):
+    if hasattr(file, "cached"):
         return file.cached(name, key, compute)
     cached = file.get(f"training_cache/{name}")
     if cached is None or cached[0] != key:

@@ -1,4 +1,4 @@
-"""Speaker embeddings of overlapping chunks, each chunk read once whoever speaks in it."""
+"""Speaker embeddings of overlapping chunks, with one forward pass per chunk."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ import torch
 import torch.nn.functional as F
 from pyannote.core import SlidingWindowFeature
 
-#: seconds of sound below which embeddings mean nothing: a shorter rest of a file is padded
+#: minimum duration of an embedded chunk in seconds; a shorter remainder of a file is padded
 MIN_CHUNK = 0.5
 
 
 def frame_and_pool(model: object) -> tuple[Callable, Callable] | None:
-    """The two halves of an embedding model, where it can be split.
+    """Split an embedding model into its frame encoder and its pooling.
 
     Parameters
     ----------
     model : Model
-        With ``frame_features`` and ``pool`` (this package), or with ``forward_frames`` and
-        ``forward_embedding`` (pyannote.audio's WeSpeaker models).
+        A model with ``frame_features`` and ``pool`` (this package), or with ``forward_frames``
+        and ``forward_embedding`` (pyannote.audio's WeSpeaker models).
 
     Returns
     -------
     encode, pool : callable
         (batch, 1, samples) -> frames; frames, (batch, speakers, frames) weights ->
-        (batch, speakers, dimension). None when the model offers no such methods.
+        (batch, speakers, dimension). None if the model has no such methods.
     """
     for encode, pool in (("frame_features", "pool"), ("forward_frames", "forward_embedding")):
         if hasattr(model, encode) and hasattr(model, pool):
@@ -37,14 +37,14 @@ def frame_and_pool(model: object) -> tuple[Callable, Callable] | None:
 def embedding_masks(
     segmentations: np.ndarray, exclude_overlap: bool = False, min_num_frames: int = 0
 ) -> np.ndarray:
-    """Frames from which each local speaker of each chunk is to be embedded.
+    """Frames that are pooled for each local speaker of each chunk.
 
     Parameters
     ----------
     segmentations : (num_chunks, num_frames, num_speakers) array
         Binary; NaN counts as inactive.
     exclude_overlap : bool, optional
-        Leave out frames where several speak, unless at most `min_num_frames` remain.
+        Exclude frames with overlapping speech, unless at most `min_num_frames` remain.
 
     Returns
     -------
@@ -78,28 +78,28 @@ def embed_chunks(
     encode, pool : callable
         See :func:`frame_and_pool`.
     waveform : (1, num_samples) tensor
-        Of the whole file.
+        Audio of the whole file.
     segmentations : (num_chunks, num_frames, num_speakers) SlidingWindowFeature
         Binary.
     dimension : int
-        Of the embeddings.
+        Dimension of the embeddings.
     sample_rate : int
-        Of the waveform.
+        Sample rate of the waveform.
     exclude_overlap : bool, optional
         See :func:`embedding_masks`.
     min_num_samples : int, optional
-        Speech alone that is worth excluding overlap for.
+        Overlap is excluded only if more samples than this remain.
     batch_size : int, optional
         Chunks per forward pass.
     device : torch.device, optional
-        Where the model is.
+        Device of the model.
     progress : callable, optional
         Called with keywords ``completed`` and ``total``, in chunks.
 
     Returns
     -------
     embeddings : (num_chunks, num_speakers, dimension) float32 array
-        NaN for local speakers who are silent.
+        NaN for inactive local speakers.
     """
     window = segmentations.sliding_window
     num_chunks, num_frames, num_speakers = segmentations.data.shape
@@ -117,7 +117,7 @@ def embed_chunks(
         if len(batch) == 0:
             break
         starts = [round(window[int(c)].start * sample_rate) for c in batch]
-        # the chunk that reaches beyond the end is cut there: silence would bias its features
+        # the last chunk is cut at the end of the file: padding would bias its features
         rest = waveform.shape[1] - starts[-1]
         if rest < length and len(batch) > 1:
             batch, starts, rest = batch[:-1], starts[:-1], length

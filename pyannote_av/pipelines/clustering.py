@@ -1,4 +1,4 @@
-"""pyannote's clusterings, made to cope with very short and very long files."""
+"""pyannote's clustering methods, extended to very short and very long files."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ logger = logging.getLogger(__name__)
 
 
 class _AnyDuration:
-    """Mixin for pyannote's clusterings.
+    """Mixin for pyannote's clustering methods.
 
     * Long files: at most :attr:`MAX_EMBEDDINGS` embeddings, evenly spread over the file, are
-      clustered (which takes memory and time that grow with their square); all others join the
-      closest centroid. Chunks overlap by 90 %, hence neighbours say almost the same.
-    * Short files: when too few speakers talk alone for 20 % of a chunk, those who talk less are
-      clustered as well.
-    * Embeddings that are NaN belong to nobody, unless there are no others.
+      clustered, because memory and time grow with the square of their number. All others are
+      assigned to the closest centroid. Chunks overlap by 90 %, so neighbouring embeddings are
+      nearly redundant.
+    * Short files: if too few embeddings come from speakers who talk alone for 20 % of a chunk,
+      speakers with less speech are clustered too.
+    * NaN embeddings get no cluster, unless all embeddings are NaN.
 
-    Elsewhere the result is that of the class this is mixed into.
+    For all other files, results are those of the base class.
     """
 
     MAX_EMBEDDINGS = 2000
@@ -39,7 +40,7 @@ class _AnyDuration:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Choose the embeddings to cluster; see pyannote's ``BaseClustering``."""
         _, num_frames, _ = segmentations.data.shape
-        # last resort: a single frame where the speaker talks alone, then any valid embedding
+        # the last two ratios accept a single frame of non-overlapping speech, then any embedding
         for ratio in (min_active_ratio, min_active_ratio / 4, 1 / num_frames, 0.0):
             kept, chunk, speaker = super().filter_embeddings(embeddings, segmentations, ratio)
             if len(kept) >= self._num_wanted:
@@ -62,7 +63,7 @@ class _AnyDuration:
         invalid = np.isnan(embeddings).any(axis=2)
         self._num_wanted = num_clusters or min_clusters or 1
         with warnings.catch_warnings():
-            # the mean of no embeddings is NaN, as it should be
+            # NaN is the intended mean of an empty set of embeddings
             warnings.filterwarnings("ignore", category=RuntimeWarning, message="(Mean|invalid)")
             hard, soft, centroids = super().__call__(
                 embeddings,
@@ -78,7 +79,7 @@ class _AnyDuration:
 
 
 class AgglomerativeClustering(_AnyDuration, _Agglomerative):
-    """Agglomerative clustering that finds as many clusters as are asked for, if it can."""
+    """Agglomerative clustering that returns the requested number of clusters where possible."""
 
     def cluster(
         self,
@@ -87,13 +88,13 @@ class AgglomerativeClustering(_AnyDuration, _Agglomerative):
         max_clusters: int | None = None,
         num_clusters: int | None = None,
     ) -> np.ndarray:
-        """Cluster embeddings; smaller clusters are accepted where the request needs them."""
+        """Cluster embeddings. Smaller clusters are accepted to reach the requested number."""
         wanted = num_clusters or min_clusters or 1
         chosen_size = self.min_cluster_size
         try:
             while True:
                 said = io.StringIO()
-                with redirect_stdout(said):  # upstream prints, we log
+                with redirect_stdout(said):  # log what upstream prints
                     clusters = super().cluster(
                         embeddings.copy(), min_clusters, max_clusters, num_clusters
                     )

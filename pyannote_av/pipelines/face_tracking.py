@@ -1,4 +1,4 @@
-"""Faces of a video: found, followed and cut out in one streaming pass."""
+"""Face detection, tracking and cropping in one streaming pass over a video."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ from pyannote_av.vision.tracking import Tracker
 class FaceTracking(Pipeline):
     """Face tracking pipeline.
 
-    Pictures are decoded once and never kept for longer than a second or so: shots, detector,
-    tracker and crops hang on the same pass, and memory does not grow with the duration.
+    Frames are decoded once, and kept for about one second only. Shot detection, face detection,
+    tracking and cropping share this pass, so memory does not grow with the duration of the video.
 
     Parameters
     ----------
     detector : {"auto", "mtcnn", "yunet"} or FaceDetector
-        "auto" is YuNet where its weights are on this machine, MTCNN otherwise.
+        "auto" is YuNet if its weights are on this machine, and MTCNN otherwise.
     embedder : {"auto", "facenet-vggface2", "dlib-resnet"}, FaceEmbedder or None
         See :func:`~pyannote_av.vision.identity.get_embedder`.
     token, cache_dir : optional
-        As in other pipelines; unused.
+        Accepted as in other pipelines, but not used.
 
     Hyper-parameters
     ----------------
     stride : int
-        Frames of the 25 Hz grid from one detection to the next.
+        Frames of the 25 Hz grid between two detections.
     max_gap : float
-        Seconds that a face may go undetected within a track.
+        Maximum time without detection within a track, in seconds.
     min_duration : float
-        Seconds that a track lasts at least.
+        Minimum duration of a track, in seconds.
 
     Examples
     --------
@@ -73,18 +73,18 @@ class FaceTracking(Pipeline):
 
     @property
     def detector_name(self) -> str:
-        """Name of the detector at work."""
+        """Name of the detector in use."""
         return getattr(self._detector, "name", type(self._detector).__name__)
 
     @property
     def embedder_name(self) -> str:
-        """Name of the embedder at work, "none" without one."""
+        """Name of the embedder in use, or "none"."""
         if self._embedder is None:
             return "none"
         return getattr(self._embedder, "name", type(self._embedder).__name__)
 
     def to(self, device: torch.device) -> FaceTracking:
-        """Move detector and embedder, where they can be moved."""
+        """Move detector and embedder to a device, if they support it."""
         super().to(device)
         for part in (self._detector, self._embedder):
             if hasattr(part, "to"):
@@ -92,7 +92,7 @@ class FaceTracking(Pipeline):
         return self
 
     def prepare_one(self, file: Any, preload: bool = False) -> Mapping:
-        """Check a file and complete its mapping; pictures are not decoded yet."""
+        """Check a file and complete its mapping, without decoding the video."""
         valid = self._video.validate_file(file)
         file = {**file, **valid} if isinstance(file, Mapping) else valid
         if hasattr(self, "preprocessors"):
@@ -113,26 +113,27 @@ class FaceTracking(Pipeline):
         Parameters
         ----------
         file : str, Path or mapping
-            A video. A mapping may hold ``face_tracks``, see `tracks`.
+            A video. A mapping may have ``face_tracks``, with the same meaning as `tracks`.
         tracks : FaceTracks, str or Path, optional
-            Known tracks, or a file of them: they are put on the 25 Hz grid and cut out, and
-            nothing is detected.
+            Known tracks, or the path of a file with tracks. They replace detection and tracking:
+            they are resampled to the 25 Hz grid, and faces are cropped.
         consumers : sequence of callable, optional
-            Each is called with every :class:`TrackSegment` (at most 12 s long) as soon as it is
-            complete, in time order per track.
+            Each is called with every :class:`TrackSegment` (at most 12 s long) as soon as the
+            segment is complete, in time order per track.
         hook : callable, optional
             ``hook("face_tracking", None, file=..., total=..., completed=...)``, in seconds.
         problems : list of str, optional
-            Receives sentences about damage in the file; they are warned about otherwise.
+            Messages about damage in the file are appended to it. Without it, they are issued as
+            warnings.
         looks : FaceSampler, optional
-            Collects what faces look like, in place of the embedder of this pipeline: tracks then
-            come without ``embeddings`` of their own.
+            Collects face samples instead of the embedder of this pipeline. The returned tracks
+            then have no ``embeddings``.
 
         Returns
         -------
         tracks : FaceTracks
-            On the 25 Hz grid, with ``stats``, and ``embeddings`` where there is an embedder.
-            Empty for files without pictures.
+            Tracks on the 25 Hz grid, with ``stats``, and with ``embeddings`` if there is an
+            embedder. Empty for files without video.
         """
         if not self.instantiated:
             self.instantiate(self.default_parameters())
@@ -181,7 +182,7 @@ class FaceTracking(Pipeline):
 
 
 def how_looked(faces: FaceTracking, file: Mapping) -> str:
-    """What the tracks of a file depend on: not on hyper-parameters where tracks are given."""
+    """Cache key of the tracks of a file: "given", or the hyper-parameters of the tracking."""
     if file.get("face_tracks") is not None:
         return "given"
     return repr(faces.parameters(instantiated=True))

@@ -1,4 +1,4 @@
-"""A model of target speakers, slid over a whole recording."""
+"""Sliding-window inference of target speaker models."""
 
 from __future__ import annotations
 
@@ -13,25 +13,26 @@ from pyannote_av.fusion.targets import TargetSpeaker
 
 
 def _whole(seconds: float) -> int:
-    """Frames, a multiple of those of a window"""
+    """Number of frames, rounded to a multiple of the frames of a window"""
     return FRAMES_PER_WINDOW * max(1, round(seconds * FRAME_RATE / FRAMES_PER_WINDOW))
 
 
 class AVInference:
-    """Activities of target speakers throughout a recording.
+    """Sliding-window inference of target speakers over a whole recording.
 
-    Chunks overlap, and what they say is averaged with the weights of a Hamming window.
+    Posteriors of overlapping chunks are averaged with the weights of a Hamming window.
 
     Parameters
     ----------
     model : AVModel
-        Such as ``HMSANet``.
+        Target speaker model, such as ``HMSANet``.
     duration, step : float, optional
-        Of chunks and between them, in seconds.
+        Duration of chunks, and step between them, in seconds.
     batch_size : int, optional
         Chunks per forward pass.
     max_slots : int, optional
-        Target speakers in one chunk at most: all voices, then the faces seen longest.
+        Maximum number of target speakers in one chunk. Targets with a voiceprint come first,
+        then the faces that are visible for the longest time.
     device : torch.device, optional
     """
 
@@ -64,28 +65,29 @@ class AVInference:
         speaker_features: np.ndarray | None = None,
         progress: Callable[..., None] | None = None,
     ) -> np.ndarray:
-        """Slide over a recording.
+        """Compute posteriors of all target speakers.
 
         Parameters
         ----------
         waveform : (1, num_samples) tensor
-            16 kHz; sample 0 is grid frame 0.
+            Audio at 16 kHz. Sample 0 is the start of grid frame 0.
         targets : sequence of TargetSpeaker
         speaker_features : (num_windows, dimension) array, optional
-            Of the whole recording.
+            Speaker embeddings of short windows of the whole recording.
         progress : callable, optional
             Called with keywords ``completed`` and ``total``, in chunks.
 
         Returns
         -------
         activities : (4 x num_frames, num_targets) float32 array
-            Probabilities at 100 Hz; 0 where a face that nobody's voice goes with is not seen.
+            Probabilities at 100 Hz. They are 0 where a target without a voiceprint is not
+            visible.
         """
         num_frames = waveform.shape[1] // SAMPLES_PER_FRAME
         total = np.zeros((STEPS * num_frames, len(targets)), np.float32)
         if not targets or not num_frames:
             return total
-        # silence is added at the end: everything is in whole windows
+        # pad the end with silence to a whole number of windows
         whole = FRAMES_PER_WINDOW * -(-num_frames // FRAMES_PER_WINDOW)
         length = min(_whole(self.duration), whole)
         starts = [*range(0, whole - length, _whole(self.step)), whole - length]
@@ -108,7 +110,7 @@ class AVInference:
         return (total / weight)[: STEPS * num_frames]
 
     def _slots(self, targets: Sequence[TargetSpeaker], start: int, length: int) -> list[int]:
-        """Voices, and faces that are seen"""
+        """Indices of the targets of a chunk: those with a voiceprint or with a visible face"""
         seen = [
             sum(
                 int(

@@ -1,4 +1,4 @@
-"""Late fusion: voices of an audio pipeline and faces of a video become speakers."""
+"""Late fusion of audio diarization and face tracks into audio-visual speakers."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from pyannote_av.pipelines.active_speaker_detection import ActiveSpeakerDetectio
 from pyannote_av.pipelines.caching import cached
 from pyannote_av.pipelines.face_tracking import FaceTracking, how_looked
 
-# offsets below two grid frames are within what networks and people tolerate
+# smaller offsets (two grid frames) are not corrected: networks and people tolerate them
 _MIN_OFFSET = 0.08
 
 
 class Fused(NamedTuple):
-    """What late fusion found out.
+    """Result of late fusion.
 
     Attributes
     ----------
     output : AVDiarizeOutput
     people : People
-        Everybody in the picture, with a voice or without; nobody where it is not to be trusted.
+        All persons in the video, with or without a voice. Empty if the video was refused.
     offset : float
-        Seconds by which the sound is late relative to the picture; 0 unless it was corrected.
+        Corrected delay of the audio relative to the video, in seconds. 0 if none was corrected.
     """
 
     output: AVDiarizeOutput
@@ -45,20 +45,21 @@ class Fused(NamedTuple):
 
 
 class LateFusion(DiarizationPipeline):
-    """Who spoke when, and where they are in the picture.
+    """Audio-visual speaker diarization by late fusion: who spoke when, and with which face.
 
-    An audio pipeline finds voices; faces are tracked and scored for speaking where speech is
-    heard; voices and faces that go together become speakers. Faces may split a voice, merge two,
-    and move stretches of turns; where the picture cannot be trusted the audio-only turns stand.
+    An audio pipeline finds speakers. Faces are tracked, and get speaking scores in speech regions.
+    Each face is then associated with the speaker whose speech matches its speaking scores. Faces
+    can split a speaker, merge two speakers, and move parts of turns to another speaker. If the
+    video is not reliable, the audio-only turns are returned.
 
-    The association follows audio-visual diarization by late fusion as in 3D-Speaker
-    (https://github.com/modelscope/3D-Speaker), with overlap and off-screen voices kept.
+    The association follows the late fusion of 3D-Speaker
+    (https://github.com/modelscope/3D-Speaker), but keeps overlap and off-screen speakers.
 
     Parameters
     ----------
     audio : str, dict or Pipeline, optional
-        Audio diarization pipeline: the name of a shipped one, whatever
-        :meth:`pyannote_av.Pipeline.from_pretrained` takes, or a pyannote.audio pipeline.
+        Audio diarization pipeline: the name of a shipped one, any other argument of
+        :meth:`pyannote_av.Pipeline.from_pretrained`, or a pyannote.audio pipeline.
     detector, embedder : optional
         See :class:`pyannote_av.pipelines.FaceTracking`.
     scorer : optional
@@ -66,29 +67,30 @@ class LateFusion(DiarizationPipeline):
     max_offset : float, optional
         Largest audio-visual offset that is corrected, in seconds.
     token, cache_dir : optional
-        For models of the Hugging Face hub.
+        Token and cache folder for models of the Hugging Face hub.
 
     Hyper-parameters
     ----------------
     minimum_evidence : float
-        Least evidence that a face owns a voice, log-odds times seconds.
+        Minimum evidence to associate a face with a voice, in log-odds times seconds.
     rise : float
-        Log-odds by which a face speaks above its own silence, where that is lower than 0 by more;
-        for finding who owns a voice. What changes turns is judged by 0.
+        Used in the association only. A face speaks where its score is this much above its own
+        silence, in log-odds, if that threshold is below 0. Changes of turns use a threshold of 0.
     specificity : float
-        Least difference between the probabilities that the face speaks while the voice is heard
-        and while others are.
+        Minimum difference between the mean speaking probability of a face while its voice is
+        active and while only other voices are.
     margin : float
-        Score beyond which a face decisively speaks or is silent, log-odds.
+        A face decisively speaks above this score, and is decisively silent below its negative, in
+        log-odds.
     min_change : float
-        Shortest stretch of a turn that faces may move to another speaker, in seconds.
+        Minimum duration of a part of a turn that is moved to another speaker, in seconds.
     min_split : float
-        Least speech of a face for which a voice is split, in seconds.
+        Minimum speech of a face to split a voice, in seconds.
     merge_share, merge_similarity : float
-        Two voices are merged when one face visibly speaks at least this share of either and the
-        cosine similarity of their voiceprints is not below.
+        Two voices are merged if one face visibly speaks at least this share of both of them, and
+        their speaker embeddings have at least this cosine similarity.
     identity_threshold : float
-        Cosine distance up to which two tracks may show the same face.
+        Maximum cosine distance of two tracks that show the same face.
     min_face : float
         Smallest usable face, in pixels of the displayed frame.
     """
@@ -148,10 +150,10 @@ class LateFusion(DiarizationPipeline):
         }
 
     def classes(self):
-        """Labels are those of the audio pipeline, continued."""
+        """Labels of the audio pipeline; added speakers get the next ones."""
         return self.audio.classes()
 
-    # ------------------------------------------------------------------ the way of one file
+    # ------------------------------------------------------------------ processing of one file
 
     def apply(
         self,
@@ -170,14 +172,14 @@ class LateFusion(DiarizationPipeline):
             ``Annotation``, used instead of the audio pipeline) and ``face_tracks``
             (:class:`FaceTracks` or a path, used instead of face detection).
         num_speakers, min_speakers, max_speakers : int, optional
-            Number of speakers or bounds on it, when known.
+            Number of speakers, or bounds on it, if known.
         hook : callable, optional
             ``hook(step, artifact, file=..., total=..., completed=...)``.
 
         Returns
         -------
         output : AVDiarizeOutput
-            Or an ``Annotation`` while ``self.training``.
+            An ``Annotation`` while ``self.training``.
         """
         hook = self.setup_hook(file, hook)
         output = self.fuse(file, num_speakers, min_speakers, max_speakers, hook).output
@@ -192,17 +194,18 @@ class LateFusion(DiarizationPipeline):
         hook: Callable | None = None,
         consumers: Sequence[Callable[[TrackSegment], None]] = (),
     ) -> Fused:
-        """All that was found out about a prepared file, for pipelines that go on from there.
+        """Fuse a prepared file, and return intermediate results too, for further pipelines.
 
         Parameters
         ----------
         file : mapping
-            As ``prepare_one`` returns it.
+            As returned by ``prepare_one``.
         num_speakers, min_speakers, max_speakers, hook : optional
             See :meth:`apply`.
         consumers : sequence of callables, optional
-            Are given all face crops, too. Each keeps what it saw as ``seen``, which it gets back
-            while ``self.training``, when the picture is not looked at again.
+            Called with all segments of face tracks during the decoding pass. Each stores its
+            result in its attribute ``seen``. While ``self.training``, cached results are written
+            back to this attribute instead of decoding the video again.
         """
         hook = hook or self.setup_hook(file, None)
         report = Report(duration=file["waveform"].shape[-1] / SAMPLE_RATE)
@@ -230,7 +233,7 @@ class LateFusion(DiarizationPipeline):
         return Fused(output, people, offset)
 
     def _listen(self, file, num_speakers, min_speakers, max_speakers, hook) -> AVDiarizeOutput:
-        """The audio branch, whatever it is, in the form of our output."""
+        """Run the audio branch, and convert its result to an ``AVDiarizeOutput``."""
         if "diarization" in file:
             given = file["diarization"]
             if not isinstance(given, Annotation):
@@ -258,12 +261,12 @@ class LateFusion(DiarizationPipeline):
         )
 
     def _look(self, file, voices, hook, report, consumers) -> tuple[float, FaceTracks]:
-        """Track faces and score them, in one decoding pass; again when sound and picture part."""
+        """Track and score faces in one decoding pass; score again after correcting an offset."""
         speech = voices.get_timeline().support()
         waveform, given = file["waveform"], file.get("face_tracks")
 
         def look(listener, tracks, consumers=(), problems=None):
-            """What is tracked, what is heard of it, and what others see of it"""
+            """Face tracks, their speaking scores, and the results of other consumers"""
             with report.stage("faces"):
                 found = self.faces.apply(
                     file,
@@ -288,7 +291,7 @@ class LateFusion(DiarizationPipeline):
         tracks = listener.scores(tracks)
         offset = self._offset(listener, report)
         if 0 < abs(offset) <= self.max_offset:
-            # picture and sound are shifted: score once more, with the sound moved
+            # audio and video are not aligned: score once more, with the audio shifted
             listener = self.active_speaker.listen(waveform, speech, offset=offset)
             listener.heard = self._once(
                 file, "look again", (tuple(speech), offset), lambda: look(listener, tracks)[1]
@@ -306,7 +309,7 @@ class LateFusion(DiarizationPipeline):
         return offset, tracks
 
     def _once(self, file, name, key, compute):
-        """Look, or remember while hyper-parameters are tuned and what matters stays the same."""
+        """Compute, or reuse the cached value while the hyper-parameters it depends on are fixed."""
         if not self.training:
             return compute()
         return cached(file, name, (how_looked(self.faces, file), key), compute)
@@ -321,7 +324,7 @@ class LateFusion(DiarizationPipeline):
     def _fuse(
         self, audio, tracks, offset, report, has_sound, fewest, most
     ) -> tuple[AVDiarizeOutput, People]:
-        """Voices and faces become speakers, where the picture can be trusted."""
+        """Fuse voices and faces into speakers, unless the video is refused."""
         voices = audio.speaker_diarization
         stats = tracks.stats
         refusal = guard.refuse_file(

@@ -1,4 +1,4 @@
-"""Target speaker diarization: find everybody first, then ask of each when they speak."""
+"""Target speaker diarization: find all speakers first, then predict when each one speaks."""
 
 from __future__ import annotations
 
@@ -39,54 +39,60 @@ from pyannote_av.pipelines.visual_feature_pass import VisualFeaturePass
 
 
 class TargetSpeakerDiarization(DiarizationPipeline):
-    """Who spoke when, asked of every voice and every face that was found.
+    """Audio-visual speaker diarization with a target speaker network on top of late fusion.
 
-    Late fusion finds voices, faces, and which belong together. A network is then given each of
-    these people, by voiceprint, by face or by both, and tells when they speak, knowing of all the
-    others. Turns of the first pass stand where the second one departs too far from them.
+    The first pass is late fusion: it finds speakers and faces, and which faces belong to which
+    speakers. The second pass is a network that takes these people as target speakers, each with a
+    voiceprint, a face or both. It predicts jointly when each of them speaks. If the second pass
+    changes the first one too much, the output of the first pass is returned.
 
     Parameters
     ----------
     segmentation : str, Path, mapping or Model
-        Network with slots, such as HMSA-Net; see :func:`~pyannote_av.models.loading.load_model`.
+        Network that takes target speakers, such as HMSA-Net; see
+        :func:`~pyannote_av.models.loading.load_model`.
     embedding : str, Path, mapping or Model, optional
-        Speaker embedding model, the one the network was trained with.
+        Speaker embedding model. It must be the one the network was trained with.
     audio, detector, embedder, scorer, max_offset : optional
         See :class:`~pyannote_av.pipelines.late_fusion.LateFusion`.
     duration, step : float, optional
-        Of chunks and between them, in seconds.
+        Duration of chunks, and step between them, in seconds.
     iterations : int, optional
-        2 asks again with voiceprints of what was found the first time.
+        Number of passes of the network. With 2, the second one uses voiceprints that are computed
+        from the turns of the first one.
     batch_size : int, optional
         Chunks per forward pass.
     oracle_vad : bool, optional
-        Speech is where the ``lab`` of files says so, as papers do: somebody always speaks there,
-        and nobody elsewhere.
+        Take speech regions from the ``lab`` of each file, as papers do. At least one speaker is
+        active in every speech region, and none outside of them.
     token, cache_dir : optional
-        For models of the Hugging Face hub.
+        Token and cache folder for models of the Hugging Face hub.
 
     Hyper-parameters
     ----------------
     prior : float
-        How much the turns of the first pass count next to what the network says, in log-odds.
+        Weight of the turns of the first pass relative to the posteriors of the network, in
+        log-odds.
     counting : {"first_pass", "seen", "network"}
-        Who is to say how many speak at a time. If it is the first pass, the network only says who.
-        With "seen" the network may add speakers who are in the picture, and take away all of them
-        where they are; see :func:`~pyannote_av.fusion.activities.count_seen`.
+        What determines the number of simultaneous speakers. With "first_pass", the network only
+        chooses who they are. With "seen", the network may also add speakers whose face is visible,
+        and may remove all speakers where the faces of all of them are visible; see
+        :func:`~pyannote_av.fusion.activities.count_seen`. With "network", every target is
+        binarized by itself.
     onset, offset : float
-        Probability at which turns begin, and below which they end, where the network counts.
+        Probabilities at which turns start and end, where the network counts.
     onset_unheard : float
-        The same, for turns that the first pass hears nothing of: where nobody is heard, or of a
-        face whose voice was not found.
+        Onset for speech that the first pass does not detect: where it finds no speaker at all, or
+        for a face that has no voice.
     join_similarity : float
-        Cosine similarity of what is heard while a face without a voice seems to speak, and of a
-        voice, from which they are one person.
+        A face without a voice is joined to a speaker if the embedding of the audio during which
+        this face speaks has at least this cosine similarity to the voiceprint of the speaker.
     min_duration_on, min_duration_off : float
         Shortest turn and shortest gap, in seconds.
     min_new : float
-        Least speech of a face without a voice to count as a speaker, in seconds.
+        Minimum speech of a face without a voice to become a speaker, in seconds.
     max_change : float
-        Share of the speech of the first pass by which the second may differ from it.
+        Maximum difference between the two passes, as a fraction of the speech of the first one.
     first_pass : dict
         See :class:`~pyannote_av.pipelines.late_fusion.LateFusion`.
     """
@@ -154,7 +160,7 @@ class TargetSpeakerDiarization(DiarizationPipeline):
         return super().to(device)
 
     def classes(self):
-        """Labels are those of the audio pipeline, continued."""
+        """Labels of the audio pipeline; added speakers get the next ones."""
         return self.first_pass.classes()
 
     def apply(
@@ -170,16 +176,16 @@ class TargetSpeakerDiarization(DiarizationPipeline):
         Parameters
         ----------
         file : str, Path or mapping
-            As in :meth:`LateFusion.apply`. With ``lab`` (a Timeline of speech) for `oracle_vad`.
+            As in :meth:`LateFusion.apply`. `oracle_vad` also needs ``lab``, a Timeline of speech.
         num_speakers, min_speakers, max_speakers : int, optional
-            Number of speakers or bounds on it, when known.
+            Number of speakers, or bounds on it, if known.
         hook : callable, optional
             ``hook(step, artifact, file=..., total=..., completed=...)``.
 
         Returns
         -------
         output : AVDiarizeOutput
-            Or an ``Annotation`` while ``self.training``.
+            An ``Annotation`` while ``self.training``.
         """
         hook = self.setup_hook(file, hook)
         if self.oracle_vad and file.get("lab") is None:
@@ -197,7 +203,7 @@ class TargetSpeakerDiarization(DiarizationPipeline):
         return output.speaker_diarization if self.training else output
 
     def _first(self, file, bounds, hook) -> tuple[Fused, dict]:
-        """Late fusion, and what the network sees of the faces meanwhile."""
+        """Late fusion, and visual features of all tracks computed in the same decoding pass."""
         look = VisualFeaturePass(self.segmentation.model)
         fused = self.first_pass.fuse(file, *bounds, hook, consumers=[look])
         if look.seconds:
@@ -205,7 +211,7 @@ class TargetSpeakerDiarization(DiarizationPipeline):
         return fused, look.seen
 
     def _heard(self, file) -> np.ndarray:
-        """Which voice is heard when: (windows, dimension)"""
+        """Speaker embeddings of short windows: (windows, dimension)"""
 
         def listen() -> np.ndarray:
             return speaker_features(file["waveform"], self.embedding)
@@ -213,7 +219,7 @@ class TargetSpeakerDiarization(DiarizationPipeline):
         return cached(file, "voices", None, listen) if self.training else listen()
 
     def _ask(self, file, targets, heard, hook, name="activities") -> np.ndarray:
-        """What the network says of everybody: (steps, targets)"""
+        """Posteriors of all targets: (steps, targets)"""
 
         def ask() -> np.ndarray:
             progress = partial(hook, "segmentation", None)
@@ -222,7 +228,7 @@ class TargetSpeakerDiarization(DiarizationPipeline):
         return cached(file, name, _shown(targets), ask) if self.training else ask()
 
     def _second(self, file, fused, seen, heard, most, hook) -> AVDiarizeOutput:
-        """Ask the network of everybody, once more with better voiceprints if so wanted."""
+        """Run the network on all targets, repeatedly with updated voiceprints if requested."""
         first, report = fused.output, fused.output.report
         voices = first.speaker_diarization
         labels = list(voices.labels())
@@ -245,7 +251,7 @@ class TargetSpeakerDiarization(DiarizationPipeline):
             probability = lean(said, before, self.prior)
             for k, target in enumerate(targets[: len(labels)]):
                 if target.voiceprint is None and not target.faces:
-                    probability[:, k] = before[:, k]  # nothing to ask with: the turns stand
+                    probability[:, k] = before[:, k]  # no embedding, no face: keep the turns
             if self.counting == "network":
                 active = binarize(probability, self._rules)
             else:
@@ -277,14 +283,14 @@ class TargetSpeakerDiarization(DiarizationPipeline):
         return Binarization(*(getattr(self, name) for name in Binarization._fields))
 
     def _speakers(self, active: np.ndarray, num_voices: int, most: float) -> list[int]:
-        """Voices, and faces without one that speak enough, as many as there may be"""
+        """Indices of all voices, and of faces without a voice that speak enough, up to `most`"""
         seconds = active.sum(axis=0) / STEP_RATE
         new = [k for k in range(num_voices, active.shape[1]) if seconds[k] >= self.min_new]
         new.sort(key=lambda k: -seconds[k])
         return [*range(num_voices), *sorted(new[: int(min(len(new), max(0, most - num_voices)))])]
 
     def _output(self, file, first, targets, active, probability, heard) -> AVDiarizeOutput:
-        """The answer, with the evidence for every turn"""
+        """Build the output, with confidence and modality of every turn"""
         names = [target.label for target in targets]
         diarization = to_annotation(active, names, file["uri"])
         rows = dict(zip(names, enrol(heard, active), strict=True))
@@ -320,7 +326,7 @@ class TargetSpeakerDiarization(DiarizationPipeline):
 
 
 def _shown(targets: Sequence[TargetSpeaker]) -> str:
-    """Checksum of all that a network is shown of target speakers."""
+    """Checksum of the target speakers given to the network, as a cache key."""
 
     def blocks() -> Iterator[bytes]:
         for target in targets:

@@ -1,4 +1,4 @@
-"""Features of faces, computed while the faces are tracked."""
+"""Visual features of faces, computed during face tracking."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ if TYPE_CHECKING:
 
 
 class VisualFeaturePass:
-    """Keeps what a network sees of faces while they are being tracked.
+    """Consumer of ``FaceTracking`` that computes the visual features of a network.
 
-    A consumer of ``FaceTracking``: pictures are not kept, their features are, as float16 (6 MB per
-    face and quarter of an hour, at 128 features).
+    Crops are not kept. Features are kept as float16: 6 MB per face and quarter of an hour, at 128
+    features.
 
     Parameters
     ----------
     model : AVModel
-        With a method ``visual_features``, such as ``HMSANet``.
+        Model with a method ``visual_features``, such as ``HMSANet``.
     """
 
     def __init__(self, model: torch.nn.Module):
         self.model = model
-        #: by track
+        #: features by track
         self.seen: dict[int, list[FaceStretch]] = {}
-        #: time spent, which is also part of the tracking that this hangs on
+        #: seconds spent on features; they are included in the time of the face tracking pass
         self.seconds = 0.0
 
     def __call__(self, segment: TrackSegment) -> None:
-        """Take one stretch of a face."""
+        """Compute the features of one track segment."""
         begin = perf_counter()
         faces, present = (
             torch.from_numpy(x)[None, None].to(self.model.device)

@@ -1,1 +1,1 @@
-"""What is made here, given to others: pipeline folders, model cards, the Hugging Face hub."""
+"""Sharing of results: pipeline folders, model cards, the Hugging Face hub."""

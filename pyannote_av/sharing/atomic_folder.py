@@ -1,4 +1,4 @@
-"""Folders that appear at once, complete."""
+"""Atomic creation of folders."""
 
 from __future__ import annotations
 
@@ -9,33 +9,32 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# one of these is in every folder that was written here
+# every folder written by this package holds one of these
 _MARKS = ("config.yaml", "model.safetensors")
 _NAMED = 3
 
 
 @contextmanager
 def new_folder(into: str | Path, overwrite: bool = False) -> Iterator[Path]:
-    """Name of a folder to write into, which becomes `into` when all went well.
+    """Yield a temporary folder, which is renamed to `into` if no exception is raised.
 
     Parameters
     ----------
     into : str or Path
-        Folders above it are created if missing.
+        Parent folders are created if missing.
     overwrite : bool, optional
-        Replace it where it holds a pipeline or a model, and no file but those that the new folder
-        has, too: files get a new version, and none is lost. Whoever wants to replace a folder
-        that holds more has to remove the rest.
+        Replace an existing folder. It must hold a pipeline or a model, and no files that the new
+        folder lacks, so that no file is lost. Other files must be removed first.
 
     Yields
     ------
     temporary : Path
-        Next to it; removed when an exception is raised.
+        Located next to `into`. Removed if an exception is raised.
 
     Raises
     ------
     FileExistsError
-        When it is there and not empty, and is not to be replaced; when it is a symbolic link.
+        If `into` is a symbolic link, or exists, is not empty, and must not be replaced.
     """
     into = Path(into).expanduser().absolute()
     _check(into, overwrite)
@@ -44,7 +43,7 @@ def new_folder(into: str | Path, overwrite: bool = False) -> Iterator[Path]:
     temporary.mkdir(parents=True)
     try:
         yield temporary
-        # others may have written to it meanwhile
+        # check again: another process may have written to it meanwhile
         _check(into, overwrite)
         if lost := sorted(_files(into) - _files(temporary)):
             more = f", and {len(lost) - _NAMED} more" if len(lost) > _NAMED else ""
@@ -58,7 +57,7 @@ def new_folder(into: str | Path, overwrite: bool = False) -> Iterator[Path]:
 
 
 def _check(into: Path, overwrite: bool) -> None:
-    """Raise FileExistsError where something is at the place that is not to be replaced"""
+    """Raise FileExistsError if the existing content must not be replaced"""
     if into.is_symlink():
         raise FileExistsError(f"{into} is a symbolic link: give the folder that it leads to")
     if not into.exists() or (into.is_dir() and not any(into.iterdir())):
@@ -73,7 +72,7 @@ def _check(into: Path, overwrite: bool) -> None:
 
 
 def _files(folder: Path) -> set[str]:
-    """All but folders: relative paths of files, links, ... at any depth"""
+    """Relative paths of all files and links, at any depth"""
     found = set()
     for root, folders, files in os.walk(folder):
         links = [name for name in folders if os.path.islink(os.path.join(root, name))]
@@ -82,7 +81,7 @@ def _files(folder: Path) -> set[str]:
 
 
 def _swap(new: Path, into: Path, former: Path) -> None:
-    """Put a folder in the place of another, which is removed only when that is done"""
+    """Replace a folder by another one, and remove the old one only after that"""
     if not into.exists():
         os.replace(new, into)
         return

@@ -1,4 +1,4 @@
-"""Model files, as they are put into folders that are shared."""
+"""Copies of model files in shared folders."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PLDA = ("xvec_transform.npz", "plda.npz")
 
 
 def known_as(path: Path) -> str | None:
-    """Name by which ``core.weights`` knows the content of a file, if it does."""
+    """Name under which ``core.weights`` knows a file with this content, if any."""
     if not path.is_file():
         return None
     digest = sha256_of(path)
@@ -25,12 +25,12 @@ def known_as(path: Path) -> str | None:
 
 
 def find_files(source: Path) -> list[Path]:
-    """Files that make up a model: a model file, or the two of a PLDA.
+    """Files of a model: a single model file, or the two files of a PLDA.
 
     Raises
     ------
     FileNotFoundError
-        When there are none.
+        If there are none.
     """
     if source.is_file():
         return [source]
@@ -44,21 +44,21 @@ def find_files(source: Path) -> list[Path]:
 
 
 def copy_model(source: Path, into: Path) -> None:
-    """Write a model as safetensors where it is one of ours, stripped otherwise.
+    """Copy a model: as safetensors if it is of this package, else as a stripped checkpoint.
 
     Parameters
     ----------
     source : Path
-        A model file, or a folder that holds one or a PLDA.
+        A model file, or a folder with a model or a PLDA.
     into : Path
-        Folder, which is created if missing.
+        Created if missing.
 
     Raises
     ------
     FileNotFoundError
-        When there is no model.
+        If there is no model.
     ValueError
-        When it is none that can be read without executing anything.
+        If the model cannot be read without executing code.
     """
     files = find_files(source)
     into.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Training checkpoints, without what only training needs."""
+"""Remove everything from training checkpoints that is needed only for training."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from pyannote_av.core.trust import trusting
 
 
 def strip(checkpoint: str | Path, into: str | Path, trust: bool = False) -> Path:
-    """Keep weights, hyper-parameters and lineage of a training checkpoint, and nothing else.
+    """Keep only the weights, hyper-parameters and lineage of a training checkpoint.
 
-    Nothing in the checkpoint is executed, unless it is trusted.
+    No code in the checkpoint is executed, unless it is trusted.
 
     Parameters
     ----------
     checkpoint : str or Path
-        A checkpoint of Lightning, of a model of this package or of pyannote.audio.
+        A Lightning checkpoint of a model of this package or of pyannote.audio.
     into : str or Path
-        The file to write: ``.safetensors`` for models of this package; ``.ckpt`` or ``.bin`` for
-        those of pyannote.audio, which reads nothing else.
+        File to write: ``.safetensors`` for models of this package; ``.ckpt`` or ``.bin`` for models
+        of pyannote.audio, which supports only these.
     trust : bool, optional
-        Unpickle whatever the checkpoint holds, and build whatever class it names.
+        Allow any pickled content, and any model class.
 
     Returns
     -------
@@ -37,9 +37,9 @@ def strip(checkpoint: str | Path, into: str | Path, trust: bool = False) -> Path
     Raises
     ------
     UntrustedError
-        When the file holds more than plain weights, or names a class of somebody else.
+        If the file holds more than plain weights, or names a class of another package.
     ValueError
-        When it is no such checkpoint, or `into` has a suffix that does not suit the model.
+        If it is no such checkpoint, or `into` has an unsuitable suffix.
     """
     checkpoint, into = Path(checkpoint), Path(into)
     with trusting(trust):
@@ -66,19 +66,19 @@ def _strip(checkpoint: Path, into: Path) -> Path:
 
 
 def lineage(content: dict[str, Any], path: Path) -> list[dict[str, Any]]:
-    """Stages that the weights of a checkpoint went through, the unfinished one last.
+    """Training stages that the weights of a checkpoint went through; the unfinished one is last.
 
     Parameters
     ----------
     content : dict
-        Of a checkpoint.
+        Content of a checkpoint.
     path : Path
-        Of the checkpoint, for messages.
+        Path of the checkpoint, for messages.
 
     Raises
     ------
     CheckpointError
-        When they are no list of stages, or hold something else than plain values.
+        If the lineage is not a list of stages, or holds other than plain values.
     """
     stages, steps = content["pyannote.audio"].get("lineage", []), content.get("global_step")
     try:

@@ -1,4 +1,4 @@
-"""Face detection: picture to boxes, behind one protocol."""
+"""Face detectors, which share one protocol."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-#: long side, in pixels, to which pictures are shrunk before detection
+#: larger pictures are shrunk to this length of the longer side, in pixels, before detection
 LONG_SIDE = 640
 
 
@@ -19,10 +19,10 @@ class Detections:
     Attributes
     ----------
     box : (n, 4) float32
-        x1, y1, x2, y2 as fractions of the picture; they may stick out of it a little.
+        x1, y1, x2, y2 as fractions of the picture. Boxes may extend slightly beyond it.
     landmarks : (n, 5, 2) float32
-        Eyes, nose, mouth corners as fractions of the picture; of each pair the one on the left
-        of the picture first. NaN where the detector has none.
+        Eyes, nose, mouth corners as fractions of the picture. In each pair, the one further left
+        in the picture comes first. NaN if the detector gives no landmarks.
     confidence : (n,) float32
         In [0, 1].
     """
@@ -39,7 +39,7 @@ class Detections:
 
     @classmethod
     def empty(cls) -> Detections:
-        """No face."""
+        """Detections without faces."""
         return cls(np.empty((0, 4), "f4"), np.empty((0, 5, 2), "f4"), np.empty(0, "f4"))
 
     def largest(self, count: int) -> Detections:
@@ -50,22 +50,22 @@ class Detections:
 
 @runtime_checkable
 class FaceDetector(Protocol):
-    """What finds faces. ``tests/test_detection.py`` holds the conformance tests.
+    """Face detector. ``tests/test_detection.py`` holds the conformance tests.
 
-    `min_confidence` is the confidence from which a face is believed at first sight; weaker
-    detections may be returned too, they only prolong tracks.
+    `min_confidence` is the confidence that is needed to begin a track. Weaker detections may be
+    returned too; they can only extend tracks.
     """
 
     name: str
     min_confidence: float
 
     def __call__(self, image: np.ndarray) -> Detections:
-        """Find the faces of `image`, (H, W, 3) uint8 RGB, of any size and not modified."""
+        """Detect faces in `image`, (H, W, 3) uint8 RGB of any size, without modifying it."""
         ...
 
 
 def shrink(image: np.ndarray, long_side: int = LONG_SIDE) -> np.ndarray:
-    """Picture whose longer side is at most `long_side` pixels."""
+    """Shrink a picture so that its longer side has at most `long_side` pixels."""
     import cv2
 
     scale = long_side / max(image.shape[:2])
@@ -81,7 +81,7 @@ def _check(image: np.ndarray) -> None:
 
 
 def _detections(box, landmarks, confidence, shape) -> Detections:
-    """From pixels of a picture of `shape`; boxes mostly outside of it are no faces"""
+    """Convert pixels of a picture of `shape` to fractions, and drop boxes mostly outside it"""
     height, width = shape[:2]
     box = np.asarray(box, np.float32).reshape(-1, 4) / [width, height, width, height]
     landmarks = np.asarray(landmarks, np.float32).reshape(-1, 5, 2) / [width, height]
@@ -95,8 +95,8 @@ def _detections(box, landmarks, confidence, shape) -> Detections:
 class MTCNN:
     """The cascade of Zhang et al. (https://arxiv.org/abs/1604.02878) from facenet-pytorch.
 
-    Its weights come with the wheel. Its cost is governed by the smallest face looked for, hence
-    that is a fraction of the picture, not a number of pixels.
+    The wheel contains the weights. The cost depends on the size of the smallest face. Therefore
+    this size is a fraction of the picture, not a number of pixels.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ class MTCNN:
     """
 
     name = "mtcnn"
-    # crossed hands often get 0.9
+    # crossed hands often score 0.9
     min_confidence = 0.95
 
     def __init__(self, min_face: float = 0.1):
@@ -127,7 +127,8 @@ class MTCNN:
         small = shrink(image)
         short = min(small.shape[:2])
         self._cascade.min_face_size = max(20.0, self.min_face * short)
-        # the first network sees 12 x 12 pixels, and facenet-pytorch fails on an empty pyramid
+        # the input of the first network is 12 x 12 pixels; facenet-pytorch fails if no level of
+        # the image pyramid is that large
         if short <= self._cascade.min_face_size:
             return Detections.empty()
         box, confidence, landmarks = self._cascade.detect(small, landmarks=True)
@@ -142,7 +143,7 @@ class YuNet:
     Parameters
     ----------
     path : str or Path, optional
-        The ONNX file; by default the weights named "yunet".
+        ONNX file. Defaults to the weights named "yunet".
     """
 
     name = "yunet"
@@ -159,7 +160,7 @@ class YuNet:
         if not Path(path).is_file():
             raise FileNotFoundError(f"{path}: no such YuNet file")
         level = cv2.utils.logging.getLogLevel()
-        # it warns, on stderr, of not heeding a preference nobody stated
+        # silence a warning on stderr about a preference that was never set
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
         try:
             self._net = cv2.FaceDetectorYN.create(
@@ -173,7 +174,7 @@ class YuNet:
         _check(image)
         small = shrink(image)
         self._net.setInputSize(small.shape[1::-1])
-        # RGB to BGR; it wants contiguous memory
+        # RGB to BGR, in contiguous memory
         found = self._net.detect(np.ascontiguousarray(small[:, :, ::-1]))[1]
         if found is None:
             return Detections.empty()
@@ -187,15 +188,15 @@ def get_detector(detector: str | FaceDetector = "auto") -> FaceDetector:
     Parameters
     ----------
     detector : {"auto", "mtcnn", "yunet"} or FaceDetector
-        "auto" is YuNet, three to five times faster, where its weights are on this machine, and
-        MTCNN otherwise. Instances are returned as they are.
+        "auto" selects YuNet if its weights are on this machine, and MTCNN otherwise. YuNet is
+        three to five times faster. Instances are returned unchanged.
 
     Raises
     ------
     ValueError
         For any other name.
     MissingWeightsError
-        For "yunet" without its weights; the message says how to get them.
+        For "yunet" without its weights. The message explains how to get them.
     """
     if not isinstance(detector, str):
         if not callable(detector):

@@ -1,4 +1,4 @@
-"""Shot boundaries, found on the way while pictures stream by."""
+"""Online detection of shot boundaries."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 
 SIZE = (48, 27)  # width, height of the thumbnails compared
 
-#: a cut changes the picture by this much (in one studio: 0.25; within real shots: 0.11) ...
+#: a cut must change the picture by this much (cuts within one studio: 0.25; real shots: 0.11) ...
 FLOOR = 0.23
-#: ... and by this many times more than the pictures just before it changed (fast motion)
+#: ... and by this many times the change between the pictures just before it (fast motion)
 RATIO = 3.0
-#: pictures that a flash may last
+#: longest flash, in pictures
 FLASH = 4
-#: pictures spanned when looking for dissolves
+#: number of pictures over which dissolves are detected
 SPAN = 10
 
 
@@ -28,7 +28,7 @@ class Thumbnail:
 
     @property
     def flat(self) -> bool:
-        """Nothing to see: black, white, or a blank in between."""
+        """Whether the picture is uniform, such as black or white."""
         return float(self.luma.std()) < 4.0
 
     @property
@@ -38,10 +38,10 @@ class Thumbnail:
 
 
 def thumbnail(image: np.ndarray) -> Thumbnail:
-    """Shrink (H, W, 3) uint8 RGB."""
+    """Thumbnail of a picture, (H, W, 3) uint8 RGB."""
     import cv2
 
-    # skipping rows and columns of large pictures first costs no accuracy at this size
+    # first skip rows and columns of large pictures, which costs no accuracy at this size
     step = max(1, min(image.shape[0] // (4 * SIZE[1]), image.shape[1] // (4 * SIZE[0])))
     small = cv2.resize(image[::step, ::step], SIZE, interpolation=cv2.INTER_AREA)
     bins = (small >> 5).astype(np.int64) @ (64, 8, 1)
@@ -50,28 +50,28 @@ def thumbnail(image: np.ndarray) -> Thumbnail:
 
 
 def structure_change(one: Thumbnail, other: Thumbnail) -> float:
-    """0 (same) to 2: one minus the correlation of luma, blind to gain and offset."""
+    """One minus the correlation of luma, 0 (same) to 2. Gain and offset have no effect."""
     a, b = one.luma - one.luma.mean(), other.luma - other.luma.mean()
-    # the constant (one grey level per pixel) keeps noise in dark pictures from counting
+    # the constant (one grey level per pixel) suppresses the effect of noise in dark pictures
     energy = np.sqrt((np.square(a).sum() + a.size) * (np.square(b).sum() + b.size))
     return 1 - float((a * b).sum() / energy)
 
 
 def change(one: Thumbnail, other: Thumbnail) -> float:
-    """0 (same) to 1.4: geometric mean of the changes of structure and of colour histogram.
+    """Geometric mean of the changes of structure and of colour histogram, 0 (same) to 1.4.
 
-    Motion changes the structure and little the colours, light the colours and little the
-    structure; a cut changes both.
+    Motion mainly changes the structure, and light mainly changes the colours. A cut changes both.
     """
     colour = float(np.abs(one.histogram - other.histogram).sum()) / 2
     return float(np.sqrt(max(0.0, structure_change(one, other)) * colour))
 
 
 class ShotDetector:
-    """Tells, picture by picture, where a new shot begins.
+    """Detects the beginnings of shots, picture by picture.
 
-    Hard cuts are told on the first picture of the new shot, cuts to a much brighter shot up to
-    four pictures late (they could be flashes), dissolves once, while they last.
+    A hard cut is reported on the first picture of the new shot. A cut to a much brighter shot is
+    reported up to four pictures late, because it could be a flash. A dissolve is reported once,
+    while it lasts.
 
     Examples
     --------
@@ -86,21 +86,21 @@ class ShotDetector:
         self._blending = 0
 
     def update(self, image: np.ndarray | Thumbnail) -> bool:
-        """Look at the next picture, (H, W, 3) uint8 RGB or its thumbnail.
+        """Process the next picture, (H, W, 3) uint8 RGB or its thumbnail.
 
         Returns
         -------
         cut : bool
-            Whether it is the first of a new shot. The very first picture is not.
+            Whether a new shot is detected on this picture. False for the very first picture.
         """
         now = image if isinstance(image, Thumbnail) else thumbnail(image)
         if now.flat:
-            # a fade or a white flash: what comes after is compared with what was before
+            # a fade or a white flash: the next pictures are compared with those before it
             return False
         if not self._recent:
             self._recent.append(now)
             return False
-        # after a disturbance of a few pictures the old shot may be back
+        # the old shot may continue after a disturbance of a few pictures
         amount = min(change(now, past) for past in list(self._recent)[-3:])
         usual = float(np.mean(self._changes)) if self._changes else 0.0
         if amount > max(FLOOR, RATIO * usual):
@@ -113,7 +113,7 @@ class ShotDetector:
         self._changes.append(amount)
         self._blending = self._blending + 1 if self._is_blend() else min(0, self._blending + 1)
         if self._blending == 3:
-            # the rest of the same dissolve is no news
+            # ignore the rest of the same dissolve
             self._blending = -3 * SPAN
             return True
         return False
@@ -126,7 +126,7 @@ class ShotDetector:
         return True
 
     def _is_blend(self) -> bool:
-        """Whether the middle of the last pictures is the average of both ends, which differ"""
+        """Whether the middle one of the last pictures is the average of two different ends"""
         if len(self._recent) <= SPAN:
             return False
         first, middle, last = (self._recent[i] for i in (0, SPAN // 2, SPAN))

@@ -1,4 +1,4 @@
-"""One pass over the pictures of a file: everything that looks at them hangs on it."""
+"""Single pass over the pictures of a file, which provides face tracks, crops and statistics."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from pyannote_av.vision.tracking import Stretch, Tracker
 if TYPE_CHECKING:
     from pyannote_av.core.io import Frame
 
-#: faces followed at once at most, the largest ones
+#: maximum number of faces tracked at once; the largest ones are kept
 MAX_FACES = 20
 
 Consumer = Callable[[TrackSegment], Any]
 
 
 class _Pass:
-    """What both passes share: statistics of the picture, cuts, and crops for the consumers"""
+    """Common part of both passes: statistics of the picture, cuts, and crops for consumers"""
 
     def __init__(self, consumers: Sequence[Consumer], looks: FaceSampler | None):
         self._consumers = consumers
@@ -58,7 +58,7 @@ class _Pass:
                 consumer(segment)
 
     def _complete(self, tracks: FaceTracks) -> FaceTracks:
-        """Add what is known about the picture"""
+        """Publish the remaining segments, and add frame size and statistics to the tracks"""
         self._publish(self._segmenter.close_all())
         if not self._frames:
             return replace(tracks, stats=PictureStats())
@@ -76,10 +76,10 @@ class _Pass:
 
 
 class DetectionPass(_Pass):
-    """Finds, follows and cuts out faces.
+    """Detects, tracks and crops faces.
 
-    Rows of a picture are known up to ``tracker.lag`` frames later: that many grey pictures are
-    kept, no more.
+    The tracker returns the rows of a picture up to ``tracker.lag`` frames later. Therefore that
+    many grey pictures are kept in memory.
 
     Parameters
     ----------
@@ -106,14 +106,14 @@ class DetectionPass(_Pass):
         self._stretches: list[Stretch] = []
 
     def see(self, frame: Frame) -> None:
-        """Take the next picture of the grid."""
+        """Process the next picture of the grid."""
         index, cut = frame.index, self._examine(frame)
         self._tracker.aspect = self._size[0] / self._size[1]
         if not frame.repeated:
             self._detections = None
         due = cut or self._detected is None or index - self._detected >= self._tracker.stride
         if due:
-            # a picture shown for several grid frames is looked at once
+            # a picture repeated on the grid goes through the detector only once
             if self._detections is None:
                 self._detections = self._detector(frame.image).largest(MAX_FACES)
             self._detected = index
@@ -142,7 +142,7 @@ class DetectionPass(_Pass):
                 self._publish(self._segmenter.close(stretch.track))
 
     def finish(self) -> FaceTracks:
-        """Tracks of all pictures seen."""
+        """Face tracks of all processed pictures."""
         self._take(self._tracker.finish(self._last + 1))
         if not self._stretches:
             return self._complete(FaceTracks.empty())
@@ -159,7 +159,7 @@ class DetectionPass(_Pass):
 
 
 class KnownPass(_Pass):
-    """Cuts out faces whose tracks are known.
+    """Crops faces whose tracks are already known.
 
     Parameters
     ----------
@@ -177,11 +177,11 @@ class KnownPass(_Pass):
         super().__init__(consumers, looks)
         self._tracks = on_grid(tracks)
         self._rows = Rows(self._tracks)
-        # whoever is not good to look at may be soon
+        # offer each face several times per interval, because not every crop is usable
         self._often = max(1, round(looks.interval * FRAME_RATE / 4)) if looks else 1
 
     def see(self, frame: Frame) -> None:
-        """Take the next picture of the grid."""
+        """Process the next picture of the grid."""
         self._examine(frame)
         here, tracks = self._rows[frame.index], self._tracks
         picture = grey(frame.image) if self._consumers and len(here) else None

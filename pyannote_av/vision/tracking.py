@@ -1,4 +1,4 @@
-"""Tracking: detections on some pictures of a shot to one box per face and picture."""
+"""Face tracking: turns detections on some pictures into one box per face and picture."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import numpy as np
 from pyannote_av.core.tracks import FRAME_RATE
 from pyannote_av.vision.detection import Detections
 
-#: a face moves by at most this many face sizes, between two detections, from where it is expected
+#: maximum distance of a detection from the expected position, in face sizes
 REACH = 0.8
-#: a face grows or shrinks by at most this factor between two detections
+#: maximum factor by which a face grows or shrinks between two detections
 GROWTH = 1.8
-#: centred median over this many frames, as in the published active speaker demos (TalkNet, LR-ASD)
+#: frames of the centred median filter, as in the active speaker demos of TalkNet and LR-ASD
 WINDOW = 13
 
 
 @dataclass(frozen=True, eq=False)
 class Stretch:
-    """Finished rows of one track, contiguous on the grid.
+    """Finished rows of one track that are contiguous on the grid.
 
     Attributes
     ----------
@@ -31,7 +31,7 @@ class Stretch:
     landmarks : (T, 5, 2) float32
     confidence : (T,) float32
     ended : bool
-        Whether the track has no further rows.
+        Whether these are the last rows of the track.
     """
 
     track: int
@@ -44,7 +44,7 @@ class Stretch:
 
 @dataclass(eq=False)
 class _Track:
-    """A face being followed; `rows` are box (4), landmarks (10), confidence, one per grid frame"""
+    """Track in progress. `rows` are box (4), landmarks (10), confidence, one per grid frame."""
 
     start: int  # grid index of rows[0]
     rows: list[np.ndarray]
@@ -52,16 +52,16 @@ class _Track:
     seen: list[float] = field(default_factory=list)  # confidences until the track is confirmed
     missed: bool = False
     velocity: np.ndarray = field(default_factory=lambda: np.zeros(2))
-    done: int = 0  # rows given out
+    done: int = 0  # rows returned so far
     id: int | None = None
 
     def predict(self, index: int, limit: int) -> np.ndarray:
-        """Box expected at `index`; the motion is not believed for longer than `limit` frames"""
+        """Box expected at `index`; motion is extrapolated for at most `limit` frames"""
         shift = self.velocity * min(index - self.last, limit)
         return self.rows[-1][:4] + np.tile(shift, 2)
 
     def extend(self, index: int, row: np.ndarray) -> None:
-        """Add a detection, filling the frames since the last one linearly"""
+        """Add a detection, and interpolate linearly since the last one"""
         before, steps = self.rows[-1], index - self.last
         for step in range(1, steps + 1):
             self.rows.append(before + (row - before) * (step / steps))
@@ -72,7 +72,7 @@ class _Track:
             self.seen.append(row[-1])
 
     def hold(self, index: int) -> None:
-        """Keep the last box up to `index`, unless the face was missed since"""
+        """Repeat the last box up to `index`, unless the last detection missed the face"""
         if not self.missed:
             self.rows += [self.rows[-1]] * (index - self.last)
             self.last = max(index, self.last)
@@ -83,7 +83,7 @@ def _centre(box: np.ndarray) -> np.ndarray:
 
 
 def overlap(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Intersection over union of each of (n, 4) boxes with each of (m, 4): (n, m)."""
+    """Intersection over union, (n, m), of all pairs of (n, 4) and (m, 4) boxes."""
     low = np.maximum(one[:, None, :2], other[None, :, :2])
     high = np.minimum(one[:, None, 2:], other[None, :, 2:])
     inter = np.clip(high - low, 0, None).prod(axis=2)
@@ -92,11 +92,11 @@ def overlap(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def match(expected: np.ndarray, found: np.ndarray) -> list[tuple[int, int]]:
-    """Pair expected boxes (n, 4) with found ones (m, 4), at the least total cost.
+    """Pair expected boxes (n, 4) with detected ones (m, 4) at the lowest total cost.
 
-    The cost is the distance of the centres in face sizes plus what the boxes do not overlap;
-    pairs that are too far apart or too different in size are impossible. All in one unit in both
-    directions (not normalised by width and height).
+    The cost of a pair is the distance of the centres in face sizes, plus one minus the overlap,
+    plus the log ratio of the sizes. Boxes that are too far apart or too different in size are never
+    paired. Both axes must have the same unit, so boxes must not be normalised by width and height.
 
     Returns
     -------
@@ -112,13 +112,14 @@ def match(expected: np.ndarray, found: np.ndarray) -> list[tuple[int, int]]:
     distance /= (size[0][:, None] + size[1][None]) / 2
     cost = distance + 1 - overlap(expected, found) + ratio
     possible = (distance <= REACH) & (ratio <= np.log(GROWTH))
-    # dearer than any set of possible pairs, so that as many faces as possible are paired
+    # impossible pairs cost more than any set of possible ones, so that as many faces as possible
+    # are paired
     pairs = zip(*linear_sum_assignment(np.where(possible, cost, 1e3)), strict=True)
     return [(int(i), int(j)) for i, j in pairs if possible[i, j]]
 
 
 def smooth(rows: np.ndarray, first: int, last: int) -> np.ndarray:
-    """Centred median of `rows[first:last]` over WINDOW rows, fewer (symmetric) towards the ends."""
+    """Centred median of `rows[first:last]` over WINDOW rows; the window shrinks at the ends."""
     half, count = WINDOW // 2, len(rows)
     reach = [min(i, count - 1 - i, half) for i in range(first, last)]
     return np.array(
@@ -127,28 +128,29 @@ def smooth(rows: np.ndarray, first: int, last: int) -> np.ndarray:
 
 
 class Tracker:
-    """Follows faces through a stream of pictures, never across a cut.
+    """Tracks faces through a stream of pictures, but never across a cut.
 
-    Between detections boxes are interpolated, across short absences too; then they are smoothed.
-    Both need to know what comes, so rows are given out up to `lag` frames late. A track is given
-    out only once it has two detections, the minimum duration, and enough confidence on average:
-    hands pass for a face now and then.
+    Boxes are interpolated between detections, also across short absences, and then smoothed. Both
+    steps need later pictures, so rows are returned up to `lag` frames late. A track is returned
+    only when it has two detections, the minimum duration, and a sufficient mean confidence. This
+    removes false detections, for example of hands.
 
     Parameters
     ----------
     min_confidence : float
-        Of a detection that begins a track, and of the first detections of a track on average.
+        Minimum confidence of the first detection of a track, and minimum mean confidence of its
+        first detections.
     max_gap : float
-        Seconds that a face may go undetected within a track.
+        Longest time without detection within a track, in seconds.
     min_duration : float
-        Seconds that a track lasts at least.
+        Minimum duration of a track in seconds.
     stride : int
-        Frames from one detection to the next, at most.
+        Maximum number of frames from one detection to the next.
 
     Attributes
     ----------
     aspect : float
-        Width over height of the picture, to be set before the first update.
+        Width over height of the picture. Set it before the first update.
     """
 
     def __init__(
@@ -168,23 +170,26 @@ class Tracker:
 
     @property
     def lag(self) -> int:
-        """Frames after which every row of a picture has been given out."""
+        """Number of frames after which all rows of a picture have been returned."""
         return self.gap + self.stride + max(self.min_frames, WINDOW // 2 + 1)
 
     @property
     def current(self) -> Iterator[tuple[int, np.ndarray]]:
-        """(track, row) per face matched at the last detection: box, landmarks, confidence."""
+        """Yield (track, row) for each face matched at the last detection.
+
+        A row consists of box, landmarks and confidence.
+        """
         return ((t.id, t.rows[-1]) for t in self._tracks if t.id is not None and not t.missed)
 
     def update(self, index: int, detections: Detections | None, cut: bool = False) -> list[Stretch]:
-        """Go on to picture `index`.
+        """Advance to picture `index`.
 
         Parameters
         ----------
         index : int
-            On the grid; one more than last time.
+            Grid index, one more than in the previous call.
         detections : Detections or None
-            None where the detector was not run.
+            None if the detector was not run on this picture.
         cut : bool
             Whether a new shot begins with this picture.
 
@@ -204,7 +209,7 @@ class Tracker:
         return finished
 
     def finish(self, end: int) -> list[Stretch]:
-        """End all tracks before picture `end`: at a cut, and behind the last picture."""
+        """End all tracks before picture `end`, at a cut or after the last picture."""
         finished = []
         for track in self._tracks:
             track.hold(end - 1)
@@ -231,9 +236,9 @@ class Tracker:
             self._tracks[i].extend(index, rows[j])
         matched = [j for _, j in pairs]
         new = [j for j in range(len(rows)) if j not in matched]
-        # best first, whatever order the detector has; left to right among equals
+        # most confident first, then left to right, whatever the order of the detector
         for j in sorted(new, key=lambda j: (-rows[j, -1], *rows[j, :4])):
-            # a second box on a face that is taken is no second face
+            # skip a second box on a face that already has a track
             if rows[j, -1] >= self.min_confidence and not (
                 len(matched) and (overlap(found[[j]], found[matched]) > 0.4).any()
             ):
@@ -241,7 +246,7 @@ class Tracker:
                 matched.append(j)
 
     def _confirm(self, track: _Track) -> bool:
-        """Whether a track is believed; one that was not in time is followed as if new"""
+        """Whether a track is confirmed; a track of low mean confidence is restarted"""
         if track.id is None:
             if len(track.seen) < 2 or len(track.rows) < self.min_frames:
                 return False
@@ -265,7 +270,7 @@ class Tracker:
                 [smooth(rows[:, :14], track.done, last), picked[:, 14:]], axis=1
             )
         track.done = max(track.done, last)
-        # rows that no window reaches any more
+        # drop rows that no median window reaches any more
         surplus = max(0, track.done - WINDOW // 2)
         track.rows, track.start, track.done = (
             track.rows[surplus:],

@@ -67,9 +67,9 @@ def to_onnx(model: ActiveSpeakerModel) -> dict[str, bytes]:
     -------
     graphs : dict of str to bytes
         Content of ONNX files, by the method of the model that each one computes:
-        ``acoustic_features``, ``visual_features`` and ``fuse`` where the network has them, ``heads``
-        (see :func:`score_alone`) otherwise. Batch and time axes are dynamic. Face crops are uint8.
-        ``model.spectrum`` is not part of the graphs.
+        ``acoustic_features``, ``visual_features`` and ``fuse`` where the network has them,
+        ``heads`` (see :func:`score_alone`) otherwise. Batch and time axes are dynamic. Face crops
+        are uint8. ``model.spectrum`` is not part of the graphs.
     """
     model = fold(model).cpu()
     faces = torch.full((1, _EXAMPLE, 112, 112), 110, dtype=torch.uint8)

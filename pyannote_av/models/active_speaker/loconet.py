@@ -76,12 +76,12 @@ class LoCoNet(ActiveSpeakerModel):
     evaluation draws the other two faces at random, from those present in the middle of the track.)
 
     In training, the three slots form one scene. A single pass gives the scores of all three faces,
-    and their order matters, as in the published code. Tasks put the labelled face into the first
-    slot.
+    and their order matters, as in the published code. Tasks put the face that a training example
+    is drawn for into the first slot.
 
     As in the published code, a face is a black image in each frame of the scene from which it is
     absent. A scene lasts from the first to the last frame of the face to score. In training, it
-    covers all frames in which any of the three faces is present.
+    lasts from the first to the last frame in which any of the three faces is present.
 
     Parameters
     ----------
@@ -235,7 +235,7 @@ class LoCoNet(ActiveSpeakerModel):
             yield Heads(logits, *(values[role] for values in others))
 
     def _encode_pictures(self, faces, present, spans, casts) -> list[torch.Tensor]:
-        """Features of single pictures; those that see the same five pictures are computed once.
+        """Encode single crops. Windows of five crops that occur several times are encoded once.
 
         Parameters
         ----------

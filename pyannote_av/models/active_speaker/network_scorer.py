@@ -80,7 +80,6 @@ class NetworkScorer:
         AVX-512 BF16 and on GPUs, and slower on other processors.
     engine : {"torch", "onnxruntime"}, optional
         "onnxruntime" always runs in fp32 and on the CPU, even after a call of :meth:`to`.
-
     batch_size : int, optional
         Number of chunks of 4 s, from the same or different faces, that are encoded at once if both
         encoders can run separately. Defaults to 1 on CPUs, where larger batches are not faster,

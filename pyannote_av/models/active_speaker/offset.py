@@ -54,7 +54,7 @@ def offset_from_curves(
         abs(_peak(curves[rest], weights[rest])[0] - offset) <= _TOLERANCE for rest in others
     )
     border = abs(offset) > curves.shape[1] // 2 - _PEAK_WIDTH
-    # 4 % of talkers paired with the audio of another one exceed this in 10 s, and 1 % in 20 s
+    # with the audio of another talker, prominence exceeds 4 for 4 % of talkers in 10 s, 1 % in 20 s
     confidence = 1.0 / (1.0 + np.exp(-2.0 * (prominence - 4.0)))
     return float(offset / FRAME_RATE), float(confidence) if stable and not border else 0.0
 

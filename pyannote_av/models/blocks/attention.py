@@ -1,4 +1,4 @@
-"""Attention between two streams in time, or within one, as TalkNet and LoCoNet have it."""
+"""Attention over time, between two streams or within one, as in TalkNet and LoCoNet."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from torch import nn
 class AttentionLayer(nn.Module):
     """Transformer layer whose shortcut follows the stream that is attended to.
 
-    One stream asks (queries), the other one answers (keys and values) and is what the result is
-    added to. This is how it is published; elsewhere the shortcut follows the queries. With both
-    the same stream it is an ordinary layer of self-attention.
+    One stream gives the queries. The other one gives the keys and values, and the result is added
+    to it. The published code does so; in other networks the shortcut follows the queries. If both
+    are the same stream, this is an ordinary self-attention layer.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class AttentionLayer(nn.Module):
         ----------
         x : (batch, frames, dimension) tensor
         query : (batch, frames, dimension) tensor, optional
-            Stream that asks; defaults to `x` itself.
+            Stream of the queries. Defaults to `x`.
 
         Returns
         -------
@@ -58,12 +58,12 @@ class AttentionLayer(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Sound and picture, each seen from the other.
+    """Cross-attention between audio and video, in both directions.
 
     Parameters
     ----------
     dimension : int
-        Of the features of either.
+        Feature dimension of both streams.
     """
 
     def __init__(self, dimension: int):

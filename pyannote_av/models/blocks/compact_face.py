@@ -1,18 +1,18 @@
-"""A visual encoder that learns, and runs, on a CPU."""
+"""Compact visual encoder that can be trained, and run, on a CPU."""
 
 from __future__ import annotations
 
 import torch
 from torch import nn
 
-#: what is looked at: rows and columns of a picture, as shares, with the mouth well inside
+#: rows and columns of the lower face in a crop, as fractions, with a margin around the mouth
 _ROWS, _COLUMNS = (0.25, 1.0), (0.125, 0.875)
-#: least standard deviation that pictures are divided by, in levels of grey
+#: lower bound on the standard deviation by which crops are divided, in grey levels
 _FLAT = 4.0
 
 
 def _picture_layer(in_channels: int, out_channels: int, kernel: int) -> nn.Sequential:
-    """Half the size; normalised picture by picture, however many there are."""
+    """Convolution that halves width and height, with normalisation within each image."""
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, kernel, stride=2, padding=kernel // 2, bias=False),
         nn.GroupNorm(4, out_channels),
@@ -21,7 +21,7 @@ def _picture_layer(in_channels: int, out_channels: int, kernel: int) -> nn.Seque
 
 
 class _Temporal(nn.Module):
-    """What changes in a few frames: depthwise over time, then across features, residual."""
+    """Residual block: depthwise convolution over time, then a layer across features."""
 
     def __init__(self, dimension: int):
         super().__init__()
@@ -31,12 +31,12 @@ class _Temporal(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(batch, frames, dimension) to the same."""
+        """(batch, frames, dimension) to the same shape."""
         return x + self.across(self.along(x.transpose(1, 2)).transpose(1, 2))
 
 
 def _lower_face(faces: torch.Tensor) -> torch.Tensor:
-    """Mouth, nose and jaw, each picture with mean 0 and deviation 1, in whatever light it is."""
+    """Cut out mouth, nose and jaw, and normalise each image to zero mean and unit variance."""
     height, width = faces.shape[-2:]
     rows, columns = (
         slice(round(low * size), round(high * size))
@@ -49,12 +49,12 @@ def _lower_face(faces: torch.Tensor) -> torch.Tensor:
 
 
 class CompactEncoder(nn.Module):
-    """Strided convolutions over each lower face and what it changed, then convolutions over time.
+    """Strided convolutions over the lower face and its change, then convolutions over time.
 
-    On pictures of 56 x 56 pixels, training takes less than a hundredth of the time of LR-ASD's
-    encoder on those of 112 x 112. The change from picture to picture is given, not learnt: mouths
-    that move are most of what there is to see. No statistics of batches are kept: faces come and
-    go, one at a time or many.
+    On crops of 56 x 56 pixels, training takes less than a hundredth of the time of LR-ASD's encoder
+    on crops of 112 x 112. The difference between consecutive crops is an input, because mouth
+    motion is the main visual cue, so the network does not have to learn it. There is no batch
+    normalisation, because the number of faces varies.
     """
 
     dimension = 128

@@ -1,13 +1,14 @@
-"""Conformer block that padding does not change, at a cost linear in duration.
+"""Conformer block that is invariant to padding, at a cost linear in duration.
 
 References
 ----------
 Gulati, Qin, Chiu, Parmar, Zhang, Yu et al. Conformer: convolution-augmented transformer for speech
 recognition. Interspeech 2020 (https://arxiv.org/abs/2005.08100).
 
-Differences: attention is limited to a window of time and positions are rotary (the paper has all
-of time and relative embeddings); layer instead of batch normalisation within the convolution
-module; dropout drops the same units in all frames, which costs nothing on a CPU.
+Differences from the paper: attention covers a limited window of time and uses rotary position
+embeddings, instead of the whole sequence and relative embeddings. The convolution module uses layer
+instead of batch normalisation. Dropout drops the same units in all frames, which costs nothing
+on a CPU.
 """
 
 from __future__ import annotations
@@ -31,14 +32,14 @@ class LockedDropout(nn.Module):
         self.probability = probability
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(batch, frames, dimension) to the same."""
+        """(batch, frames, dimension) to the same shape."""
         if not (self.training and self.probability):
             return x
         return x * F.dropout(torch.ones_like(x[:, :1]), self.probability)
 
 
 def feedforward(dimension: int, expansion: int, dropout: float) -> nn.Sequential:
-    """Layer normalisation, two linear layers with a SiLU in between, dropout."""
+    """Layer normalisation, two linear layers with a SiLU in between, and dropout."""
     return nn.Sequential(
         nn.LayerNorm(dimension),
         nn.Linear(dimension, expansion * dimension),
@@ -55,7 +56,7 @@ class ConvolutionModule(nn.Module):
     ----------
     dimension : int
     kernel : int
-        In frames; odd.
+        Kernel size in frames; odd.
     dropout : float
     """
 
@@ -64,7 +65,7 @@ class ConvolutionModule(nn.Module):
         self.gated = nn.Sequential(
             nn.LayerNorm(dimension), nn.Linear(dimension, 2 * dimension), nn.GLU()
         )
-        # over pictures of one column: on a CPU several times faster than one-dimensional
+        # 2D convolution over one column: on a CPU, several times faster than Conv1d
         self.depthwise = nn.Conv2d(
             dimension, dimension, (kernel, 1), padding=(kernel // 2, 0), groups=dimension
         )
@@ -76,26 +77,26 @@ class ConvolutionModule(nn.Module):
         )
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """(batch, frames, dimension), of which `mask` (batch, frames) is real, to the same."""
+        """(batch, frames, dimension) to the same shape. `mask` (batch, frames) excludes padding."""
         x = self.gated(x) * mask.unsqueeze(-1)
-        # what is (batch, frames, channels) is channels_last already
+        # permuting (batch, frames, channels) gives a channels_last tensor without a copy
         x = self.depthwise(x.unsqueeze(2).permute(0, 3, 1, 2))
         return self.mix(x.permute(0, 2, 3, 1).squeeze(2))
 
 
 class Conformer(nn.Module):
-    """Half a feedforward, attention, convolution, half a feedforward, normalisation.
+    """Half-step feedforward, attention, convolution, half-step feedforward, normalisation.
 
     Parameters
     ----------
     dimension : int
     num_heads : int
     window : int
-        Frames that attention sees to either side.
+        Frames on either side that attention covers.
     expansion : int, optional
-        Of the hidden layers of feedforwards.
+        Size of the hidden layer of a feedforward module, as a multiple of `dimension`.
     kernel : int, optional
-        Of the convolution, in frames.
+        Kernel size of the convolution, in frames.
     dropout : float, optional
     """
 
@@ -124,7 +125,8 @@ class Conformer(nn.Module):
         ----------
         x : (batch, frames, dimension) tensor
         mask : (batch, frames) bool tensor
-            Which frames are real. The others are not read; what comes out there means nothing.
+            True for frames that are not padding. Padding frames are not read, and their output is
+            undefined.
 
         Returns
         -------

@@ -43,7 +43,7 @@ class ResidualBlock(nn.Module):
 
 
 class FrontEnd(nn.Module):
-    """Front-end convolution module: frequency is divided by 8, time kept.
+    """Front-end convolution module, which divides the number of frequencies by 8.
 
     (batch, frequency, time) -> (batch, channels * frequency / 8, time)
     """
@@ -78,7 +78,7 @@ class TDNN(nn.Module):
 class ContextAwareMasking(nn.Module):
     """Dilated convolution whose output is gated by global and segment-level context."""
 
-    #: frames averaged for one piece of segment-level context (2 s)
+    #: number of frames over which segment-level context is averaged (2 s)
     SEGMENT = 100
 
     def __init__(self, in_channels: int, out_channels: int, dilation: int):
@@ -112,7 +112,7 @@ class DenseLayer(nn.Module):
 
 
 class DenseBlock(nn.Module):
-    """Layers that each see the input and the output of all layers before."""
+    """Layers that each receive the input of the block and the output of all previous layers."""
 
     def __init__(self, num_layers: int, in_channels: int, growth: int, dilation: int):
         super().__init__()

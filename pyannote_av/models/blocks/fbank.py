@@ -1,4 +1,4 @@
-"""Log mel filterbank energies as computed by Kaldi, for whole batches at once."""
+"""Log mel filterbank energies as computed by Kaldi, with support for batches."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def mel_filters(
     sample_rate : int
         In Hz.
     low, high : float, optional
-        Band covered, in Hz; `high` defaults to half the sample rate.
+        Frequency range in Hz. `high` defaults to half the sample rate.
 
     Returns
     -------
     filters : (fft_size // 2 + 1, num_filters) tensor
-        Weights of the power spectrum; as in Kaldi the last bin (Nyquist) is not used.
+        Weights of the power spectrum. As in Kaldi, the last bin (Nyquist) is not used.
     """
-    # single precision on purpose: the filters that published models were trained with
+    # single precision on purpose: published models were trained with these filters
     high = sample_rate / 2 if high is None else high
     spacing = (_mel(high) - _mel(low)) / (num_filters + 1)
     index = torch.arange(num_filters)
@@ -56,9 +56,10 @@ def mel_filters(
 class Fbank(nn.Module):
     """Kaldi-compatible log mel filterbank energies.
 
-    Same numbers as ``torchaudio.compliance.kaldi.fbank(waveform, num_mel_bins=num_filters,
-    sample_frequency=sample_rate, dither=0)`` (25 ms Povey windows every 10 ms that lie entirely
-    within the signal, mean removed, pre-emphasis 0.97), which handles one signal at a time.
+    Results are the same as those of
+    ``torchaudio.compliance.kaldi.fbank(waveform, num_mel_bins=num_filters,
+    sample_frequency=sample_rate, dither=0)``, which handles one signal at a time: 25 ms Povey
+    windows every 10 ms that lie entirely within the signal, mean removed, pre-emphasis 0.97.
 
     Parameters
     ----------
@@ -78,7 +79,7 @@ class Fbank(nn.Module):
         self.step = round(0.010 * sample_rate)
         self.fft_size = 1 << (self.window_size - 1).bit_length()
         window = torch.hann_window(self.window_size, periodic=False) ** 0.85
-        # constants: they follow the module to its device but are not part of its weights
+        # constants: they move to the device of the module but are not saved with its weights
         self.register_buffer("window", window, persistent=False)
         filters = mel_filters(num_filters, self.fft_size, sample_rate)
         self.register_buffer("filters", filters, persistent=False)

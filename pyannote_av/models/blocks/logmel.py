@@ -1,4 +1,4 @@
-"""Logarithmic mel spectra as VGGish, and LoCoNet, were trained with."""
+"""Log-mel spectra that VGGish and LoCoNet were trained on."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ def _mel(frequency: torch.Tensor) -> torch.Tensor:
 def mel_filters(
     num_filters: int, fft_size: int, sample_rate: int, lowest: float, highest: float
 ) -> torch.Tensor:
-    """Filters that are triangles on the mel scale.
+    """Triangular filters on the mel scale.
 
     Parameters
     ----------
     num_filters, fft_size, sample_rate : int
     lowest, highest : float
-        Where the first filter begins and the last one ends, in Hz.
+        Start of the first filter and end of the last one, in Hz.
 
     Returns
     -------
     filters : (fft_size // 2 + 1, num_filters) double tensor
-        Weights of the magnitude spectrum, from 0 Hz (which weighs nothing) to half the sample rate.
+        Weights of the magnitude spectrum, from 0 Hz (with weight 0) to half the sample rate.
     """
     bins = torch.linspace(0.0, sample_rate / 2, fft_size // 2 + 1, dtype=torch.float64)
     first, last = _mel(torch.tensor([lowest, highest], dtype=torch.float64)).tolist()
@@ -39,12 +39,12 @@ def mel_filters(
 
 
 class LogMel(nn.Module):
-    """Log-mel spectra as computed by VGGish, of 16-bit integers as LoCoNet does.
+    """Log-mel spectra as computed by VGGish, but from 16-bit integers as in LoCoNet.
 
     Windows of 25 ms (periodic Hann) every 10 ms, magnitude spectrum, 64 bands from 125 to 7500 Hz,
-    logarithm of what is in them plus 0.01. VGGish itself scales the signal to [-1, 1] first;
-    LoCoNet was trained on the integers as they are read from the file, so samples are multiplied by
-    32768 here.
+    logarithm of the magnitude in each band plus 0.01. VGGish itself scales the signal to [-1, 1]
+    first. LoCoNet was trained on the integers in the audio file, so samples are multiplied by 32768
+    here.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ class LogMel(nn.Module):
         self.step = round(0.010 * sample_rate)
         self.fft_size = 512
         filters = mel_filters(64, self.fft_size, sample_rate, lowest=125.0, highest=7500.0)
-        # constants: they follow the module to its device but are not part of its weights
+        # constants: they move to the device of the module but are not saved with its weights
         self.register_buffer("filters", filters.float(), persistent=False)
         hann = torch.hann_window(self.window, periodic=True, dtype=torch.float64)
         self.register_buffer("hann", hann.float(), persistent=False)
@@ -79,7 +79,7 @@ class LogMel(nn.Module):
         waveforms : (..., num_samples) tensor
             Signals in [-1, 1].
         num_frames : int, optional
-            Cut the signal, or continue it by digital silence, to that many frames. Defaults to
+            Cut the signal, or pad it with digital silence, to this number of frames. Defaults to
             the number of complete windows, as in the reference implementation.
 
         Returns
@@ -89,7 +89,7 @@ class LogMel(nn.Module):
         num_samples = waveforms.shape[-1]
         count = self.num_frames(num_samples) if num_frames is None else num_frames
         needed = (count - 1) * self.step + self.window
-        # the models read 16-bit integers
+        # the models were trained on 16-bit integers
         signal = nn.functional.pad(waveforms * 32768.0, (0, needed - num_samples))
         frames = signal.unfold(-1, self.window, self.step)
         magnitude = torch.fft.rfft(frames * self.hann, n=self.fft_size).abs()

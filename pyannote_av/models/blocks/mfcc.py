@@ -1,4 +1,4 @@
-"""Mel-frequency cepstral coefficients as TalkNet and its descendants were trained with."""
+"""Mel-frequency cepstral coefficients that TalkNet and its descendants were trained on."""
 
 from __future__ import annotations
 
@@ -41,10 +41,11 @@ def mel_filters(num_filters: int, fft_size: int, sample_rate: int) -> torch.Tens
 class MFCC(nn.Module):
     """MFCC as computed by the package ``python_speech_features`` (0.6).
 
-    Same numbers as ``python_speech_features.mfcc(signal, 16000, numcep=13, winlen=0.025,
-    winstep=0.010)`` where ``signal`` holds 16-bit integers: rectangular windows, pre-emphasis of
-    the whole signal, 26 filters, orthonormal DCT, lifter 22, log energy in place of the zeroth
-    coefficient. Differentiable, and batched.
+    Results are the same as those of
+    ``python_speech_features.mfcc(signal, 16000, numcep=13, winlen=0.025, winstep=0.010)`` where
+    ``signal`` holds 16-bit integers: rectangular windows, pre-emphasis of the whole signal, 26
+    filters, orthonormal DCT, lifter 22, log energy in place of the zeroth coefficient. This
+    implementation is differentiable and supports batches.
 
     Parameters
     ----------
@@ -67,13 +68,13 @@ class MFCC(nn.Module):
         dct = torch.cos(math.pi / num_filters * (k + 0.5) * n) * math.sqrt(2.0 / num_filters)
         dct[:, 0] /= math.sqrt(2.0)
         dct = dct * (1.0 + lifter / 2.0 * torch.sin(math.pi * n / lifter))
-        # constants: they follow the module to its device but are not part of its weights
+        # constants: they move to the device of the module but are not saved with its weights
         filters = mel_filters(num_filters, self.fft_size, sample_rate)
         self.register_buffer("filters", filters, persistent=False)
         self.register_buffer("dct", dct.float(), persistent=False)
 
     def num_frames(self, num_samples: int) -> int:
-        """Number of frames for `num_samples` samples; the last may reach over the end."""
+        """Number of frames for `num_samples` samples. The last may extend beyond the end."""
         return 1 + max(0, -((self.window - num_samples) // self.step))
 
     def forward(self, waveforms: torch.Tensor, num_frames: int | None = None) -> torch.Tensor:
@@ -84,8 +85,8 @@ class MFCC(nn.Module):
         waveforms : (..., num_samples) tensor
             Signals in [-1, 1].
         num_frames : int, optional
-            Cut the signal, or continue it by digital silence, to that many frames. Defaults to
-            those of the reference implementation: as many as it takes to cover the signal.
+            Cut the signal, or pad it with digital silence, to this number of frames. Defaults to
+            the number of frames that cover the signal, as in the reference implementation.
 
         Returns
         -------
@@ -94,12 +95,12 @@ class MFCC(nn.Module):
         num_samples = waveforms.shape[-1]
         count = self.num_frames(num_samples) if num_frames is None else num_frames
         padding = (0, (count - 1) * self.step + self.window - num_samples)
-        # the models read 16-bit integers
+        # the models were trained on 16-bit integers
         signal = waveforms * 32768.0
         if num_frames is not None:
             signal = nn.functional.pad(signal, padding)
         signal = torch.cat([signal[..., :1], signal[..., 1:] - 0.97 * signal[..., :-1]], dim=-1)
-        if num_frames is None:  # the reference pads what is already pre-emphasised
+        if num_frames is None:  # the reference pads after pre-emphasis
             signal = nn.functional.pad(signal, padding)
 
         frames = signal.unfold(-1, self.window, self.step)

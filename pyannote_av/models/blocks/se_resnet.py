@@ -17,7 +17,7 @@ from torch import nn
 
 
 class _Excitation(nn.Module):
-    """Weigh channels by a gate computed from their means over the whole map."""
+    """Weight channels by a gate computed from their means over the whole feature map."""
 
     def __init__(self, channels: int, reduction: int = 8):
         super().__init__()
@@ -33,7 +33,7 @@ class _Excitation(nn.Module):
 
 
 class SEBlock(nn.Module):
-    """Two convolutions and a shortcut; the first is followed by ReLU, then normalisation."""
+    """Two convolutions and a shortcut. ReLU comes before normalisation in the first one."""
 
     def __init__(self, in_channels: int, channels: int, stride: int = 1):
         super().__init__()
@@ -54,14 +54,14 @@ class SEBlock(nn.Module):
 
 
 def residual_stages(channels: Sequence[int], strides: Sequence[int]) -> nn.Sequential:
-    """The four stages of a residual network of 34 layers, of 3, 4, 6 and 3 blocks.
+    """The four stages (3, 4, 6 and 3 blocks) of a residual network with 34 layers.
 
     Parameters
     ----------
     channels : sequence of 4 int
-        Of each stage; the first takes as many as it gives.
+        Output channels of each stage. The first stage has as many input channels.
     strides : sequence of 4 int
-        Of the first block of each stage.
+        Stride of the first block of each stage.
     """
     stages, before = nn.Sequential(), channels[0]
     for width, stride, count in zip(channels, strides, (3, 4, 6, 3), strict=True):
@@ -72,7 +72,7 @@ def residual_stages(channels: Sequence[int], strides: Sequence[int]) -> nn.Seque
 
 
 class SEResNet(nn.Module):
-    """Spectra at 100 Hz to one 128-d feature per video frame; sees the whole of time."""
+    """Spectra at 100 Hz to one 128-d feature per video frame, with context of the whole clip."""
 
     def __init__(self):
         super().__init__()

@@ -1,8 +1,8 @@
-"""Convolutions over pictures, spectra and time, factorised: the blocks of light ASD networks.
+"""Factorised convolutions over images, spectra and time: the blocks of light ASD networks.
 
-Three-dimensional convolutions whose kernels extend in space *or* in time are done here as
-two-dimensional ones on ``channels_last`` tensors, where going from pictures to time and back is a
-change of view: the same numbers at a quarter of the time on a CPU.
+Three-dimensional convolutions whose kernels extend in space *or* in time are computed as
+two-dimensional ones on ``channels_last`` tensors. Switching between space and time is then only a
+change of view. Results are the same, in a quarter of the time on a CPU.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _Module = TypeVar("_Module", bound=nn.Module)
 def conv_norm_relu(
     in_channels: int, out_channels: int, kernel: tuple[int, int], stride: int = 1
 ) -> nn.Sequential:
-    """Convolution that keeps the size (at stride 1), batch normalisation, ReLU."""
+    """Convolution with `same` padding, batch normalisation and ReLU."""
     return nn.Sequential(
         nn.Conv2d(
             in_channels,
@@ -36,7 +36,7 @@ def conv_norm_relu(
 
 
 class VideoBlock(nn.Module):
-    """Two spatial convolutions per picture, then two temporal ones per pixel.
+    """Two spatial convolutions per image, then two temporal ones per pixel.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ class TwoPathVideoBlock(nn.Module):
 
 
 def _along_time(layers: nn.Module, pictures: torch.Tensor, num_frames: int) -> torch.Tensor:
-    """Run layers over (time, pixels) instead of over the (height, width) of each picture."""
+    """Run layers over (time, pixels) instead of over the (height, width) of each image."""
     _, channels, height, width = pictures.shape
     x = pictures.permute(0, 2, 3, 1).reshape(-1, num_frames, height * width, channels)
     x = layers(x.permute(0, 3, 1, 2))
@@ -183,7 +183,7 @@ class TwoPathSpectrumBlock(nn.Module):
 
 
 class ChannelAttention(nn.Module):
-    """Weigh each channel of each frame by a gate computed from all channels of that frame."""
+    """Weight each channel of each frame by a gate computed from all channels of that frame."""
 
     def __init__(self, num_channels: int):
         super().__init__()
@@ -194,15 +194,15 @@ class ChannelAttention(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(batch, frames, channels) to the same."""
+        """(batch, frames, channels) to the same shape."""
         return x * self.gate(x.transpose(1, 2)).transpose(1, 2)
 
 
 def initialise(module: nn.Module) -> None:
-    """Random weights for training from scratch, as the authors of these networks draw them.
+    """Initialise weights for training from scratch, like the authors of these networks.
 
-    Kernels of convolutions and weights of recurrent layers are normal with the variance of He et
-    al. (2015), biases of recurrent layers are zero.
+    Kernels of convolutions and weights of recurrent layers are drawn from the normal distribution
+    of He et al. (2015). Biases of recurrent layers are zero.
     """
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
@@ -216,9 +216,9 @@ def initialise(module: nn.Module) -> None:
 
 
 def fold(model: _Module) -> _Module:
-    """Copy of a network, for inference, whose convolutions include the normalisation after them.
+    """Copy a network for inference, with batch normalisation folded into convolutions.
 
-    Same outputs (to 1e-5) at a third of the time on a CPU.
+    Outputs are the same (to 1e-5), in a third of the time on a CPU.
     """
     model = deepcopy(model).eval()
     for layers in model.modules():

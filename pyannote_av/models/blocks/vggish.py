@@ -26,12 +26,12 @@ def _convolutions(*channels: int) -> nn.Sequential:
 class VGGish(nn.Module):
     """Log-mel spectra at 100 Hz to one 128-d feature per video frame.
 
-    Features of the third block (25 Hz) are joined with those of the fourth (12.5 Hz), which sees
-    about 0.3 s to either side, brought to the same rate.
+    Features of the third block (25 Hz) are concatenated with upsampled features of the fourth
+    (12.5 Hz), whose receptive field is about 0.3 s on either side.
 
-    The authors start from VGGish as trained on AudioSet. Those weights are not part of this
-    package: training from nothing starts from weights that keep the size of activations, as
-    there is no normalisation that would.
+    The authors start from VGGish trained on AudioSet. Those weights are not part of this package.
+    For training from scratch, weights are initialised such that activations keep their scale,
+    because there are no normalisation layers.
     """
 
     def __init__(self):
@@ -51,7 +51,7 @@ class VGGish(nn.Module):
     def forward(self, spectra: torch.Tensor) -> torch.Tensor:
         """(batch, 4 x frames, 64) to (batch, frames, 128)."""
         num_spectra = spectra.shape[1]
-        # the slowest block needs multiples of 8; as published, there is always something added
+        # the slowest block needs a multiple of 8; like the published code, always add some padding
         spectra = nn.functional.pad(spectra, (0, 0, 0, 8 - num_spectra % 8))
         x = self.pool(self.block1(spectra.unsqueeze(1)))
         x = self.pool(self.block2(x))

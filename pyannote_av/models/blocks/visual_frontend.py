@@ -1,4 +1,4 @@
-"""Faces to one feature per picture: the visual branch of TalkNet, which LoCoNet took over.
+"""Visual encoder of TalkNet and LoCoNet: face crops to one feature per frame.
 
 References
 ----------
@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-#: the first convolution sees that many pictures before and after
+#: frames on either side that the first convolution covers
 REACH = 2
 
 _PICTURE_FEATURES = 512
@@ -21,7 +21,7 @@ _FEATURES = 128
 
 
 def normalise(faces: torch.Tensor) -> torch.Tensor:
-    """Grey pictures in [0, 255] to what the networks were trained with."""
+    """Scale grey crops in [0, 255] to the range that the networks were trained on."""
     return (faces / 255 - 0.4161) / 0.1688
 
 
@@ -40,13 +40,13 @@ class _Unit(nn.Module):
         self.norm2 = _norm(channels)
 
     def forward(self, x: torch.Tensor, shortcut: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The sum, and what comes of it after normalisation and ReLU."""
+        """Return the sum, before and after normalisation and ReLU."""
         x = self.conv2(self.norm1(self.conv1(x)).relu()) + shortcut
         return x, self.norm2(x).relu()
 
 
 class _Stage(nn.Module):
-    """Two units; the second one adds the first one's sum, not its normalised output."""
+    """Two units. The shortcut of the second is the sum in the first, before normalisation."""
 
     def __init__(
         self, in_channels: int, channels: int, stride: int = 1, unused_shortcut: bool = False
@@ -57,7 +57,7 @@ class _Stage(nn.Module):
         self.is_resized = stride != 1
         if self.is_resized or unused_shortcut:
             self.shortcut = nn.Conv2d(in_channels, channels, 1, stride, bias=False)
-            # what no gradient reaches must not ask for one: training on several devices waits
+            # disable the gradient of an unused layer: distributed training would wait for it
             self.shortcut.requires_grad_(self.is_resized)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -66,15 +66,15 @@ class _Stage(nn.Module):
 
 
 class PictureEncoder(nn.Module):
-    """One 512-d feature per picture, from the picture and two to either side.
+    """One 512-d feature per face crop, from this crop and two on either side.
 
-    The first convolution extends over five pictures (a "Conv3d" in the published code). Pictures
-    have one channel, so it is done as a two-dimensional one over windows of five pictures.
+    The first convolution covers five crops (a "Conv3d" in the published code). Crops have one
+    channel, so it is computed as a two-dimensional convolution over windows of five crops.
 
     Parameters
     ----------
     unused_shortcut : bool, optional
-        Keep a convolution that TalkNet's checkpoints hold weights for but that nothing uses.
+        Keep an unused convolution whose weights are in TalkNet's checkpoints.
     """
 
     def __init__(self, unused_shortcut: bool = False):
@@ -93,7 +93,7 @@ class PictureEncoder(nn.Module):
         )
 
     def forward(self, windows: torch.Tensor) -> torch.Tensor:
-        """Normalised windows (n, 5, 112, 112) to features (n, 512) of the pictures amid."""
+        """Normalised windows (n, 5, 112, 112) to features (n, 512) of their centre crops."""
         windows = windows.contiguous(memory_format=torch.channels_last)
         return self.trunk(self.stem(windows)).mean(dim=(2, 3))
 
@@ -108,7 +108,7 @@ class _TemporalUnit(nn.Module):
             nn.BatchNorm1d(channels),
             nn.Conv1d(channels, channels, 3, padding=1, groups=channels, bias=False),
             nn.PReLU(),
-            # over channels and the whole of time
+            # over channels and the whole sequence
             nn.GroupNorm(1, channels, eps=1e-8),
             nn.Conv1d(channels, channels, 1, bias=False),
         )
@@ -118,7 +118,7 @@ class _TemporalUnit(nn.Module):
 
 
 class TemporalEncoder(nn.Module):
-    """Features of pictures to features that know the whole of time (V-TCN and V-Conv1D)."""
+    """Features of single crops to features with context of the whole clip (V-TCN, V-Conv1D)."""
 
     def __init__(self):
         super().__init__()
@@ -136,13 +136,14 @@ class TemporalEncoder(nn.Module):
 
 
 class VisualEncoder(nn.Module):
-    """Grey pictures of faces to one 128-d feature per picture.
+    """Grey face crops to one 128-d feature per crop.
 
     Parameters
     ----------
     per_clip_conv3d : bool, optional
-        Whether each item of a batch is a clip of its own. The published code joins them in time:
-        the first and last two pictures of an item then see its neighbours in the batch.
+        Whether to process each item of a batch as a separate clip. The published code concatenates
+        them in time. The first and last two frames of an item then include frames of its
+        neighbours in the batch. ``False`` reproduces this.
     unused_shortcut : bool, optional
         See :class:`PictureEncoder`.
     """

@@ -1,8 +1,8 @@
-"""Attention among neighbours in time, at a cost linear in duration.
+"""Attention over a local window of time, at a cost linear in duration.
 
-Frame t attends to frames t - window ... t + window, whatever the length of the sequence. How far
-two frames are apart is told by rotating queries and keys (RoPE), so only differences in time
-matter: what is shifted comes out shifted, and padding changes nothing.
+Frame t attends to frames t - window ... t + window, for sequences of any length. Rotary position
+embeddings (RoPE) encode the distance between two frames, so attention depends on relative positions
+only. A shift of the input shifts the output, and padding does not affect it.
 
 References
 ----------
@@ -16,25 +16,25 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-#: added to what a key scores that must not be read; finite, so that frames which may read nothing
-#: at all (padding) give numbers rather than NaN
+#: Added to the scores of masked keys. It is finite, so that frames for which all keys are masked
+#: (padding) give finite numbers instead of NaN.
 MASKED = -1e4
 
 
-# in windows: sequences up to that long are not cut into blocks, which is quicker
+# in windows: up to this length it is faster not to cut sequences into blocks
 _SHORT = 4
 
 
 def rotations(num_frames: int, dimension: int, like: torch.Tensor) -> torch.Tensor:
-    """Cosine and sine of position times frequency, as :func:`rotate` wants them.
+    """Cosine and sine of position times frequency, in the layout of :func:`rotate`.
 
     Parameters
     ----------
     num_frames : int
     dimension : int
-        Of a head; must be even.
+        Dimension of a head; must be even.
     like : tensor
-        Whose device and type the result has.
+        Tensor whose device and type the result takes.
 
     Returns
     -------
@@ -61,13 +61,13 @@ def neighbourhoods(x: torch.Tensor, window: int, value: float = 0.0) -> torch.Te
     x : (batch, frames, heads, dimension) tensor
     window : int
     value : float, optional
-        What is before the first frame, and after the last one.
+        Padding value before the first frame and after the last one.
 
     Returns
     -------
     blocks : (batch, blocks, heads, 3 x window, dimension) tensor
     """
-    after = -x.shape[1] % window + window  # to complete the last block, and one more
+    after = -x.shape[1] % window + window  # complete the last block, and add another one
     x = F.pad(x, (0, 0, 0, 0, window, after), value=value).unflatten(1, (-1, window))
     return torch.cat([x[:, :-2], x[:, 1:-1], x[:, 2:]], dim=2).transpose(2, 3)
 
@@ -81,7 +81,7 @@ def attend(
     ----------
     q, k, v : (batch, frames, heads, dimension) tensor
     bias : (batch, frames, heads or 1, 1) tensor
-        Added to what keys score.
+        Added to the scores of keys.
     window : int
 
     Returns
@@ -113,9 +113,9 @@ class WindowAttention(nn.Module):
     ----------
     dimension : int
     num_heads : int
-        Heads have an even dimension.
+        The dimension of a head must be even.
     window : int
-        Frames that are seen to either side.
+        Frames on either side that attention covers.
     """
 
     def __init__(self, dimension: int, num_heads: int, window: int):
@@ -134,21 +134,21 @@ class WindowAttention(nn.Module):
         key_bias: torch.Tensor,
         query_gate: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Let frames of `x` read from frames of `y`.
+        """Let frames of `x` attend to frames of `y`.
 
         Parameters
         ----------
         x, y : (batch, frames, dimension) tensor
         key_bias : (batch, frames, heads or 1) tensor
-            Added to what frames of `y` score before softmax: ``MASKED`` where they must not be
-            read, logarithms of gates.
+            Added to the scores of frames of `y` before softmax: ``MASKED`` for masked frames,
+            logarithms of gates.
         query_gate : (batch, frames, heads) tensor, optional
-            What frames of `x` make of what they have read is multiplied by this.
+            Factor on the result of attention for each frame of `x`, before the output layer.
 
         Returns
         -------
         read : (batch, frames, dimension) tensor
-            To be added to `x`.
+            Update to be added to `x`.
         """
         q = self.query(x).unflatten(-1, (self.num_heads, -1))
         k, v = self.key_value(y).unflatten(-1, (2, self.num_heads, -1)).unbind(-3)

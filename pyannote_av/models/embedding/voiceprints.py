@@ -1,4 +1,4 @@
-"""Voices: which one is heard around here, and what a speaker sounds like."""
+"""Speaker embeddings of windows of a recording, and voiceprints of its speakers."""
 
 from __future__ import annotations
 
@@ -18,46 +18,47 @@ if TYPE_CHECKING:
     import torch
     from pyannote.audio import Model
 
-#: seconds of sound that are embedded together
+#: duration of the windows that are embedded, in seconds
 WINDOW = 1.2
-#: pictures from one window to the next
+#: video frames from one window to the next
 HOP = FRAMES_PER_WINDOW
 
 _HOP_SAMPLES = HOP * SAMPLES_PER_FRAME
-#: windows that are encoded together (24 s), and how many more on either side are their context
+#: number of windows that are encoded at once (24 s), and of context windows on either side
 _BLOCK, _CONTEXT = 150, 6
-#: share of a window that is somebody's speech, for it to count as somebody's: preferably, at least
+#: share of a window that a speaker must fill for the window to count as theirs: preferred share,
+#: least share
 _SHARES = (0.75, 0.25)
 
 
 def num_windows(num_frames: int) -> int:
-    """Windows of so many frames."""
+    """Number of windows in `num_frames` video frames."""
     return -(-num_frames // HOP)
 
 
 def speaker_features(waveform: torch.Tensor, embedder: Model) -> np.ndarray:
     """Embeddings of windows of 1.2 s, every 0.16 s.
 
-    Window `i` lies around the middle of frames 4 i to 4 i + 3, which is at (4 i + 2) / 25 s. At
-    its ends the recording is continued by reflection.
+    Window `i` is centred on the middle of frames 4 i to 4 i + 3, which is at (4 i + 2) / 25 s. The
+    recording is padded by reflection at both ends.
 
     Parameters
     ----------
     waveform : (1, samples) tensor
         16 kHz.
     embedder : Model
-        With ``frame_features`` and ``pool``, such as
+        Embedding model with ``frame_features`` and ``pool``, such as
         :class:`~pyannote_av.models.embedding.campplus.CAMPPlus`.
 
     Returns
     -------
     features : (L, E) float32 array
-        Unit length, L = ceil(samples // 640 / 4). Zero where there is digital silence.
+        Embeddings of unit norm, L = ceil(samples // 640 / 4). Zero in digital silence.
 
     Raises
     ------
     ValueError
-        When the frames of the embedder do not fit the windows.
+        When the step between windows is not a multiple of the frame step of the embedder.
     """
     import torch
 
@@ -70,7 +71,7 @@ def speaker_features(waveform: torch.Tensor, embedder: Model) -> np.ndarray:
     features = np.zeros((count, embedder.dimension), np.float32)
     if not count:
         return features
-    # sample of the padded waveform that the middle of window 0 is to be at
+    # sample of the padded waveform at which window 0 is centred
     middle = (centre(size // 2 - 1) + centre(size // 2)) / 2
     left = round(middle) - _HOP_SAMPLES // 2
     reach = centre(size - 1) + embedder.receptive_field_size()
@@ -91,7 +92,7 @@ def speaker_features(waveform: torch.Tensor, embedder: Model) -> np.ndarray:
 
 
 def _silent(padded: np.ndarray, count: int, left: int) -> np.ndarray:
-    """Which windows hold nothing but zeros"""
+    """True for windows that contain zeros only."""
     sounding = np.concatenate([[0], np.cumsum(padded != 0)])
     first = left + _HOP_SAMPLES // 2 - round(WINDOW * SAMPLE_RATE / 2)
     first = np.maximum(first + _HOP_SAMPLES * np.arange(count), 0)
@@ -100,19 +101,19 @@ def _silent(padded: np.ndarray, count: int, left: int) -> np.ndarray:
 
 
 def voiceprint(features: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-    """What a speaker sounds like: the mean of windows, of unit length.
+    """Voiceprint of a speaker: the mean of speaker embeddings, of unit norm.
 
     Parameters
     ----------
     features : (L, E) array
-        Windows of the speaker.
+        Speaker embeddings of windows in which the speaker speaks.
     weights : (L,) array, optional
-        How much each counts; all alike unless given.
+        Weight of each window. Equal by default.
 
     Returns
     -------
     voiceprint : (E,) float32 array
-        Zero, which stands for an unknown voice, where nothing counts.
+        Zero, which means an unknown voice, without windows or with zero weights.
     """
     features = np.asarray(features, np.float32)
     total = features.sum(axis=0) if weights is None else np.float32(weights) @ features
@@ -120,19 +121,20 @@ def voiceprint(features: np.ndarray, weights: np.ndarray | None = None) -> np.nd
 
 
 def stretch_voices(features: np.ndarray, stretches: np.ndarray) -> np.ndarray:
-    """What is heard in stretches of a recording: the mean of the windows that lie in each.
+    """Speaker embeddings of segments: the mean over the windows inside each segment.
 
     Parameters
     ----------
     features : (L, E) array
-        Of the recording; see :func:`speaker_features`.
+        Speaker embeddings of the recording; see :func:`speaker_features`.
     stretches : (n, 2) float array
-        Start and end in seconds. Those that are too short for a window have the nearest one.
+        Start and end of each segment in seconds. A segment shorter than a window takes the
+        nearest window.
 
     Returns
     -------
     voices : (n, E) float32 array
-        Unit length, zero where there is digital silence.
+        Embeddings of unit norm; zero in digital silence.
     """
     if not len(stretches) or not len(features):
         return np.zeros((len(stretches), features.shape[1]), np.float32)
@@ -151,20 +153,24 @@ def stretch_voices(features: np.ndarray, stretches: np.ndarray) -> np.ndarray:
 
 
 def windows_of_speakers(activity: np.ndarray) -> list[np.ndarray]:
-    """Windows that lie in the turns of each speaker.
+    """Choose windows to represent each speaker.
 
-    Of those that are his speech to three quarters, the ones he has alone, if there are any; or
-    else those with overlap; of a speaker with only shorter turns, those that hold a quarter.
+    The first of these sets that is not empty is returned:
+
+    1. windows in which the speaker speaks alone for three quarters of the time,
+    2. windows in which the speaker speaks, with or without overlap, for three quarters,
+    3. windows in which the speaker speaks alone for a quarter,
+    4. windows in which the speaker speaks, with or without overlap, for a quarter.
 
     Parameters
     ----------
     activity : (4 T, speakers) bool array
-        Who speaks in steps of 10 ms.
+        Speech activity in steps of 10 ms.
 
     Returns
     -------
     windows : list of (n,) int arrays
-        Empty for who hardly speaks at all.
+        Indices of windows. Empty for speakers who speak too little.
     """
     alone = activity & (activity.sum(axis=1, keepdims=True) == 1)
     half = round(WINDOW * STEPS * FRAME_RATE / 2)
@@ -189,14 +195,14 @@ def enrol(features: np.ndarray, activity: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     features : (L, E) array
-        Of the recording; see :func:`speaker_features`.
+        Speaker embeddings of the recording; see :func:`speaker_features`.
     activity : (4 T, speakers) bool array
-        Who speaks in steps of 10 ms, L = ceil(T / 4).
+        Speech activity in steps of 10 ms, L = ceil(T / 4).
 
     Returns
     -------
     voiceprints : (speakers, E) float32 array
-        Zero for who hardly speaks at all.
+        Zero for speakers who speak too little.
     """
     prints = [voiceprint(features[windows]) for windows in windows_of_speakers(activity)]
     return np.stack(prints) if prints else np.zeros((0, features.shape[1]), np.float32)

@@ -188,14 +188,14 @@ class TargetAcoustic(nn.Module):
         speaker_features: torch.Tensor | None,
         mask: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Compute the scale and shift that voices apply to audio features.
+        """Compute the scale and shift that voiceprints and context apply to audio features.
 
         Parameters
         ----------
         voiceprints : (batch, slots, dimension) tensor
-            Of unit norm, or 0 where unknown.
+            Unit vectors; 0 where unknown.
         speaker_features : (batch, windows, dimension) tensor or None
-            Of unit norm, or 0 where unknown.
+            Unit vectors; 0 where unknown.
         mask : (batch, frames) bool tensor
 
         Returns

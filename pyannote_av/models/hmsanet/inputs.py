@@ -23,9 +23,9 @@ class Inputs(NamedTuple):
     targets : Slots
         Slots that hold a target speaker.
     voiceprints : (batch, slots, dimension) tensor
-        Of unit norm, or 0 where unknown.
+        Unit vectors; 0 where unknown.
     speaker_features : (batch, windows, dimension) tensor or None
-        Of unit norm, or 0 where unknown.
+        Unit vectors; 0 where unknown.
     real : (batch, frames) bool tensor
         True for frames that are not padding.
     """

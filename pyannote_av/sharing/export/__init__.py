@@ -1,1 +1,1 @@
-"""Networks as ONNX graphs, and how far these are from the networks."""
+"""Export of networks to ONNX, with a comparison of the results."""

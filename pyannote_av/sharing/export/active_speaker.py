@@ -1,4 +1,4 @@
-"""Graphs of active speaker networks, those that scorers run by ONNX Runtime."""
+"""ONNX export of active speaker networks, whose graphs scorers run with ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SIZES = ({"batch": 1, "frames": 7}, {"batch": 3, "frames": 41})
 
 
 def active_speaker(model: ActiveSpeakerModel) -> list[Graph]:
-    """Graphs of an active speaker network: see ``active_speaker.export.to_onnx``."""
+    """Graphs of an active speaker network; see ``active_speaker.export.to_onnx``."""
     converted = cache(lambda: to_onnx(model))
 
     def raw(sizes: Mapping[str, int], generator: torch.Generator) -> tuple[torch.Tensor, ...]:
@@ -48,5 +48,5 @@ def active_speaker(model: ActiveSpeakerModel) -> list[Graph]:
 
 
 def _of(model: ActiveSpeakerModel, name: str) -> Callable:
-    """A method that not all networks have"""
+    """A method that only some networks have"""
     return lambda *inputs: getattr(model, name)(*inputs)

@@ -1,4 +1,4 @@
-"""Graphs of networks that embed voices: CAM++."""
+"""ONNX export of speaker embedding networks: CAM++."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.export import Dim
 from pyannote_av.models.embedding.campplus import CAMPPlus
 from pyannote_av.sharing.export.graph import Graph, convert
 
-# the least that is embedded: 0.1 s
+# minimum length of the input: 0.1 s
 _SHORTEST = 1600
 
 
@@ -27,14 +27,14 @@ class _Features(nn.Module):
 
 
 class _Pool(nn.Module):
-    """``CAMPPlus.pool`` of weights that have the rate of features"""
+    """``CAMPPlus.pool`` for weights at the rate of the features"""
 
     def __init__(self, model: CAMPPlus):
         super().__init__()
         self.model = model
 
     def forward(self, features: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-        # speakers as items: how many there are is not known beforehand
+        # merge speakers into the batch axis: their number is dynamic
         of_each = features.unsqueeze(1).expand(-1, weights.shape[1], -1, -1).flatten(0, 1)
         statistics = self.model._pool(of_each, weights.flatten(0, 1))
         embeddings = self.model.xvector["dense"](statistics).unflatten(0, weights.shape[:2])
@@ -43,9 +43,9 @@ class _Pool(nn.Module):
 
 
 def campplus(model: CAMPPlus) -> list[Graph]:
-    """Graphs of CAM++: ``frame_features`` of waveforms, and ``pool``, embeddings of speakers.
+    """Graphs of CAM++: ``frame_features`` of waveforms, and ``pool`` for speaker embeddings.
 
-    Weights of ``pool`` have the frames of the features, one every 20 ms.
+    The weights of ``pool`` have the same frames as the features, one every 20 ms.
     """
 
     def sounds(sizes: Mapping[str, int], generator: torch.Generator) -> dict[str, torch.Tensor]:
@@ -56,7 +56,7 @@ def campplus(model: CAMPPlus) -> list[Graph]:
         b, s, t = sizes["batch"], sizes["speakers"], sizes["frames"]
         features = torch.randn(b, model.xvector["dense"].linear.in_channels // 2, t)
         weights = (torch.rand(b, s, t, generator=generator) > 0.4).float()
-        weights[0, 0] = 0.0  # somebody who is silent
+        weights[0, 0] = 0.0  # a silent speaker
         return {"features": features, "weights": weights}
 
     batch, speakers, frames = (

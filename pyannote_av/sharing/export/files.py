@@ -1,4 +1,4 @@
-"""Models as folders of ONNX files, with what is to be known about these."""
+"""Export of models to folders of ONNX files with a description."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from pyannote_av.sharing.export.graph import TOLERANCE, Graph, difference, sessi
 from pyannote_av.sharing.export.relation import avrnet, cysmsd, embedded
 from pyannote_av.sharing.export.segmentation import hmsanet, pyannote
 
-#: what describes the graphs of a folder
+#: file that describes the graphs of a folder
 DESCRIPTION = "export.json"
 
 _NETWORKS: dict[type, Callable[[Any], list[Graph]]] = {
@@ -45,11 +45,11 @@ _NETWORKS: dict[type, Callable[[Any], list[Graph]]] = {
 
 
 class ParityError(ValueError):
-    """A graph says something else than the model it was made of."""
+    """The outputs of a graph differ from those of its model."""
 
 
 def load(reference: str | Path) -> Model:
-    """A model by the name of its weights, a file, a folder or an identifier of the hub."""
+    """Load a model by the name of its weights, a file, a folder or an identifier of the hub."""
     path = require(str(reference)) if str(reference) in REGISTRY else Path(reference)
     if path.suffix == ".model":
         return import_checkpoint(path)
@@ -57,12 +57,12 @@ def load(reference: str | Path) -> Model:
 
 
 def graphs_of(model: Model) -> list[Graph]:
-    """What becomes of a model.
+    """Graphs that a model is exported to.
 
     Raises
     ------
     ValueError
-        For models that are not converted.
+        If models of this class cannot be exported.
     """
     for network, make in _NETWORKS.items():
         if isinstance(model, network):
@@ -77,29 +77,30 @@ def graphs_of(model: Model) -> list[Graph]:
 
 
 def export(model: Model, folder: str | Path) -> Path:
-    """Write a model as ONNX graphs, after having compared these with it.
+    """Compare a model with its ONNX graphs, and write the graphs.
 
     Parameters
     ----------
     model : Model
         See :func:`graphs_of`.
     folder : str or Path
-        Gets ``<graph>.onnx`` for every graph, and ``export.json``: names, types and axes of inputs
-        and outputs (free axes have names), sha256, and the largest difference found.
+        Output folder. It receives ``<graph>.onnx`` for every graph, and ``export.json``: names,
+        types and axes of inputs and outputs (dynamic axes have names), sha256, and the largest
+        difference found.
 
     Returns
     -------
     path : Path
-        Of ``export.json``.
+        Path of ``export.json``.
 
     Raises
     ------
     ImportError
-        Without ONNX Runtime.
+        If ONNX Runtime is not installed.
     ParityError
-        When a graph differs from the model by more than :data:`TOLERANCE`. Nothing is written.
+        If a graph differs from the model by more than :data:`TOLERANCE`. Nothing is written.
     ValueError
-        For models that are not converted.
+        If models of this class cannot be exported.
     """
     folder = Path(folder)
     contents, described = {}, {}

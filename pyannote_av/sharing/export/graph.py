@@ -1,4 +1,4 @@
-"""Graphs of ONNX: how they are made, and how far they are from what they stand for."""
+"""ONNX graphs: conversion, and comparison with the original networks."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ import numpy as np
 import torch
 from torch import nn
 
-#: what ONNX Runtime and torch may differ by, in what networks say of random inputs
+#: largest allowed difference between the outputs of ONNX Runtime and torch for random inputs
 TOLERANCE = 1e-4
 
-#: names of inputs to tensors, for sizes of axes
+#: function that makes input tensors, by name, for given sizes of axes
 Inputs = Callable[[Mapping[str, int], torch.Generator], dict[str, torch.Tensor]]
 
 
 @dataclass(frozen=True)
 class Graph:
-    """A part of a model that becomes one file.
+    """A part of a model that is exported to one file.
 
     Attributes
     ----------
     name : str
-        Of the file, without its suffix.
+        Name of the file, without suffix.
     reference : callable
-        What the model does itself, with the tensors of `inputs` in order.
+        Computes the expected outputs from the tensors of `inputs`, in order.
     inputs : callable
-        Makes random ones of given sizes.
+        Makes random inputs of given sizes.
     sizes : sequence of mapping
-        Of axes, by name: those that the graph is compared at. They are others than it was made at.
+        Sizes of axes, by name, to compare at. They differ from those used for the conversion.
     convert : callable
         Makes the content of the file.
     """
@@ -49,23 +49,23 @@ def convert(
     outputs: Sequence[str],
     axes: Mapping[str, Mapping[int, Any]],
 ) -> bytes:
-    """Convert a module by torch's exporter.
+    """Convert a module with torch's exporter.
 
     Parameters
     ----------
     module : Module
     inputs : mapping of str to tensor
-        An example. No free axis has length 1 or 0: these would be taken for constants.
+        Example inputs. Dynamic axes must be longer than 1; otherwise they become constants.
     outputs : sequence of str
-        Names of what comes out.
+        Names of the outputs.
     axes : mapping of str to mapping of int to torch.export.Dim
-        Free axes of each input.
+        Dynamic axes of each input.
 
     Returns
     -------
     graph : bytes
     """
-    # the fused kernel of attention has no counterpart in ONNX
+    # the fused attention kernel has no equivalent in ONNX
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -88,7 +88,7 @@ def convert(
 
 
 def _median(x, dim: int, keepdim: bool = False):
-    """Lower median along an axis of known length, which torch's exporter does not know"""
+    """Lower median along an axis of fixed length, which torch's exporter does not support"""
     from onnxscript import opset18 as op
 
     size = x.shape[dim]
@@ -101,12 +101,12 @@ def _median(x, dim: int, keepdim: bool = False):
 
 
 def session(graph: bytes):
-    """A session of ONNX Runtime on the CPU, with as many threads as torch uses.
+    """An ONNX Runtime session on the CPU, with as many threads as torch uses.
 
     Raises
     ------
     ImportError
-        When ONNX Runtime is not installed.
+        If ONNX Runtime is not installed.
     """
     try:
         from onnxruntime import InferenceSession, SessionOptions
@@ -116,25 +116,25 @@ def session(graph: bytes):
         ) from error
     options = SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3  # what it cannot compute beforehand is no matter
+    options.log_severity_level = 3  # hide warnings about constants that it cannot fold
     return InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
 @torch.inference_mode()
 def difference(graph: Graph, content: bytes, seed: int = 0) -> float:
-    """Largest difference between what ONNX Runtime and the model make of random inputs.
+    """Largest difference between the outputs of ONNX Runtime and the model for random inputs.
 
     Parameters
     ----------
     graph : Graph
     content : bytes
-        What it was converted to.
+        Converted graph.
     seed : int, optional
 
     Returns
     -------
     difference : float
-        Over all sizes and outputs; infinite where shapes differ, or one has NaN and not the other.
+        Maximum over all sizes and outputs. Infinite if shapes differ, or only one output has NaN.
     """
     run = session(content)
     generator = torch.Generator().manual_seed(seed)
@@ -142,7 +142,7 @@ def difference(graph: Graph, content: bytes, seed: int = 0) -> float:
     for sizes in graph.sizes:
         inputs = graph.inputs(sizes, generator)
         expected = graph.reference(*inputs.values())
-        # inputs that change nothing are not in the graph
+        # the graph omits inputs that have no effect
         feed = {one.name: inputs[one.name].numpy() for one in run.get_inputs()}
         found = run.run(None, feed)
         expected = (expected,) if torch.is_tensor(expected) else expected

@@ -1,4 +1,4 @@
-"""Graphs of networks that compare windows, and count speakers: AVR-Net and its kin, CYS-MSD."""
+"""ONNX export of networks for clustering: AVR-Net and similar networks, and CYS-MSD."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class _AudioMap(nn.Module):
 
 
 class _FaceMap(nn.Module):
-    """``AVRNet.face_map``, with pictures that are not there computed as black ones"""
+    """``AVRNet.face_map`` without data-dependent shapes: missing faces are computed as black"""
 
     def __init__(self, model: AVRNet):
         super().__init__()
@@ -45,7 +45,7 @@ class _FaceMap(nn.Module):
 
 
 class _Relate(nn.Module):
-    """Scores of pairs, of maps or of embeddings"""
+    """Scores of pairs, from maps or from embeddings"""
 
     def __init__(self, model: nn.Module, embedded: bool):
         super().__init__()
@@ -66,14 +66,14 @@ class _Relate(nn.Module):
         return (scores + self._score(b, a, model.mask(visible_b, visible_a))) / 2
 
     def _score(self, a: torch.Tensor, b: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        # one order at a time: how many pairs there are is not known beforehand
+        # score each order separately: the number of pairs is dynamic
         maps = torch.cat([a, b], dim=1)
         maps = maps if maps.ndim == 4 else maps[..., None, None]
         return self.model.relation(maps * mask[..., None, None])
 
 
 def _pairs(model: nn.Module, audio: tuple[int, ...], face: tuple[int, ...]) -> Graph:
-    """Graph ``relate``, for things to compare of given shapes"""
+    """Graph ``relate`` for audio and face inputs of given shapes"""
     shapes = {"audio": audio, "face": face, "visible": ()}
     module = _Relate(model, embedded=len(audio) == 1)
     enter = (model.audio_map, model.face_map) if module.embedded else (lambda x: x, lambda x, _: x)
@@ -102,16 +102,16 @@ def _pairs(model: nn.Module, audio: tuple[int, ...], face: tuple[int, ...]) -> G
 
 
 def embedded(model: RelationOfEmbeddings | FusedEmbeddings) -> list[Graph]:
-    """Graph ``relate``: scores of pairs of embeddings of voices and faces."""
+    """Graph ``relate``: scores of pairs of voice and face embeddings."""
     hparams = model.hparams
     return [_pairs(model.eval(), (hparams.voice_dimension,), (hparams.face_dimension,))]
 
 
 def avrnet(model: AVRNet) -> list[Graph]:
-    """Graphs of AVR-Net: ``audio_map``, ``face_map``, and ``relate`` of what these give.
+    """Graphs of AVR-Net: ``audio_map``, ``face_map``, and ``relate``, which compares their outputs.
 
-    Windows have 2 s of sound; pictures are 112 x 112. Which of them there are, ``face_mask`` says;
-    there is one at least for every window, if only to be masked.
+    Windows have 2 s of sound. Faces are 112 x 112, and ``face_mask`` marks those that are present.
+    Each window needs at least one face, which may be masked.
     """
     samples = model.spectrum.num_samples
 
@@ -122,7 +122,7 @@ def avrnet(model: AVRNet) -> list[Graph]:
         shape = sizes["windows"], sizes["pictures"]
         seen = torch.randint(256, (*shape, 3, FACE_SIZE, FACE_SIZE), generator=generator)
         mask = torch.rand(shape, generator=generator) > 0.4
-        mask[0] = False  # nobody is visible
+        mask[0] = False  # no visible face
         return {"faces": seen.byte(), "face_mask": mask}
 
     windows, pictures = Dim("windows", max=2**16), Dim("pictures", max=2**10)
@@ -154,7 +154,7 @@ def avrnet(model: AVRNet) -> list[Graph]:
 
 
 class _Windows(nn.Module):
-    """What CYS-MSD says: all, or all but the count"""
+    """Outputs of CYS-MSD, with or without the speaker count"""
 
     def __init__(self, model: CYSMSD, counts: bool):
         super().__init__()
@@ -166,7 +166,7 @@ class _Windows(nn.Module):
 
 
 class _Tree(nn.Module):
-    """Counts speakers by features of the tree of voices"""
+    """Logits of the number of speakers, from features of the linkage tree of voices"""
 
     def __init__(self, model: CYSMSD):
         super().__init__()
@@ -177,10 +177,11 @@ class _Tree(nn.Module):
 
 
 def cysmsd(model: CYSMSD) -> list[Graph]:
-    """Graph of CYS-MSD: ``windows``, what it says of those of recordings.
+    """Graph of CYS-MSD: ``windows``, which processes the windows of recordings.
 
-    Where speakers are counted by the tree of voices, ``windows`` says nothing of their number, and
-    ``count`` makes of ``linkage_tree.tree_features`` the logits of there being 1, 2, ...
+    If the network counts speakers from the linkage tree of voices, ``windows`` does not estimate
+    their number. A second graph, ``count``, maps ``linkage_tree.tree_features`` to the logits of
+    1, 2, ... speakers.
     """
     by_tree = model.hparams.counter == "tree"
     dimensions = model.hparams.voice_dimension, model.hparams.face_dimension
@@ -190,7 +191,7 @@ def cysmsd(model: CYSMSD) -> list[Graph]:
         voices, faces = (torch.randn(*shape, d, generator=generator) for d in dimensions)
         there = torch.ones(2, *shape, dtype=torch.bool)
         there[0] = torch.rand(shape, generator=generator) > 0.5
-        there[0, 0] = False  # nobody is seen
+        there[0, 0] = False  # no visible face
         there[1, 1:, shape[1] // 2 + 1 :] = False  # padding
         return dict(zip(_WINDOWS, (voices, faces, *there), strict=True))
 
@@ -198,7 +199,7 @@ def cysmsd(model: CYSMSD) -> list[Graph]:
         return {"tree": torch.rand(sizes["batch"], NUM_FEATURES, generator=generator)}
 
     network = model
-    if by_tree:  # what comes before is the same network, and growing trees is no matter of tensors
+    if by_tree:  # the rest of the network is the same; the tree itself is not built from tensors
         network = CYSMSD(**{**model.hparams, "counter": "mean"})
         state = {k: v for k, v in model.state_dict().items() if not k.startswith(_COUNTER)}
         network.load_state_dict(state, strict=False)

@@ -1,4 +1,4 @@
-"""Graphs of networks that say who speaks when: HMSA-Net, and pyannote's."""
+"""ONNX export of segmentation networks: HMSA-Net, and those of pyannote.audio."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SIZE = 112
 
 
 class _AllSlots(Slots):
-    """Slots that are not packed: which are somebody is known when the graph runs only"""
+    """Slots that are not packed, because the mask is known only when the graph runs"""
 
     def __init__(self, mask: torch.Tensor):
         self.mask, self.shape = mask, mask.shape
@@ -44,7 +44,7 @@ class _AllSlots(Slots):
 
 
 class _WholeAttention(WindowAttention):
-    """The same by one matrix of scores: how many blocks there are is not known beforehand"""
+    """The same attention with a single matrix of scores, because the number of blocks is dynamic"""
 
     def forward(self, x, y, key_bias, query_gate=None):
         q = self.query(x).unflatten(-1, (self.num_heads, -1))
@@ -62,7 +62,7 @@ class _WholeAttention(WindowAttention):
 
 
 class _AllPlaces(FixedSlots):
-    """The same for any number of items"""
+    """The same layer for any batch size"""
 
     def forward(self, z: torch.Tensor, slots: Slots) -> torch.Tensor:
         z = torch.where(slots.mask[:, :, None, None], slots.unpack(z), self.nobody)
@@ -71,12 +71,12 @@ class _AllPlaces(FixedSlots):
         return self.join(places.transpose(1, 2).flatten(2))
 
 
-# modules that are replaced by others, of the same weights, that can be converted
+# modules to replace by equivalent ones that can be exported
 _REPLACED: dict[type, type] = {WindowAttention: _WholeAttention, FixedSlots: _AllPlaces}
 
 
 class _Logits(nn.Module):
-    """What ``HMSANet.predict`` does with all inputs, with no work saved"""
+    """``HMSANet.predict`` with all inputs, without shortcuts for missing ones"""
 
     def __init__(self, model: HMSANet):
         super().__init__()
@@ -109,7 +109,7 @@ class _Logits(nn.Module):
 
 
 class _Faces(nn.Module):
-    """What ``HMSANet.visual_features`` does with faces that are present at both ends"""
+    """``HMSANet.visual_features`` for faces that are present in their first and last frames"""
 
     def __init__(self, model: HMSANet):
         super().__init__()
@@ -136,18 +136,18 @@ _NAMES = (
 
 
 def _confine(logits: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
-    """(batch, slots, 4 x frames), 0 where frames are padding"""
+    """Set logits (batch, slots, 4 x frames) to 0 in padding"""
     return logits * real.repeat_interleave(SPECTRA_PER_FRAME, dim=1).unsqueeze(1)
 
 
 def hmsanet(model: HMSANet) -> list[Graph]:
     """Graphs of HMSA-Net: ``logits`` at 100 Hz, and ``visual_features`` of faces.
 
-    All inputs of ``logits`` are needed; zeros and False say what is unknown, as in
-    ``HMSANet.forward``: without faces, ``face_mask`` is all False. The number of frames is a
-    multiple of 4, which padding that ``frame_mask`` tells of makes of any other. Memory grows with
-    its square, unlike that of the model. ``visual_features`` takes faces from the first to the
-    last frame they are present in; they may be absent in between.
+    All inputs of ``logits`` are required. As in ``HMSANet.forward``, zeros and False mark unknown
+    inputs: without faces, ``face_mask`` is all False. The number of frames must be a multiple of 4;
+    other lengths are padded and marked by ``frame_mask``. Unlike the model, the graph needs memory
+    that grows with the square of this number. ``visual_features`` takes faces from the first to the
+    last frame in which they are present. They may be absent in between.
     """
     dimensions = model.visual_dimension, model.hparams.voiceprint_dimension
     most = model.hparams.max_slots if model.hparams.decoder == "fixed" else 64
@@ -170,7 +170,7 @@ def hmsanet(model: HMSANet) -> list[Graph]:
             "speaker_features": noise(b, t // 4, dimensions[1]),
             "frame_mask": torch.ones(b, t, dtype=torch.bool),
         }
-        # somebody who is never seen, somebody unheard, and padding
+        # include an invisible speaker, a speaker without a voiceprint, and padding
         found["face_mask"][0, 0] = False
         found["voiceprints"][0, -1] = 0.0
         found["speaker_features"][:, 1:2] = 0.0
@@ -233,7 +233,7 @@ def pyannote(model: Model) -> list[Graph]:
         return {"waveforms": 0.1 * torch.randn(shape, generator=generator)}
 
     def recurrent() -> bytes:
-        # the newer exporter unrolls recurrent layers: its graph would run for one length only
+        # the newer exporter unrolls recurrent layers, which fixes the length of the input
         file = io.BytesIO()
         example = inputs({"batch": 2, "samples": 32000}, torch.Generator())
         with torch.no_grad(), warnings.catch_warnings():
