@@ -1,7 +1,7 @@
-"""Corpora from one command each: ``python -m recipes CORPUS get|prepare|evaluate``.
+"""Recipes to get, prepare and score corpora: ``python -m recipes CORPUS get|prepare|evaluate``.
 
 A recipe is a module ``recipes.<corpus>.recipe`` that describes one corpus (:class:`Recipe`): where
-it is to be had, how its own files are read, which protocols it makes. Everything else is shared.
+to get it, how to read its original files, and which protocols it makes. All other code is shared.
 """
 
 from recipes.recipe import NAMES, Expected, Protocol, Recipe, load

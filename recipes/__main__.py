@@ -135,7 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     logging.basicConfig(level=logging.ERROR)
     if arguments.corpus == "database":
-        # paths relative to the file; pyannote.database prefers those of the working directory
+        # relative to the file, although pyannote.database tries the working directory first
         folder = os.path.relpath(ROOT / "data", arguments.into.resolve().parent)
         recipes = [load(name) for name in NAMES]
         write_database(recipes, arguments.into, {name: f"{folder}/{name}" for name in NAMES})

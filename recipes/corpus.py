@@ -1,4 +1,4 @@
-"""Files of a corpus, as its recipe reads them, and their prepared form on disk."""
+"""Files of a corpus as read by its recipe, and their prepared form on disk."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Tracks:
-    """Face tracks that a corpus comes with.
+    """Face tracks provided by a corpus.
 
     Attributes
     ----------
     read : callable
-        Gives them; can be sent to another process.
+        Returns the tracks. Must be picklable.
     sources : tuple of Path
-        Files they are read from.
+        Files that the tracks are read from.
     key : str
-        What they are, apart from what is in these files.
+        Identifies the tracks, apart from the content of `sources`.
     """
 
     read: Callable[[], FaceTracks]
@@ -52,22 +52,22 @@ class File:
     ----------
     uri : str
     list : str
-        Which list it is in.
+        Name of the list that contains the file.
     annotation : Annotation
-        On the clock of its media, as everything here.
+        Reference. All times are on the clock of the media.
     annotated : Timeline
-        What is scored.
+        Scored regions.
     lab : Timeline, optional
-        Where there is speech; where there are turns unless told.
+        Speech regions. Defaults to the turns of `annotation`.
     media : mapping of str to Media
-        By folder of what is prepared: ``video``, perhaps ``audio``.
+        Media by prepared folder: ``video``, and optionally ``audio``.
     tracks : Tracks, optional
     maps : mapping of str to Timeline
-        Other evaluation maps, by column.
+        Further evaluation maps, by column.
     texts : mapping of str to str
-        Content of other small files, by path.
+        Content of further small files, by path.
     problems : tuple of str
-        What is odd about it, in sentences.
+        Irregularities of the file, as sentences.
     """
 
     uri: str
@@ -84,7 +84,7 @@ class File:
 
 @contextmanager
 def located(path: Path, number: int) -> Iterator[None]:
-    """Make errors of a block, in which a line is read, name file and line."""
+    """Add file and line to errors of the enclosed block, which reads one line."""
     try:
         yield
     except (ValueError, LookupError, TypeError, OverflowError) as error:
@@ -92,12 +92,12 @@ def located(path: Path, number: int) -> Iterator[None]:
 
 
 def read_list(path: Path) -> list[str]:
-    """Names, one a line; the last line may lack its end.
+    """Read a list with one name per line. The last line may lack its newline.
 
     Raises
     ------
     ValueError
-        Names file and line of what is there twice, or could not be part of a path.
+        If a name is a duplicate or is not valid in a path. The message names file and line.
     """
     first: dict[str, int] = {}
     for number, line in enumerate(read_lines(path), start=1):
@@ -112,12 +112,12 @@ def read_list(path: Path) -> list[str]:
 
 
 def turns_of(path: Path, uri: str) -> list[Turn]:
-    """Turns of one file, from an RTTM file of its own.
+    """Read the turns of one file from its own RTTM file.
 
     Raises
     ------
     ValueError
-        Names file and line of what is malformed, or of another file.
+        If a line is malformed or belongs to another file. The message names file and line.
     """
     found = read_turns(path)
     for other, turns in found.items():
@@ -128,7 +128,7 @@ def turns_of(path: Path, uri: str) -> list[Turn]:
 
 
 def speech_of(path: Path) -> Timeline:
-    """Speech regions of one LAB file."""
+    """Read the speech regions of one LAB file."""
     return next(iter(read_lab(path).values()))
 
 
@@ -139,24 +139,25 @@ def box_tracks(
     frame_rate: float,
     frame_size: tuple[int, int],
 ) -> FaceTracks:
-    """Face tracks from boxes in pixels, one track a person, named after the person.
+    """Build face tracks from boxes in pixels, with one track per person, named after the person.
 
     Parameters
     ----------
     path : Path
-        For errors.
+        Path for error messages.
     uri : str
     rows : iterable of (where, frame, person, box)
-        `where` such as "line 3"; boxes are x1, y1, x2, y2. Empty boxes are left out.
+        `where` is a position such as "line 3". Boxes are x1, y1, x2, y2. Empty boxes are skipped.
     frame_rate : float
-        Frame k is shown at k / frame_rate seconds.
+        Frame k has time k / frame_rate seconds.
     frame_size : (int, int)
-        Width and height of the picture in pixels.
+        Width and height of the video in pixels.
 
     Raises
     ------
     ValueError
-        Names file and place of what is no number, negative, or there twice.
+        If a box is not finite, a frame is out of range, or a face is listed twice in a frame. The
+        message names file and position.
     """
     import numpy as np
 
@@ -193,7 +194,7 @@ def box_tracks(
 
 
 def whole(uri: str, turns: Iterable[Turn], *media: Path) -> tuple[Timeline, tuple[str, ...]]:
-    """From the start to the end of the first of `media` that is there, else to the last turn."""
+    """Timeline from 0 to the end of the first existing file in `media`, or to the last turn."""
     from pyannote_av.core.io import Video
 
     found = next((path for path in media if path.is_file()), None)
@@ -209,23 +210,25 @@ def whole(uri: str, turns: Iterable[Turn], *media: Path) -> tuple[Timeline, tupl
 def place(
     uri: str, turns: Iterable[Turn], within: Timeline, offset: float = 0.0, cut: bool = False
 ) -> tuple[Annotation, tuple[str, ...]]:
-    """Turns on the clock of the media, all of them inside what is scored.
+    """Move turns to the clock of the media, and check that they are inside the scored region.
 
     Parameters
     ----------
     uri : str
     turns : iterable of Turn
     within : Timeline
-        What is scored, on the clock of the media.
+        Scored region, on the clock of the media.
     offset : float, optional
-        Time of the media's start on the clock of the turns.
+        Start of the media on the clock of the turns, in seconds.
     cut : bool, optional
-        Cut what reaches over the ends, and say so; an error unless told.
+        Cut turns that extend beyond the scored region, and report them. By default, they raise an
+        error.
 
     Raises
     ------
     ValueError
-        Names file and line of the first turn that reaches over an end.
+        If a turn extends beyond the scored region and `cut` is False. The message names file and
+        line.
     """
     whole, annotation, problems = within.extent(), Annotation(uri=uri), []
     for track, turn in enumerate(turns):
@@ -246,13 +249,13 @@ def place(
 
 
 def shifted(timeline: Timeline, offset: float, within: Segment) -> Timeline:
-    """`timeline` on a clock that starts `offset` later, cut to `within`."""
+    """Shift `timeline` to a clock that starts `offset` seconds later, and crop it to `within`."""
     moved = (Segment(round(s.start - offset, 6), round(s.end - offset, 6)) for s in timeline)
     return Timeline([s & within for s in moved if s & within], uri=timeline.uri)
 
 
 def number(seconds: float) -> str:
-    """Seconds as text, to the microsecond: RTTM of three decimals would move turns."""
+    """Format seconds to the microsecond. The usual three decimals of RTTM would move turns."""
     return f"{seconds:.6f}".rstrip("0").rstrip(".")
 
 
@@ -279,11 +282,11 @@ def lab(timeline: Timeline) -> str:
 
 
 def update(path: Path, text: str) -> None:
-    """Write a text file, unless it reads so already."""
+    """Write a text file unless it already has this content."""
     if not path.is_file() or path.stat().st_size > len(text.encode()) or read_text(path) != text:
         write_text(path, text)
 
 
 def digest(*parts: object) -> str:
-    """Short name of some content."""
+    """Short digest of the given values."""
     return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:16]

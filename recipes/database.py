@@ -1,4 +1,4 @@
-"""``database.yml``: the protocols of recipes, for pyannote.database."""
+"""Write ``database.yml`` with the protocols of recipes, for pyannote.database."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _HEAD = """\
 
 
 def declared(recipe: Recipe, folder: str) -> dict[str, Any]:
-    """Protocols of a recipe whose prepared files lie in `folder`, relative to the file."""
+    """Protocols of a recipe with prepared files in `folder`, relative to ``database.yml``."""
     found = {}
     for protocol in recipe.protocols:
         columns = {n: p for n, p in {**COLUMNS, **protocol.columns}.items() if p}
@@ -30,13 +30,13 @@ def declared(recipe: Recipe, folder: str) -> dict[str, Any]:
 
 
 def database(recipes: Iterable[Recipe], folders: Mapping[str, str]) -> str:
-    """Content of a ``database.yml``.
+    """Generate the content of a ``database.yml``.
 
     Parameters
     ----------
     recipes : iterable of Recipe
     folders : mapping of str to str
-        Of what each recipe prepared, relative to the file.
+        Folder prepared by each recipe, relative to ``database.yml``.
     """
     import yaml
 

@@ -1,4 +1,4 @@
-"""What is in a prepared corpus, and how well systems do on it."""
+"""Statistics of a prepared corpus, and scores of systems on it."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from pyannote.core import Annotation, Timeline
 
 from recipes.recipe import Recipe
 
-#: log-odds of a face that a system says nothing of: it is taken for silent
+#: speaking score (log-odds) of a face that a system does not score: it counts as silent
 _SILENT = -20.0
 
 
 def open_protocol(recipe: Recipe, folder: Path, protocol: str | None, subset: str) -> list[Any]:
-    """Files of a prepared protocol, in order.
+    """Open a prepared protocol and return its files in order.
 
     Raises
     ------
     FileNotFoundError
-        When the corpus is not prepared.
+        If the corpus is not prepared.
     ValueError
-        When there is no such protocol or subset, or a file is listed twice.
+        If the protocol or subset does not exist, or a file is listed twice.
     """
     from pyannote.database import registry
 
@@ -40,7 +40,7 @@ def open_protocol(recipe: Recipe, folder: Path, protocol: str | None, subset: st
         names = ", ".join(chosen.subsets)
         raise ValueError(f"{recipe.full_name(chosen)} has no subset {subset!r}; it has {names}")
     with warnings.catch_warnings():
-        # the database.yml of the working directory may have the same protocol, for another folder
+        # database.yml in the working directory may define the same protocol for another folder
         warnings.filterwarnings("ignore", "Replacing existing")
         registry.load_database(database)
     files = list(getattr(registry.get_protocol(recipe.full_name(chosen)), subset)())
@@ -53,7 +53,7 @@ def open_protocol(recipe: Recipe, folder: Path, protocol: str | None, subset: st
 
 
 def _tracks(file: Mapping) -> Any:
-    """Face tracks that came with a file, None without"""
+    """Face tracks of a file, or None"""
     from pyannote_av.core.tracks import FaceTracks
 
     try:
@@ -63,12 +63,13 @@ def _tracks(file: Mapping) -> Any:
 
 
 def describe(files: Sequence[Mapping]) -> dict[str, Any]:
-    """Figures of references: all of them seconds, counts or percent.
+    """Compute statistics of the references in seconds, counts or percent.
 
-    ``floor`` and ``floor_collar`` are the error rates of the perfect system that never gives two
-    speakers at a time, without collar and with 0.25 s a side. Over files with face tracks that name
-    their speakers, ``own_face`` is the share of speech during which the speaker's own face is on
-    screen, ``visible_speech`` that during which it is labelled as heard speaking.
+    ``floor`` and ``floor_collar`` are the error rates of a perfect system that never outputs two
+    speakers at the same time, without collar and with a collar of 0.25 s a side. The following are
+    computed over files whose face tracks name their speakers. ``own_face`` is the share of speech
+    during which the speaker's own face is on screen. ``visible_speech`` is the share of speech
+    during which this face is labelled as audibly speaking.
     """
     from pyannote_av.core.tracks import Label
     from pyannote_av.evaluation.conditions import visible_speech
@@ -116,7 +117,7 @@ def describe(files: Sequence[Mapping]) -> dict[str, Any]:
 
 
 def run(files: Sequence[Mapping], pipeline: str, given: bool, device: str) -> dict[str, Annotation]:
-    """What a pipeline says of every file; face tracks of the corpus are shown to it if `given`."""
+    """Run a pipeline on every file, with the face tracks of the corpus if `given`."""
     import torch
 
     from pyannote_av import Pipeline
@@ -138,7 +139,7 @@ def diarization_scores(
     given: bool = False,
     device: str = "cpu",
 ) -> tuple[list, list, list]:
-    """Results, comparisons, and tables by condition, of pipelines and of folders of RTTM files."""
+    """Score pipelines and RTTM files: results, comparisons, and tables by condition."""
     from pyannote_av.evaluation.conditions import conditions
     from pyannote_av.evaluation.diarization import evaluate
     from pyannote_av.evaluation.significance import compare
@@ -164,7 +165,7 @@ def diarization_scores(
 
 
 def active_speaker_scores(files: Sequence[Mapping], scorer: str) -> Any:
-    """Figures of an active speaker scorer on the face tracks of the corpus, at 25 Hz."""
+    """Evaluate an active speaker scorer on the face tracks of the corpus, at 25 Hz."""
     from pyannote_av.core.tracks import FaceTracks
     from pyannote_av.evaluation.active_speaker import evaluate_tracks
     from pyannote_av.pipelines.active_speaker_detection import ActiveSpeakerDetection
@@ -179,7 +180,7 @@ def active_speaker_scores(files: Sequence[Mapping], scorer: str) -> Any:
 
 
 def save(path: Path, figures: Mapping[str, Any]) -> None:
-    """Write figures as JSON."""
+    """Write statistics and scores as JSON."""
     from pyannote_av.core.atomic import write_text
 
     write_text(path, json.dumps(figures, indent=1) + "\n")

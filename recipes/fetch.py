@@ -1,4 +1,4 @@
-"""Downloads that go on where they stopped, are checked, and are unpacked safely."""
+"""Resumable downloads with checksums and safe unpacking."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from pyannote_av.core.reading import ReadError, check_name, read_lines
 logger = logging.getLogger(__name__)
 
 _BLOCK = 1 << 18
-# bytes that any archive may unpack to, and how many times its size a large one may
+# limit of the unpacked size in bytes; for large archives, limit relative to the archive size
 _UNPACKED, _RATIO = 1 << 30, 100
-# what archives that are not as they should be raise, with passwords too
+# errors raised by damaged or encrypted archives
 _DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 _DAMAGED += (EOFError, ValueError, RuntimeError, NotImplementedError)
-#: where checksums of files come to lie that nobody publishes checksums of
+#: file with the checksums of downloads that have no published checksum
 LOCK = "SHA256SUMS"
 
 
@@ -39,12 +39,12 @@ class Download:
     ----------
     url : str
     path : str
-        Where it goes, relative to the folder of the corpus.
+        Target path, relative to the folder of the corpus.
     sha256 : str, optional
-        Where it is not known, that of the first download is written down, and any later one has to
-        agree with it.
+        Expected checksum. If it is None, the checksum of the first download is recorded, and later
+        downloads must match it.
     unpack : bool
-        An archive, unpacked where it lies.
+        Whether the file is an archive, to be unpacked in its folder.
     """
 
     url: str
@@ -54,13 +54,13 @@ class Download:
 
 
 def _transfer(url: str, partial: Path, timeout: float) -> None:
-    """Fetch what `partial` lacks"""
+    """Download the rest of `partial`"""
     have = partial.stat().st_size if partial.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
         answer = urllib.request.urlopen(request, timeout=timeout)
     except urllib.error.HTTPError as error:
-        if error.code == 416 and have:  # nothing is missing
+        if error.code == 416 and have:  # already complete
             return
         raise
     with answer:
@@ -81,16 +81,16 @@ def fetch(
     tries: int = 3,
     pause: float = 1.0,
 ) -> str:
-    """Download a file, unless it is there; returns its SHA-256.
+    """Download a file unless it exists, and return its SHA-256.
 
-    What was downloaded before an interruption is kept beside it (``.part``) and gone on with.
+    A partial download is kept next to the file (``.part``) and resumed by the next call.
 
     Raises
     ------
     ConnectionError
-        When the server cannot be reached, or stops answering.
+        If the server cannot be reached or stops responding.
     ValueError
-        When the file, downloaded or there already, is not the expected one.
+        If the downloaded or existing file does not match the checksum.
     """
     if path.is_file():
         found = sha256_of(path)
@@ -121,7 +121,7 @@ def fetch(
 
 
 def _check_size(sizes: Iterable[int], most: int) -> None:
-    """Raise ValueError where files of an archive would fill the disk"""
+    """Raise ValueError if the unpacked files exceed the size limit"""
     total = 0
     for size in sizes:
         total += size
@@ -130,12 +130,12 @@ def _check_size(sizes: Iterable[int], most: int) -> None:
 
 
 def unpack(archive: Path, into: Path) -> None:
-    """Unpack a ``.zip`` or ``.tar`` (any compression); nothing may land outside `into`.
+    """Unpack a ``.zip`` or ``.tar`` (any compression) without writing outside `into`.
 
     Raises
     ------
     ValueError
-        When the archive is corrupt, or too large unpacked; nothing of it is left then.
+        If the archive is corrupt, or too large when unpacked. No unpacked file is kept.
     """
     most = max(_UNPACKED, _RATIO * archive.stat().st_size)
     temporary = into / f".{archive.name}.unpacked"
@@ -144,7 +144,7 @@ def unpack(archive: Path, into: Path) -> None:
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as file:
                 _check_size((member.file_size for member in file.infolist()), most)
-                file.extractall(temporary)  # leaves out "..", absolute names
+                file.extractall(temporary)  # removes ".." and absolute paths
         else:
             with tarfile.open(archive) as file:
                 _check_size((member.size for member in file), most)
@@ -169,12 +169,12 @@ def _read_lock(folder: Path) -> dict[str, str]:
 def get(
     downloads: Iterable[Download], folder: Path, workers: int = 4
 ) -> tuple[list[Path], dict[str, str]]:
-    """Download files in parallel; one that fails does not stop the others.
+    """Download files in parallel. A failed download does not stop the others.
 
     Returns
     -------
     paths : list of Path
-        What is there now.
+        Files that are now present.
     failed : dict of url to reason
     """
     from pyannote_av.core.atomic import write_text
@@ -183,7 +183,7 @@ def get(
     lock, paths, failed = _read_lock(folder), [], {}
 
     def one(download: Download) -> str:
-        # names of files come from lists that were downloaded before
+        # file names may come from downloaded lists
         path = folder / check_name(download.path)
         expected = download.sha256 or lock.get(download.path)
         found = fetch(download.url, path, expected)
@@ -211,7 +211,7 @@ def get(
 
 
 def checksums(path: Path) -> dict[str, str]:
-    """Content of a file of lines ``SHA256  PATH``, by path; errors name file and line."""
+    """Read a file of lines ``SHA256  PATH``. Returns checksums by path; errors name the line."""
     found = {}
     for number, line in enumerate(read_lines(path), start=1):
         if len(fields := line.split(maxsplit=1)) != 2:

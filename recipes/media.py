@@ -1,4 +1,4 @@
-"""Media of a prepared corpus: linked, cut out of longer files, or put together from cameras."""
+"""Media of a prepared corpus: links, cuts of longer files, or grids of several cameras."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 from pyannote_av.core.grid import FRAME_RATE, SAMPLE_RATE
 from pyannote_av.core.io import Video
 
-_STEP = round(SAMPLE_RATE / FRAME_RATE)  # samples during one picture
+_STEP = round(SAMPLE_RATE / FRAME_RATE)  # audio samples per video frame
 
 
 def _require(uri: str, paths: Sequence[Path]) -> None:
@@ -25,32 +25,32 @@ def _require(uri: str, paths: Sequence[Path]) -> None:
 
 @dataclass(frozen=True)
 class Link:
-    """A file as it is: a symbolic link to it."""
+    """A symbolic link to an unmodified file."""
 
     path: Path
 
     @property
     def sources(self) -> tuple[Path, ...]:
-        """Files it depends on."""
+        """Files that the output depends on."""
         return (self.path,)
 
     @property
     def key(self) -> str:
-        """What it is, apart from what is in its sources."""
+        """Identifies the output, apart from the content of `sources`."""
         return f"link to {self.path.resolve()}"
 
     def write(self, uri: str, target: Path, problems: list[str]) -> None:
-        """Write it to `target`."""
+        """Write the output to `target`."""
         _require(uri, self.sources)
         os.symlink(self.path.resolve(), target)
 
 
 @dataclass(frozen=True)
 class Cut:
-    """What a file shows and sounds from `start` to `end` (seconds), whose clock starts at 0.
+    """Video and audio of a file from `start` to `end` (seconds), on a clock that starts at 0.
 
-    Pictures are encoded anew at 25 Hz (H.264, nearly lossless), sound is kept at 16 kHz (FLAC): a
-    stream copied can be cut at key frames only, seconds away.
+    The video is encoded again at 25 Hz (H.264, nearly lossless), and the audio at 16 kHz (FLAC).
+    A copy of the streams could only be cut at key frames, which may be seconds away.
     """
 
     path: Path
@@ -59,16 +59,16 @@ class Cut:
 
     @property
     def sources(self) -> tuple[Path, ...]:
-        """Files it depends on."""
+        """Files that the output depends on."""
         return (self.path,)
 
     @property
     def key(self) -> str:
-        """What it is, apart from what is in its sources."""
+        """Identifies the output, apart from the content of `sources`."""
         return f"cut {self.start:.3f} to {self.end:.3f}"
 
     def write(self, uri: str, target: Path, problems: list[str]) -> None:
-        """Write it to `target`."""
+        """Write the output to `target`."""
         _require(uri, self.sources)
         video = Video()
         pictures = video.frames(self.path, self.start, self.end, problems)
@@ -85,23 +85,23 @@ class Cut:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Pictures of several cameras side by side, in rows, with the sound of another file."""
+    """Videos of several cameras in a grid, with the audio of another file."""
 
     cameras: tuple[Path, ...]
     sound: Path
 
     @property
     def sources(self) -> tuple[Path, ...]:
-        """Files it depends on."""
+        """Files that the output depends on."""
         return (*self.cameras, self.sound)
 
     @property
     def key(self) -> str:
-        """What it is, apart from what is in its sources."""
+        """Identifies the output, apart from the content of `sources`."""
         return f"gallery of {len(self.cameras)}"
 
     def write(self, uri: str, target: Path, problems: list[str]) -> None:
-        """Write it to `target`."""
+        """Write the output to `target`."""
         _require(uri, self.sources)
         video, columns = Video(), math.ceil(math.sqrt(len(self.cameras)))
         infos = [video.probe(path).video for path in self.cameras]
@@ -133,7 +133,7 @@ Media = Link | Cut | Gallery
 
 
 def _every_step(frames) -> Iterator[np.ndarray | None]:
-    """Images of grid steps from the first one on, None before the first picture"""
+    """Image of each step of the 25 Hz grid, or None where there is no frame"""
     step = 0
     for frame in frames:
         for _ in range(step, frame.index):
@@ -143,9 +143,9 @@ def _every_step(frames) -> Iterator[np.ndarray | None]:
 
 
 def _sound(path: Path, start: float, end: float) -> np.ndarray:
-    """(samples,) int16 at 16 kHz from `start` to `end`; silence where there is none
+    """(samples,) int16 at 16 kHz from `start` to `end`, with silence where audio is missing
 
-    Not by ``Video.waveform``, which decodes the whole file.
+    ``Video.waveform`` is not used because it decodes the whole file.
     """
     import av
 
@@ -177,7 +177,7 @@ def _sound(path: Path, start: float, end: float) -> np.ndarray:
 
 
 def _lay(sound: np.ndarray, position: int, samples: np.ndarray) -> int:
-    """Put `samples` at `position` of `sound` as far as they fit; returns where they end"""
+    """Copy the part of `samples` that fits to `position` of `sound`; returns the end position"""
     end = position + len(samples)
     low, high = max(position, 0), min(end, len(sound))
     if low < high:
@@ -188,7 +188,7 @@ def _lay(sound: np.ndarray, position: int, samples: np.ndarray) -> int:
 def _encode(
     target: Path, pictures: Iterator[tuple[int, np.ndarray]], sound: np.ndarray, steps: int
 ) -> int:
-    """Write Matroska, the same bytes every time; returns how many steps show a picture"""
+    """Write a reproducible Matroska file; returns the number of steps with a picture"""
     import av
 
     shown, written = 0, 0

@@ -1,7 +1,7 @@
-"""From a corpus as it was downloaded to what its protocols read.
+"""Prepare a downloaded corpus for its protocols.
 
-Everything is written so that a preparation that was interrupted can be started again: what is
-there, made of the same files, is kept; lists come last, so that no protocol finds half a corpus.
+An interrupted preparation can be run again. Outputs made from the same files are kept. Lists are
+written last, so that no protocol ever reads an incomplete corpus.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ logger = logging.getLogger(__name__)
 
 _PARTIAL = ".partial"
 _MADE = "made"
-#: seconds by which media may be shorter than what is scored
+#: seconds by which media may be shorter than the scored region
 _TOLERANCE = 1.0
 
 
 @dataclass
 class Report:
-    """What was prepared.
+    """Result of a preparation.
 
     Attributes
     ----------
     files : dict of str to int
-        By list.
+        Number of files, by list.
     speech : dict of str to float
-        Hours, summed over speakers, by list.
+        Hours of speech, summed over speakers, by list.
     problems : list of str
-        What is odd about the corpus, in sentences.
+        Irregularities of the corpus, as sentences.
     failed : dict of str to str
-        Why, by uri.
+        Reasons for failure, by uri.
     made, kept : int
-        Media and track files written now, and there already.
+        Number of media and track files that were written, and that already existed.
     """
 
     files: dict[str, int] = field(default_factory=dict)
@@ -55,7 +55,7 @@ class Report:
 
 
 def _texts(file: File) -> dict[str, str]:
-    """Content of its small files, by path"""
+    """Content of the small files of a file, by path"""
     speech = file.annotation.get_timeline().support() if file.lab is None else file.lab
     texts = {
         COLUMNS["annotation"]: rttm(file.uri, file.annotation),
@@ -67,10 +67,10 @@ def _texts(file: File) -> dict[str, str]:
 
 
 def _short(file: File, column: str, media: Path) -> list[str]:
-    """Sentence about media that end before what is scored of them; raises where they are damaged"""
+    """Report media that end before their scored region; raises if they are damaged"""
     from pyannote_av.core.io import Video
 
-    # of a link, errors are to name what it leads to
+    # resolve links, so that errors name the linked file
     ends, scored = Video().get_duration(media.resolve()), file.annotated.extent().end
     if ends >= scored - _TOLERANCE:
         return []
@@ -80,7 +80,7 @@ def _short(file: File, column: str, media: Path) -> list[str]:
 
 
 def _write_large(file: File, into: Path, suffixes: Mapping[str, str]) -> tuple[int, int, list[str]]:
-    """Media and tracks of one file: how many were made, how many kept, what is odd about them"""
+    """Write media and tracks of one file; returns numbers made and kept, and problems"""
     from pyannote_av.data.build import fingerprint
 
     record_path = into / _MADE / f"{file.uri}.json"
@@ -126,7 +126,7 @@ def _reason(error: BaseException) -> str:
 def _large(
     files: list[File], into: Path, suffixes: Mapping[str, str], workers: int
 ) -> Iterator[tuple[File, tuple[int, int, list[str]] | BaseException]]:
-    """Every file with what :func:`_write_large` says or raises, as they are done"""
+    """Every file with the result or error of :func:`_write_large`, in order of completion"""
     if workers == 0:
         for file in files:
             try:
@@ -143,7 +143,7 @@ def _large(
 
 
 def _check(recipe: Recipe, report: Report, partial: bool) -> None:
-    """Compare with what the corpus is known to hold"""
+    """Compare with the known size of the corpus"""
     for name, expected in recipe.expected.items():
         files, hours = report.files.get(name, 0), report.speech.get(name, 0.0)
         wrong = []
@@ -173,7 +173,7 @@ def _unique(files: Iterable[File]) -> list[File]:
 
 
 def _sweep(into: Path) -> None:
-    """Remove what an interrupted preparation left half-written"""
+    """Remove incomplete files of an interrupted preparation"""
     for folder in [into, *(path for path in into.iterdir() if path.is_dir())]:
         for path in folder.iterdir():
             if path.name.startswith(".") and path.name != ".lock":
@@ -195,24 +195,24 @@ def prepare(
     ----------
     recipe : Recipe
     source : Path
-        Folder it was downloaded to.
+        Folder of the download.
     into : Path
-        Folder to write; its ``database.yml`` has the protocols.
+        Folder of the output. Its ``database.yml`` contains the protocols.
     workers : int
-        Processes that make media and tracks; 0 does without other processes.
+        Number of processes that write media and tracks. 0 uses the main process.
     media : bool
-        False prepares references, lists and tracks only.
+        If False, only references, lists and tracks are prepared.
     partial : bool
-        Accept an incomplete corpus: files that cannot be prepared are left out of the lists.
+        Accept an incomplete corpus. Files that cannot be prepared are removed from the lists.
     progress : bool
-        Show a bar.
+        Show a progress bar.
 
     Raises
     ------
     ValueError
-        When the corpus is malformed (file and line are named) or incomplete.
+        If the corpus is incomplete or malformed. The message names file and line.
     RuntimeError
-        When another process prepares it.
+        If another process is preparing the same folder.
     """
     from filelock import FileLock, Timeout
 
@@ -287,6 +287,6 @@ def _prepare(
     content = {"recipe": recipe.name, "files": report.files, "problems": report.problems}
     content["speech_hours"] = {name: round(hours, 4) for name, hours in report.speech.items()}
     update(into / "manifest.json", json.dumps(content, indent=1, sort_keys=True) + "\n")
-    # absolute: pyannote.database looks for relative paths in the working directory first
+    # absolute, because pyannote.database tries relative paths in the working directory first
     write_database([recipe], into / "database.yml", {recipe.name: str(into.resolve())})
     return report

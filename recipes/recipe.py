@@ -1,4 +1,4 @@
-"""What a recipe says of a corpus."""
+"""Classes that describe a corpus and its protocols."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from recipes.corpus import File
 from recipes.fetch import Download
 
-#: folders of this package, in the order of database.yml
+#: names of all recipes (folders of this package), in the order of database.yml
 NAMES = (
     "sample",
     "ava_avd",
@@ -38,13 +38,13 @@ class Protocol:
     Attributes
     ----------
     name : str
-        Last part of its name.
+        Last part of the protocol name.
     subsets : mapping of str to str
-        Which list of files is train, development, test.
+        List of files for each of train, development and test.
     columns : mapping of str to str
-        Where they differ from :data:`COLUMNS`, or are added.
+        Columns that differ from :data:`COLUMNS`, or are added.
     scope : {"file", "database", "global"}
-        How far speaker names reach.
+        Where speaker names are valid.
     """
 
     name: str
@@ -55,13 +55,13 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Expected:
-    """What a complete list holds.
+    """Known size of a complete list.
 
     Attributes
     ----------
     files : int, optional
     speech : float, optional
-        Hours, summed over speakers; agrees to 0.01.
+        Hours of speech, summed over speakers, with a tolerance of 0.01.
     """
 
     files: int | None = None
@@ -79,24 +79,24 @@ class Recipe:
     Attributes
     ----------
     name : str
-        Of the recipe, and of the folder of what it prepares.
+        Name of the recipe, and of the folder that it prepares.
     database : str
-        First part of the names of protocols.
+        First part of the protocol names.
     licence : str
     files : callable
-        Files of the corpus, given the folder it was downloaded to.
+        Yields the files of the corpus, given the folder of the download.
     protocols : tuple of Protocol
-        The first is what ``evaluate`` takes unless told.
+        The first one is the default of ``evaluate``.
     expected : mapping of str to Expected
-        By list.
+        Known sizes, by list.
     downloads : callable
-        What can be downloaded, given the folder it goes to; may depend on what is there already.
+        Lists the files to download, given the target folder. May depend on files already there.
     instructions : str
-        What has to be got by hand, and how.
+        Instructions for files that must be obtained manually.
     make : callable, optional
-        Makes the corpus in a folder, where it is not downloaded but generated.
+        Generates the corpus in a folder, for a corpus that is generated instead of downloaded.
     metric : {"diarization", "active speaker"}
-        What ``evaluate`` scores.
+        Task that ``evaluate`` scores.
     """
 
     name: str
@@ -111,7 +111,7 @@ class Recipe:
     metric: str = "diarization"
 
     def protocol(self, name: str | None = None) -> Protocol:
-        """By its last name; the first one unless told."""
+        """Protocol with a given name (last part or full name). Defaults to the first one."""
         for protocol in self.protocols:
             if name in (None, protocol.name, self.full_name(protocol)):
                 return protocol
@@ -119,17 +119,17 @@ class Recipe:
         raise ValueError(f"no protocol {name!r} in {self.name}; there is {names}")
 
     def full_name(self, protocol: Protocol) -> str:
-        """As pyannote.database wants it."""
+        """Full name of a protocol in pyannote.database."""
         return f"{self.database}.SpeakerDiarization.{protocol.name}"
 
 
 def load(name: str) -> Recipe:
-    """Recipe of a name.
+    """Load the recipe with a given name.
 
     Raises
     ------
     ValueError
-        When there is none.
+        If there is no such recipe.
     """
     if name not in NAMES:
         raise ValueError(f"no recipe {name!r}; there is {', '.join(NAMES)}")

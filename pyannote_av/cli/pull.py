@@ -27,7 +27,8 @@ def command(
 ) -> None:
     """Download a shared pipeline or model, and check it by loading it.
 
-    Only data files are downloaded, never code. A pipeline or model that needs code is refused.
+    Only data files are downloaded, never code. A pipeline or model that must be trusted in order
+    to load is refused unless --trust is given.
 
     Example: pyannote-av pull hub:somebody/interviews interviews
     """

@@ -1,1 +1,1 @@
-"""Systems that cut speech into windows and cluster them, with their networks and tasks."""
+"""Systems that cluster windows of speech, with their networks, tasks and pipelines."""

@@ -1,4 +1,4 @@
-"""AVR-Net: do two windows have the same speaker, by voice and by face where there is one?
+"""AVR-Net: scores whether two windows have the same speaker, by voice and by visible faces.
 
 References
 ----------
@@ -23,19 +23,19 @@ from pyannote_av.clustering.speaker_map import WINDOW, SpeakerMap, SpeakerSpectr
 from pyannote_av.core.grid import SAMPLE_RATE
 from pyannote_av.core.model import AVModel
 
-#: width and height of pictures, in pixels
+#: width and height of face crops, in pixels
 FACE_SIZE = 112
 
-# height and width of what is compared
+# height and width of the compared maps
 _SIZES = {"feature": 7, "embedding": 1, "raw": FACE_SIZE}
 
 
 class AVRNet(AVModel):
-    """Score in (0, 1) of two windows of 2 s having the same speaker.
+    """Network that scores, in (0, 1), whether two windows of 2 s have the same speaker.
 
-    Each window has a sound and, where its speaker is visible, pictures of a face. Two networks that
-    have learned to tell speakers and faces apart, and are frozen here, turn them into maps, once
-    for each window; the relation network then compares the maps of pairs of windows.
+    Each window has audio and, if its speaker is visible, face crops. Two frozen networks, trained
+    for speaker and face recognition, turn them into maps, once per window. The relation network
+    then compares the maps of pairs of windows.
 
     Pairs can be scored in blocks of any size::
 
@@ -46,23 +46,24 @@ class AVRNet(AVModel):
     Parameters
     ----------
     mask : {"learnable", "partial", "handcrafted", "none"}, optional
-        How the relation network is told which of the two faces are visible; see
+        How the visibility of the two faces enters the relation network; see
         :class:`~pyannote_av.clustering.relation.ModalityMask`.
     fusion : {"feature", "embedding", "raw"}, optional
-        What is compared: maps, their means, or spectra and pictures themselves.
+        Compared inputs: maps ("feature"), means of maps ("embedding"), or spectra and face crops
+        ("raw").
     siamese : bool, optional
         Compare pairs in both orders, with the same weights.
     sample_rate, num_channels, task : optional
-        As in ``pyannote.audio.Model``; the network is defined for 16 kHz mono.
+        As in ``pyannote.audio.Model``. The network is defined for 16 kHz mono.
 
     Notes
     -----
-    ``acoustic`` and ``visual`` do not learn, nor do the statistics of their normalisation, unless
-    ``unfreeze_by_name`` wakes them.
+    ``acoustic`` and ``visual`` are frozen, including the statistics of their normalisation, until
+    ``unfreeze_by_name`` is called on them.
 
-    The defaults are the published network. The paper's ablation names the other variants. Of these,
-    "partial" is in the authors' code; "embedding", "raw" and what is not siamese are our reading:
-    the same network compares whatever it is given, brought to the same size.
+    The defaults are the published network. The other variants come from the ablation of the paper.
+    Among these, "partial" is in the authors' code. "embedding", "raw" and the non-siamese variant
+    are our interpretation: the same relation network compares other inputs, resized to one size.
     """
 
     def __init__(
@@ -94,14 +95,14 @@ class AVRNet(AVModel):
 
     @classmethod
     def from_checkpoint(cls, path: str | Path) -> AVRNet:
-        """Read a checkpoint of the authors; see ``importers.import_checkpoint``."""
+        """Load a checkpoint of the authors; see ``importers.import_checkpoint``."""
         from pyannote_av.models.importers import import_checkpoint
 
         return import_checkpoint(path, cls)
 
     @staticmethod
     def rename(name: str) -> str | None:
-        """Our name of a tensor in the authors' checkpoints; None when it is not one of them."""
+        """Map a tensor name of the authors' checkpoints to ours; None if there is no equivalent."""
         if match := re.fullmatch(r"(audio|video)_encoder\.layer(\d)\.(\d+)\.(.+)", name):
             branch, stage, block, tensor = match.groups()
             tensor = _rename_block(tensor, _BLOCKS[branch])
@@ -111,13 +112,13 @@ class AVRNet(AVModel):
 
     @property
     def example_input_array(self) -> dict[str, torch.Tensor]:
-        """Two windows of noise: what Lightning measures shapes with for its summary."""
+        """Two windows of noise, with which Lightning computes the shapes in its summary."""
         waveforms = torch.randn(2, 1, round(WINDOW * SAMPLE_RATE), device=self.device)
         faces = torch.randint(256, (2, 1, 3, FACE_SIZE, FACE_SIZE), device=self.device)
         return {"waveforms": waveforms, "faces": faces.byte()}
 
     def train(self, mode: bool = True) -> AVRNet:
-        """As usual, except that what is frozen stays in evaluation mode."""
+        """Set the training mode. Frozen branches stay in evaluation mode."""
         super().train(mode)
         for branch in (self.acoustic, self.visual):
             branch.train(mode and any(p.requires_grad for p in branch.parameters()))
@@ -127,36 +128,36 @@ class AVRNet(AVModel):
         return F.adaptive_avg_pool2d(maps, self._size)
 
     def audio_map(self, waveforms: torch.Tensor) -> torch.Tensor:
-        """What there is to compare of sounds.
+        """Compute the audio maps of windows.
 
         Parameters
         ----------
         waveforms : (windows, 1, samples) tensor
-            16 kHz, typically of 2 s; shorter ones are repeated until they last 2 s.
+            Audio at 16 kHz, typically 2 s. Shorter waveforms are repeated to fill 2 s.
 
         Returns
         -------
         maps : (windows, 256, 7, 7) tensor
-            Of other size for other variants.
+            Other variants have other sizes.
         """
         spectra = self.spectrum(waveforms[:, 0]).unsqueeze(1)
         return self.acoustic_norm(self._resize(self.acoustic(spectra)))
 
     def face_map(self, faces: torch.Tensor, face_mask: torch.Tensor | None = None) -> torch.Tensor:
-        """What there is to compare of faces.
+        """Compute the face maps of windows.
 
         Parameters
         ----------
         faces : (windows, pictures, 3, 112, 112) tensor
-            Aligned, RGB in [0, 255].
+            Aligned face crops, RGB in [0, 255].
         face_mask : (windows, pictures) tensor, optional
-            Which pictures there are. Pixels of others are never read.
+            Valid crops. Pixels of other crops are never read. Defaults to all.
 
         Returns
         -------
         maps : (windows, 512, 7, 7) tensor
-            Means over pictures; that of a black picture for windows without. Of other size for
-            other variants.
+            Mean over the crops of each window. Windows without a face get the map of a black crop.
+            Other variants have other sizes.
         """
         if faces.shape[2:] != (3, FACE_SIZE, FACE_SIZE):
             expected = f"(windows, pictures, 3, {FACE_SIZE}, {FACE_SIZE})"
@@ -181,12 +182,12 @@ class AVRNet(AVModel):
         visible_a: torch.Tensor,
         visible_b: torch.Tensor,
     ) -> torch.Tensor:
-        """Scores of pairs as in :meth:`relate`, by order: what training compares with the truth.
+        """Scores of pairs as in :meth:`relate`, but separately for each order, for training.
 
         Returns
         -------
         scores : (orders, pairs) tensor
-            Of (a, b) and (b, a); of (a, b) alone when not siamese.
+            Scores of (a, b) and (b, a), or of (a, b) only if the network is not siamese.
         """
         a, b = torch.cat([face_a, audio_a], dim=1), torch.cat([face_b, audio_b], dim=1)
         orders = [torch.cat([a, b], dim=1) * self.mask(visible_a, visible_b)[..., None, None]]
@@ -194,7 +195,7 @@ class AVRNet(AVModel):
             orders.append(
                 torch.cat([b, a], dim=1) * self.mask(visible_b, visible_a)[..., None, None]
             )
-        # together, for normalisation to see both orders
+        # one batch, so that batch normalisation uses both orders
         return self.relation(torch.cat(orders)).unflatten(0, (len(orders), len(a)))
 
     def relate(
@@ -213,14 +214,14 @@ class AVRNet(AVModel):
         audio_a, audio_b : (pairs, 256, 7, 7) tensors
             From :meth:`audio_map`.
         face_a, face_b : (pairs, 512, 7, 7) tensors
-            From :meth:`face_map`, also where nobody is visible.
+            From :meth:`face_map`, also for windows without a face.
         visible_a, visible_b : (pairs,) bool tensors
-            Where there is a face.
+            Windows with a face.
 
         Returns
         -------
         scores : (pairs,) tensor
-            In (0, 1), high for the same speaker; mean over both orders.
+            In (0, 1), high for the same speaker. Mean over both orders.
         """
         scores = self.relate_in_order(audio_a, face_a, audio_b, face_b, visible_a, visible_b)
         return scores.mean(dim=0)
@@ -238,9 +239,9 @@ class AVRNet(AVModel):
         waveforms : (windows, 1, samples) tensor
             See :meth:`audio_map`.
         faces : (windows, pictures, 3, 112, 112) tensor, optional
-            See :meth:`face_map`. Without, nobody is visible.
+            See :meth:`face_map`. Defaults to no visible faces.
         face_mask : (windows, pictures) tensor, optional
-            Which pictures there are.
+            Valid crops. Defaults to all.
 
         Returns
         -------
@@ -257,7 +258,7 @@ class AVRNet(AVModel):
         return square(score_pairs(self, audio, face, visible), count)
 
 
-# names of tensors by what the authors' begin with; of blocks of the two branches, and of the rest
+# our tensor names by prefix of the authors' names: in the blocks of both branches, and elsewhere
 _BLOCKS = {
     "audio": {f"conv{i}": f"conv{i}" for i in (1, 2)}
     | {f"bn{i}": f"norm{i}" for i in (1, 2)}

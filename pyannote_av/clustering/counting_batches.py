@@ -1,4 +1,4 @@
-"""Recordings as sets of windows, to count their speakers."""
+"""Batches of recordings, each a set of windows, for training of speaker counting."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pyannote_av.clustering.labelled_windows import EmbeddedWindows, LabelledWin
 from pyannote_av.clustering.windows import all_faces
 from pyannote_av.tasks.target_chunks import UNKNOWN
 
-#: least share of a recording that an excerpt is, and windows that it has at least
+#: minimum share of a recording that an excerpt has, and its minimum number of windows
 _SHORTEST, _FEWEST = 0.25, 8
 
 
 @dataclass
 class CountingBatches(Dataset):
-    """Batches of recordings by (epoch, index, whether it counts); the same, whoever reads them.
+    """Batches of recordings, indexed by (epoch, index, counts). The same key gives the same batch.
 
     Parameters
     ----------
@@ -28,14 +28,14 @@ class CountingBatches(Dataset):
     reader : EmbeddedWindows
     batch_size : int
     training : bool
-        Vary recordings.
+        Shuffle and augment recordings.
     excerpt : float
-        Probability that a part of a recording stands for it.
+        Probability that a recording is replaced by an excerpt.
     left_out : float
-        Probability that some of its speakers are left out.
+        Probability that some speakers of a recording are left out.
     mirrored : float
-        Probability that voices and faces are mirrored, along random axes: people who sound and
-        look as different from each other as before, and like nobody that there is.
+        Probability that the signs of random dimensions of all voice and face embeddings are
+        flipped. This creates new people with the same mutual similarities.
     seed : int
     """
 
@@ -47,7 +47,7 @@ class CountingBatches(Dataset):
     left_out: float = 0.0
     mirrored: float = 0.0
     seed: int = 0
-    # what is heard and seen of recordings, which are few: 0.2 MB for two minutes
+    # cached embeddings of recordings: 0.2 MB for two minutes
     _known: dict[int, tuple[np.ndarray, ...]] = field(default_factory=dict, init=False, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -64,7 +64,7 @@ class CountingBatches(Dataset):
         batch : dict
             ``voices`` and ``faces`` (batch, windows, dimension), ``face_mask`` and
             ``window_mask`` (batch, windows), and ``y`` (batch, windows, speakers) int: 1 where
-            active, 0 where not, -1 for windows that are padding.
+            active, 0 where not, -1 for padding.
         """
         epoch, index, counts = key if isinstance(key, tuple) else (0, key, True)
         rng = np.random.default_rng([self.seed, epoch, index])
@@ -96,7 +96,7 @@ class CountingBatches(Dataset):
         return {"voices": voices[kept], "faces": faces[kept], "face_mask": seen[kept], "y": y}
 
     def _kept(self, active: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Windows of a recording that stand for it"""
+        """Windows of a recording that are kept after augmentation"""
         kept = np.ones(len(active), bool)
         if rng.random() < self.excerpt and len(active) > _FEWEST:
             length = max(_FEWEST, int(len(active) * rng.uniform(_SHORTEST, 1)))
@@ -112,7 +112,7 @@ class CountingBatches(Dataset):
 
 
 def _collate(items: list[dict[str, np.ndarray]]) -> dict[str, torch.Tensor]:
-    """A batch of items, with as many windows and speakers as there are at most."""
+    """Collate items, padded to the largest numbers of windows and speakers."""
     windows = max(len(item["y"]) for item in items)
     speakers = max(1, *(item["y"].shape[1] for item in items))
     batch = {}

@@ -1,4 +1,4 @@
-"""Windows are clustered into as many speakers as a network has counted: CYS-MSD."""
+"""Clustering of windows into the number of speakers predicted by a network: CYS-MSD."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pyannote_av.models.loading import ModelReference, load_model
 
 
 class CountingDiarization(WindowDiarization):
-    """Who spoke when, by embeddings that know of each other, and a count of speakers.
+    """Speaker diarization by contextual embeddings of windows and a predicted speaker count.
 
     Parameters
     ----------
@@ -25,17 +25,18 @@ class CountingDiarization(WindowDiarization):
         :class:`~pyannote_av.clustering.cysmsd.CYSMSD`; see
         :func:`~pyannote_av.models.loading.load_model`.
     duration, step : float, optional
-        Of windows and between them, in seconds. Default to 1.5 and 0.75, as published.
+        Duration of windows, and step between them, in seconds. Default to 1.5 and 0.75, as
+        published.
     others
         See :class:`~pyannote_av.clustering.window_diarization.WindowDiarization`.
 
     Hyper-parameters
     ----------------
     counting : {"predicted", "threshold"}
-        Whether there are as many speakers as were counted, or as many as are left when those that
-        are alike are joined: the ablation of the paper.
+        How the number of speakers is chosen. "predicted" uses the count of the network.
+        "threshold" merges clusters up to a distance, as in the ablation of the paper.
     threshold : float
-        Mean cosine distance above which clusters are not joined, in the second case.
+        Mean cosine distance above which clusters are not merged, for "threshold".
 
     References
     ----------
@@ -44,7 +45,8 @@ class CountingDiarization(WindowDiarization):
 
     Notes
     -----
-    All faces in the picture are averaged, whoever talks, as published. A window has one speaker.
+    As published, all visible faces are averaged, whether they talk or not. Each window gets one
+    speaker.
     """
 
     def __init__(
@@ -65,10 +67,10 @@ class CountingDiarization(WindowDiarization):
         return super().to(device)
 
     def count(self, scene: Scene) -> tuple[np.ndarray, float]:
-        """Embeddings of windows (n, D), and the number of speakers, not rounded."""
+        """Embeddings of windows (n, D), and the predicted number of speakers, not rounded."""
         windows, looks = scene.windows, scene.seen.looks
         voices, (faces, visible) = scene.voices, all_faces(windows, looks)
-        if self.missing_rate:  # of faces, whoever's
+        if self.missing_rate:  # faces are removed per window
             kept = np.random.default_rng(self.seed).random(len(windows)) >= self.missing_rate
             visible = visible & kept
         if not visible.any():
@@ -77,7 +79,7 @@ class CountingDiarization(WindowDiarization):
         with torch.inference_mode():
             output = self.counter(*(x.to(self.counter.device) for x in inputs))
         embeddings = output.embeddings[0].float().cpu().numpy()
-        # of silence there is nothing to know
+        # silent windows without a face have no information
         embeddings[~voices.any(axis=1) & ~visible] = 0.0
         return embeddings, float(output.count)
 

@@ -1,9 +1,10 @@
-"""Losses of CYS-MSD: who is active, which windows are alike, how many speakers there are.
+"""Losses of CYS-MSD: speaker activity, similarity of windows, and number of speakers.
 
-Labels ``y`` are (batch, windows, speakers) int tensors: 1 where a speaker is active, 0 where not;
-windows that are padding, or of which nothing is known, have -1 for everybody, and are in none of
-the losses. Speakers come in any order; those that a recording lacks are never active. Equations
-are numbered as in :mod:`pyannote_av.clustering.cysmsd`.
+Labels ``y`` are (batch, windows, speakers) int tensors: 1 where a speaker is active, 0 where not.
+Windows that are padding, or have no annotation, are -1 for all speakers, and are excluded from all
+losses. The order of speakers is arbitrary. If a recording has fewer speakers than the tensor, the
+additional ones are never active. Equation numbers are those of
+:mod:`pyannote_av.clustering.cysmsd`.
 """
 
 from __future__ import annotations
@@ -20,35 +21,35 @@ from pyannote_av.tasks.target_losses import Total, masked_bce
 
 
 def assign_speakers(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Give every speaker an output, for each recording those that make (6) least.
+    """Assign speakers to outputs, in each recording such that (6) is minimal.
 
-    Who is "speaker 3" of a recording is arbitrary, and a network that does not know the order of
-    windows cannot be asked for the order of arrival.
+    The order of speakers in a recording is arbitrary. Order of arrival cannot be used, because the
+    network does not know the order of windows.
 
     Parameters
     ----------
     logits : (batch, windows, outputs) tensor
     y : (batch, windows, speakers) int tensor
-        Where there are more speakers than outputs, those who are active in most windows count.
+        If there are more speakers than outputs, those active in most windows are used.
 
     Returns
     -------
     labels : (batch, windows, outputs) int tensor
-        Outputs left over are never active.
+        Unassigned outputs are never active.
     """
     outputs, known = logits.shape[2], (y != UNKNOWN).all(dim=2, keepdim=True)
     active = (y > 0).float()
     busiest = active.sum(dim=1).argsort(dim=1, descending=True, stable=True)[:, None, :outputs]
     active = active.gather(2, busiest.expand(-1, active.shape[1], -1))
     active = F.pad(active, (0, outputs - active.shape[2]))
-    # cross entropies are softplus(logit) - label x logit, and the former does not depend on labels
+    # cross entropy is softplus(logit) - label x logit; the first term does not depend on labels
     said = torch.where(known, logits.detach().float(), 0.0)
     labels, _ = permutate(said, active, cost_func=lambda y, x: -(y * x).sum(dim=0))
     return torch.where(known, labels.to(y.dtype), UNKNOWN)
 
 
 def activity_loss(logits: torch.Tensor, y: torch.Tensor) -> Total:
-    """Binary cross entropy, equation (6), of outputs as :func:`assign_speakers` has them.
+    """Binary cross entropy, equation (6), with the assignment of :func:`assign_speakers`.
 
     Parameters
     ----------
@@ -61,7 +62,7 @@ def activity_loss(logits: torch.Tensor, y: torch.Tensor) -> Total:
 def nt_xent(
     embeddings: torch.Tensor, y: torch.Tensor, temperature: float = 0.3, reach: int = 8
 ) -> Total:
-    """Of all windows nearby, which share a speaker with this one? Equation (7).
+    """Contrastive loss between nearby windows, equation (7). Positives share a speaker.
 
     Parameters
     ----------
@@ -69,13 +70,13 @@ def nt_xent(
     y : (batch, windows, speakers) int tensor
     temperature : float, optional
     reach : int, optional
-        Windows that one is compared with, to either side.
+        Number of windows on each side that a window is compared with.
 
     Returns
     -------
     loss : Total
-        Over windows that share a speaker with one nearby; each counts alike, and so does each of
-        those it shares a speaker with.
+        Sum over windows with at least one positive. All of these windows have the same weight, and
+        so do all positives of one window.
 
     References
     ----------
@@ -105,7 +106,7 @@ def count_loss(count: torch.Tensor, y: torch.Tensor) -> Total:
     ----------
     count : (batch,) tensor
     y : (batch, windows, speakers) int tensor
-        Recordings of which no window is known do not count.
+        Recordings without annotated windows are excluded.
     """
     known = (y != UNKNOWN).all(dim=2).any(dim=1)
     error = count.float() - num_speakers(y)
@@ -118,9 +119,9 @@ def count_entropy(logits: torch.Tensor, y: torch.Tensor) -> Total:
     Parameters
     ----------
     logits : (batch, most) tensor
-        Of there being 1, 2, ... speakers; more than the most are taken to be the most.
+        Logits of 1, 2, ... speakers. Larger numbers of speakers are clipped to `most`.
     y : (batch, windows, speakers) int tensor
-        Recordings of which no window is known do not count.
+        Recordings without annotated windows are excluded.
     """
     known = (y != UNKNOWN).all(dim=2).any(dim=1)
     which = (num_speakers(y) - 1).clamp(0, logits.shape[1] - 1)
@@ -129,14 +130,14 @@ def count_entropy(logits: torch.Tensor, y: torch.Tensor) -> Total:
 
 
 def num_speakers(y: torch.Tensor) -> torch.Tensor:
-    """Speakers that are ever active, a (batch,) tensor."""
+    """Number of speakers who are active at least once, a (batch,) tensor."""
     return (y > 0).any(dim=1).sum(dim=1)
 
 
 def counting_losses(
     output: CYSOutput, y: torch.Tensor, temperature: float = 0.3, reach: int = 8
 ) -> dict[str, Total]:
-    """Losses by name, not yet weighted.
+    """Unweighted losses by name.
 
     Parameters
     ----------
@@ -160,13 +161,13 @@ def counting_losses(
 
 
 def total_loss(means: Mapping[str, torch.Tensor], beta: float = 0.5) -> torch.Tensor:
-    """Equation (10).
+    """Weighted sum of losses, equation (10).
 
     Parameters
     ----------
     means : mapping of str to tensor
-        Means of what :func:`counting_losses` gives.
+        Means of the losses of :func:`counting_losses`.
     beta : float, optional
-        Weight of telling speakers apart; counting them has the rest.
+        Weight of activity and contrastive losses. The weight of the count is ``1 - beta``.
     """
     return beta * (means["activity"] + means["contrast"]) + (1 - beta) * means["count"]

@@ -1,6 +1,6 @@
-"""CYS-MSD ("count your speakers"): what windows sound and look like, and how many people speak.
+"""CYS-MSD ("count your speakers"): embeddings of windows, and the number of speakers.
 
-The equations, with ``E_a`` the voice and ``E_v`` the face of each window of a recording:
+The equations, with ``E_a`` the voice and ``E_v`` the face embedding of each window of a recording:
 
 ====  ====================================================  ============================
 (0)   modality masking: ``E`` becomes 0 with probability p  :func:`mask_modality`
@@ -16,10 +16,10 @@ The equations, with ``E_a`` the voice and ``E_v`` the face of each window of a r
 (10)  ``L = beta (L_cls + L_cont) + (1 - beta) L_count``    ``total_loss``
 ====  ====================================================  ============================
 
-The numbers are ours: they follow the order of the method. With ``counter="tree"``, which is not
-published, (8) reads ``n = argmax(MLP(tree of the voices))``, and (9) is cross entropy. Losses are
-in :mod:`pyannote_av.clustering.counting_losses`, the clustering that is told the count in
-:mod:`pyannote_av.clustering.linkage`.
+The equation numbers are ours, and follow the order of the method. ``counter="tree"`` is not
+published: with it, (8) is ``n = argmax(MLP(tree of the voices))``, and (9) is cross entropy. Losses
+are in :mod:`pyannote_av.clustering.counting_losses`. The clustering into the predicted number of
+speakers is in :mod:`pyannote_av.clustering.linkage`.
 
 References
 ----------
@@ -40,19 +40,19 @@ from pyannote_av.core.model import AVModel
 
 
 class CYSOutput(NamedTuple):
-    """All that the network says.
+    """Output of the network.
 
     Attributes
     ----------
     embeddings : (batch, windows, width) tensor
-        Of who speaks, to be compared by cosine; 0 for windows that are padding.
+        Speaker embeddings of windows, to be compared by cosine similarity. 0 for padding.
     activity_logits : (batch, windows, max_speakers) tensor
-        Of speaking, by speaker; in which order speakers come is anybody's guess. What padding
-        has means nothing.
+        Logits of speaker activity. The order of speakers is arbitrary, and values of padding are
+        undefined.
     count : (batch,) tensor
         Number of speakers, not rounded.
     count_logits : (batch, max_speakers) tensor or None
-        Of there being 1, 2, ... speakers, where these are what is learned.
+        Logits of 1, 2, ... speakers, with ``counter="tree"`` only.
     """
 
     embeddings: torch.Tensor
@@ -62,18 +62,18 @@ class CYSOutput(NamedTuple):
 
 
 def mask_modality(x: torch.Tensor, probability: float) -> torch.Tensor:
-    """Forget what some windows sound like, or look like.
+    """Set one modality of random windows to 0.
 
     Parameters
     ----------
     x : (batch, windows, dimension) tensor
     probability : float
-        Of being forgotten, of each window.
+        Probability that a window is masked.
 
     Returns
     -------
     x : (batch, windows, dimension) tensor
-        0 where it is forgotten.
+        0 for masked windows.
     """
     kept = torch.rand(x.shape[:2], device=x.device) >= probability
     return torch.where(kept.unsqueeze(2), x, 0.0)
@@ -82,44 +82,44 @@ def mask_modality(x: torch.Tensor, probability: float) -> torch.Tensor:
 class CYSMSD(AVModel):
     """Embeddings of windows from voices and faces, and the number of speakers.
 
-    What is unknown is 0, and no layer before :attr:`CYSOutput.embeddings` adds a constant: without
-    any face they are those of the voices alone.
+    Missing inputs are 0, and no layer before :attr:`CYSOutput.embeddings` has a bias. Without any
+    face, the embeddings therefore depend on the voices only.
 
     Parameters
     ----------
     voice_dimension : int, optional
-        Of the voice embeddings that come in; 192 is that of CAM++.
+        Dimension of the input voice embeddings. CAM++ has 192.
     face_dimension : int, optional
-        Of the face embeddings that come in; 512 is that of InceptionResnetV1.
+        Dimension of the input face embeddings. InceptionResnetV1 has 512.
     width : int, optional
-        Of all layers, and of the embeddings that come out.
+        Dimension of all layers, and of the output embeddings.
     heads : int, optional
-        Of attention; they divide `width`.
+        Number of attention heads. Must divide `width`.
     alpha : float, optional
-        Weight of the voice in the embedding; the face has the rest.
+        Weight of the voice in the output embedding. The weight of the face is ``1 - alpha``.
     max_speakers : int, optional
-        Whose activity is told apart; the number of speakers is not limited by it, unless they are
-        counted by the tree.
+        Number of activity outputs. It limits the predicted number of speakers only with
+        ``counter="tree"``.
     counter : {"mean", "tree"}, optional
-        What speakers are counted by: the mean embedding of all windows, as published, or the tree
-        of which voices are alike, see :mod:`pyannote_av.clustering.linkage_tree`.
+        Input of the speaker counter: the mean embedding of all windows, as published, or the
+        linkage tree of voices, see :mod:`pyannote_av.clustering.linkage_tree`.
     masking : float, optional
-        Probability that a window is trained without its voice, and that it is without its face.
+        Probability that the voice of a window is masked in training, and likewise its face.
     dropout : float, optional
     sample_rate, num_channels, task : optional
         As in ``pyannote.audio.Model``.
 
     Notes
     -----
-    As published: width, heads, alpha, masking. Not said in the paper, chosen here: `max_speakers`
-    (the most speakers of a training file of AVA-AVD), `dropout`, no biases before (4), masking by
-    window, embeddings that come in scaled to the length of a vector of ones, and that attention is
-    over all windows of the recording. As nothing tells windows apart but what they hold, their
-    order does not matter.
+    Width, heads, alpha and masking are as published. The paper leaves open what is chosen here:
+    `max_speakers` (the largest number of speakers in a training file of AVA-AVD), `dropout`, no
+    biases before (4), masking by window, scaling of input embeddings to the norm of a vector of
+    ones, and attention over all windows of the recording. There is no positional encoding, so the
+    order of windows does not matter.
 
-    Weights start as in He et al., "Delving deep into rectifiers" (ICCV 2015). From what torch
-    starts with, which is smaller, the count is learned much more slowly: (8) sees it only in how
-    far the mean of a recording is from that of all recordings.
+    Weights are initialised as in He et al., "Delving deep into rectifiers" (ICCV 2015). With the
+    smaller default initialisation of PyTorch, the count is learned much more slowly, because the
+    input of (8) differs between recordings only by the distance of their mean to the global mean.
     """
 
     def __init__(
@@ -163,7 +163,7 @@ class CYSMSD(AVModel):
 
     @property
     def example_input_array(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Ten windows of noise: what Lightning measures shapes with."""
+        """Ten windows of noise, with which Lightning computes shapes."""
         dimensions = self.hparams.voice_dimension, self.hparams.face_dimension
         return tuple(torch.randn(1, 10, d, device=self.device) for d in dimensions)
 
@@ -174,18 +174,18 @@ class CYSMSD(AVModel):
         face_mask: torch.Tensor | None = None,
         window_mask: torch.Tensor | None = None,
     ) -> CYSOutput:
-        """Who speaks in which window, and how many in all.
+        """Compute embeddings and speaker activity of windows, and the number of speakers.
 
         Parameters
         ----------
         voices : (batch, windows, voice_dimension) tensor
-            Voice embeddings of windows of speech, of any length; 0 where unknown.
+            Voice embeddings of windows of speech, of any norm. 0 where unknown.
         faces : (batch, windows, face_dimension) tensor, optional
-            Face embeddings of the same windows, of any length; the mean where several are seen.
+            Face embeddings of the same windows, of any norm. Mean over visible faces.
         face_mask : (batch, windows) tensor, optional
-            Where faces are seen. Nothing else of `faces` is read.
+            Windows with a visible face. `faces` is not read elsewhere. Defaults to all.
         window_mask : (batch, windows) tensor, optional
-            Which windows are real; others are padding, and change nothing.
+            Windows that are not padding. Padding does not change the output. Defaults to all.
 
         Returns
         -------
@@ -194,7 +194,7 @@ class CYSMSD(AVModel):
         Raises
         ------
         ValueError
-            When shapes do not fit each other.
+            If shapes do not match.
         """
         shape = voices.shape[:2]
         if faces is None:
@@ -205,7 +205,7 @@ class CYSMSD(AVModel):
 
         a = self.acoustic(self._enter(voices, real))
         v = self.visual(self._enter(faces, seen))
-        # padding is not attended to, unless there is nothing else: kernels may answer that with NaN
+        # mask padding, except in items of padding only: attention may return NaN if all is masked
         ignored = ~real & real.any(dim=1, keepdim=True)
         attended, _ = self.fusion(a, v, v, key_padding_mask=ignored, need_weights=False)
         r = self.hparams.alpha * a + (1 - self.hparams.alpha) * attended
@@ -213,7 +213,7 @@ class CYSMSD(AVModel):
 
         if self.hparams.counter == "tree":
             features = tree_features(voices, real).to(r)
-            # a single recording has no spread: what was seen before stands in for it
+            # a single recording has no variance: use running statistics
             alone = self.tree_norm.training and len(features) == 1
             norm = self._by_running(features) if alone else self.tree_norm(features)
             logits = self.counter(norm)
@@ -222,14 +222,14 @@ class CYSMSD(AVModel):
         return CYSOutput(r, self.activity(r), self.counter(mean).squeeze(1))
 
     def _by_running(self, features: torch.Tensor) -> torch.Tensor:
-        """What `tree_norm` makes of features in evaluation"""
+        """Apply `tree_norm` with its running statistics, as in evaluation"""
         norm = self.tree_norm
         return F.batch_norm(
             features, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps
         )
 
     def _enter(self, x: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
-        """Embeddings of the length of a vector of ones, 0 where nothing is known, some masked."""
+        """Scale embeddings to the norm of a vector of ones; 0 where unknown; mask in training."""
         x = torch.where(known.unsqueeze(2), x.to(self.dtype), 0.0)
         x = F.normalize(x, dim=2) * x.shape[2] ** 0.5
         return mask_modality(x, self.hparams.masking) if self.training else x

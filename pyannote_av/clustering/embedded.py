@@ -1,6 +1,7 @@
-"""Do two windows have the same speaker, by embeddings of their voices and faces?
+"""Networks that score whether two windows have the same speaker, from voice and face embeddings.
 
-Three ways of putting voice and face together that AVR-Net is compared with, or a part of.
+They fuse voice and face in three ways: with the relation network of AVR-Net, or with one of two
+methods that AVR-Net is compared with.
 
 References
 ----------
@@ -28,7 +29,7 @@ from pyannote_av.core.model import AVModel
 
 
 class _EmbeddedRelation(AVModel):
-    """What these have in common: embeddings come in, and are compared as they are or fused."""
+    """Base class of networks that compare voice and face embeddings."""
 
     def __init__(self, voice_dimension, face_dimension, sample_rate, num_channels, task):
         super().__init__(sample_rate=sample_rate, num_channels=num_channels, task=task)
@@ -36,16 +37,16 @@ class _EmbeddedRelation(AVModel):
 
     @property
     def example_input_array(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Ten windows of noise: what Lightning measures shapes with."""
+        """Ten windows of noise, with which Lightning computes shapes."""
         dimensions = self.hparams.voice_dimension, self.hparams.face_dimension
         return tuple(torch.randn(10, d, device=self.device) for d in dimensions)
 
     def audio_map(self, voices: torch.Tensor) -> torch.Tensor:
-        """Embeddings (windows, voice_dimension) of any length, brought to that of ones."""
+        """Scale (windows, voice_dimension) embeddings to the norm of a vector of ones."""
         return self._enter(voices, self.hparams.voice_dimension)
 
     def face_map(self, faces: torch.Tensor, face_mask: torch.Tensor | None = None) -> torch.Tensor:
-        """Embeddings (windows, face_dimension) likewise, 0 where `face_mask` (windows,) is."""
+        """Scale (windows, face_dimension) embeddings likewise; 0 outside of `face_mask`."""
         if face_mask is not None:
             faces = torch.where(face_mask.bool().unsqueeze(1), faces, 0.0)
         return self._enter(faces, self.hparams.face_dimension)
@@ -58,7 +59,7 @@ class _EmbeddedRelation(AVModel):
     def relate_in_order(
         self, audio_a, face_a, audio_b, face_b, visible_a, visible_b
     ) -> torch.Tensor:
-        """Scores by order: (orders, pairs)"""
+        """Scores of pairs for each order: (orders, pairs)"""
         raise NotImplementedError
 
     def relate(self, audio_a, face_a, audio_b, face_b, visible_a, visible_b) -> torch.Tensor:
@@ -78,9 +79,9 @@ class _EmbeddedRelation(AVModel):
         ----------
         voices : (windows, voice_dimension) tensor
         faces : (windows, face_dimension) tensor, optional
-            Without, nobody is visible.
+            Defaults to no visible faces.
         face_mask : (windows,) tensor, optional
-            Where there are faces; everywhere unless given.
+            Windows with a face. Defaults to all.
 
         Returns
         -------
@@ -97,9 +98,9 @@ class _EmbeddedRelation(AVModel):
 
 
 class RelationOfEmbeddings(_EmbeddedRelation):
-    """AVR-Net on embeddings: mask and relation network, and somebody else's backbones.
+    """AVR-Net on external embeddings: modality mask and relation network, without backbones.
 
-    The variant "Embed" of the paper's ablation, for voices and faces that are embedded anyway.
+    This is the variant "Embed" of the paper's ablation, for embeddings that are computed elsewhere.
 
     Parameters
     ----------
@@ -109,8 +110,8 @@ class RelationOfEmbeddings(_EmbeddedRelation):
     siamese : bool, optional
         Compare pairs in both orders.
     widths, blocks : (int, int), optional
-        See :class:`~pyannote_av.clustering.relation.RelationNetwork`; the published ones are
-        (256, 64) and (8, 6), for maps that have more to compare.
+        See :class:`~pyannote_av.clustering.relation.RelationNetwork`. The published values are
+        (256, 64) and (8, 6), for larger maps.
     sample_rate, num_channels, task : optional
         As in ``pyannote.audio.Model``.
     """
@@ -143,25 +144,25 @@ class RelationOfEmbeddings(_EmbeddedRelation):
 
 
 class FusedEmbeddings(_EmbeddedRelation):
-    """Voice and face are fused to one vector for each window, and vectors are compared.
+    """Network that fuses voice and face to one vector per window, and compares these vectors.
 
     Parameters
     ----------
     voice_dimension, face_dimension : int
     fusion : {"gmu", "dimnet"}, optional
-        "gmu": both are squashed, and a gate that sees both decides, for each dimension, which one
-        counts. "dimnet": both are mapped to one space, each by a network of its own, where they
-        are averaged, or stand for each other when one is missing.
+        "gmu": a gate computed from both embeddings weights the tanh projections of voice and face
+        in each dimension. "dimnet": two networks map voice and face to a common space, where they
+        are averaged. If the face is missing, the voice is used alone.
     dimension : int, optional
-        Of the vector.
+        Dimension of the fused vector.
     sample_rate, num_channels, task : optional
         As in ``pyannote.audio.Model``.
 
     Notes
     -----
-    The papers say how modalities are fused, and AVA-AVD that it compared with that. How vectors
-    are then compared is our choice: a logistic function of their cosine similarity, with a slope
-    and an offset that are learned.
+    The fusion follows the papers, and AVA-AVD uses these methods as baselines. The comparison of
+    fused vectors is our choice: a logistic function of their cosine similarity, with learned slope
+    and offset.
     """
 
     def __init__(
@@ -189,12 +190,12 @@ class FusedEmbeddings(_EmbeddedRelation):
         self.offset = nn.Parameter(torch.tensor(-2.5))
 
     def fuse(self, audio: torch.Tensor, face: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
-        """Vectors of unit length (windows, dimension) of maps; `visible` is (windows,) bool."""
+        """Fuse maps to unit vectors (windows, dimension); `visible` is (windows,) bool."""
         seen = visible.unsqueeze(1)
         voice, look = self.acoustic(audio), self.visual(face)
         if self.hparams.fusion == "gmu":
             gate = self.gate(torch.cat([audio, face], dim=1)).sigmoid()
-            look = torch.where(seen, look, 0.0)  # its bias would be somebody's face
+            look = torch.where(seen, look, 0.0)  # the bias of `visual` is not a face
             fused = gate * look + (1 - gate) * voice
         else:
             voice, look = F.normalize(voice, dim=1), F.normalize(look, dim=1)
@@ -202,7 +203,7 @@ class FusedEmbeddings(_EmbeddedRelation):
         return F.normalize(fused, dim=1)
 
     def relate_in_order(self, audio_a, face_a, audio_b, face_b, visible_a, visible_b):
-        """Scores (1, pairs): there is but one order."""
+        """Scores (1, pairs): the comparison is symmetric, so there is one order."""
         a, b = self.fuse(audio_a, face_a, visible_a), self.fuse(audio_b, face_b, visible_b)
         cosine = (a * b).sum(dim=1)
         return (self.slope * cosine + self.offset).sigmoid().unsqueeze(0)

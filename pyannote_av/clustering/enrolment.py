@@ -1,15 +1,14 @@
-"""Faces that are seen talking enrol their voices, and every window goes to one of them: WST.
+"""Enrolment of the voices of talking faces, and assignment of windows to the enrolled people: WST.
 
-A baseline that other systems are compared with, after Chung, Lee, Han, "Who said that?:
-audio-visual speaker diarisation of real-world meetings", Interspeech 2019, arXiv 1906.10042: it
-"first enrolls speaker models using audio-visual correspondence, then uses the enrolled models
-together with the visual information to determine the active speaker". We take this as two passes,
-and a weighted sum of the confidences of voice and face. Direction, the third confidence of the
-paper, is left out: there is no microphone array. There is no public code: thresholds, weights and
-the scale of confidences are ours.
+This is a baseline after Chung, Lee, Han, "Who said that?: audio-visual speaker diarisation of
+real-world meetings", Interspeech 2019, arXiv 1906.10042: it "first enrolls speaker models using
+audio-visual correspondence, then uses the enrolled models together with the visual information to
+determine the active speaker". We implement this as two passes, with a weighted sum of voice and
+face confidences. The paper has a third confidence, direction, which needs a microphone array and is
+left out. There is no public code, so thresholds, weights and the scale of confidences are ours.
 
-By design everybody who speaks is taken to be somebody who was seen talking: an off-screen speaker's
-windows go to whoever sounds most alike.
+By design, all speakers are assumed to be visible while they talk at least once. Windows of an
+off-screen speaker are assigned to the enrolled person with the most similar voice.
 """
 
 from __future__ import annotations
@@ -23,30 +22,30 @@ from pyannote_av.clustering.linkage import NOBODY
 def enrol_visible(
     voices: np.ndarray, talking: np.ndarray, certain: float = 2.0, most: int = 10
 ) -> np.ndarray:
-    """Learn the voice of every person from windows in which nobody else can be talking.
+    """Compute a voice prototype of each person from windows in which no other visible person talks.
 
     Parameters
     ----------
     voices : (n, dimension) array
-        Embeddings of any length. Those that are 0, or not finite, are not used.
+        Speaker embeddings of any norm. Embeddings that are 0 or not finite are ignored.
     talking : (n, num_persons) array
-        Log-odds that a person talks, in each window; NaN where not visible.
+        Log-odds that each person talks in each window. NaN if the person is not visible.
     certain : float
-        Log-odds from which a person certainly talks; 2 is a probability of 88 %. In such a window
-        all others who are visible have to be more likely silent than not (below 0).
+        Minimum log-odds of a talking person in an enrolment window. 2 is a probability of 88 %. In
+        the same window, the log-odds of all other visible persons must be below 0.
     most : int
-        Windows per person, the most certain ones.
+        Maximum number of enrolment windows per person. Those with the highest log-odds are used.
 
     Returns
     -------
     prototypes : (num_persons, dimension) array
-        Means of unit-length voices, of unit length themselves; 0 for persons who were never seen
-        talking alone with that certainty.
+        Means of unit-length embeddings, normalised to unit length. 0 for persons without an
+        enrolment window.
 
     Raises
     ------
     ValueError
-        When `voices` and `talking` differ in length, `certain` is negative, or `most` is not
+        If `voices` and `talking` differ in length, `certain` is negative, or `most` is not
         positive.
     """
     voices, talking = unit(voices), _visual(talking, voices)
@@ -72,34 +71,34 @@ def assign(
     talking: np.ndarray | None = None,
     weight: float = 0.5,
 ) -> np.ndarray:
-    """Assign every window to the enrolled person who most likely speaks.
+    """Assign every window to the enrolled person with the highest score.
 
     The score of a person is the cosine similarity of voice and prototype, in [-1, 1], plus `weight`
-    times the visual confidence, ``tanh(log-odds / 2)``: twice the probability, minus one, and so in
-    [-1, 1] too. It is 0 for persons who are not visible: no evidence for or against.
+    times the visual confidence. The visual confidence is ``tanh(log-odds / 2)``, which is twice the
+    probability minus one, and thus in [-1, 1] too. It is 0 for persons who are not visible.
 
     Parameters
     ----------
     voices : (n, dimension) array
-        Embeddings of any length.
+        Speaker embeddings of any norm.
     prototypes : (num_persons, dimension) array
-        See :func:`enrol_visible`; those that are 0 are not enrolled, and get no window.
+        See :func:`enrol_visible`. Persons whose prototype is 0 are not enrolled, and get no window.
     talking : (n, num_persons) array, optional
-        See :func:`enrol_visible`. Without, voices alone decide.
+        See :func:`enrol_visible`. Without it, only voices are compared.
     weight : float
-        Of visual confidence, relative to that of voices.
+        Weight of visual confidence relative to voice similarity.
 
     Returns
     -------
     persons : (n,) int array
-        Row of `prototypes` per window. Windows without a voice go by visual confidence, to an
-        enrolled person who is visible; to ``NOBODY`` if nobody is. If nobody is enrolled at all,
-        every window is ``NOBODY``'s, and callers fall back to one speaker.
+        Row of `prototypes` per window. Windows without an embedding are assigned by visual
+        confidence to an enrolled person who is visible, or else to ``NOBODY``. If nobody is
+        enrolled, all windows are assigned to ``NOBODY``, and callers fall back to one speaker.
 
     Raises
     ------
     ValueError
-        When arrays do not fit each other, or `weight` is not a number from 0 up.
+        If the shapes of arrays do not match, or `weight` is negative or not finite.
     """
     voices, prototypes = unit(voices), unit(prototypes)
     if talking is None:
@@ -124,7 +123,7 @@ def assign(
 
 
 def _visual(talking: np.ndarray, voices: np.ndarray) -> np.ndarray:
-    """Visual log-odds, (n, num_persons), checked."""
+    """Convert and check visual log-odds, (n, num_persons)."""
     talking = np.asarray(talking, dtype=np.float64)
     if talking.ndim != 2 or len(talking) != len(voices):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Whoever is seen talking enrols a voice, and all speech goes to the enrolled: "Who said that?"."""
+"""Enrolment of talking faces, and assignment of all speech to them: "Who said that?"."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from pyannote_av.clustering.windows import talking_scores
 
 
 class EnrolmentDiarization(WindowDiarization):
-    """Who spoke when, among those who are seen talking at some time.
+    """Speaker diarization among people who are visible while they talk at least once.
 
-    A baseline; off-screen speakers are beyond it by design. See
+    This is a baseline. By design, it does not handle off-screen speakers. See
     :mod:`pyannote_av.clustering.enrolment`.
 
     Parameters
@@ -28,17 +28,17 @@ class EnrolmentDiarization(WindowDiarization):
     Hyper-parameters
     ----------------
     certain : float
-        Log-odds from which a face certainly talks, and may enrol its voice.
+        Minimum log-odds of a talking face to enrol its voice.
     most : int
-        Windows that one enrols from, at most.
+        Maximum number of enrolment windows per person.
     weight : float
-        Of what is seen, next to what is heard.
+        Weight of visual confidence relative to voice similarity.
     identity : float
-        Mean cosine similarity from which face tracks are of one person.
+        Minimum mean cosine similarity of face tracks of the same person.
 
     Notes
     -----
-    Given numbers of speakers do not matter: there are as many as have enrolled.
+    Given numbers of speakers are ignored: the speakers are the enrolled people.
     """
 
     def __init__(self, **others: Any):
@@ -60,7 +60,9 @@ class EnrolmentDiarization(WindowDiarization):
         entries, tracks = scene.entries, scene.seen.tracks
         scores = talking_scores(scene.windows, tracks)
         column = {track: k for k, track in enumerate(tracks.tracks)}
-        if self.missing_rate:  # who talks, and is not among the entries, is not seen either
+        if (
+            self.missing_rate
+        ):  # talking faces that were removed from the entries are removed here too
             shown = np.zeros(scores.shape, bool)
             seen = entries.visible
             shown[entries.window[seen], [column[t] for t in entries.track[seen].tolist()]] = True

@@ -1,4 +1,4 @@
-"""Episodes: two windows of each of some speakers, all of whom are different people."""
+"""Training episodes: two windows of each of several different speakers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pyannote_av.clustering.windows import Windows
 
 
 class Speaker(NamedTuple):
-    """Windows that somebody speaks in, and nobody else: rows of a file, by file."""
+    """Windows with this speaker only: index of the person, and rows of windows, by file."""
 
     name: str
     person: dict[int, int]
@@ -23,13 +23,14 @@ class Speaker(NamedTuple):
 
 
 def find_speakers(files: Sequence[LabelledWindows], across: bool) -> list[Speaker]:
-    """Speakers with two windows at least.
+    """Find speakers with at least two windows of non-overlapping speech.
 
     Parameters
     ----------
     files : sequence of LabelledWindows
     across : bool
-        Whether a name means the same person in all files; otherwise it does in one file only.
+        Whether a label refers to the same person in all files. If False, labels are valid within
+        one file only.
     """
     speakers: dict[Any, Speaker] = {}
     for number, one in enumerate(files):
@@ -45,32 +46,34 @@ def find_speakers(files: Sequence[LabelledWindows], across: bool) -> list[Speake
 
 @dataclass
 class Episodes(Dataset):
-    """Batches of episodes by (epoch, index, whether it counts); the same ones, whoever reads them.
+    """Batches of episodes, indexed by (epoch, index, counts). The same key gives the same batch.
 
     Parameters
     ----------
     files : sequence of LabelledWindows
     reader : WindowReader
     across : bool
-        See :func:`find_speakers`. Two windows of one speaker may then be of different recordings.
+        See :func:`find_speakers`. If True, the two windows of a speaker can come from different
+        recordings.
     ways : int
-        Speakers of an episode.
+        Speakers per episode.
     per_recording : int
-        Of these, how many may be of one recording, as long as there are others; 1 as published.
+        Maximum number of speakers per recording in an episode, if there are enough recordings. 1
+        as published.
     episodes : int
-        In a batch.
+        Episodes per batch.
     missing : float
-        Probability that a face is not shown.
+        Probability that a face is hidden.
     varied : bool
-        Mirror and blur pictures, each with probability 0.5.
+        Mirror and blur face crops, each with probability 0.5.
     length : int
-        Batches of an epoch.
+        Batches per epoch.
     seed : int
 
     Raises
     ------
     ValueError
-        When there are less than two speakers to tell apart.
+        If there are fewer than two speakers.
     """
 
     files: Sequence[LabelledWindows]
@@ -103,7 +106,7 @@ class Episodes(Dataset):
         -------
         batch : dict
             ``voices`` and ``faces`` (episodes, 2, ways, ...) and ``visible`` (episodes, 2, ways)
-            of support and query; ``speakers`` (episodes, ways), which says who is the same;
+            of support and query windows; ``speakers`` (episodes, ways), the index of each speaker;
             ``counts``.
         """
         epoch, index, counts = key if isinstance(key, tuple) else (0, key, True)
@@ -113,7 +116,7 @@ class Episodes(Dataset):
         return {**batch, "counts": torch.tensor(bool(counts))}
 
     def _cast(self, rng: np.random.Generator) -> list[int]:
-        """Speakers of an episode, of recordings in random order"""
+        """Draw the speakers of an episode, from recordings in random order"""
         cast: list[int] = []
         waiting = [rng.permutation(there).tolist() for there in self._there]
         waiting = [waiting[i] for i in rng.permutation(len(waiting))]
@@ -122,7 +125,7 @@ class Episodes(Dataset):
                 cast += there[: self.per_recording]
             waiting = [there[self.per_recording :] for there in waiting]
             waiting = [there for there in waiting if there]
-        # the same ones again where there are too few
+        # repeat speakers if there are too few
         return (cast * self.ways)[: self.ways]
 
     def _episode(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -161,7 +164,7 @@ class Episodes(Dataset):
 
 
 def _varied(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A picture (H, W, 3) mirrored, blurred, both or neither"""
+    """Randomly mirror and blur an image (H, W, 3)"""
     from cv2 import GaussianBlur
 
     if rng.random() < 0.5:

@@ -1,10 +1,9 @@
-"""Voices are clustered, faces are clustered, and voices follow the faces: as 3D-Speaker does it.
+"""Joint clustering of voices and faces, after 3D-Speaker.
 
-A baseline that other systems are compared with. The published method, thresholds included:
+This is a baseline. It implements the published method, including thresholds:
 https://github.com/modelscope/3D-Speaker (Apache-2.0), ``speakerlab/process/cluster.py`` and
-``egs/3dspeaker/speaker-diarization/conf/diar_video.yaml``. Where we depart from it on purpose is
-said in notes; everywhere, embeddings are brought to unit length, where the original averages them
-as they are.
+``egs/3dspeaker/speaker-diarization/conf/diar_video.yaml``. Notes describe deliberate differences.
+In addition, all embeddings are normalised to unit length, while the original averages raw ones.
 """
 
 from __future__ import annotations
@@ -16,17 +15,20 @@ import numpy as np
 from pyannote_av.clustering.linkage import NOBODY, pair_clusters, threshold_clusters
 from pyannote_av.fusion.persons import simultaneous
 
-_SHORT, _SHORT_DISTANCE = 40, 0.6  # fewer windows: a tree, cut at this mean cosine distance
-_SPEAKERS = 15  # most, where nothing else is said
-_NEIGHBOURS = 6  # similarities kept in a row whatever is pruned, that of a window to itself too
-_MINOR = 1  # clusters of so few windows are no speakers
-_SAMPLE = 1.0  # seconds for which a face talks in windows that are samples of its voice
-_TALK = 0.5  # seconds for which a face talks during clusters that it is a speaker of
-_EQUAL = 1e-9  # similarities, and eigenvalues, that differ by less are equal
+_SHORT, _SHORT_DISTANCE = (
+    40,
+    0.6,
+)  # with fewer windows: average linkage, cut at this cosine distance
+_SPEAKERS = 15  # default maximum
+_NEIGHBOURS = 6  # minimum number of similarities kept per row, including self-similarity
+_MINOR = 1  # clusters of at most this many windows are absorbed by larger ones
+_SAMPLE = 1.0  # a window is a voice sample of a face that talks longer than this in it, seconds
+_TALK = 0.5  # a face is a speaker of a cluster if it talks longer than this during it, seconds
+_EQUAL = 1e-9  # tolerance for equal similarities and equal eigenvalues
 
 
 def unit(embeddings: np.ndarray) -> np.ndarray:
-    """Embeddings of length one, (n, dimension); those that are 0, or not finite, become 0."""
+    """Normalise (n, dimension) embeddings to unit length. Those not finite become 0; 0 stays 0."""
     from sklearn.preprocessing import normalize
 
     embeddings = np.asarray(embeddings, dtype=np.float64)
@@ -42,49 +44,52 @@ def spectral_clusters(
     pruning: float = 0.032,
     merge: float = 0.8,
 ) -> np.ndarray:
-    """Cluster windows by the spectrum of the graph of which voices are alike.
+    """Cluster windows by spectral clustering of voice similarities.
 
-    Windows are tied to the few they are most alike. There are as many speakers as eigenvalues of
-    the Laplacian of this graph before the largest gap; k-means finds them among the eigenvectors.
-    Then windows that are alone in their cluster join the nearest larger one, and clusters are
-    merged, the most alike first, as long as their mean voices are alike.
+    The affinity graph connects each window to the most similar ones. The number of speakers is the
+    number of eigenvalues of its Laplacian before the largest gap, and k-means clusters the
+    eigenvectors. Then single-window clusters join the nearest larger cluster, and clusters are
+    merged in order of similarity while their mean embeddings are similar enough.
 
     Parameters
     ----------
     voices : (n, dimension) array
-        Embeddings of any length. Those that are 0, or not finite, are nobody's.
+        Speaker embeddings of any norm. Those that are 0 or not finite are not clustered.
     num_speakers, min_speakers, max_speakers : int, optional
-        What is known of the number of speakers; between 1 and 15 where nothing is. There are never
-        more than windows.
+        Known number of speakers, or bounds on it. Defaults to between 1 and 15. There are never
+        more speakers than windows.
     pruning : float
-        Share of the similarities of a window that are kept, in (0, 1]; never fewer than 6.
+        Share of the similarities of a window that are kept, in (0, 1]. At least 6 are kept.
     merge : float
-        Cosine similarity of mean voices from which two clusters are one speaker, in (0, 1].
+        Minimum cosine similarity of the mean embeddings of two merged clusters, in (0, 1].
 
     Returns
     -------
     clusters : (n,) int array
-        Numbered from 0 in order of appearance; ``NOBODY`` where nothing is known.
+        Numbered from 0 in order of appearance. ``NOBODY`` for windows that are not clustered.
 
     Raises
     ------
     ValueError
-        When bounds contradict each other, or `pruning` or `merge` is not in (0, 1].
+        If bounds contradict each other, or if `pruning` or `merge` is not in (0, 1].
 
     Notes
     -----
-    As in the original: fewer than 40 windows are clustered by average linkage instead, cut at a
-    cosine similarity of 0.4; the Laplacian is not normalised, nor are rows of eigenvectors;
-    and if every window is alone in its cluster, all are one speaker.
+    As in the original, fewer than 40 windows are clustered by average linkage instead, cut at a
+    cosine similarity of 0.4. Neither the Laplacian nor the rows of eigenvectors are normalised. If
+    every cluster has a single window, all windows get the same speaker.
 
-    Not as in the original: bounds hold to the end, where the original ignores a given number of
-    speakers in short recordings and may merge below it in others; nothing is left to chance, nor
-    to the order of windows: similarities equal to the last one kept are kept as well, eigenvectors
-    come from a dense solver, and k-means is the best of ten starts from a fixed seed; and if the
-    graph falls into more pieces than there may be speakers, there are as many speakers as there
-    may be, where the original goes by rounding errors.
+    There are three differences from the original:
 
-    Memory grows with the square of the number of windows, time with its cube.
+    * Bounds always hold. The original ignores a given number of speakers in short recordings, and
+      may merge below it in others.
+    * The result is deterministic and does not depend on the order of windows. Similarities equal to
+      the last one kept are kept too, eigenvectors come from a dense solver, and k-means takes the
+      best of ten starts with a fixed seed.
+    * If the graph has more connected components than the maximum number of speakers, the result has
+      this maximum number. In the original, rounding errors decide.
+
+    Memory grows with the square of the number of windows, and time with its cube.
     """
     from pyannote.audio.pipelines.clustering import BaseClustering
 
@@ -113,29 +118,29 @@ def face_clusters(
     spans: Mapping[int, Sequence[tuple[int, int]]],
     threshold: float = 0.25,
 ) -> list[list[int]]:
-    """Cluster face tracks that show one face.
+    """Cluster face tracks that show the same face.
 
-    Average linkage, as published (:func:`~pyannote_av.fusion.persons.group_tracks` is of complete
-    linkage), in which simultaneous tracks are never joined.
+    The clustering uses average linkage, as published, and never joins simultaneous tracks.
+    (:func:`~pyannote_av.fusion.persons.group_tracks` uses complete linkage.)
 
     Parameters
     ----------
     embeddings : mapping of track to (dimension,) array
-        Of any length. Tracks without one stay alone.
+        Face embeddings of any norm. Each track without an embedding forms its own group.
     spans : mapping of track to (first, last) grid frames
-        When each track is on screen. These are the tracks that are clustered.
+        Frames in which each track is visible. All tracks of this mapping are clustered.
     threshold : float
-        Mean cosine similarity from which two clusters show the same face.
+        Minimum mean cosine similarity of clusters that show the same face.
 
     Returns
     -------
     groups : list of lists of tracks
-        In order of the first track of each in `spans`.
+        Ordered by the position of their first track in `spans`.
 
     Notes
     -----
-    The original clusters single pictures, one every 0.2 s, of the only face that talks then, and
-    knows nothing of tracks: it may join faces that are on screen together.
+    The original clusters single face crops, one every 0.2 s, taken from frames with exactly one
+    talking face. It does not use tracks, so it may join faces that are visible simultaneously.
     """
     from scipy.spatial.distance import pdist
 
@@ -159,31 +164,33 @@ def join(
     faces: Sequence[Sequence[tuple[float, float]]],
     voices: np.ndarray,
 ) -> np.ndarray:
-    """Relabel clusters of voices by the faces that talk in them.
+    """Relabel clusters of voices by the faces that talk during them.
 
-    1. A face has a voice if it talks for more than 1 s of some window, in one go: the mean of
-       such windows, each counted as often as that happens. Faces without a voice are ignored.
-    2. A face is one of the speakers of an audio cluster if it talks for more than 0.5 s while the
-       cluster does; the windows of a cluster are joined for that, and the last one is left out.
-    3. All windows of a cluster with one such face get the identity of the face: also those in
-       which it is not visible. Clusters with the same one face thereby become one speaker.
-    4. A cluster with several is split among them, each window to the face whose voice is most like
-       its own. Only voices decide, not which face is seen talking in the window; and nobody stays
-       behind, so a speaker who is not seen but was in this cluster is lost.
-    5. Windows of clusters without such a face keep their cluster.
+    1. The voice of a face is the mean embedding of the windows in which the face talks for more
+       than 1 s without interruption. A window counts once per such span. Faces without such a
+       window are ignored.
+    2. A face is a speaker of an audio cluster if it talks for more than 0.5 s during this cluster.
+       For this, the windows of the cluster are joined, except the last one.
+    3. If a cluster has one such face, all its windows get the identity of this face, including
+       windows in which the face is not visible. Clusters with the same single face thus become one
+       speaker.
+    4. If a cluster has several such faces, each window gets the face whose voice is most similar to
+       its embedding. Only voices are compared, not which face talks in the window. No window keeps
+       the old cluster, so an off-screen speaker of this cluster is lost.
+    5. If a cluster has no such face, its windows keep their cluster.
 
     Parameters
     ----------
     audio_clusters : (n,) int array
-        See :func:`spectral_clusters`. ``NOBODY`` stays nobody.
+        See :func:`spectral_clusters`. ``NOBODY`` does not change.
     windows : (n, 2) array
-        Start and end, in seconds. Thresholds were published for windows of 1.5 s every 0.75 s;
-        windows of 1 s or less give no face a voice.
+        Start and end, in seconds. Thresholds were published for windows of 1.5 s every 0.75 s.
+        With windows of 1 s or less, no face has a voice.
     faces : sequence of sequences of (start, end), in seconds
-        For every cluster of faces, the disjoint spans in which it is seen talking: in the original
-        spans in which no other face is.
+        Disjoint spans in which each face cluster talks. In the original, no other face talks in
+        these spans.
     voices : (n, dimension) array
-        Embeddings of any length.
+        Speaker embeddings of any norm.
 
     Returns
     -------
@@ -193,13 +200,13 @@ def join(
     Raises
     ------
     ValueError
-        When there are not as many clusters and windows as voices.
+        If clusters, windows and voices differ in number.
 
     Notes
     -----
-    That the last window of a cluster is left out in step 2, so that clusters of one window never
-    meet a face, is odd, but so in the original, of which a loop ends one too early. Neither minds
-    how many speakers there were to be.
+    Step 2 leaves out the last window of a cluster because a loop of the original ends one step too
+    early. As a consequence, clusters of one window are never relabelled. Like the original, this
+    function ignores requested numbers of speakers.
     """
     audio_clusters = np.asarray(audio_clusters, dtype=int)
     windows = np.asarray(windows, dtype=np.float64).reshape(-1, 2)
@@ -226,7 +233,7 @@ def join(
 
 
 def _graph(voices: np.ndarray, pruning: float) -> np.ndarray:
-    """Affinity of windows, (n, n): cosine similarity to those that are most alike, made mutual."""
+    """Affinity of windows, (n, n): symmetrised cosine similarity to the most similar windows."""
     size = len(voices)
     affinity = voices @ voices.T
     dropped = min(int((1 - pruning) * size), size - _NEIGHBOURS)
@@ -238,7 +245,7 @@ def _graph(voices: np.ndarray, pruning: float) -> np.ndarray:
 
 
 def _cut_graph(affinity: np.ndarray, wanted: int | None, fewest: int, most: int) -> np.ndarray:
-    """Cut a graph, (n, n), where the spectrum of its Laplacian has the largest gap."""
+    """Partition a graph, (n, n), by the largest eigengap of its Laplacian."""
     from scipy.linalg import eigh
     from sklearn.cluster import KMeans
 
@@ -252,7 +259,7 @@ def _cut_graph(affinity: np.ndarray, wanted: int | None, fewest: int, most: int)
 
 
 def _absorb_minor(clusters: np.ndarray, voices: np.ndarray, fewest: int) -> np.ndarray:
-    """Clusters of one window join the nearest larger one, unless too few would remain."""
+    """Move single-window clusters to the nearest larger cluster, unless too few would remain."""
     names, sizes = np.unique(clusters, return_counts=True)
     major = names[sizes > _MINOR]
     if len(major) < fewest:
@@ -262,7 +269,7 @@ def _absorb_minor(clusters: np.ndarray, voices: np.ndarray, fewest: int) -> np.n
 
 
 def _merge_alike(clusters: np.ndarray, voices: np.ndarray, merge: float, fewest: int) -> np.ndarray:
-    """Merge the two clusters that are most alike, again and again."""
+    """Merge the two most similar clusters repeatedly, down to `fewest` or similarity `merge`."""
     while len(names := np.unique(clusters)) > fewest:
         means = _mean_voices(clusters, voices, names)
         alike = np.triu(means @ means.T, 1)
@@ -278,13 +285,13 @@ def _mean_voices(clusters: np.ndarray, voices: np.ndarray, names: np.ndarray) ->
 
 
 def _overlap(windows: np.ndarray, spans: np.ndarray) -> np.ndarray:
-    """Seconds shared by (n, 2) windows and (m, 2) spans, (n, m)."""
+    """Duration of overlap of (n, 2) windows and (m, 2) spans, (n, m), in seconds."""
     end = np.minimum.outer(windows[:, 1], spans[:, 1])
     return (end - np.maximum.outer(windows[:, 0], spans[:, 0])).clip(min=0.0)
 
 
 def _joined(windows: np.ndarray) -> np.ndarray:
-    """Windows that overlap become one, (m, 2); the last is left out, as in the original."""
+    """Join overlapping windows, (m, 2). The last window is left out, as in the original."""
     from pyannote.core import Segment, Timeline
 
     support = Timeline(Segment(*window) for window in sorted(windows.tolist())[:-1]).support()
@@ -292,7 +299,7 @@ def _joined(windows: np.ndarray) -> np.ndarray:
 
 
 def _renumber(clusters: np.ndarray) -> np.ndarray:
-    """Number clusters from 0 in order of appearance; nobody stays nobody."""
+    """Number clusters from 0 in order of appearance. ``NOBODY`` does not change."""
     known = clusters != NOBODY
     _, first, inverse = np.unique(clusters[known], return_index=True, return_inverse=True)
     out = np.full(len(clusters), NOBODY)

@@ -1,4 +1,4 @@
-"""Voices are clustered, faces are clustered, and voices follow the faces: as 3D-Speaker does it."""
+"""Joint clustering of voices and faces, after 3D-Speaker."""
 
 from __future__ import annotations
 
@@ -15,29 +15,31 @@ from pyannote_av.clustering.window_diarization import WindowDiarization
 
 
 class JointDiarization(WindowDiarization):
-    """Who spoke when, by spectral clustering of voices, relabelled by faces that talk meanwhile.
+    """Speaker diarization by spectral clustering of voices, relabelled by talking faces.
 
-    A baseline; see :mod:`pyannote_av.clustering.joint_clustering`.
+    This is a baseline; see :mod:`pyannote_av.clustering.joint_clustering`.
 
     Parameters
     ----------
     duration, step : float, optional
-        Of windows and between them, in seconds. Default to 1.5 and 0.75, as published.
+        Duration of windows, and step between them, in seconds. Default to 1.5 and 0.75, as
+        published.
     others
         See :class:`~pyannote_av.clustering.window_diarization.WindowDiarization`.
 
     Notes
     -----
-    Given numbers of speakers are for clusters of voices; faces may split and merge these.
+    A given number of speakers applies to the clusters of voices. Faces may then split and merge
+    these clusters.
 
     Hyper-parameters
     ----------------
     pruning : float
-        Share of similarities of a window that are kept.
+        Share of the similarities of a window that are kept.
     merge : float
-        Cosine similarity from which clusters of voices are merged.
+        Minimum cosine similarity of clusters of voices that are merged.
     identity : float
-        Mean cosine similarity from which face tracks are of one person.
+        Minimum mean cosine similarity of face tracks of the same person.
     """
 
     def __init__(self, duration: float = 1.5, step: float = 0.75, **others: Any):
@@ -47,7 +49,7 @@ class JointDiarization(WindowDiarization):
         self.identity = Uniform(0.0, 1.0)
 
     def default_parameters(self) -> dict[str, Any]:
-        """Parameters used when none are given; those of clustering are the published ones."""
+        """Parameters used when none are given. Clustering parameters are the published ones."""
         chosen = {"pruning": 0.032, "merge": 0.8, "identity": 0.5}
         return {**super().default_parameters(), **chosen}
 

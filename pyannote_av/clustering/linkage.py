@@ -1,7 +1,7 @@
-"""Windows become speakers: a tree of likeness, cut where a threshold or a number of them says.
+"""Hierarchical clustering of windows, with a threshold or with a number of speakers.
 
-Average linkage throughout (UPGMA), by scipy. Memory grows with the square of the number of windows:
-an hour of windows every 0.75 s takes 0.1 GB.
+All functions use average linkage (UPGMA) of scipy. Memory grows with the square of the number of
+windows: one hour of windows every 0.75 s takes 0.1 GB.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-#: cluster of windows of which nothing is known
+#: cluster of windows without an embedding
 NOBODY = -1
-# a distance that is next to none; added to others, it is lost
+# smallest positive distance; negligible when added to others
 _TINY = 1e-100
 
 
@@ -28,22 +28,22 @@ def informed_clusters(
     Parameters
     ----------
     embeddings : (num_windows, dimension) array
-        Of any length. Those that are 0, or not finite, are nobody's.
+        Embeddings of any norm. Those that are 0 or not finite are not clustered.
     count : float
-        Prediction; rounded, then bounded by what follows.
+        Predicted number of speakers. It is rounded, then clipped to the bounds.
     num_speakers, min_speakers, max_speakers : int, optional
-        What is known of the number of speakers. There are never more than windows, nor less
-        than one.
+        Known number of speakers, or bounds on it. The result always has between one speaker and as
+        many speakers as windows.
 
     Returns
     -------
     clusters : (num_windows,) int array
-        Numbered from 0 in order of appearance; :data:`NOBODY` where nothing is known.
+        Numbered from 0 in order of appearance. :data:`NOBODY` for windows that are not clustered.
 
     Raises
     ------
     ValueError
-        When the count is not finite, or bounds contradict each other.
+        If the count is not finite, or if bounds contradict each other.
 
     References
     ----------
@@ -63,14 +63,14 @@ def threshold_clusters(
     min_speakers: int | None = None,
     max_speakers: int | None = None,
 ) -> np.ndarray:
-    """Cluster windows until clusters are further apart than a threshold.
+    """Cluster windows up to a maximum distance between merged clusters.
 
     Parameters
     ----------
     threshold : float
-        Mean cosine distance, in [0, 2].
+        Maximum mean cosine distance of clusters that are merged, in [0, 2].
     others
-        See :func:`informed_clusters`, which this is the ablation of.
+        See :func:`informed_clusters`. In its paper, this function is the ablation.
 
     Returns
     -------
@@ -90,21 +90,21 @@ def pair_clusters(
     same: np.ndarray | None = None,
     apart: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Cluster items of which the distance of every two is known.
+    """Cluster items from their pairwise distances.
 
     Parameters
     ----------
     distance : (n (n - 1) / 2,) float array
-        Of pairs, at least 0, in the order of ``scipy.spatial.distance.pdist``.
+        Non-negative distances of pairs, in the order of ``scipy.spatial.distance.pdist``.
     threshold : float
-        Mean distance above which clusters are not joined.
+        Mean distance above which clusters are not merged.
     num_speakers, min_speakers, max_speakers : int, optional
         See :func:`informed_clusters`.
     same : (k, 2) int array, optional
-        Pairs that are one speaker: all pairs of every group of such.
+        Pairs with the same speaker. All pairs of each group must be given.
     apart : (k, 2) int array, optional
-        Pairs that are not: clusters that hold such a pair are joined last, and only where the
-        number of speakers demands it.
+        Pairs with different speakers. Clusters with such a pair are merged last, and only to reach
+        the requested number of speakers.
 
     Returns
     -------
@@ -114,7 +114,7 @@ def pair_clusters(
     Raises
     ------
     ValueError
-        When a distance is not finite.
+        If a distance is not finite.
     """
     from scipy.spatial.distance import num_obs_y
 
@@ -124,9 +124,9 @@ def pair_clusters(
     if not len(distance):
         return np.zeros(1, int)
     size = num_obs_y(distance)
-    # what one distance must be for the mean of any two clusters to be beyond all others
+    # one distance of this value makes the mean distance of two clusters larger than all others
     beyond = (1.0 + max(distance.max(), threshold)) * size**2
-    # groups of the same are joined first, also where others are no distance apart
+    # pairs of the same speaker are merged first, even before other pairs with distance 0
     distance = np.maximum(distance, _TINY)
     for pairs, value in ((same, 0.0), (apart, beyond)):
         if pairs is not None and len(pairs):
@@ -136,7 +136,7 @@ def pair_clusters(
 
 
 def _above(threshold: float) -> Callable[[np.ndarray], int]:
-    """Clusters that are left when those at most `threshold` apart are joined"""
+    """Function that counts the clusters left after merging those at most `threshold` apart"""
     return lambda heights: 1 + np.count_nonzero(heights > threshold)
 
 
@@ -145,7 +145,7 @@ def _cosine(
     choose: Callable[[np.ndarray], int],
     bounds: tuple[int | None, int | None, int | None],
 ) -> np.ndarray:
-    """Clusters of embeddings by cosine distance"""
+    """Cluster embeddings by cosine distance"""
     from scipy.spatial.distance import pdist
 
     embeddings = np.asarray(embeddings, dtype=np.float64)
@@ -161,7 +161,7 @@ def _cut(
     choose: Callable[[np.ndarray], int],
     bounds: tuple[int | None, int | None, int | None],
 ) -> np.ndarray:
-    """Cut the tree into as many clusters as `choose` makes of the heights at which it is joined"""
+    """Cut the tree into the number of clusters that `choose` returns for the merge heights"""
     from pyannote.audio.pipelines.clustering import BaseClustering
     from scipy.cluster.hierarchy import cut_tree, linkage
     from scipy.spatial.distance import num_obs_y

@@ -1,33 +1,33 @@
-"""The tree of likeness of windows, as a network sees it."""
+"""Features of the linkage tree of windows, as network input."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
 
-#: last merges of the tree that are looked at
+#: number of merges of the tree that are used, from the last one
 MERGES = 12
-#: what is known of a tree: height and size of each merge, and how many windows there are
+#: number of features: height and size of each merge, and the number of windows
 NUM_FEATURES = 2 * MERGES + 1
 
 
 def tree_features(windows: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
-    """How windows of recordings come together, in average linkage of cosine distances.
+    """Features of the average-linkage tree of cosine distances of each recording.
 
     Parameters
     ----------
     windows : (batch, windows, dimension) tensor
-        Of any length; those that are 0 are left aside.
+        Embeddings of any norm. Those that are 0 are ignored.
     real : (batch, windows) bool tensor
-        Which are not padding.
+        Windows that are not padding.
 
     Returns
     -------
     features : (batch, 25) tensor
-        Mean distances at which the last clusters are joined, the last one first; logarithms of
-        the number of windows in the smaller of both; and that of the number of windows. 0 where
-        there are fewer merges. They depend on who is like whom only, not on what anybody is like.
-        Nothing is learned through them.
+        Mean distances of the last merges, starting with the last one; logarithms of the number of
+        windows in the smaller cluster of each merge; and the logarithm of the number of windows. 0
+        if there are fewer merges. The features depend on similarities only, not on the embeddings
+        themselves. No gradient flows through them.
     """
     found = [_features(x[there]) for x, there in zip(windows.detach(), real, strict=True)]
     return torch.from_numpy(np.array(found)).to(windows)

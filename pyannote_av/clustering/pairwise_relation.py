@@ -1,9 +1,9 @@
-"""Pairwise relation: do two windows have the same speaker?
+"""Pairwise relation: whether two windows have the same speaker.
 
-Trained in episodes, as AVR-Net is: some speakers, two windows of each, all windows of the first
-kind compared with all of the second. Labels of speakers are compared within what a protocol says
-they are valid for: where that is one file, people of different files are taken to be different, and
-both windows of a speaker are of one file.
+Training uses episodes, like AVR-Net. An episode has one support and one query window per speaker,
+and compares all support windows with all query windows. Speaker labels are valid within the scope
+of the protocol. If the scope is "file", speakers of different files are different people, and both
+windows of a speaker come from the same file.
 
 References
 ----------
@@ -39,32 +39,33 @@ class PairwiseRelation(WindowTask):
     Parameters
     ----------
     protocol : Protocol
-        pyannote.database protocol, of diarization or, where files have one speaker each, of
-        speaker verification. Its ``scope`` says how far labels of speakers are valid.
+        pyannote.database protocol, for diarization or, if each file has one speaker, for speaker
+        verification. Its ``scope`` defines where speaker labels are valid.
     store : CropStore, str or Path
         See ``build_store``.
     inputs : {"embeddings", "media"}, optional
-        What models are given: embeddings of voices and faces, or sound and pictures.
+        Model inputs: voice and face embeddings, or audio and face crops.
     voices, identities : str or Path, optional
-        Folders that ``build_voices`` and ``build_identities`` wrote; for "embeddings".
+        Folders written by ``build_voices`` and ``build_identities``, for "embeddings".
     cache : str, optional
-        What the protocol says of its files is collected before training; where this file does
-        not exist it is written, where it exists it is read. Defaults to a temporary file.
+        File with the prepared metadata of the protocol. It is read if it exists, and otherwise
+        written before training. Defaults to a temporary file.
     duration, step : float, optional
-        Of windows and between them, in seconds. Default to 2 and 0.5, as published.
+        Duration of windows, and step between them, in seconds. Default to 2 and 0.5, as published.
     ways : int, optional
-        Speakers of an episode. Defaults to 20, as published.
+        Speakers per episode. Defaults to 20, as published.
     per_recording : int, optional
-        How many of these may be of one recording, as long as there are others. Defaults to 1, as
-        published; with more, networks also learn to tell apart people who sit in one room.
+        Maximum number of speakers per recording in an episode, if there are enough recordings.
+        Defaults to 1, as published. With more, networks also learn to distinguish people recorded
+        in the same room.
     missing : float, optional
-        Probability that the face of a window is not shown in training. Defaults to 0.5.
+        Probability that the face of a window is hidden in training. Defaults to 0.5.
     batch_size : int, optional
-        Episodes in a batch. Defaults to 3.
+        Episodes per batch. Defaults to 3.
     batches_per_epoch : int, optional
-        Defaults to 100; a fifth of these in validation.
+        Defaults to 100. Validation uses a fifth of it.
     num_workers : int, optional
-        Processes that read batches. Defaults to half of the CPUs.
+        Number of data loading processes. Defaults to half of the CPUs.
     pin_memory : bool, optional
         See PyTorch's documentation. Defaults to False.
     metric : optional
@@ -72,12 +73,12 @@ class PairwiseRelation(WindowTask):
 
     Notes
     -----
-    The loss of an episode is, as in the authors' code, the sum of squared errors over all pairs,
-    by the number of its windows: it is the mean squared error times the number of speakers, and
-    so goes with their learning rate (Adam, 5e-4, weight decay 1e-4).
+    As in the authors' code, the loss of an episode is the sum of squared errors over all pairs,
+    divided by the number of windows. This is the mean squared error times the number of speakers,
+    and fits their learning rate (Adam, 5e-4, weight decay 1e-4).
 
-    Pictures are mirrored and blurred in training, each with probability 0.5; embeddings are not
-    varied. In validation, no face is hidden.
+    In training, face crops are mirrored and blurred, each with probability 0.5. Embeddings are not
+    augmented. In validation, no face is hidden.
     """
 
     TRAINS: ClassVar = {"audio_map": (), "face_map": (), "relate_in_order": ()}
@@ -136,7 +137,7 @@ class PairwiseRelation(WindowTask):
 
     @property
     def _across(self) -> bool:
-        """Whether names of speakers are valid beyond a file"""
+        """Whether speaker labels are valid across files"""
         return next(self.protocol.train())["scope"] != "file"
 
     def batches(self, subset: str) -> Episodes:
@@ -158,7 +159,7 @@ class PairwiseRelation(WindowTask):
         )
 
     def compare(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Scores of all pairs of a batch, and what they should be.
+        """Scores of all pairs of a batch, and their labels.
 
         Returns
         -------
@@ -168,11 +169,11 @@ class PairwiseRelation(WindowTask):
         voices, faces, visible = batch["voices"], batch["faces"], batch["visible"]
         shape = voices.shape[:3]
         if faces.ndim == 4 and not visible.any():
-            # of embeddings of nobody's face the dimension is not known
+            # without any face in the batch, the dimension of face embeddings is unknown
             faces = voices.new_zeros(*shape, self.model.hparams.face_dimension)
         audio = self.model.audio_map(voices.flatten(0, 2)).unflatten(0, shape)
         faces, seen = faces.flatten(0, 2), visible.flatten(0, 2)
-        if faces.ndim == 4:  # pictures, of which a window has one
+        if faces.ndim == 4:  # face crops, one per window
             faces, seen = faces.permute(0, 3, 1, 2).unsqueeze(1), seen.unsqueeze(1)
         face = self.model.face_map(faces, seen).unflatten(0, shape)
         ways, items = shape[2], (audio, face, visible)
@@ -190,8 +191,8 @@ class PairwiseRelation(WindowTask):
         return {"loss": loss}
 
     def validation_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> None:
-        """Squared error, and how well scores tell pairs apart."""
-        if not batch["counts"]:  # repeated for the sake of another process
+        """Compute the squared error, and the validation metric of pairs."""
+        if not batch["counts"]:  # duplicate batch that pads distributed validation
             return
         scores, same = self.compare(batch)
         self._log("loss/val", self._loss(scores, same), self.batch_size)

@@ -1,4 +1,4 @@
-"""Windows are clustered by what a network says of every two of them: AVR-Net and its kin."""
+"""Clustering of windows by the scores of a relation network, such as AVR-Net."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from pyannote_av.core.grid import SAMPLE_RATE
 from pyannote_av.models.loading import ModelReference, load_model
 from pyannote_av.vision.identity import FaceEmbedder
 
-# windows that are encoded at once
+# windows per forward pass of the encoders
 _BATCH = 16
 
 
 class RelationDiarization(SimilarityDiarization):
-    """Who spoke when, by a network that was trained to tell whether two windows are one speaker's.
+    """Speaker diarization with a network that scores whether two windows have the same speaker.
 
-    Backbones look at every window once; pairs are scored in blocks, in both orders.
+    Backbones process every window once. Pairs are scored in blocks, in both orders.
 
     Parameters
     ----------
@@ -32,28 +32,28 @@ class RelationDiarization(SimilarityDiarization):
         AVR-Net, or a network that compares embeddings of voices and faces; see
         :func:`~pyannote_av.models.loading.load_model`.
     block : int, optional
-        Pairs that are scored at once.
+        Pairs per forward pass.
     precision : {"fp32", "bf16"}, optional
-        Of the comparison of pairs; see :class:`~pyannote_av.clustering.fast.PairScorer`.
+        Precision of the comparison of pairs; see :class:`~pyannote_av.clustering.fast.PairScorer`.
     others
         See :class:`~pyannote_av.clustering.similarity_diarization.SimilarityDiarization`.
 
     Hyper-parameters
     ----------------
     threshold : float
-        Score below which clusters are not joined.
+        Clusters are not merged below this score.
 
     References
     ----------
     Xu, Song, Tsutsui, Feng, Ye, Shou. AVA-AVD: audio-visual speaker diarization in the wild. ACM
-    Multimedia 2022. Windows of 2 s every 0.5 s, one entry for each face that talks or else one
-    without, average linkage; the threshold of the authors' checkpoint is 0.14.
+    Multimedia 2022. Windows of 2 s every 0.5 s, one entry per talking face (or one without a face
+    if none talks), average linkage. The threshold of the authors' checkpoint is 0.14.
 
     Notes
     -----
-    The authors know where speech is, and whose faces speak, from annotations. Here a voice
-    activity detector (or the oracle) and an active speaker detector say so. Faces are squares on
-    a detector's box, where the authors turn and scale them by landmarks.
+    The authors take speech regions and speaking faces from annotations. Here they come from voice
+    activity detection (or the oracle) and active speaker detection. Face crops are squares around
+    detected boxes. The authors rotate and scale faces by landmarks.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class RelationDiarization(SimilarityDiarization):
         self.block, self.precision = block, precision
 
     def default_parameters(self) -> dict[str, Any]:
-        """Parameters used when none are given; the threshold is that of the public checkpoint."""
+        """Parameters used when none are given. The threshold is that of the public checkpoint."""
         return {**super().default_parameters(), "threshold": 0.14}
 
     def to(self, device) -> RelationDiarization:
@@ -78,11 +78,11 @@ class RelationDiarization(SimilarityDiarization):
 
     @property
     def face_embedder(self) -> FaceEmbedder | None:
-        """The face network of the model where it has one."""
+        """The face network of the model if it has one, else the face embedder."""
         return FaceMaps(self.relation) if self._has_backbones else self._embedder
 
     def similarities(self, scene: Scene, hook: Callable) -> np.ndarray:
-        """Scores of every two entries; see :class:`SimilarityDiarization`."""
+        """Scores of all pairs of entries; see :class:`SimilarityDiarization`."""
         entries, device = scene.entries, self.relation.device
         faces, visible = entry_faces(scene.windows, entries, scene.seen.looks)
         with torch.inference_mode():
@@ -107,20 +107,20 @@ class RelationDiarization(SimilarityDiarization):
         return scores.float().cpu().numpy()
 
     def _audio_maps(self, scene: Scene) -> torch.Tensor:
-        """Maps of the sound of every window"""
+        """Audio maps of all windows"""
         size = round(self.duration * SAMPLE_RATE)
         sound = scene.file["waveform"][0].numpy()
         pieces = []
         for start, end in scene.windows.span:
             first = round(start * SAMPLE_RATE)
             heard = sound[first : max(first + 1, round(end * SAMPLE_RATE))]
-            # that of shorter windows is repeated, as in training
+            # audio of shorter windows is repeated, as in training
             pieces.append(np.resize(heard, size) if len(heard) else np.zeros(size, np.float32))
         waveforms = torch.from_numpy(np.stack(pieces)).unsqueeze(1).to(self.relation.device)
         return torch.cat([self.relation.audio_map(some) for some in waveforms.split(_BATCH)])
 
     def _face_maps(self, faces: np.ndarray, visible: np.ndarray) -> torch.Tensor:
-        """Maps of faces, and that of a black picture for entries without"""
+        """Face maps of all entries; entries without a face get the map of a black image"""
         device = self.relation.device
         nobody = torch.zeros(1, 0, 3, FACE_SIZE, FACE_SIZE, device=device)
         maps = self.relation.face_map(nobody).repeat(len(visible), 1, 1, 1)
@@ -131,7 +131,7 @@ class RelationDiarization(SimilarityDiarization):
 
 
 class FaceMaps:
-    """The face network of AVR-Net as a face embedder: maps are averaged over looks.
+    """Face embedder that returns the face maps of AVR-Net. Maps are averaged over face samples.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What is seen and heard of a file, window by window."""
+"""Faces and speaker embeddings of a file, window by window."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from pyannote_av.core.tracks import FRAME_RATE, FaceSamples, FaceTracks
 
 
 class ScoredFaces(NamedTuple):
-    """What was seen of a file.
+    """Scored and embedded face tracks of a file.
 
     Attributes
     ----------
     tracks : FaceTracks
-        With speaking scores.
+        Tracks with speaking scores.
     looks : FaceSamples
-        At faces, embedded.
+        Embedded face samples.
     """
 
     tracks: FaceTracks
     looks: FaceSamples
 
     def people(self, identity: float) -> list[list[int]]:
-        """Tracks of each person, those that were never looked at alone.
+        """Group tracks by person. Each track without face samples forms its own group.
 
         Parameters
         ----------
         identity : float
-            Mean cosine similarity from which face tracks are of one person.
+            Minimum mean cosine similarity of face tracks of the same person.
         """
         frames = {t: self.tracks.of(t).time[[0, -1]] * FRAME_RATE for t in self.tracks.tracks}
         spans = {t: [tuple(np.round(ends).astype(int))] for t, ends in frames.items()}
@@ -41,18 +41,18 @@ class ScoredFaces(NamedTuple):
 
 
 class Scene(NamedTuple):
-    """A file, cut into windows.
+    """A file cut into windows.
 
     Attributes
     ----------
     file : mapping
-        As ``prepare_one`` returns it.
+        As returned by ``prepare_one``.
     windows : Windows
     entries : Entries
-        Who is seen talking in them.
+        Talking faces of each window.
     seen : ScoredFaces
     voices : (num_windows, E) array
-        What is heard in them, of unit length; 0 where nothing is.
+        Speaker embeddings of windows, of unit length. 0 for silent windows.
     """
 
     file: Mapping

@@ -1,4 +1,4 @@
-"""Windows are clustered by how alike they sound and look: late fusion of similarities."""
+"""Clustering of windows by voice and face similarity: late fusion of similarities."""
 
 from __future__ import annotations
 
@@ -16,24 +16,25 @@ from pyannote_av.clustering.windows import at_once, entry_faces, same_track
 
 
 class SimilarityDiarization(WindowDiarization):
-    """Who spoke when, by the cosine similarity of voices, and of faces where two are seen.
+    """Speaker diarization by cosine similarity of voices, and of faces if both are visible.
 
-    "Speech + Face", the late fusion that AVR-Net was compared with. Clusters are of average
-    linkage.
+    This is "Speech + Face", the late fusion baseline of the AVR-Net paper. Windows are clustered by
+    average linkage.
 
     Parameters
     ----------
     constrained : bool, optional
-        Windows of one face track are one speaker; faces that are in the picture together are not.
+        Constrain the clustering: windows of the same face track have the same speaker, and faces
+        that are visible simultaneously have different ones.
     use_faces : bool, optional
-        Compare faces; voices alone otherwise.
+        Compare voices and faces. If False, compare voices only.
     others
         See :class:`~pyannote_av.clustering.window_diarization.WindowDiarization`.
 
     Hyper-parameters
     ----------------
     threshold : float
-        Similarity below which clusters are not joined.
+        Clusters are not merged below this similarity.
     """
 
     def __init__(self, constrained: bool = False, use_faces: bool = True, **others: Any):
@@ -46,7 +47,7 @@ class SimilarityDiarization(WindowDiarization):
         return {**super().default_parameters(), "threshold": 0.5}
 
     def similarities(self, scene: Scene, hook: Callable) -> np.ndarray:
-        """How alike entries are: (m (m - 1) / 2,) in the order of ``pdist``; NaN where unknown."""
+        """Similarities of entries: (m (m - 1) / 2,) in the order of ``pdist``, NaN if unknown."""
         windows, entries, seen = scene.windows, scene.entries, scene.seen
         voices = scene.voices[entries.window]
         alike = voices @ voices.T
@@ -67,7 +68,9 @@ class SimilarityDiarization(WindowDiarization):
         key = (scene.windows.span.tobytes(), entries.track.tobytes(), self.looked(scene.file))
         alike = self.cached(scene.file, "similarities", key, lambda: self.similarities(scene, hook))
         distance = squareform(1.0 - alike, checks=False) if len(alike) else np.zeros((1, 1))
-        known = np.isfinite(distance).sum(axis=1) > (len(distance) > 1)  # not to itself alone
+        known = np.isfinite(distance).sum(axis=1) > (
+            len(distance) > 1
+        )  # beyond the distance to itself
         place = np.cumsum(known) - 1
         pairs: dict[str, np.ndarray] = {}
         if self.constrained:

@@ -1,4 +1,4 @@
-"""Speaker counting: how many people speak in a recording, who is active when, and who is alike.
+"""Speaker counting: number of speakers, their activity, and similarity of windows.
 
 References
 ----------
@@ -36,20 +36,22 @@ class SpeakerCounting(WindowTask):
     protocol, store, voices, identities, cache, num_workers, pin_memory
         As in :class:`~pyannote_av.clustering.pairwise_relation.PairwiseRelation`.
     duration, step : float, optional
-        Of windows and between them, in seconds. Default to 1.5 and 0.75, as published.
+        Duration of windows, and step between them, in seconds. Default to 1.5 and 0.75, as
+        published.
     beta : float, optional
-        Weight of telling speakers apart; counting them has the rest. Defaults to 0.5.
+        Weight of activity and contrastive losses. The weight of the count is ``1 - beta``. Defaults
+        to 0.5.
     temperature, reach : optional
         See :func:`~pyannote_av.clustering.counting_losses.nt_xent`.
     excerpt, left_out, mirrored : float, optional
-        Probabilities of variations of recordings, which the paper does not have: see
+        Probabilities of augmentations, which are not in the paper; see
         :class:`~pyannote_av.clustering.counting_batches.CountingBatches`. Default to 0.5 each.
-        Without them, a network only sees as many counts as there are recordings.
+        Without them, each recording is only one training example of the count.
     batch_size : int, optional
         Recordings in a batch. Defaults to 16.
     metric : optional
-        Validation metric, called with (predicted - true) rounded counts being 0 or not. Defaults
-        to the share of recordings whose speakers are counted right.
+        Validation metric. It is called with 1 for each recording whose rounded predicted count is
+        correct, and 0 for others. Defaults to the share of recordings with a correct count.
     """
 
     TRAINS: ClassVar = {"forward": ("voices", "faces", "face_mask", "window_mask")}
@@ -109,7 +111,7 @@ class SpeakerCounting(WindowTask):
 
     def _losses(self, batch: dict[str, torch.Tensor]):
         seen = batch["face_mask"]
-        # of embeddings of nobody's face the dimension is not known
+        # without any face in the batch, the dimension of face embeddings may be unknown
         faces = batch["faces"] if seen.any() else None
         output = self.model(batch["voices"], faces, seen, batch["window_mask"])
         return output, counting_losses(output, batch["y"], self.temperature, self.reach)
@@ -122,9 +124,9 @@ class SpeakerCounting(WindowTask):
         return {"loss": loss}
 
     def validation_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> None:
-        """Losses, and whether speakers are counted right."""
+        """Compute losses, and the metric of correct counts."""
         y = batch["y"]
-        if not (y != UNKNOWN).any():  # repeated for the sake of another process
+        if not (y != UNKNOWN).any():  # duplicate batch that pads distributed validation
             return
         output, losses = self._losses(batch)
         means = {name: one.total / one.counts.sum().clamp(min=1) for name, one in losses.items()}
@@ -138,5 +140,5 @@ class SpeakerCounting(WindowTask):
         )
 
     def default_metric(self) -> dict[str, Metric]:
-        """Share of recordings whose speakers are counted right."""
+        """Share of recordings with a correct speaker count."""
         return {"CountAccuracy": MeanMetric()}

@@ -1,4 +1,4 @@
-"""Windows are clustered by VBx, pyannote's, with a PLDA of ours."""
+"""Clustering of windows by pyannote's VBx, with a PLDA fitted by this package."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from pyannote_av.core.grid import SAMPLE_RATE
 from pyannote_av.core.model import load_plda
 from pyannote_av.pipelines.clustering import VBxClustering
 
-# windows that are embedded at once
+# windows per forward pass of the embedding model
 _BATCH = 16
 
 
 class VBxDiarization(WindowDiarization):
-    """Who spoke when, by variational Bayes clustering of voices; faces do not matter.
+    """Speaker diarization by variational Bayes clustering of voices, without faces.
 
-    A baseline. :class:`~pyannote_av.pipelines.audio_diarization.AudioDiarization` with a PLDA is
-    the better pipeline of this kind: it knows of overlap.
+    This is a baseline. :class:`~pyannote_av.pipelines.audio_diarization.AudioDiarization` with a
+    PLDA is better, because it handles overlapping speech.
 
     Parameters
     ----------
     plda : str, Path, mapping or PLDA
-        A folder that ``pyannote-av fit-plda`` wrote for the embedding model.
+        A folder written by ``pyannote-av fit-plda`` for the embedding model.
     others
         See :class:`~pyannote_av.clustering.window_diarization.WindowDiarization`.
 
@@ -47,17 +47,17 @@ class VBxDiarization(WindowDiarization):
         self.clustering = VBxClustering(plda)
 
     def default_parameters(self) -> dict[str, Any]:
-        """Parameters used when none are given; those of pyannote's community-1."""
+        """Parameters used when none are given. They are those of pyannote's community-1."""
         chosen = {"threshold": 0.6, "Fa": 0.07, "Fb": 0.8}
         return {**super().default_parameters(), "clustering": chosen}
 
     def hear(self, file: Mapping, spans: np.ndarray) -> np.ndarray:
-        """What is heard in windows, as it comes: its length matters to a PLDA."""
+        """Speaker embeddings of windows, not normalised, because the PLDA uses their length."""
         key = spans.tobytes()
         return self.cached(file, "vbx", key, lambda: self._embed(file["waveform"], spans))
 
     def _embed(self, sound: torch.Tensor, spans: np.ndarray) -> np.ndarray:
-        """Embeddings (n, E), 0 for windows that are too short, or digital silence"""
+        """Embeddings (n, E), 0 for windows that are too short or digitally silent"""
         spans = np.round(spans * SAMPLE_RATE).astype(int)
         size = spans[:, 1] - spans[:, 0]
         found = np.zeros((len(spans), self.embedding.dimension), np.float32)
@@ -68,7 +68,7 @@ class VBxDiarization(WindowDiarization):
                 for some in np.split(rows, range(_BATCH, len(rows), _BATCH)):
                     pieces = torch.stack([sound[:, a : a + length] for a in spans[some, 0]])
                     voices = self.embedding(pieces.to(self.embedding.device)).cpu().numpy()
-                    # of digital silence there is an embedding, too, which says nothing
+                    # the embedding of digital silence is meaningless: set it to 0
                     found[some] = voices * pieces.any(dim=2).numpy()
         return np.where(np.isfinite(found).all(axis=1, keepdims=True), found, 0.0)
 
@@ -82,7 +82,7 @@ class VBxDiarization(WindowDiarization):
         if known.any():
             number, fewest, most = bounds
             count = int(known.sum())
-            # a window is a chunk in which one speaker speaks throughout
+            # each window is treated as a chunk in which one speaker is always active
             always = SlidingWindowFeature(np.ones((count, 10, 1)), SlidingWindow())
             hard, _, _ = self.clustering(
                 voices[known, None],

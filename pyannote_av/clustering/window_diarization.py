@@ -1,4 +1,4 @@
-"""What pipelines have in common that cut speech into windows and say whose each of them is."""
+"""Base class of pipelines that cut speech into windows and assign a speaker to each window."""
 
 from __future__ import annotations
 
@@ -34,16 +34,18 @@ from pyannote_av.vision.identity import FaceEmbedder, FaceSampler, get_embedder
 
 
 class WindowDiarization(DiarizationPipeline):
-    """Cuts speech into windows, looks who talks in each, and hands them to subclasses.
+    """Base class of pipelines that cluster windows of speech.
 
-    Subclasses implement :meth:`cluster`, and may have hyper-parameters of their own.
+    It cuts speech into windows, finds the faces that talk in each window, and computes speaker
+    embeddings. Subclasses implement :meth:`cluster`, and may add hyper-parameters.
 
     Parameters
     ----------
     embedding : str, Path, mapping or Model, optional
         Speaker embedding model; see :func:`~pyannote_av.models.loading.load_model`.
     segmentation : str, Path, mapping or Model, optional
-        Model that tells where speech is, likewise.
+        Segmentation model for voice activity detection; see
+        :func:`~pyannote_av.models.loading.load_model`.
     detector : optional
         See :class:`~pyannote_av.pipelines.face_tracking.FaceTracking`.
     embedder : str, FaceEmbedder or None, optional
@@ -51,25 +53,26 @@ class WindowDiarization(DiarizationPipeline):
     scorer : optional
         See :class:`~pyannote_av.pipelines.active_speaker_detection.ActiveSpeakerDetection`.
     duration, step : float, optional
-        Of windows and between them, in seconds.
+        Duration of windows, and step between them, in seconds.
     oracle_vad : bool, optional
-        Speech is where the ``lab`` of files says so, as in papers.
+        Take speech regions from the ``lab`` of each file, as papers do.
     missing_rate : float, optional
-        Share of the entries with a face that lose it, to try how robust a system is.
+        Probability that an entry loses its face, to test robustness.
     seed : int, optional
-        Of which these are.
+        Random seed of `missing_rate`.
     token, cache_dir : optional
-        For models of the Hugging Face hub.
+        Token and cache folder for models of the Hugging Face hub.
 
     Hyper-parameters
     ----------------
     speech : dict
         ``min_duration_on`` and ``min_duration_off`` of pyannote's voice activity detection.
     faces, active_speaker : dict
-        See the pipelines.
+        Hyper-parameters of :class:`~pyannote_av.pipelines.face_tracking.FaceTracking` and
+        :class:`~pyannote_av.pipelines.active_speaker_detection.ActiveSpeakerDetection`.
     talking : float
-        Mean score in a window, in log-odds, above which a face is taken to talk. Where several
-        do, several people are: false ones are false alarms of overlap.
+        Mean score in a window, in log-odds, above which a face talks. If several faces talk, the
+        window has overlapping speech, so false detections are false alarms.
     """
 
     def __init__(
@@ -121,12 +124,12 @@ class WindowDiarization(DiarizationPipeline):
     def cluster(
         self, scene: Scene, bounds: tuple[int | None, int | None, int | None], hook: Callable
     ) -> np.ndarray:
-        """Whose each entry is.
+        """Assign a speaker to each entry.
 
         Parameters
         ----------
         scene : Scene
-            With one window at least.
+            Has at least one window.
         bounds : tuple
             ``num_speakers``, ``min_speakers`` and ``max_speakers``.
         hook : callable
@@ -134,7 +137,7 @@ class WindowDiarization(DiarizationPipeline):
         Returns
         -------
         clusters : (num_entries,) int array
-            :data:`~pyannote_av.clustering.linkage.NOBODY` where nothing is known.
+            :data:`~pyannote_av.clustering.linkage.NOBODY` for entries that cannot be clustered.
         """
         raise NotImplementedError
 
@@ -152,24 +155,24 @@ class WindowDiarization(DiarizationPipeline):
         Parameters
         ----------
         file : str, Path or mapping
-            A video or audio file. A mapping may also hold ``face_tracks`` (FaceTracks or a path,
+            A video or audio file. A mapping may also have ``face_tracks`` (FaceTracks or a path,
             used instead of face detection), and ``lab`` (a Timeline of speech) for `oracle_vad`.
         num_speakers, min_speakers, max_speakers : int, optional
-            Number of speakers or bounds on it, when known; never more than there are windows.
+            Number of speakers, or bounds on it, if known. It never exceeds the number of windows.
         hook : callable, optional
             ``hook(step, artifact, file=..., total=..., completed=...)``.
         seen : ScoredFaces, optional
-            What is known to be seen: the picture is not looked at.
+            Known face tracks with scores and embeddings. The video is then not decoded.
 
         Returns
         -------
         output : AVDiarizeOutput
-            Or an ``Annotation`` while ``self.training``.
+            An ``Annotation`` while ``self.training``.
 
         Raises
         ------
         ValueError
-            When bounds contradict each other, or there is no oracle to ask.
+            If bounds contradict each other, or `oracle_vad` is set and the file has no ``lab``.
         """
         bounds = num_speakers, min_speakers, max_speakers
         check_bounds(*bounds)
@@ -177,7 +180,7 @@ class WindowDiarization(DiarizationPipeline):
         report = Report(duration=file["waveform"].shape[-1] / file["sample_rate"])
         report.problems += file.get("problems", [])
         with report.stage("speech"):
-            # oracles and networks may see speech a little longer than there is sound
+            # detected or annotated speech may end slightly after the audio
             speech = self._speech(file, hook).crop(Segment(0.0, report.duration))
         windows = cut_windows(speech, self.duration, self.step)
         if seen is None:
@@ -203,7 +206,7 @@ class WindowDiarization(DiarizationPipeline):
         return turns if self.training else self._output(scene, turns, names, report)
 
     def _speech(self, file: Mapping, hook: Callable) -> Timeline:
-        """Where speech is, by the oracle or by the network"""
+        """Speech regions, from annotation or from voice activity detection"""
         if self.oracle_vad:
             if file.get("lab") is None:
                 raise ValueError(f"file {file['uri']!r} has no `lab`: there is no oracle to ask")
@@ -213,7 +216,7 @@ class WindowDiarization(DiarizationPipeline):
         return self.speech.apply(file, hook=hook).get_timeline().support()
 
     def _look(self, file: Mapping, speech: Timeline, hook: Callable, report: Report) -> ScoredFaces:
-        """Track faces, score them, and remember what they look like, in one decoding pass"""
+        """Track, score and embed faces in one decoding pass"""
 
         listener = self.active_speaker.listen(file["waveform"], speech)
 
@@ -236,19 +239,19 @@ class WindowDiarization(DiarizationPipeline):
 
     @property
     def face_embedder(self) -> FaceEmbedder | None:
-        """What faces are compared by."""
+        """Face embedder used to compare faces."""
         return self._embedder
 
     def looked(self, file: Mapping) -> str:
-        """How faces are looked for, which what is seen of them depends on."""
+        """Cache key of everything that depends on face tracks."""
         return how_looked(self.faces, file)
 
     def cached(self, file: Mapping, name: str, key: Any, compute: Callable[[], Any]) -> Any:
-        """Compute, or remember while hyper-parameters are tuned and `key` stays the same."""
+        """Compute a value, or reuse the cached one during tuning if `key` is the same."""
         return cached(file, name, key, compute) if self.training else compute()
 
     def hear(self, file: Mapping, spans: np.ndarray) -> np.ndarray:
-        """What is heard in windows.
+        """Speaker embeddings of windows.
 
         Parameters
         ----------
@@ -259,7 +262,7 @@ class WindowDiarization(DiarizationPipeline):
         Returns
         -------
         voices : (n, E) float32 array
-            Of unit length, 0 where nothing is heard.
+            Unit-length embeddings, 0 for silent windows.
         """
         heard = self.cached(
             file, "voices", None, lambda: speaker_features(file["waveform"], self.embedding)
@@ -269,7 +272,7 @@ class WindowDiarization(DiarizationPipeline):
     def _output(
         self, scene: Scene, turns: Annotation, names: list[str], report: Report
     ) -> AVDiarizeOutput:
-        """The answer, with voiceprints and names of faces"""
+        """Build the output, with voiceprints and with the speaker of each face track"""
         windows, entries, names = scene.windows, scene.entries, np.array(names, str)
         tracks = np.unique(entries.track[entries.visible]).tolist()
         owner = {track: _most_often(names[entries.track == track]) for track in tracks}
@@ -302,7 +305,7 @@ def _most_often(names: np.ndarray) -> str:
 
 
 def check_bounds(num_speakers: int | None, fewest: int | None, most: int | None) -> None:
-    """Raise ValueError for numbers of speakers that cannot be."""
+    """Raise ValueError for impossible numbers of speakers."""
     for number in (num_speakers, fewest, most):
         if number is not None and number < 1:
             raise ValueError(f"there is no diarization of {number} speakers: ask for 1 or more")

@@ -1,4 +1,4 @@
-"""Windows of speech: who is seen talking in them, and the turns that they make up."""
+"""Windows of speech: talking faces in each window, and conversion of windows to turns."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pyannote.core import Annotation, Segment, Timeline
 from pyannote_av.clustering.linkage import NOBODY
 from pyannote_av.core.tracks import FRAME_RATE, FaceSamples, FaceTracks
 
-#: track of entries nobody is seen of
+#: track of entries without a face
 UNSEEN = -1
-# share of its own time in which a face is scored, for it to be seen talking in a window
+# minimum share of a window's own time in which a face is scored, for a valid score
 _SEEN = 0.5
-# frames for which faces are in the picture together by mistake: trackers overlap at cuts
+# faces are simultaneous if they share at least this many frames: tracks may overlap at cuts
 _TOGETHER = 5
-# seconds that floating point numbers may be wrong by
+# tolerance for rounding errors, seconds
 _TOLERANCE = 1e-6
 
 
@@ -27,10 +27,10 @@ class Windows(NamedTuple):
     Attributes
     ----------
     span : (n, 2) float array
-        Start and end in seconds: what is listened to.
+        Start and end of the audio that is embedded, in seconds.
     own : (n, 2) float array
-        The time that belongs to a window alone: up to half-way to the middles of its neighbours.
-        Together, these are the speech.
+        Part of the time that belongs to this window alone. It ends half-way between the centre of
+        the window and the centres of its neighbours. Together, these parts cover all speech.
     """
 
     span: np.ndarray
@@ -41,14 +41,15 @@ class Windows(NamedTuple):
 
 
 class Entries(NamedTuple):
-    """Somebody who talks in a window.
+    """Speakers in windows: one entry per window and talking face.
 
     Attributes
     ----------
     window : (m,) int array
-        In increasing order; every window has one entry at least, the likeliest one first.
+        Window of each entry, in increasing order. Every window has at least one entry. Entries of
+        the same window are sorted by decreasing score.
     track : (m,) int array
-        Of the face that is seen talking; :data:`UNSEEN` where none is.
+        Track of the talking face, or :data:`UNSEEN` if no face talks.
     """
 
     window: np.ndarray
@@ -59,7 +60,7 @@ class Entries(NamedTuple):
 
     @property
     def visible(self) -> np.ndarray:
-        """Which of them have a face: (m,) bool."""
+        """Entries with a face: (m,) bool."""
         return self.track != UNSEEN
 
 
@@ -70,8 +71,8 @@ def cut_windows(speech: Timeline, duration: float, step: float) -> Windows:
     ----------
     speech : Timeline
     duration, step : float
-        Of windows and between them, in seconds. Regions of speech that are shorter are windows as
-        they are; the last window of others ends where the region does.
+        Duration of windows, and step between them, in seconds. A speech region that is shorter
+        than `duration` becomes one window. In longer regions, the last window ends with the region.
 
     Returns
     -------
@@ -80,7 +81,7 @@ def cut_windows(speech: Timeline, duration: float, step: float) -> Windows:
     Raises
     ------
     ValueError
-        When duration or step are not positive, or there would be gaps between windows.
+        If duration or step are not positive, or if there would be gaps between windows.
     """
     if not 0 < step <= duration:
         raise ValueError(f"windows of {duration} s every {step} s do not cover what is between")
@@ -100,21 +101,22 @@ def cut_windows(speech: Timeline, duration: float, step: float) -> Windows:
 
 
 def talking_scores(windows: Windows, tracks: FaceTracks) -> np.ndarray:
-    """How likely faces are to talk in windows: the mean score in a window's own time.
+    """Mean speaking score of each face in the own time of each window.
 
     Parameters
     ----------
     windows : Windows
     tracks : FaceTracks
-        On the 25 Hz grid, with speaking scores.
+        Tracks on the 25 Hz grid, with speaking scores.
 
     Returns
     -------
     scores : (n, num_tracks) array
-        Log-odds, for ``tracks.tracks``; NaN where a face is not scored for half of that time.
+        Log-odds, with one column per track of ``tracks.tracks``. NaN where a face is scored for
+        less than half of that time.
     """
     first = np.ceil(windows.own[:, 0] * FRAME_RATE - _TOLERANCE).astype(int)
-    # one frame at least, however short the time
+    # at least one frame
     last = np.maximum(np.ceil(windows.own[:, 1] * FRAME_RATE - _TOLERANCE).astype(int), first + 1)
     scores = np.full((len(windows), len(tracks.tracks)), np.nan)
     for column, track in zip(scores.T, tracks.tracks, strict=True):
@@ -130,14 +132,14 @@ def talking_scores(windows: Windows, tracks: FaceTracks) -> np.ndarray:
 
 
 def who_talks(windows: Windows, tracks: FaceTracks, threshold: float = 0.0) -> Entries:
-    """One entry for every face that is seen talking in a window, or one without.
+    """Create one entry per window and talking face, or one without a face if no face talks.
 
     Parameters
     ----------
     windows, tracks
         See :func:`talking_scores`.
     threshold : float, optional
-        Score above which a face talks, in log-odds.
+        A face talks if its score is above this, in log-odds.
     """
     scores = talking_scores(windows, tracks)
     window, column = np.nonzero(scores > threshold)
@@ -150,21 +152,21 @@ def who_talks(windows: Windows, tracks: FaceTracks, threshold: float = 0.0) -> E
 
 
 def _between(values: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:
-    """Sums of values[first:last], of what there is"""
+    """Sums of values[first:last], with bounds clipped to the array"""
     total = np.concatenate([[0.0], np.cumsum(values)])
     return total[last.clip(0, len(values))] - total[first.clip(0, len(values))]
 
 
 def hide_faces(entries: Entries, rate: float, seed: int = 0) -> Entries:
-    """Entries of which some lose their faces, each with the same probability.
+    """Remove the faces of random entries.
 
-    Those of a window that have none any more become one.
+    Entries of the same window that have no face any more are merged into one.
 
     Parameters
     ----------
     entries : Entries
     rate : float
-        In [0, 1].
+        Probability that an entry loses its face, in [0, 1].
     seed : int, optional
 
     References
@@ -175,7 +177,7 @@ def hide_faces(entries: Entries, rate: float, seed: int = 0) -> Entries:
         raise ValueError(f"the rate of missing faces must be in [0, 1], not {rate}")
     hidden = np.random.default_rng(seed).random(len(entries)) < rate
     track = np.where(hidden, UNSEEN, entries.track)
-    # two of a window who are both not seen are one voice
+    # keep one entry without a face per window
     again = np.zeros(len(entries), bool)
     unseen = np.flatnonzero(track == UNSEEN)
     again[unseen[1:]] = entries.window[unseen[1:]] == entries.window[unseen[:-1]]
@@ -185,23 +187,23 @@ def hide_faces(entries: Entries, rate: float, seed: int = 0) -> Entries:
 def entry_faces(
     windows: Windows, entries: Entries, looks: FaceSamples
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What the faces of entries look like: the mean of all looks at them within the window.
+    """Face features of entries: the mean over all face samples of the track within the window.
 
-    Where there was no look within the window, the one nearest in time to its middle counts.
+    If there is no sample within the window, the sample nearest to its centre is used.
 
     Parameters
     ----------
     windows : Windows
     entries : Entries
     looks : FaceSamples
-        With vectors of any shape.
+        Face samples, with vectors of any shape.
 
     Returns
     -------
     faces : (m, ...) float32 array
         Zero for entries without a face.
     visible : (m,) bool array
-        Which entries have a face that was looked at.
+        Entries whose face has at least one sample.
     """
     faces = np.zeros((len(entries), *looks.vector.shape[1:]), np.float32)
     visible = np.zeros(len(entries), bool)
@@ -220,13 +222,13 @@ def entry_faces(
 
 
 def all_faces(windows: Windows, looks: FaceSamples) -> tuple[np.ndarray, np.ndarray]:
-    """The mean of everybody who is seen in a window, talking or not.
+    """Mean of all face samples in each window, whether the faces talk or not.
 
     Returns
     -------
     faces : (n, ...) float32 array
     visible : (n,) bool array
-        Where anybody is.
+        Windows with at least one face sample.
     """
     time = looks.frame / FRAME_RATE
     faces = np.zeros((len(windows), *looks.vector.shape[1:]), np.float32)
@@ -239,9 +241,9 @@ def all_faces(windows: Windows, looks: FaceSamples) -> tuple[np.ndarray, np.ndar
 
 
 def at_once(entries: Entries, tracks: FaceTracks) -> np.ndarray:
-    """Pairs of entries whose faces are in the picture together: (k, 2) int array, first < second.
+    """Pairs of entries whose faces are visible simultaneously: (k, 2) int array, first < second.
 
-    These are different people, whatever they look and sound like.
+    Such faces always belong to different people.
     """
     ids = np.unique(entries.track[entries.visible])
     frames = {t: np.round(tracks.of(t).time * FRAME_RATE).astype(int) for t in ids.tolist()}
@@ -253,7 +255,7 @@ def at_once(entries: Entries, tracks: FaceTracks) -> np.ndarray:
 
 
 def same_track(entries: Entries) -> np.ndarray:
-    """Pairs of entries of one face track: (k, 2) int array, first < second."""
+    """Pairs of entries of the same face track: (k, 2) int array, first < second."""
     ids = np.unique(entries.track[entries.visible])
     return _pairs(entries, ids, np.eye(len(ids), dtype=bool))
 
@@ -266,15 +268,15 @@ def _pairs(entries: Entries, ids: np.ndarray, related: np.ndarray) -> np.ndarray
 
 
 def settle(windows: Windows, entries: Entries, clusters: np.ndarray) -> np.ndarray:
-    """Give a speaker to every entry.
+    """Assign a speaker to every entry.
 
     Parameters
     ----------
     windows : Windows
     entries : Entries
     clusters : (m,) int array
-        Entries that are :data:`NOBODY` go with the nearest in time that is not; if none is, all
-        are one speaker.
+        An entry of :data:`NOBODY` gets the speaker of the nearest other entry in time. If all
+        entries are :data:`NOBODY`, all get the same speaker.
 
     Returns
     -------
@@ -293,14 +295,14 @@ def settle(windows: Windows, entries: Entries, clusters: np.ndarray) -> np.ndarr
 def turns_of(
     windows: Windows, entries: Entries, names: Sequence[str], uri: str | None = None
 ) -> Annotation:
-    """Turns of the speakers of entries.
+    """Convert entries with speakers to turns.
 
     Parameters
     ----------
     windows : Windows
     entries : Entries
     names : sequence of str
-        One for each entry. Windows with entries of several speakers are overlap.
+        Speaker of each entry. Windows with several speakers become overlapping turns.
     uri : str, optional
     """
     turns = Annotation(uri=uri)

@@ -39,7 +39,6 @@ MEGABYTE = 2**20
 def shard_folder(store: Path, uri: str) -> Path:
     """Folder of a file's shard."""
     # a leading dot marks unfinished shards
-    # a leading dot marks shards in the making
     name = quote(uri, safe=" ")
     return store / "shards" / (f"%2E{name[1:]}" if name.startswith(".") else name)
 

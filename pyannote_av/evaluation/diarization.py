@@ -1,4 +1,4 @@
-"""Diarization scored as md-eval-22 scores it, under the conditions papers report."""
+"""Diarization metrics computed as in md-eval-22, under the conditions that papers report."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from pyannote_av.evaluation.score import RULES, DiarizationScore, Rule
 logger = logging.getLogger(__name__)
 
 
-#: automatic: the hypothesis as it is; oracle: without its speech outside the reference's;
-#: oracle+fill: what it missed given to somebody, too
+#: automatic: the unchanged hypothesis; oracle: without speech outside that of the reference;
+#: oracle+fill: in addition, missed speech is assigned to a speaker
 VADS = ("automatic", "oracle", "oracle+fill")
 
 
 def match_speakers(overlap: np.ndarray) -> np.ndarray:
-    """Which hypothesis label each reference speaker is, so that the most time is right.
+    """Optimal mapping of reference speakers to hypothesis labels, which maximises correct time.
 
     Parameters
     ----------
     overlap : (R, H) float
-        Seconds for which both are active.
+        Seconds during which both are active.
 
     Returns
     -------
     match : (R,) int
-        -1 for speakers who are nobody.
+        Index of the label of each speaker, -1 for speakers without a label.
     """
     match = np.full(len(overlap), -1)
     rows, columns = linear_sum_assignment(overlap, maximize=True)
@@ -42,14 +42,14 @@ def match_speakers(overlap: np.ndarray) -> np.ndarray:
 
 
 def recognised(cells: Cells, match: np.ndarray) -> np.ndarray:
-    """(C, R) bool: where a speaker of the reference is active and so is the matching label."""
+    """(C, R) bool: whether a reference speaker and the matching label are both active."""
     guess = np.zeros_like(cells.reference)
     guess[:, match >= 0] = cells.hypothesis[:, match[match >= 0]]
     return guess & cells.reference
 
 
 def co_activity(cells: Cells, scored: np.ndarray) -> np.ndarray:
-    """(R, H) seconds for which a speaker and a label are both active in `scored` cells."""
+    """(R, H) seconds during which a speaker and a label are both active in `scored` cells."""
     weight = cells.duration * scored
     return (cells.reference * weight[:, None]).T @ cells.hypothesis.astype(float)
 
@@ -72,7 +72,7 @@ def score_errors(
 
 
 def _jaccard(overlap: np.ndarray, spoken: np.ndarray, guessed: np.ndarray) -> float:
-    """Sum over speakers of one minus the Jaccard index, matched so that it is least (dscore)."""
+    """Sum over speakers of one minus the Jaccard index, minimised over mappings (dscore)."""
     errors = 1 - overlap / (spoken[:, None] + guessed - overlap)
     best = errors[linear_sum_assignment(errors)]
     return float(best.sum() + len(spoken) - len(best))
@@ -86,17 +86,17 @@ def score_file(
 ) -> dict[str, DiarizationScore]:
     """Score one file.
 
-    The same as md-eval-22: speakers are matched to labels over the whole evaluation map, before
-    collars and overlap are left out (pyannote.metrics matches them afterwards), turns of one
-    speaker that overlap count once, and collars are those of turns outside the map too. dscore
-    cuts turns at the map first, which adds collars at its borders: for its figure give
+    The result is that of md-eval-22. Speakers are matched to labels over the whole evaluation map,
+    before collars and overlap are removed (pyannote.metrics matches them afterwards). Overlapping
+    turns of one speaker count once. Turns outside the map have collars too. dscore first crops
+    turns to the map, which adds collars at its borders. To reproduce its result, pass
     ``reference.crop(uem)``.
 
     Parameters
     ----------
     reference, hypothesis : Annotation
     uem : Timeline, optional
-        What is scored; everything unless told, as in dscore.
+        Scored regions. Defaults to the whole file, as in dscore.
     rules : mapping of name to Rule, optional
 
     Returns
@@ -118,7 +118,7 @@ def score_file(
         total, false_alarm, missed, confusion = score_errors(cells, match_speakers(overlap), scored)
         weight = cells.duration * inside
         spoken, guessed = weight @ cells.reference, weight @ cells.hypothesis
-        # who is never heard inside the map is not there
+        # ignore speakers and labels that are never active inside the map
         overlap = overlap[spoken > 0][:, guessed > 0]
         spoken, guessed = spoken[spoken > 0], guessed[guessed > 0]
         scores[name] = DiarizationScore(
@@ -144,7 +144,7 @@ def score_file(
 def paired(
     references: Mapping[str, Annotation], hypotheses: Mapping[str, Annotation], system: str
 ) -> list[str]:
-    """Names of the files to score; raises ValueError where one has no hypothesis."""
+    """Names of the files to score; raises ValueError if one of them has no hypothesis."""
     if not references:
         raise ValueError("there is no reference to score against")
     if missing := sorted(references.keys() - hypotheses.keys()):
@@ -167,29 +167,29 @@ def evaluate(
     system: str = "hypothesis",
     tracks: str | None = None,
 ) -> DiarizationResult:
-    """Score a system under every condition that papers report.
+    """Score a system under all conditions that papers report.
 
     Parameters
     ----------
     references, hypotheses : mapping of uri to Annotation
     uem : mapping of uri to Timeline, optional
-        What is scored; everything unless told.
+        Scored regions. Defaults to whole files.
     vad : mapping of uri to Timeline, optional
-        Where speech is, for the oracle conditions; where the reference has turns unless told.
+        Speech regions for the oracle conditions. Defaults to the turns of the reference.
     system : str, optional
         Name of the system.
     tracks : {"found", "given"}, optional
-        Whether the system found the face tracks itself; only noted down.
+        Whether the system found the face tracks itself. Only stored with the result.
 
     Returns
     -------
     result : DiarizationResult
-        The grid of :data:`VADS` and :data:`RULES`, per file and in total.
+        Scores for all combinations of :data:`VADS` and :data:`RULES`, per file and in total.
 
     Raises
     ------
     ValueError
-        Names files without hypothesis, evaluation map or speech regions.
+        When a file has no hypothesis, evaluation map or speech regions.
     """
     scores: dict[tuple[str, str], dict[str, DiarizationScore]] = {}
     for uri in paired(references, hypotheses, system):

@@ -1,7 +1,7 @@
-"""What goes wrong with recordings: faces missing, sound and picture apart, noise.
+"""Disturbances of recordings: missing faces, sound out of sync with the picture, and noise.
 
-Each function makes another mapping of a file, which any pipeline can be run on;
-:mod:`~pyannote_av.evaluation.sweeps` runs one over a range of values.
+Each function returns a changed copy of a file, on which any pipeline can run.
+:mod:`~pyannote_av.evaluation.sweeps` applies one of them over a range of values.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 def without_faces(
     tracks: FaceTracks, rate: float, seed: int = 0, window: float = 2.0
 ) -> FaceTracks:
-    """`tracks` with each stretch of `window` s of each track removed with probability `rate`.
+    """Remove each window of `window` s of each track with probability `rate`.
 
-    What is gone at one rate is gone at every higher one, and nothing else depends on the rate.
+    Windows that are removed at one rate are also removed at every higher rate.
 
     Parameters
     ----------
     tracks : FaceTracks
     rate : float
-        0 keeps everything, 1 nothing.
+        Probability of removal. 0 keeps everything, 1 removes everything.
     seed : int, optional
     window : float, optional
-        Seconds; 2 s windows are what AVR-Net drops faces of.
+        Duration of a window in seconds. AVR-Net uses 2 s.
 
     References
     ----------
@@ -43,7 +43,7 @@ def without_faces(
     """
     if not 0 <= rate <= 1:
         raise ValueError(f"rate must be from 0 to 1, not {rate}")
-    # files of one corpus are drawn for apart, each always alike
+    # seeded by file, so that files differ and each file always gives the same result
     random = np.random.default_rng([seed, zlib.crc32((tracks.uri or "").encode())])
     place = np.stack([tracks.track, np.floor(tracks.time / window).astype(np.int64)], axis=1)
     places, index = np.unique(place, axis=0, return_inverse=True)
@@ -51,7 +51,7 @@ def without_faces(
 
 
 def missing_faces(file: Mapping, rate: float, seed: int = 0) -> dict[str, Any]:
-    """`file` with some of its ``face_tracks`` (FaceTracks, or a path of them) removed."""
+    """Remove part of the ``face_tracks`` of `file` (FaceTracks, or their path)."""
     from pyannote_av.core.tracks import FaceTracks
 
     tracks = file.get("face_tracks")
@@ -62,7 +62,7 @@ def missing_faces(file: Mapping, rate: float, seed: int = 0) -> dict[str, Any]:
         )
     if isinstance(tracks, (str, Path)):
         tracks = FaceTracks.read(tracks)
-    # the uri decides what is drawn: tracks from elsewhere may not have one
+    # the random numbers depend on the uri, which tracks from other sources may lack
     kept = without_faces(replace(tracks, uri=file.get("uri") or tracks.uri), rate, seed)
     return {**file, "face_tracks": kept}
 
@@ -75,10 +75,10 @@ def _sound(file: Mapping) -> tuple[Tensor, int]:
 
 
 def desync(file: Mapping, offset: float) -> dict[str, Any]:
-    """`file` with its sound `offset` s late (early where negative) against its picture.
+    """Delay the sound of `file` by `offset` s against its picture (advance it if negative).
 
-    The sound keeps its length; what is pushed out is lost and zeros come in. Reference turns, and
-    what is scored, move along: they belong to the sound.
+    The sound keeps its length. It is cut at one end and padded with zeros at the other. The
+    reference turns and the scored regions are shifted with the sound.
     """
     import torch
     from pyannote.core import Annotation, Segment, Timeline
@@ -107,17 +107,16 @@ def desync(file: Mapping, offset: float) -> dict[str, Any]:
 def noisy(
     file: Mapping, snr: float, noise: Tensor | np.ndarray | None = None, seed: int = 0
 ) -> dict[str, Any]:
-    """`file` with noise in its sound.
+    """Add noise to the sound of `file`.
 
     Parameters
     ----------
     file : mapping
     snr : float
-        Power of the sound over that of the noise, both over the whole file, in dB; infinity adds
-        nothing.
+        Signal-to-noise ratio over the whole file in dB. Infinity adds no noise.
     noise : (N,) or (1, N) array, optional
-        At 16 kHz, repeated as need be, from a place that `seed` and the file's name decide. Pink
-        noise unless given.
+        Noise at 16 kHz. It begins at a position that depends on `seed` and on the uri of the file,
+        and is repeated as needed. Defaults to pink noise.
     seed : int, optional
     """
     import torch
@@ -126,7 +125,7 @@ def noisy(
     length = waveform.shape[1]
     random = np.random.default_rng([seed, zlib.crc32(str(file.get("uri")).encode())])
     if noise is None:
-        # power falls with frequency, as that of most noises does
+        # pink noise: power falls with frequency, as in most natural noise
         spectrum = np.fft.rfft(random.standard_normal(length))
         spectrum[1:] /= np.sqrt(np.arange(1, len(spectrum)))
         spectrum[0] = 0

@@ -1,4 +1,4 @@
-"""Which prediction belongs to which annotated face: by video, time and track."""
+"""Matching of predictions and annotated faces by video, time and track."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pyannote_av.core.tracks import FaceTracks
 
 _TEXT = ("video_id", "label", "entity_id")
-# times and boxes; a score may be infinite
+# columns of times and boxes must be finite; a score may be infinite
 _FINITE = AVA_COLUMNS[1:6]
 
 
@@ -30,7 +30,7 @@ class FaceRows:
     Attributes
     ----------
     source : str
-        Where they come from.
+        Source of the rows, for error messages.
     video, entity : (N,) pandas.Categorical of str
     time : (N,) float
         Seconds.
@@ -40,7 +40,7 @@ class FaceRows:
         See :class:`~pyannote_av.core.tracks.Label`.
     score : (N,) array, optional
     line : (N,) int, optional
-        Of the file they come from.
+        Line of each row in its file.
     """
 
     source: str
@@ -53,13 +53,13 @@ class FaceRows:
     line: np.ndarray | None = None
 
     def where(self, row: int) -> str:
-        """Row `row` in words."""
+        """Description of row `row` for error messages."""
         source = self.source if self.line is None else f"{self.source}, line {self.line[row]}"
         face = f"face {self.entity[row]} of video {self.video[row]} at {self.time[row]:g} s"
         return f"{source}: {face}"
 
     def frame(self) -> np.ndarray:
-        """(N,) int, the same for all rows of one frame of one video."""
+        """(N,) int identifiers of frames, equal for all rows of one frame of one video."""
         _, time = np.unique(self.time, return_inverse=True)
         return self.video.codes.astype(np.int64) * (len(self.time) + 1) + time
 
@@ -70,23 +70,23 @@ def read_rows(path: str | Path, scored: bool = False) -> FaceRows:
     Parameters
     ----------
     path : str or Path
-        With a header line that names the columns, or with the columns video_id, frame_timestamp,
-        entity_box_x1, entity_box_y1, entity_box_x2, entity_box_y2, label, entity_id and, in
-        predictions, score. May be gzipped.
+        The file has a header line that names the columns, or the columns video_id,
+        frame_timestamp, entity_box_x1, entity_box_y1, entity_box_x2, entity_box_y2, label,
+        entity_id and, in predictions, score. It may be gzipped.
     scored : bool
-        Whether it holds predictions. Their labels must be SPEAKING_AUDIBLE, which says what it is
-        that the score is of, or empty.
+        Whether the file holds predictions. Their labels must be empty or SPEAKING_AUDIBLE, the
+        class to which the score refers.
 
     Raises
     ------
     ValueError
-        Names file and line.
+        With file and line, if the file is malformed.
     """
     import pandas as pd
 
     names = [*AVA_COLUMNS, "score"] if scored else list(AVA_COLUMNS)
     first = _read_csv(path, header=None, nrows=1, dtype=str).iloc[0].tolist()
-    # numbers are parsed as the official script does, lest close scores tie here but not there
+    # parse numbers as the official script does, so that close scores tie in both or in neither
     how = {"skip_blank_lines": False, "dtype": dict.fromkeys(_TEXT, "category")}
     if header := "entity_id" in first:
         if missing := [name for name in names if name not in first]:
@@ -117,7 +117,7 @@ def read_rows(path: str | Path, scored: bool = False) -> FaceRows:
 
 
 def _read_csv(path: str | Path, **how: Any) -> pd.DataFrame:
-    """By pandas, which is given no path: it would take one for an address, or for an archive"""
+    """Read with pandas, from an open file, because pandas could take a path for an address"""
     import pandas as pd
 
     with open_bytes(path, TRACKS_LIMIT) as file, refusing(path):
@@ -128,7 +128,7 @@ def _read_csv(path: str | Path, **how: Any) -> pd.DataFrame:
 
 
 def _check_values(path: str | Path, table: pd.DataFrame, line: np.ndarray) -> None:
-    """Raise ReadError where something is missing; make numbers of what reads as such"""
+    """Convert columns to numbers; raises ReadError for missing or invalid values"""
     import pandas as pd
 
     for name in table.columns.drop("label"):
@@ -154,7 +154,7 @@ def _labels(path: str | Path, table: pd.DataFrame, line: np.ndarray, scored: boo
     values = {label.name: int(label) for label in sorted(allowed)}
     labels = table["label"].array
     codes = [values.get(name, -2) for name in labels.categories]
-    # the code of an empty one, -1, is the last
+    # an empty label has code -1, the last element
     label = np.array([*codes, Label.UNKNOWN], np.int8)[labels.codes]
     if (wrong := label == -2).any():
         i = int(wrong.argmax())
@@ -165,7 +165,7 @@ def _labels(path: str | Path, table: pd.DataFrame, line: np.ndarray, scored: boo
 
 
 def track_rows(tracks: Sequence[FaceTracks], source: str) -> FaceRows:
-    """Rows of face tracks of different videos, in their order; times to the millisecond."""
+    """Rows of face tracks of different videos, in order. Times are rounded to milliseconds."""
     import pandas as pd
 
     uris = [one.uri or "" for one in tracks]
@@ -191,14 +191,14 @@ def track_rows(tracks: Sequence[FaceTracks], source: str) -> FaceRows:
 
 
 def match(reference: FaceRows, prediction: FaceRows, tolerance: float = 1e-9) -> np.ndarray:
-    """Row of `prediction` for each row of `reference`.
+    """Index of the row of `prediction` for each row of `reference`.
 
     Parameters
     ----------
     reference, prediction : FaceRows
-        With the same rows in any order.
+        They must have the same rows, in any order.
     tolerance : float
-        How far their boxes may differ, in fractions of the frame.
+        Maximum difference of their boxes, in fractions of the frame.
 
     Returns
     -------
@@ -207,7 +207,7 @@ def match(reference: FaceRows, prediction: FaceRows, tolerance: float = 1e-9) ->
     Raises
     ------
     ValueError
-        Names the first row that is given twice, has no counterpart or another box.
+        With the first row that is duplicated, has no counterpart, or has a different box.
     """
     from pandas.api.types import union_categoricals
 
@@ -234,7 +234,7 @@ def match(reference: FaceRows, prediction: FaceRows, tolerance: float = 1e-9) ->
             f"{prediction.where(int(alone.argmax()))} has no counterpart in {reference.source} "
             f"(nor have {int(alone.sum()) - 1} others)"
         )
-    # the order of the last one above, the prediction
+    # `order` is that of the prediction, the last item of the loop above
     found = order[np.searchsorted(given, wanted, sorter=order)]
     moved = (np.abs(reference.box - prediction.box[found]) > tolerance).any(axis=1)
     if moved.any():

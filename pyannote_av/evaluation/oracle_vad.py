@@ -1,4 +1,4 @@
-"""What a hypothesis would be, had it known where speech is."""
+"""Hypotheses corrected with oracle voice activity detection."""
 
 from __future__ import annotations
 
@@ -7,22 +7,23 @@ from pyannote.core import Annotation, Segment, Timeline
 
 
 def crop_to_speech(hypothesis: Annotation, speech: Timeline) -> Annotation:
-    """`hypothesis` without what lies outside `speech`: no false alarm in silence is left."""
+    """Crop `hypothesis` to `speech`, which removes all false alarms in silence."""
     return hypothesis.crop(speech.support(), mode="intersection")
 
 
 def fill_speech(hypothesis: Annotation, speech: Timeline, reach: float = 0.15) -> Annotation:
-    """`hypothesis` cropped to `speech`, and what it missed of `speech` given to somebody.
+    """Crop `hypothesis` to `speech`, and assign missed speech to a speaker.
 
-    Figures that were made so look better than those of cropping alone: never compare the two.
+    This gives lower error rates than cropping alone. Do not compare the two.
 
     Parameters
     ----------
     hypothesis : Annotation
     speech : Timeline
     reach : float, optional
-        Every stretch that nobody has goes to who speaks most within so many seconds before and
-        after it; where nobody does, to who is nearest; where there is nobody, to a new speaker.
+        Each missed region is assigned to the speaker who is active most within this many seconds
+        before and after it. If nobody is active there, it is assigned to the speaker of the
+        nearest turn. If there are no turns at all, it is assigned to a new speaker.
 
     References
     ----------
@@ -39,7 +40,7 @@ def fill_speech(hypothesis: Annotation, speech: Timeline, reach: float = 0.15) -
         before = np.clip(np.minimum(end, first) - np.maximum(start, first - reach), 0, None)
         after = np.clip(np.minimum(end, last + reach) - np.maximum(start, last), 0, None)
         near = np.bincount(speaker, weights=before + after, minlength=len(labels))
-        near = near.round(6)  # equally near is equally near: then the first label
+        near = near.round(6)  # rounded, so that ties go to the first label
         if not turns:
             who = "filled"
         elif near.any():

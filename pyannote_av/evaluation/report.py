@@ -1,4 +1,4 @@
-"""Results of diarization as table, JSON, CSV and plot."""
+"""Diarization results as table, JSON, CSV and plot."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def to_text(
     comparisons: Sequence[Comparison] = (),
     tables: Sequence[ConditionTable] = (),
 ) -> str:
-    """Everything, to be read."""
+    """Results, comparisons and condition tables as text."""
     parts = [repr(result) for result in results]
     parts += [describe(comparisons)] if comparisons else []
     return "\n\n".join([*parts, *map(repr, tables)])
@@ -38,9 +38,10 @@ def write_json(
     command: str | None = None,
     per_file: bool = True,
 ) -> Path:
-    """Everything, per file too unless told otherwise, and the command that found it, as JSON.
+    """Write results, comparisons, condition tables and the command that was run as JSON.
 
-    One row of scores, comparisons or conditions is one line.
+    Scores per file are included by default. Each row of scores, comparisons or conditions is one
+    line.
     """
     content = {
         "command": command,
@@ -52,27 +53,29 @@ def write_json(
     parts = []
     for name, value in plain(content).items():
         text = json.dumps(value)
-        if isinstance(value, list) and value:  # a line each: tables of thousands of rows
+        if (
+            isinstance(value, list) and value
+        ):  # one line per row, because tables have thousands of rows
             text = "[\n" + ",\n".join(f"  {json.dumps(row)}" for row in value) + "\n ]"
         parts.append(f" {json.dumps(name)}: {text}")
     return write_text(path, "{\n" + ",\n".join(parts) + "\n}\n")
 
 
 def write_csv(path: str | Path, results: Iterable[DiarizationResult]) -> Path:
-    """Scores, one line per system, condition and file, with a total each."""
+    """Write scores as CSV, one line per system, condition and file, and one for each total."""
     return write_rows(path, [row for result in results for row in result.to_records()])
 
 
 def plot(results: Sequence[DiarizationResult], path: str | Path | None = None) -> Figure:
-    """Bars of false alarm, missed speech and confusion: a panel per VAD, a group per rule.
+    """Plot false alarm, missed speech and confusion as bars: a panel per VAD, a group per rule.
 
-    Dashes mark the DER of the perfect system that never gives two speakers at a time.
+    Dashed lines mark the DER of a perfect system that never outputs two speakers at a time.
     """
     from matplotlib.figure import Figure
 
     vads = list(dict.fromkeys(vad for vad, _ in results[0].scores))
     rules = list(dict.fromkeys(rule for _, rule in results[0].scores))
-    # the size of a page; longer names and more systems make it wider
+    # as wide as a page for one or two systems; more systems need more width
     figure = Figure(figsize=(3 + 1.2 * len(vads) * max(2, len(results)), 4), layout="constrained")
     panels = figure.subplots(1, len(vads), sharey=True, squeeze=False)[0]
     parts = {"false_alarm": "#e0a030", "missed": "#4a78b0", "confusion": "#b04a5a"}

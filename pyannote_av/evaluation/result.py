@@ -1,4 +1,4 @@
-"""Scores of a system on some files, by rule and speech detection."""
+"""Scores of a system on a set of files, by VAD and scoring rule."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ _HEADS = ("DER", "FA", "miss", "conf", "floor", "JER")
 
 @dataclass(frozen=True, repr=False)
 class DiarizationResult:
-    """What :func:`~pyannote_av.evaluation.diarization.evaluate` found.
+    """Result of :func:`~pyannote_av.evaluation.diarization.evaluate`.
 
-    ``result["automatic", "Full"].der`` is one figure in total, ``result.per_file("oracle",
-    "Fair")`` are the scores of each file, and printing it shows the whole grid.
+    ``result["automatic", "Full"].der`` is the total DER of one condition,
+    ``result.per_file("oracle", "Fair")`` are the scores of each file, and printing the result
+    shows all conditions.
 
     Attributes
     ----------
@@ -45,7 +46,7 @@ class DiarizationResult:
         return sum(self.per_file(*condition).values(), DiarizationScore())
 
     def to_records(self, per_file: bool = True) -> list[dict[str, Any]]:
-        """One flat row per condition and file; totals have "TOTAL" for their uri."""
+        """One flat row per condition and file. The uri of totals is "TOTAL"."""
         rows = []
         for (vad, rule), files in self.scores.items():
             for uri, score in {**(files if per_file else {}), "TOTAL": self[vad, rule]}.items():
@@ -60,7 +61,7 @@ class DiarizationResult:
         return pd.DataFrame(self.to_records(per_file))
 
     def __repr__(self) -> str:
-        """The grid, in percent, and below it what does not depend on collars."""
+        """Table of all conditions in percent, followed by metrics that do not use collars."""
         rows: list[Sequence[Any]] = [("VAD", "scoring", "collar", "overlap", *_HEADS)]
         for vad, rule in self.scores:
             figures = self[vad, rule].figures()

@@ -1,4 +1,4 @@
-"""Figures of diarization as sums that add up over files."""
+"""Diarization metrics as sums that can be added over files."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ def _share(part: float, whole: float, otherwise: float) -> float:
 
 @dataclass(frozen=True)
 class DiarizationScore:
-    """Errors of one file, or of several: add them up with ``sum(scores, DiarizationScore())``.
+    """Errors of one or several files. Add them with ``sum(scores, DiarizationScore())``.
 
     Attributes
     ----------
     total : float
-        Seconds of reference speech in the scored region; overlapped speech counts once a speaker.
+        Seconds of reference speech in the scored region. Overlapped speech counts once per speaker.
     false_alarm, missed, confusion : float
         Seconds.
     overlapped : float
-        Seconds a perfect system would miss that never gives two speakers at a time.
+        Seconds missed by a perfect system that never outputs two speakers at a time.
     speakers, guessed : int
         Numbers of speakers in the reference and in the hypothesis.
     speaker_errors : float
         Jaccard errors summed over the speakers of the reference.
     files, right_count : int
-        Files, and those of the right number of speakers.
+        Number of files, and number of files with the right number of speakers.
     count_error : int
         Absolute errors of the number of speakers, summed over files.
     pure, clustered, covered, spoken : float
-        Seconds, numerators and denominators of purity and coverage.
+        Numerators and denominators of purity and coverage, in seconds.
 
     Notes
     -----
-    What is from `speakers` on is measured without collar and with overlap.
+    `speakers` and all later attributes are measured without collar and with overlap.
     """
 
     total: float = 0.0
@@ -60,50 +60,50 @@ class DiarizationScore:
 
     @property
     def errors(self) -> float:
-        """Seconds: false alarm, missed speech and confusion together."""
+        """Sum of false alarm, missed speech and confusion, in seconds."""
         return self.false_alarm + self.missed + self.confusion
 
     def rate(self, seconds: float) -> float:
-        """Seconds as share of the reference; without any, 0 for no seconds and 1 for some."""
+        """Seconds as share of the reference speech; without any, 1 if there are seconds, else 0."""
         return _share(seconds, self.total, float(seconds > 0))
 
     @property
     def der(self) -> float:
-        """Diarization error rate, 1 being all of the reference speech."""
+        """Diarization error rate, as share of the reference speech."""
         return self.rate(self.errors)
 
     @property
     def floor(self) -> float:
-        """DER of the perfect system that never gives two speakers at a time."""
+        """DER of a perfect system that never outputs two speakers at a time."""
         return self.rate(self.overlapped)
 
     @property
     def jer(self) -> float:
-        """Jaccard error rate (Second DIHARD challenge), every speaker weighted alike."""
+        """Jaccard error rate (Second DIHARD challenge). All speakers have equal weight."""
         return _share(self.speaker_errors, self.speakers, float(self.guessed > 0))
 
     @property
     def purity(self) -> float:
-        """Share of the hypothesis that is the main reference speaker of its label."""
+        """Share of the hypothesis that belongs to the main reference speaker of its label."""
         return _share(self.pure, self.clustered, 1.0)
 
     @property
     def coverage(self) -> float:
-        """Share of the reference that is in the main label of its speaker."""
+        """Share of the reference that is covered by the main label of its speaker."""
         return _share(self.covered, self.spoken, 1.0)
 
     @property
     def count_accuracy(self) -> float:
-        """Share of files of the right number of speakers."""
+        """Share of files with the right number of speakers."""
         return _share(self.right_count, self.files, float("nan"))
 
     @property
     def mean_count_error(self) -> float:
-        """Speakers too many or too few, on average over files."""
+        """Absolute error of the number of speakers, averaged over files."""
         return _share(self.count_error, self.files, float("nan"))
 
     def figures(self) -> dict[str, Any]:
-        """For tables: rates in percent, and the seconds behind them."""
+        """Metrics for tables: rates in percent, and the underlying seconds."""
         names = ("total", "false_alarm", "missed", "confusion")
         return {
             "der": 100 * self.der,
@@ -125,13 +125,14 @@ class DiarizationScore:
 
 @dataclass(frozen=True)
 class Rule:
-    """What is scored.
+    """Scoring rule.
 
     Attributes
     ----------
     collar : float
-        Seconds left out on **either side** of where a reference turn begins or ends, as in
-        md-eval. pyannote.metrics takes the total width: its ``collar=0.5`` is 0.25 here.
+        Seconds that are not scored on **either side** of the beginning and the end of a reference
+        turn, as in md-eval. pyannote.metrics takes the total width: its ``collar=0.5`` is 0.25
+        here.
     overlap : bool
         Whether overlapped reference speech is scored.
     """

@@ -1,4 +1,4 @@
-"""Whether systems differ by more than the choice of files: paired tests over files."""
+"""Significance of differences between systems: paired tests over files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SAMPLES = 10_000
 
 @dataclass(frozen=True)
 class Comparison:
-    """One system against another under one condition.
+    """Comparison of two systems under one condition.
 
     Attributes
     ----------
@@ -29,11 +29,11 @@ class Comparison:
     vad, rule : str
     files : int
     difference : float
-        DER of `first` minus DER of `second`, in points: negative where the first is better.
+        DER of `first` minus DER of `second`, in points. Negative if the first is better.
     lowest, highest : float
-        95 % of resampled sets of files give a difference in between.
+        Bootstrap confidence interval (95 %) of the difference.
     p_bootstrap, p_permutation : float
-        Two-sided.
+        Two-sided p-values.
     p_holm : float
         `p_permutation`, corrected for the number of comparisons.
     """
@@ -54,7 +54,7 @@ class Comparison:
 def bootstrap(
     difference: ArrayLike, total: ArrayLike, samples: int = SAMPLES, seed: int = SEED
 ) -> tuple[float, float, float]:
-    """Draw sets of as many files, with replacement, and see how the difference of DER varies.
+    """Bootstrap interval of the difference in DER. Files are drawn with replacement.
 
     Parameters
     ----------
@@ -66,8 +66,8 @@ def bootstrap(
     Returns
     -------
     lowest, highest, p : float
-        Bounds of the 95 % percentile interval, as share of the reference; two-sided p-value:
-        twice the share of draws that fall on the other side of zero.
+        Bounds of the 95 % percentile interval, as share of the reference, and two-sided p-value,
+        which is twice the share of draws on the other side of zero.
 
     References
     ----------
@@ -77,7 +77,7 @@ def bootstrap(
     difference, total = np.asarray(difference, float), np.asarray(total, float)
     drawn = np.random.default_rng(seed).integers(len(total), size=(samples, len(total)))
     weight = total[drawn].sum(axis=1)
-    # draws without any speech say nothing
+    # ignore draws without speech
     values = difference[drawn].sum(axis=1)[weight > 0] / weight[weight > 0]
     if not len(values):
         return float("nan"), float("nan"), 1.0
@@ -87,9 +87,9 @@ def bootstrap(
 
 
 def permutation(difference: ArrayLike, samples: int = SAMPLES, seed: int = SEED) -> float:
-    """Swap the two systems file by file, and see how often they differ as much.
+    """Permutation test that swaps the two systems file by file.
 
-    All ways of swapping are gone through where there are no more than `samples`.
+    The test is exact if there are at most `samples` permutations.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def permutation(difference: ArrayLike, samples: int = SAMPLES, seed: int = SEED)
     Returns
     -------
     p : float
-        Two-sided.
+        Two-sided p-value.
     """
     difference = np.asarray(difference, float)
     count = len(difference)
@@ -109,15 +109,16 @@ def permutation(difference: ArrayLike, samples: int = SAMPLES, seed: int = SEED)
     else:
         bits = np.random.default_rng(seed).integers(2, size=(samples, count))
     sums = np.abs((1 - 2 * bits) @ difference)
-    # sums in another order differ in the last bits
+    # with tolerance, because rounding depends on the order of summation
     as_much = (sums >= abs(difference.sum()) - 1e-9).sum()
     return float(as_much / len(sums) if exact else (as_much + 1) / (len(sums) + 1))
 
 
 def holm(p: ArrayLike) -> np.ndarray:
-    """(N,) p-values corrected for being N (Holm, 1979); NaN stays.
+    """Correct (N,) p-values for multiple comparisons (Holm, 1979). NaN values stay NaN.
 
-    The smallest is multiplied by N, the next by N - 1, and so on; none gets below a smaller one.
+    The smallest p-value is multiplied by N, the next by N - 1, and so on. The order of p-values is
+    preserved.
     """
     p = np.asarray(p, float)
     order = np.argsort(p)
@@ -134,14 +135,14 @@ def compare(
     samples: int = SAMPLES,
     seed: int = SEED,
 ) -> list[Comparison]:
-    """Every system against every other.
+    """Compare all pairs of systems.
 
     Parameters
     ----------
     results : sequence of DiarizationResult
-        Of the same files.
+        Results on the same files.
     vad, rule : str, optional
-        Which condition.
+        Condition to compare.
 
     Raises
     ------
@@ -172,7 +173,7 @@ def compare(
 
 
 def describe(comparisons: Sequence[Comparison]) -> str:
-    """As a table."""
+    """Comparisons as a text table."""
     rows = [("system", "against", "DER difference", "95 %", "p bootstrap", "p permutation", "Holm")]
     for one in comparisons:
         span = f"{one.lowest:+.2f} to {one.highest:+.2f}"

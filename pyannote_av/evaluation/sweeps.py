@@ -1,7 +1,7 @@
-"""How a system takes it when faces are missing, sound and picture part, or noise comes in.
+"""Robustness of systems to missing faces, sound out of sync with the picture, and noise.
 
-:func:`sweep` runs a pipeline on files changed more and more by one of
-:mod:`~pyannote_av.evaluation.disturbances`, and scores every step.
+:func:`sweep` runs a pipeline on files changed by one of
+:mod:`~pyannote_av.evaluation.disturbances` over a range of values, and scores each step.
 """
 
 from __future__ import annotations
@@ -28,16 +28,17 @@ if TYPE_CHECKING:
 
 
 class Disturbance(NamedTuple):
-    """What is changed, and how much of it is usual.
+    """A disturbance and its default values.
 
     Attributes
     ----------
     change : callable
-        Of a file and a value, and of a seed where it is random.
+        Function of a file and a value, and of a seed if it is random.
     values : tuple of float
+        Default values.
     random : bool
     label : str
-        With its unit.
+        Description of the value, with its unit.
     """
 
     change: Callable[..., Mapping]
@@ -46,7 +47,7 @@ class Disturbance(NamedTuple):
     label: str
 
 
-#: by name; rates are those of AVR-Net, figure 6
+#: disturbances by name; the rates of missing faces are those of AVR-Net, figure 6
 DISTURBANCES = {
     "missing-faces": Disturbance(
         missing_faces, tuple(i / 10 for i in range(11)), True, "share of faces missing"
@@ -63,7 +64,7 @@ _RATES = ("der", "false_alarm", "missed", "confusion")
 
 
 def pooled(results: Sequence[DiarizationResult]) -> DiarizationResult:
-    """Scores of several runs of one system on the same files, added up file by file."""
+    """Scores of several runs of one system on the same files, summed per file."""
     scores = {
         condition: {
             uri: sum((one.scores[condition][uri] for one in results), DiarizationScore())
@@ -76,14 +77,14 @@ def pooled(results: Sequence[DiarizationResult]) -> DiarizationResult:
 
 @dataclass(frozen=True, repr=False)
 class Sweep:
-    """Results by value of what was changed.
+    """Results of one system by value of a disturbance.
 
     Attributes
     ----------
     name : str
-        What was changed.
+        Name of the disturbance.
     runs : dict of value to dict of seed to DiarizationResult
-        The seed is None where nothing is random.
+        The seed is None if the disturbance is not random.
     """
 
     name: str
@@ -91,50 +92,50 @@ class Sweep:
 
     @property
     def system(self) -> str:
-        """Whose results these are."""
+        """Name of the system."""
         return self.total().system
 
     @property
     def results(self) -> dict[float, DiarizationResult]:
-        """By value, all seeds together."""
+        """Results by value, pooled over seeds."""
         return {value: pooled(list(runs.values())) for value, runs in self.runs.items()}
 
     @property
     def seeds(self) -> list[int | None]:
-        """What was drawn with."""
+        """Random seeds of the runs."""
         return list(next(iter(self.runs.values())))
 
     def total(self) -> DiarizationResult:
-        """All values and seeds together, per file."""
+        """Result pooled over all values and seeds, per file."""
         return pooled([result for runs in self.runs.values() for result in runs.values()])
 
     def only(self, seed: int | None) -> Sweep:
-        """What one seed gave."""
+        """The runs of one seed."""
         return Sweep(self.name, {value: {seed: runs[seed]} for value, runs in self.runs.items()})
 
     def average(self, vad: str = "automatic", rule: str = "Full") -> dict[str, float]:
-        """Mean over the values of DER and its parts, in percent (AVR-Net, table 4).
+        """Mean of DER and its components over the values, in percent (AVR-Net, table 4).
 
-        Its SPKE is ``confusion``.
+        AVR-Net's SPKE is ``confusion``.
         """
         rows = [result[vad, rule].figures() for result in self.results.values()]
         return {name: float(np.mean([row[name] for row in rows])) for name in _RATES}
 
     def to_records(self) -> list[dict[str, Any]]:
-        """One flat row per value and condition, and one of the average, in percent."""
+        """One flat row per value and condition, and one row with the average, in percent."""
         rows = []
         for vad, rule in self.total().scores:
             head = {"system": self.system, "vad": vad, "rule": rule}
             for value, result in self.results.items():
                 figures = result[vad, rule].figures()
-                # infinity, which JSON lacks, in letters
+                # infinity as text, because JSON cannot hold it
                 step = value if np.isfinite(value) else str(value)
                 rows.append({**head, self.name: step, **{name: figures[name] for name in _RATES}})
             rows.append({**head, self.name: "average", **self.average(vad, rule)})
         return rows
 
     def __repr__(self) -> str:
-        """Without collar and with it, in percent."""
+        """Table in percent, without and with collar."""
         rows: list[tuple] = [(self.name, *("DER", "FA", "miss", "conf") * 2)]
         for value, result in self.results.items():
             found = (result["automatic", rule].figures() for rule in ("Full", "Fair"))
@@ -153,23 +154,23 @@ def sweep(
     system: str = "hypothesis",
     seeds: Sequence[int] = (),
 ) -> Sweep:
-    """Run a pipeline on files changed more and more.
+    """Run a pipeline on disturbed files, over a range of values.
 
     Parameters
     ----------
     pipeline : callable
-        Takes a file, returns an ``Annotation`` or something with ``speaker_diarization``.
+        Takes a file, and returns an ``Annotation`` or an object with ``speaker_diarization``.
     files : iterable of mapping
-        With ``uri``, ``annotation``, and perhaps ``annotated``.
+        Files with ``uri`` and ``annotation``, and optionally ``annotated``.
     change : callable
-        Of a file and a value, and ``seed=`` if there are seeds: those of
-        :data:`DISTURBANCES`, ...
+        Function of a file and a value, and of ``seed=`` if there are seeds, such as those of
+        :data:`DISTURBANCES`.
     values : iterable of float
     name : str, optional
-        What is changed; the name of `change` unless told.
+        Name of the disturbance. Defaults to the name of `change`.
     system : str, optional
     seeds : sequence of int, optional
-        Everything is run with each.
+        Each value is run once with each seed.
     """
     files = list(files)
     runs: dict[float, dict[int | None, DiarizationResult]] = {}
@@ -177,7 +178,7 @@ def sweep(
         runs[value] = {}
         for seed in seeds or (None,):
             drawn = {} if seed is None else {"seed": seed}
-            # one at a time: what is changed is held in memory
+            # one file at a time, because changed files are held in memory
             changed = (change(file, value, **drawn) for file in files)
             runs[value][seed] = _run(pipeline, changed, system)
     return Sweep(name or change.__name__.replace("_", " "), runs)
@@ -186,7 +187,7 @@ def sweep(
 def _run(
     pipeline: Callable[[Mapping], Any], files: Iterable[Mapping], system: str
 ) -> DiarizationResult:
-    """Run a pipeline on files, and score what it says."""
+    """Run a pipeline on files, and score its output."""
     references, hypotheses, maps = {}, {}, {}
     for file in files:
         uri = file["uri"]
@@ -199,18 +200,18 @@ def _run(
 
 
 def diarization(pipeline: Callable[[Mapping], Any], file: Mapping) -> Annotation:
-    """What `pipeline` says of `file`, as an ``Annotation``."""
+    """Run `pipeline` on `file` and return its turns as an ``Annotation``."""
     output = pipeline(file)
     return getattr(output, "speaker_diarization", output)
 
 
 def compare_sweeps(sweeps: Sequence[Sweep]) -> list[Comparison]:
-    """Every system against every other over all values and seeds, paired by file."""
+    """Compare all pairs of systems over all values and seeds, paired by file."""
     return compare([one.total() for one in sweeps])
 
 
 def write_json(path: str | Path, sweeps: Sequence[Sweep], command: str | None = None) -> Path:
-    """Everything, averages of each seed too, and the command that found it, as one JSON file."""
+    """Write scores, averages per seed, comparisons, and the command that was run as JSON."""
     content = {
         "command": command,
         "sweep": sweeps[0].name,
@@ -229,7 +230,7 @@ def write_json(path: str | Path, sweeps: Sequence[Sweep], command: str | None = 
 
 
 def write_csv(path: str | Path, sweeps: Sequence[Sweep]) -> Path:
-    """Scores, one line per system, condition and value, with an average each."""
+    """Write scores as CSV, one line per system, condition and value, and one per average."""
     return write_rows(path, [row for one in sweeps for row in one.to_records()])
 
 
@@ -239,16 +240,16 @@ def plot_sweeps(
     vad: str = "automatic",
     rule: str = "Full",
 ) -> Figure:
-    """DER over the values, a line per sweep, whose averages are in the legend.
+    """Plot DER over the values, one line per sweep. The legend shows the averages.
 
-    Shades are between the lowest and the highest of the seeds.
+    Shaded areas span the lowest and the highest DER over the seeds.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 4), layout="constrained")
     panel = figure.subplots()
     values = list(sweeps[0].runs)
-    # what cannot be drawn to scale, as no noise at all, is drawn in steps
+    # infinite values, such as no noise at all, cannot be drawn to scale: use equal steps
     places = values if np.isfinite(values).all() else list(range(len(values)))
     for one in sweeps:
         rates = [100 * result[vad, rule].der for result in one.results.values()]

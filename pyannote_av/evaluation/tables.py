@@ -1,4 +1,4 @@
-"""Tables of text and CSV."""
+"""Text and CSV tables."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pyannote_av.core.atomic import write_text
 
 
 def aligned(rows: Sequence[Sequence[Any]], left: int = 1) -> str:
-    """Rows as text: the first `left` columns set left, the others right, floats to 2 digits."""
+    """Rows as aligned text: the first `left` columns left, the others right, floats to 2 digits."""
     text = [[_cell(value) for value in row] for row in rows]
     widths = [max(len(value) for value in column) for column in zip(*text, strict=True)]
     return "\n".join(
@@ -30,7 +30,7 @@ def _cell(value: Any) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Floats to 6 digits, NaN, which JSON lacks, as None; containers likewise."""
+    """Round floats to 6 digits, and replace NaN and infinity by None; containers recursively."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -41,7 +41,7 @@ def plain(value: Any) -> Any:
 
 
 def write_rows(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> Path:
-    """Flat rows of one kind as a CSV file with a header."""
+    """Write flat rows with the same keys as a CSV file with a header."""
     import csv
     import io
 

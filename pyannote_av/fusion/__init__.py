@@ -1,5 +1,5 @@
-"""Voices and faces to speakers: decisions taken on the outputs of the two branches.
+"""Fusion of the outputs of the audio and video branches into speakers.
 
 Pure functions of arrays, without models and without files. Speaking scores are calibrated
-log-odds on the 25 Hz grid of the picture; voices are turns of the audio branch.
+log-odds on the 25 Hz video grid. Voices are the speakers found by the audio branch, given as turns.
 """

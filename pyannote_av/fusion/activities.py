@@ -1,4 +1,4 @@
-"""Probabilities of speaking at 100 Hz become turns."""
+"""Conversion between speaking probabilities at 100 Hz, binary activities and turns."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ from pyannote.core import Annotation, Segment, Timeline
 from pyannote_av.core.grid import STEP_RATE
 from pyannote_av.core.stretches import stretches
 
-#: decisions per second
-
 
 class Binarization(NamedTuple):
-    """When probabilities are speech.
+    """Rules for binarizing probabilities.
 
     Attributes
     ----------
     onset, offset : float
-        Speech begins at the one and goes on down to the other.
+        Hysteresis thresholds. Speech starts at `onset` and extends, in both directions, to the
+        frames at or above `offset`.
     min_duration_on, min_duration_off : float
-        Shortest turn and shortest gap, in seconds.
+        Minimum duration of turns and of gaps, in seconds.
     """
 
     onset: float = 0.5
@@ -32,7 +31,7 @@ class Binarization(NamedTuple):
 
 
 def binarize(probability: np.ndarray, rules: Binarization) -> np.ndarray:
-    """Hysteresis, then short gaps are closed, then short turns dropped.
+    """Apply hysteresis thresholds, then fill short gaps, then remove short turns.
 
     Parameters
     ----------
@@ -64,15 +63,15 @@ def binarize(probability: np.ndarray, rules: Binarization) -> np.ndarray:
 
 
 def lean(probability: np.ndarray, before: np.ndarray, weight: float) -> np.ndarray:
-    """Probabilities that are higher for who spoke before, and lower for who did not.
+    """Shift probabilities towards a prior decision.
 
     Parameters
     ----------
     probability : (steps, speakers) array
     before : (steps, n) bool array
-        What somebody else thinks of the first n of the speakers.
+        Prior decision for the first n speakers.
     weight : float
-        How much that counts, in log-odds.
+        Log-odds that are added where the prior decision is speech, and subtracted elsewhere.
     """
     count = before.shape[1]
     with np.errstate(divide="ignore"):
@@ -83,12 +82,13 @@ def lean(probability: np.ndarray, before: np.ndarray, weight: float) -> np.ndarr
 
 
 def likeliest(probability: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """So many of the speakers, those with the highest probabilities.
+    """Select the speakers with the highest probabilities in each step.
 
     Parameters
     ----------
     probability : (steps, speakers) array
     count : (steps,) int array
+        Number of active speakers per step.
 
     Returns
     -------
@@ -106,25 +106,27 @@ def count_seen(
     onset_unheard: float,
     offset: float,
 ) -> np.ndarray:
-    """How many speak at a time, by those who are heard and those who are seen to speak.
+    """Number of active speakers per step, from audio-only turns and visible speakers.
 
-    As many as are heard, or more where more are seen to speak. Nobody where nobody is likely to,
-    and all who are heard are in the picture.
+    The count is the number of speakers that are active in the audio-only turns, or the number of
+    visible speakers above their onset if this is larger. It is 0 where all probabilities are below
+    `offset` and every speaker active in the audio-only turns is visible.
 
     Parameters
     ----------
     probability : (steps, speakers) array
     heard : (steps, n) bool array
-        Who speaks by sound alone, of the first n of the speakers.
+        Audio-only activity of the first n speakers.
     seen : (steps, speakers) bool array
-        Who is in the picture.
+        Whether the face of a speaker is visible.
     onset : float
-        Probability from which a voice whose face is in the picture joins those who are heard.
+        Minimum probability of a visible speaker among the first n, in steps where the audio-only
+        turns have at least one active speaker.
     onset_unheard : float
-        Probability from which somebody in the picture speaks of whom nothing is heard: where
-        nobody is heard, or whose voice is none of the n.
+        Minimum probability of a visible speaker in all other cases: in steps without audio-only
+        activity, and for speakers beyond the first n.
     offset : float
-        Probability below which nobody speaks.
+        Probability below which a speaker is inactive.
 
     Returns
     -------
@@ -139,7 +141,7 @@ def count_seen(
 
 
 def confine(active: np.ndarray, probability: np.ndarray, speech: Timeline) -> np.ndarray:
-    """Nobody speaks where there is no speech, and somebody, the likeliest, where there is.
+    """Restrict activity to speech regions, and activate the likeliest speaker where all are silent.
 
     Parameters
     ----------
@@ -160,7 +162,7 @@ def confine(active: np.ndarray, probability: np.ndarray, speech: Timeline) -> np
 
 
 def exclusive(active: np.ndarray, probability: np.ndarray) -> np.ndarray:
-    """Only the likeliest of those who speak at a time: (steps, speakers) bool."""
+    """Keep only the likeliest active speaker of each step: (steps, speakers) bool."""
     if not active.shape[1]:
         return active
     likeliest = np.where(active, probability, -1.0).argmax(axis=1)
@@ -168,9 +170,9 @@ def exclusive(active: np.ndarray, probability: np.ndarray) -> np.ndarray:
 
 
 def difference(first: np.ndarray, second: np.ndarray) -> float:
-    """Speech that is not given to the same speaker, over that of the first: a DER as a share.
+    """Diarization error rate of the second activity with the first one as reference, as a fraction.
 
-    Columns beyond those of the first are speakers it does not know.
+    Columns are matched by position. Additional columns of the second are additional speakers.
     """
     first = np.pad(first, ((0, 0), (0, second.shape[1] - first.shape[1])))
     said, found = first.sum(axis=1), second.sum(axis=1)
@@ -179,7 +181,7 @@ def difference(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def to_annotation(active: np.ndarray, labels: Sequence[str], uri: str | None = None) -> Annotation:
-    """Turns of (steps, speakers) bool, by start and label."""
+    """Convert (steps, speakers) bool to turns, ordered by start and label."""
     annotation = Annotation(uri=uri)
     turns = [
         (first, end, label)
@@ -192,7 +194,7 @@ def to_annotation(active: np.ndarray, labels: Sequence[str], uri: str | None = N
 
 
 def from_annotation(annotation: Annotation, labels: Sequence[str], num_steps: int) -> np.ndarray:
-    """Who speaks at the middle of each step: (num_steps, num_labels) bool."""
+    """Convert turns to the activity at the middle of each step: (num_steps, num_labels) bool."""
     active = np.zeros((num_steps, len(labels)), bool)
     column = {label: k for k, label in enumerate(labels)}
     for segment, _, label in annotation.itertracks(yield_label=True):
@@ -204,7 +206,7 @@ def from_annotation(annotation: Annotation, labels: Sequence[str], num_steps: in
 def confidences(
     annotation: Annotation, labels: Sequence[str], probability: np.ndarray
 ) -> dict[tuple, float]:
-    """Mean probability of every turn, by (segment, track)."""
+    """Mean probability of each turn, by (segment, track)."""
     column = {label: k for k, label in enumerate(labels)}
     found = {}
     for segment, track, label in annotation.itertracks(yield_label=True):

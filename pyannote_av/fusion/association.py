@@ -1,11 +1,11 @@
-"""Which face belongs to which voice.
+"""Association of faces with voices.
 
-The evidence that a face and a voice are one person is the speaking score of the face, summed
-over the time the voice is heard: a log-likelihood ratio, as the scores are calibrated log-odds.
-Scores are taken relative to the face's own silence where that is low. A face that stays silent
-while the voice is heard counts against the pair as much as a moving mouth counts for it. The
-assignment is the Hungarian one (Kuhn, 1955), under the constraint that
-faces seen at the same time are never the same person.
+The evidence that a face and a voice belong to one person is the speaking score of the face, summed
+over the time in which the voice is active. Scores are calibrated log-odds, so the sum is a
+log-likelihood ratio. If the scores of a face are low during silence, its speaking threshold is
+lowered. A face that is silent while the voice is active counts against the pair as much as a
+speaking face counts for it. Voices are assigned with the Hungarian algorithm (Kuhn, 1955), under
+the constraint that faces visible at the same time are different persons.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from pyannote_av.fusion.persons import FRAME_RATE, Person
 def voice_evidence(
     persons: Sequence[Person], activity: np.ndarray, clip: float, rise: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Evidence that each person owns each voice.
+    """Evidence that each voice belongs to each person.
 
     Parameters
     ----------
     persons : sequence of Person
     activity : (num_frames, num_voices) bool array
-        Which voices are heard in each grid frame.
+        Active voices in each grid frame.
     clip : float
-        Bound on the score of one frame, log-odds: no instant decides alone.
+        Bound on the absolute score of a single frame, in log-odds.
     rise : float
         See :meth:`~pyannote_av.fusion.persons.Person.threshold`.
 
     Returns
     -------
     evidence : (num_persons, num_voices) array
-        Log-odds times seconds; where several voices are heard, a speaking face counts for each
-        by equal parts and a silent face against none.
+        Log-odds times seconds. Where several voices overlap, a speaking face counts for each of
+        them in equal parts, and a silent face counts against none of them.
     specificity : (num_persons, num_voices) array
-        Mean speaking probability while the voice is heard minus that while only others are, in
-        [-1, 1]; NaN where either never happens in sight.
+        Mean speaking probability while the voice is active minus that while only other voices are,
+        in [-1, 1]. NaN if the person is never visible in one of these two cases.
     """
     num_voices = activity.shape[1]
     evidence = np.zeros((len(persons), num_voices))
@@ -49,7 +49,7 @@ def voice_evidence(
         inside = person.index < len(activity)
         index, score = person.index[inside], person.score[inside]
         clipped = np.clip(score - person.threshold(rise), -clip, clip)
-        # a silent face says nothing against a voice that only joins another one
+        # a silent face is no evidence against voices that overlap
         weight = np.where(clipped[:, None] > 0, share[index], share[index] == 1.0)
         evidence[p] = np.einsum("t,tv->v", clipped, weight) / FRAME_RATE
         probability = 1.0 / (1.0 + np.exp(-clipped))
@@ -65,16 +65,17 @@ def voice_evidence(
 def associate(evidence: np.ndarray, conflict: np.ndarray, minimum: float) -> dict[int, int]:
     """Assign voices to persons.
 
-    Hungarian assignment in rounds: in each, every voice goes to at most one more person; a voice
-    may have several faces (the same person in several shots) unless they are simultaneous. A
-    person never takes a voice for which the evidence is less than half of his best.
+    The Hungarian algorithm runs in rounds. Each round assigns every voice to at most one more
+    person, so a voice can get several faces (the same person in several shots), unless they are
+    visible at the same time. A person is never assigned to a voice with less than half of the
+    evidence of the best voice of this person.
 
     Parameters
     ----------
     evidence : (num_persons, num_voices) array
     conflict : (num_persons, num_persons) bool array
     minimum : float
-        Least evidence of a pair, log-odds times seconds.
+        Minimum evidence of a pair, in log-odds times seconds.
 
     Returns
     -------
@@ -102,13 +103,13 @@ def associate(evidence: np.ndarray, conflict: np.ndarray, minimum: float) -> dic
 
 
 def cosine(first: np.ndarray, second: np.ndarray) -> float:
-    """Cosine similarity of two vectors; NaN when either is missing (NaN) or zero."""
+    """Cosine similarity of two vectors; NaN if either is missing (NaN) or zero."""
     norm = np.linalg.norm(first) * np.linalg.norm(second)
     return float(first @ second / norm) if norm > 0 else float("nan")
 
 
 def holders(voice_of: Mapping[int, int]) -> dict[int, list[int]]:
-    """Invert a person-to-voice mapping."""
+    """Persons of each voice: the inverse of a person-to-voice mapping."""
     owned: dict[int, list[int]] = {}
     for person, voice in voice_of.items():
         owned.setdefault(voice, []).append(person)

@@ -1,8 +1,8 @@
-"""When the picture can be trusted.
+"""Checks that decide whether the video is reliable enough for fusion.
 
-Users report that fusing a bad picture makes diarization worse (3D-Speaker issue 91: DER 35 to 40
-on MISP2021). The audio-only turns therefore stand unless faces are there, large enough, shown at
-a sufficient rate and in sync; what was refused, and why, goes into the report.
+Users report that fusion with a bad video degrades diarization (3D-Speaker issue 91: DER 35 to 40
+on MISP2021). The audio-only turns are therefore kept unless the video has faces, which must be
+large enough, at a sufficient frame rate and in sync. The report lists what was refused, and why.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from pyannote.core import Segment, Timeline
 
-#: below this rate mouths cannot be followed: syllables come at 4 to 5 per second
+#: minimum frame rate to follow lip movements: speech has 4 to 5 syllables per second
 MIN_FRAME_RATE = 10.0
-#: mean luma of the pictures, of 255, below which faces cannot be judged
+#: minimum mean luma of the video, in [0, 255]
 MIN_BRIGHTNESS = 16.0
 
 
@@ -28,22 +28,22 @@ def refuse_file(
     offset: float,
     max_offset: float,
 ) -> str | None:
-    """Reason not to fuse the picture of a whole file with its sound, or None.
+    """Reason to ignore the video of a whole file, or None.
 
     Parameters
     ----------
     has_sound : bool
-        Whether there is an audio stream.
+        Whether the file has an audio stream.
     num_voices : int
-        Voices heard in it.
+        Number of voices found by the audio branch.
     frame_rate : float
-        Different pictures per second.
+        Distinct video frames per second.
     brightness : float
         Mean luma, 0 to 255.
     num_tracks : int
-        Face tracks found.
+        Number of face tracks.
     offset : float
-        Consistently estimated audio-visual offset in seconds, 0 when none was.
+        Estimated audio-visual offset in seconds, 0 if there is no reliable estimate.
     max_offset : float
         Largest offset that is corrected, in seconds.
     """
@@ -65,7 +65,7 @@ def refuse_file(
 def refuse_tracks(
     heights: Mapping[int, float], durations: Mapping[int, float], min_height: float
 ) -> dict[int, str]:
-    """Face tracks that are not used, with the reason.
+    """Face tracks that are not used, and the reasons.
 
     Parameters
     ----------
@@ -89,17 +89,17 @@ def without_faces(
     any_face: Iterable[Segment],
     shortest: float = 1.0,
 ) -> list[dict]:
-    """Stretches of speech during which no trusted face is on screen.
+    """Parts of speech regions in which no trusted face is visible.
 
     Parameters
     ----------
     speech : Timeline
     presence : iterable of Segment
-        When trusted faces are visible.
+        Segments in which trusted faces are visible.
     any_face : iterable of Segment
-        When any face is visible, trusted or not.
+        Segments in which any face is visible, trusted or not.
     shortest : float, optional
-        Shorter stretches are not listed, in seconds.
+        Minimum duration of a listed region, in seconds.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""From face tracks to persons: which tracks are usable, and which show one and the same face."""
+"""From face tracks to persons: select usable tracks, and group those that show the same face."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from pyannote_av.fusion import guard
 if TYPE_CHECKING:
     from pyannote_av.core.tracks import FaceTracks
 
-# faces that share fewer grid frames than this are not simultaneous: trackers overlap at cuts
+# faces are simultaneous if they share at least this many grid frames: tracks may overlap at cuts
 SIMULTANEOUS_FRAMES = 5
-# share of a face's scores that are taken to be of its silence
+# quantile of the scores of a face that estimates its score during silence
 _SILENCE = 0.1
-# bound on thresholds: a probability of 12 %
+# lower bound of thresholds: a probability of 12 %
 _LOWEST = -2.0
 
 
 @dataclass(frozen=True)
 class Person:
-    """Face tracks believed to show one person.
+    """Face tracks that show the same person.
 
     Parameters
     ----------
     tracks : tuple of int
         Track identifiers.
     index : (num_frames,) int array
-        Grid frames in which the person is visible and scored, increasing.
+        Grid frames in which the person is visible and scored, in increasing order.
     score : (num_frames,) float array
-        Speaking score, log-odds.
+        Speaking scores, in log-odds.
     spans : tuple of (int, int)
-        First and last grid frame of every track.
+        First and last grid frame of each track.
     """
 
     tracks: tuple[int, ...]
@@ -44,19 +44,19 @@ class Person:
     spans: tuple[tuple[int, int], ...] = ()
 
     def threshold(self, rise: float) -> float:
-        """Score above which the person is taken to speak, in log-odds: 0, or less.
+        """Score above which the person speaks, in log-odds: 0 or less.
 
-        Scores are calibrated on people who talk all the time. Who is shown for long and says a
-        word is scored lower, and faces differ by more than these words do: such a face speaks when
-        its score is `rise` above what it is in silence, its lowest tenth. Faces that talk most of
-        the time have no silence to be judged by, and are judged by 0; and a face that is hardly
-        less silent than dead silent does not speak, which is what the bound is for.
+        Scores are calibrated on people who talk most of the time. People who are visible for long
+        and talk little get lower scores, and the offset differs from face to face. The threshold
+        is therefore `rise` above the score of the face during silence, estimated by its 10 %
+        quantile. For faces that talk most of the time this exceeds 0, and the threshold is 0. A
+        lower bound on the threshold prevents very low scores from being taken as speech.
         """
         silence = np.quantile(self.score, _SILENCE) if len(self.score) else 0.0
         return min(0.0, max(float(silence) + rise, _LOWEST))
 
     def at(self, frames: np.ndarray) -> np.ndarray:
-        """Scores at grid `frames` (any order), NaN where the person is not visible or scored."""
+        """Scores at grid `frames`, in any order; NaN where the person is not visible or scored."""
         out = np.full(len(frames), np.nan)
         if len(self.index):
             position = np.searchsorted(self.index, frames).clip(max=len(self.index) - 1)
@@ -68,7 +68,7 @@ class Person:
 def make_person(
     tracks: Sequence[tuple[int, np.ndarray, np.ndarray]],
 ) -> Person:
-    """Join tracks, given as (identifier, (n,) grid frames, (n,) scores), into one person."""
+    """Create a person from tracks, each given as (identifier, (n,) grid frames, (n,) scores)."""
     frames = np.concatenate([index for _, index, _ in tracks])
     scores = np.concatenate([score for _, _, score in tracks]).astype(float)
     scored = np.isfinite(scores)
@@ -80,11 +80,12 @@ def make_person(
 
 
 def simultaneous(spans: Sequence[Iterable[tuple[int, int]]]) -> np.ndarray:
-    """Which faces are on screen at the same time.
+    """Pairs of faces that are visible at the same time.
 
     Parameters
     ----------
-    spans : sequence of iterables of (first, last) grid frames, one per face
+    spans : sequence of iterables of (first, last)
+        Grid frames in which each face is visible.
 
     Returns
     -------
@@ -105,21 +106,22 @@ def simultaneous(spans: Sequence[Iterable[tuple[int, int]]]) -> np.ndarray:
 def group_tracks(
     conflict: np.ndarray, embeddings: Sequence[np.ndarray | None], threshold: float
 ) -> list[list[int]]:
-    """Group tracks that show one face, by identity embeddings.
+    """Group tracks that show the same face, by face embeddings.
 
-    Complete-linkage clustering of cosine distances in which simultaneous tracks are never joined.
-    Tracks without an embedding stay alone.
+    The grouping is a complete-linkage clustering of cosine distances that never joins simultaneous
+    tracks. Each track without an embedding forms its own group.
 
     Parameters
     ----------
     conflict : (num_tracks, num_tracks) bool array
     embeddings : sequence of (dimension,) unit-length arrays or None
     threshold : float
-        Cosine distance up to which two tracks may show the same face.
+        Maximum cosine distance of two tracks that show the same face.
 
     Returns
     -------
-    groups : list of lists of positions
+    groups : list of lists of int
+        Positions of tracks.
     """
     from scipy.cluster.hierarchy import fcluster, linkage
     from scipy.spatial.distance import squareform
@@ -148,9 +150,9 @@ class People:
     ----------
     persons : list of Person
     conflict : (num_persons, num_persons) bool array
-        Who is on screen at the same time.
+        Pairs of persons who are visible at the same time.
     distinct : (num_persons, num_persons) bool array
-        Who is known to be different people.
+        Pairs of persons who are known to be different people.
     refused : dict of track to reason
         Tracks that are not used.
     """
@@ -162,21 +164,21 @@ class People:
 
     @classmethod
     def nobody(cls) -> People:
-        """An empty picture."""
+        """Result for a video without usable faces."""
         return cls([], np.zeros((0, 0), bool), np.zeros((0, 0), bool), {})
 
 
 def find_persons(
     tracks: FaceTracks, *, offset: float, min_face: float, identity_threshold: float
 ) -> People:
-    """Join the usable tracks to persons, on the clock of the sound.
+    """Group usable tracks into persons, with frames shifted to the clock of the audio.
 
     Parameters
     ----------
     tracks : FaceTracks
-        On the 25 Hz grid, with speaking scores.
+        Tracks on the 25 Hz grid, with speaking scores.
     offset : float
-        Seconds by which the sound is late relative to the picture.
+        Delay of the audio relative to the video, in seconds.
     min_face : float
         Smallest usable face, in pixels.
     identity_threshold : float
@@ -202,7 +204,7 @@ def find_persons(
     persons = [make_person([rows[i] for i in group]) for group in groups]
 
     conflict = simultaneous([person.spans for person in persons])
-    # faces with an identity each are different people when they were not joined
+    # faces that both have embeddings, but were not grouped, are different people
     known = np.array([any(embeddings[i] is not None for i in group) for group in groups], bool)
     distinct = conflict | np.logical_and.outer(known, known)
     np.fill_diagonal(distinct, False)

@@ -1,4 +1,4 @@
-"""The decision: voices of an audio pipeline and persons in the picture become speakers."""
+"""Fusion of the voices of an audio pipeline and the persons in a video into speakers."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from pyannote_av.fusion.persons import FRAME_RATE, People, Person
 if TYPE_CHECKING:
     from pyannote_av.core.tracks import FaceTracks
 
-# bound on the speaking score of one frame, log-odds
+# bound on the absolute speaking score of one frame, log-odds
 _CLIP = 3.0
-# share of a turn during which its speaker's face must be scored to say anything about it
+# minimum share of a turn in which the face of its speaker is scored, to compute a confidence
 _SEEN = 0.3
 
 
 @dataclass(frozen=True)
 class Rules:
-    """When faces are believed; see ``LateFusion`` for what each number means."""
+    """Thresholds of the fusion. See ``LateFusion`` for the meaning of each one."""
 
     minimum_evidence: float
     rise: float
@@ -39,18 +39,19 @@ class Rules:
 
 @dataclass(frozen=True)
 class Speakers:
-    """What was decided.
+    """Result of the fusion.
 
     Parameters
     ----------
     annotation, exclusive : Annotation
         Turns, with and without overlap.
     faces : dict of label to list of Person
-        The faces of every speaker who has any.
+        Faces of each speaker who has at least one.
     moves : list of (label, Segment)
-        Stretches of turns that were given to another speaker, because his face spoke.
+        Parts of turns that were moved to another speaker, because the face of that speaker was
+        speaking. The label is that of the new speaker.
     changes : list of str
-        All changes, in sentences.
+        Description of all changes.
     """
 
     annotation: Annotation
@@ -60,12 +61,12 @@ class Speakers:
     changes: list[str] = field(default_factory=list)
 
     def output(self, audio: AVDiarizeOutput, tracks: FaceTracks, report: Report) -> AVDiarizeOutput:
-        """The answer, with the evidence for every turn.
+        """Build the output, with confidence and modality of every turn.
 
         Parameters
         ----------
         audio : AVDiarizeOutput
-            What the decision started from.
+            Output of the audio branch, before fusion.
         tracks : FaceTracks
         report : Report
         """
@@ -92,7 +93,7 @@ class Speakers:
         )
 
     def _provenance(self) -> dict[tuple, dict[str, Any]]:
-        """Confidence and deciding modality of every turn, see ``AVDiarizeOutput``."""
+        """Confidence and deciding modality of every turn; see ``AVDiarizeOutput``."""
         found = {}
         for segment, track, label in self.annotation.itertracks(yield_label=True):
             evidence = _evidence(segment, self.faces.get(label, ()))
@@ -111,19 +112,19 @@ def decide(
     fewest: int = 1,
     most: float = np.inf,
 ) -> Speakers:
-    """Give voices their faces, and correct the voices by what the faces show.
+    """Associate voices with faces, and correct the turns of voices by the faces.
 
     Parameters
     ----------
     audio : AVDiarizeOutput
-        Turns and, where there are any, voiceprints.
+        Turns and, if available, voiceprints.
     people : People
-        Persons in the picture.
+        Persons in the video.
     rules : Rules
     duration : float
-        Of the file, in seconds.
+        Duration of the file, in seconds.
     fewest, most : int, optional
-        Bounds on the number of speakers: voices are merged, and split, within them only.
+        Bounds on the number of speakers. Voices are merged and split only within these bounds.
     """
     voices, persons = audio.speaker_diarization, people.persons
     labels = list(voices.labels())
@@ -178,7 +179,7 @@ def decide(
 
 
 def _evidence(segment: Segment, faces: Sequence[Person]) -> dict[str, Any]:
-    """Confidence and modality of one turn: the mean speaking probability of its speaker's faces."""
+    """Confidence (mean speaking probability of the faces of the speaker) and modality of a turn."""
     first, last = np.round(np.array([segment.start, segment.end]) * FRAME_RATE).astype(int)
     frames = np.arange(first, max(last, first + 1))
     scores = np.concatenate([face.at(frames) for face in faces]) if faces else np.empty(0)

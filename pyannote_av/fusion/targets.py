@@ -1,4 +1,4 @@
-"""Target speakers: everybody of whom a network is asked when they speak."""
+"""Target speakers: the people whose speech activity a network predicts."""
 
 from __future__ import annotations
 
@@ -20,14 +20,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class FaceStretch:
-    """Some frames of one face, as a visual encoder sees them.
+    """Visual features of consecutive frames of one face.
 
     Attributes
     ----------
     start : int
-        Index on the 25 Hz grid, of the clock of the sound.
+        Index of the first frame on the 25 Hz grid.
     features : (n, dimension) float array
+        Output of the visual encoder.
     present : (n,) bool array
+        Frames in which the face is visible.
     """
 
     start: int
@@ -37,16 +39,17 @@ class FaceStretch:
 
 @dataclass(frozen=True, eq=False)
 class TargetSpeaker:
-    """Somebody whose activity is asked for, by voice, by face or by both.
+    """Target speaker, given by a voiceprint, by faces or by both.
 
     Attributes
     ----------
     label : str
     voiceprint : (dimension,) float array or None
+        Speaker embedding.
     faces : list of FaceStretch
-        Of all tracks that show this person.
+        Visual features of all tracks that show this person, on the clock of the audio.
     tracks : tuple of int
-        Their identifiers.
+        Identifiers of these tracks.
     """
 
     label: str
@@ -67,7 +70,7 @@ class TargetSpeaker:
         return features, self.seen(start, end)
 
     def seen(self, start: int, end: int) -> np.ndarray:
-        """Whether a face is in the picture: (end - start,) bool, in grid frames."""
+        """Whether a face is visible: (end - start,) bool, in grid frames."""
         present = np.zeros(end - start, bool)
         for one in self.faces:
             low, high = max(start, one.start), min(end, one.start + len(one.present))
@@ -86,21 +89,22 @@ def find_targets(
     seen: Mapping[int, Sequence[FaceStretch]],
     offset: float = 0.0,
 ) -> list[TargetSpeaker]:
-    """Voices with their faces if they have any, then the faces that no voice goes with.
+    """Create target speakers: all voices with their faces, then all faces without a voice.
 
     Parameters
     ----------
     labels : sequence of str
-        Of the voices.
+        Labels of the voices.
     voiceprints : (num_labels, dimension) array
-        Zero where there is none.
+        Speaker embedding of each voice, zero if there is none.
     tracks : FaceTracks or None
-        Labelled with speakers.
+        Tracks labelled with speakers.
     people : People
-        Everybody in the picture.
+        All persons in the video.
     seen : dict of track to list of FaceStretch
+        Visual features of each track, on the clock of the video.
     offset : float, optional
-        Seconds by which the sound is late relative to the picture.
+        Delay of the audio relative to the video, in seconds.
     """
     shift = round(offset * FRAME_RATE)
 
@@ -131,24 +135,25 @@ def join_faces(
     voiceprints: np.ndarray,
     similarity: float,
 ) -> list[TargetSpeaker]:
-    """Faces that no voice goes with go to the voice that is heard while they seem to speak.
+    """Join faces without a voice to the voices that are active while these faces speak.
 
     Parameters
     ----------
     targets : sequence of TargetSpeaker
         See :func:`find_targets`.
     num_voices : int
-        How many of them, the first ones, are voices.
+        Number of voices. They are the first targets.
     voiceprints : (num_targets, dimension) array
-        Of what is heard while each of them seems to speak; zero where there is none.
+        Speaker embedding of the audio during which each target speaks, zero if there is none.
     similarity : float
-        Cosine similarity to the voiceprint of a voice from which a face goes with it, unless that
-        voice has a face that is in the picture at the same time.
+        Minimum cosine similarity between this embedding and the voiceprint of a voice to join a
+        face to it. A face is never joined to a voice with another face that is visible at the same
+        time.
 
     Returns
     -------
     targets : list of TargetSpeaker
-        The voices, some with more faces, then the faces that remain.
+        The voices, some with additional faces, then the remaining faces.
     """
     voices, faces = list(targets[:num_voices]), list(targets[num_voices:])
     alike = np.full((len(faces), num_voices), -np.inf)
@@ -172,6 +177,6 @@ def join_faces(
 
 
 def _together(one: TargetSpeaker, other: TargetSpeaker) -> bool:
-    """Whether two are in the picture at the same time."""
+    """Whether two target speakers are visible at the same time."""
     end = max((face.start + len(face.present) for face in (*one.faces, *other.faces)), default=0)
     return int((one.seen(0, end) & other.seen(0, end)).sum()) >= SIMULTANEOUS_FRAMES

@@ -1,7 +1,7 @@
-"""What faces change in the turns of the audio branch: splits, merges, relabelled stretches.
+"""Corrections of the turns of the audio branch by faces: splits, merges and moves.
 
-Every change needs decisive evidence, over a minimum of time, from faces that are visible; where
-there is none the turns of the audio branch stand as they are.
+Every correction needs decisive evidence from visible faces over a minimum duration. Without such
+evidence, the turns of the audio branch do not change.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from pyannote_av.fusion.persons import FRAME_RATE, Person
 
 @dataclass(frozen=True)
 class Move:
-    """A stretch of a voice's turns that belongs to somebody else.
+    """Part of a turn that is moved from one voice to another.
 
     Parameters
     ----------
     segment : Segment
         In seconds.
     source, target : int
-        Voices.
+        Indices of the old and the new voice.
     """
 
     segment: Segment
@@ -34,7 +34,7 @@ class Move:
 
 
 def activity_of(annotation: Annotation, labels: Sequence, num_frames: int) -> np.ndarray:
-    """Which voices are heard at the centre of each grid frame.
+    """Active voices at the centre of each grid frame.
 
     Returns
     -------
@@ -43,7 +43,7 @@ def activity_of(annotation: Annotation, labels: Sequence, num_frames: int) -> np
     activity = np.zeros((num_frames, len(labels)), dtype=bool)
     column = {label: i for i, label in enumerate(labels)}
     for segment, _, label in annotation.itertracks(yield_label=True):
-        # frame k covers [k, k + 1) / 25 s: it is inside when its centre is
+        # frame k covers [k, k + 1) / 25 s, and is inside a turn if its centre is
         first, last = np.round(np.array([segment.start, segment.end]) * FRAME_RATE).astype(int)
         activity[max(first, 0) : last, column[label]] = True
     return activity
@@ -59,26 +59,27 @@ def merges(
     similarity: float,
     seconds: float,
 ) -> dict[int, int]:
-    """Voices that are spoken by a face which already owns another voice.
+    """Find voices to merge because the face of another voice speaks during them.
 
-    A voice without a face of its own is merged into the voice of the face that visibly speaks it
-    most of the time, unless the voiceprints object.
+    A voice without a face is merged into the voice of the face that visibly speaks for most of its
+    time, unless the voiceprints of the two voices differ.
 
     Parameters
     ----------
     activity : (num_frames, num_voices) bool array
     voiceprints : (num_voices, dimension) array or None
     share : float
-        Least share of the voice's time in which the face is visible, and of that visible time
-        in which it speaks.
+        Minimum share of the time of the voice in which the face is visible, and minimum share of
+        this visible time in which the face speaks.
     similarity : float
-        Least cosine similarity of the two voiceprints.
+        Minimum cosine similarity of the two voiceprints.
     seconds : float
-        Least time in which the face visibly speaks the voice.
+        Minimum time in which the face visibly speaks during the voice.
 
     Returns
     -------
     into : dict of voice to voice
+        For each merged voice, the voice it is merged into.
     """
     into: dict[int, int] = {}
     owned = holders(voice_of)
@@ -118,20 +119,21 @@ def splits(
     margin: float,
     seconds: float,
 ) -> dict[int, int]:
-    """Faces without a voice that visibly speak the voice of another, distinct face.
+    """Find voices to split because another face speaks while their own face is silent.
 
     Parameters
     ----------
     distinct : (num_persons, num_persons) bool array
-        Which persons are known to be different people.
+        Pairs of persons who are known to be different people.
     margin : float
-        Score above which a face decisively speaks, and below minus which it is silent.
+        A face decisively speaks above this score, and is silent below its negative.
     seconds : float
-        Least time of such speech.
+        Minimum duration of such speech.
 
     Returns
     -------
-    source : dict of person to the voice that is split
+    source : dict of person to voice
+        For each person who gets a new voice, the voice it is split from.
     """
     owned = holders(voice_of)
     source: dict[int, int] = {}
@@ -185,21 +187,21 @@ def moves(
     margin: float,
     seconds: float,
 ) -> list[Move]:
-    """Stretches of turns in which the owner's face is silent and another's speaks.
+    """Find parts of turns in which the face of the speaker is silent and another face speaks.
 
     Parameters
     ----------
     margin : float
-        Score above which a face decisively speaks, and below minus which it is silent; both are
+        A face decisively speaks above this score, and is silent below its negative. Scores are
         averaged over 0.6 s.
     seconds : float
-        Least duration of such a stretch.
+        Minimum duration of such a part.
 
     Returns
     -------
     moves : list of Move
-        A stretch that begins or ends less than `seconds` from the turn's own boundary is
-        extended to it: the audio branch knows boundaries better than the picture.
+        A part that starts or ends less than `seconds` from a boundary of its turn is extended to
+        this boundary, because boundaries of the audio branch are more accurate.
     """
     owned = holders(voice_of)
     alone = activity.sum(axis=1) == 1
@@ -243,7 +245,7 @@ def moves(
 
 
 def _runs(values: np.ndarray) -> list[tuple[int, int, int]]:
-    """Maximal constant runs as (start, end, value)."""
+    """Maximal runs of equal values as (start, end, value)."""
     edges = np.flatnonzero(np.diff(values)) + 1
     starts = np.concatenate([[0], edges])
     ends = np.concatenate([edges, [len(values)]])
@@ -259,7 +261,7 @@ def rewrite(
     ----------
     annotation : Annotation
     labels : sequence
-        Label of every voice, those that splits have added included.
+        Label of each voice, including voices added by splits.
     changes : sequence of Move
     into : dict of voice to voice
 

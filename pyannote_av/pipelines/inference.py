@@ -80,8 +80,8 @@ class AVInference:
         Returns
         -------
         activities : (4 x num_frames, num_targets) float32 array
-            Probabilities at 100 Hz. They are 0 where a target without a voiceprint is not
-            visible.
+            Probabilities at 100 Hz. They are 0 in chunks without a visible face for targets that
+            have no voiceprint.
         """
         num_frames = waveform.shape[1] // SAMPLES_PER_FRAME
         total = np.zeros((STEPS * num_frames, len(targets)), np.float32)

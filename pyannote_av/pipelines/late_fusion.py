@@ -87,8 +87,9 @@ class LateFusion(DiarizationPipeline):
     min_split : float
         Minimum speech of a face to split a voice, in seconds.
     merge_share, merge_similarity : float
-        Two voices are merged if one face visibly speaks at least this share of both of them, and
-        their speaker embeddings have at least this cosine similarity.
+        A voice without a face is merged into the voice of a face that is visible for at least this
+        share of it, and speaks for at least this share of the visible time. Their speaker
+        embeddings must have at least this cosine similarity.
     identity_threshold : float
         Maximum cosine distance of two tracks that show the same face.
     min_face : float

@@ -34,7 +34,7 @@ def new_folder(into: str | Path, overwrite: bool = False) -> Iterator[Path]:
     Raises
     ------
     FileExistsError
-        If `into` is a symbolic link, or exists, is not empty, and must not be replaced.
+        If `into` is a symbolic link, or has content that must not be replaced.
     """
     into = Path(into).expanduser().absolute()
     _check(into, overwrite)

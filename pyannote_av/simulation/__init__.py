@@ -1,1 +1,1 @@
-"""Composed audio-visual material with exact references."""
+"""Simulation of audio-visual conversations with exact references."""

@@ -1,4 +1,4 @@
-"""What faces do: talk, listen, and move their mouths without a word."""
+"""Motion of simulated faces: speaking, listening, and silent mouth movements."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ import numpy as np
 from pyannote_av.core.grid import FRAME_RATE, SAMPLE_RATE
 from pyannote_av.simulation.portrait import Motion, act, drift, loudness
 
-#: what a silent mouth may do, and the range of how many seconds it takes
+#: silent mouth movements, and the range of their durations in seconds
 GESTURES = {"chew": (2.0, 6.0), "yawn": (1.5, 3.0), "laugh": (0.8, 2.0), "murmur": (1.0, 4.0)}
-#: pixels of a face for which :func:`~pyannote_av.simulation.portrait.act` makes heads sway
+#: face height in pixels for which :func:`~pyannote_av.simulation.portrait.act` computes head sway
 SWAY_HEIGHT = 142.0
 _BLOCK = 40
-#: frames by which a mouth opens before it is heard, standard deviations of the blur over frames of
-#: what it does, and of the factor by which it opens more or less than its loudness tells
+#: ranges: frames by which a mouth opens before its sound; standard deviation of the smoothing over
+#: frames; standard deviation of the factor between loudness and opening
 _LEAD, _BLUR, _FREE = (0.0, 2.5), (0.2, 1.2), (0.1, 0.6)
-#: of shares by which mouths get wider or rounder, speaking and silent; of a smile, and its seconds
+#: relative change of a mouth's width when speaking, silent and smiling; seconds of a smile
 _WIDTH, _REST, _SMILE, _SMILES = 0.12, 0.02, (0.08, 0.22), (1.0, 5.0)
 
 
 @dataclass(frozen=True)
 class Acting:
-    """How lively faces are.
+    """Options of the motion of faces.
 
     Attributes
     ----------
     gestures : float
-        Mouth movements without speech per minute and face: hard negatives.
+        Mouth movements without speech per minute and face, as hard negatives.
     desync : float
-        Seconds by which the picture is late (early if negative).
+        Delay of the video in seconds (negative if it is early).
     """
 
     gestures: float = 1.5
@@ -38,7 +38,7 @@ class Acting:
 
 
 def gesture(kind: str, count: int, rng: np.random.Generator) -> np.ndarray:
-    """How open a mouth is in `count` frames of a silent gesture: (count,) in [0, 1]."""
+    """Opening of a mouth in `count` frames of a silent movement: (count,) in [0, 1]."""
     time = np.arange(count) / FRAME_RATE
     fade = np.sin(np.pi * (np.arange(count) + 0.5) / count)
     phase = rng.uniform(0, 2 * np.pi)
@@ -50,16 +50,16 @@ def gesture(kind: str, count: int, rng: np.random.Generator) -> np.ndarray:
     if kind == "laugh":
         wave = 0.6 + 0.4 * np.sin(2 * np.pi * rng.uniform(4.0, 5.5) * time + phase)
         return rng.uniform(0.3, 0.6) * wave * np.minimum(1, 3 * fade)
-    # as if speaking: syllables of random height at 3 to 6 a second
+    # like speech: syllables of random height, 3 to 6 per second
     knots = rng.uniform(0, 1, max(2, int(count / FRAME_RATE * rng.uniform(6, 12))))
     wave = np.interp(np.linspace(0, 1, count), np.linspace(0, 1, len(knots)), knots)
     return rng.uniform(0.4, 0.9) * wave * np.minimum(1, 3 * fade)
 
 
 def gestures(speaking: np.ndarray, per_minute: float, rng: np.random.Generator) -> np.ndarray:
-    """How open a mouth is without speech: (T,), zero where `speaking` (T,) bool.
+    """Opening of a mouth by silent movements: (T,), zero where `speaking` (T,) bool.
 
-    Gestures do not come within 0.2 s of speech.
+    These movements keep a distance of 0.2 s from speech.
     """
     count, opened = len(speaking), np.zeros(len(speaking))
     margin = int(0.2 * FRAME_RATE)
@@ -76,7 +76,7 @@ def gestures(speaking: np.ndarray, per_minute: float, rng: np.random.Generator) 
 
 
 def late(values: np.ndarray, frames: int) -> np.ndarray:
-    """`values` (T, ...) moved by `frames` (earlier if negative), zero where nothing comes."""
+    """Shift `values` (T, ...) by `frames` (earlier if negative), and fill with zeros."""
     moved = np.zeros_like(values)
     if frames >= 0:
         moved[frames:] = values[: len(values) - frames]
@@ -86,9 +86,10 @@ def late(values: np.ndarray, frames: int) -> np.ndarray:
 
 
 def articulate(loud: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """How open a mouth is that says what is `loud` (T,): not quite as open as it is loud.
+    """Opening of a mouth that produces speech of loudness `loud` (T,).
 
-    Lips open before they are heard, close for sounds in between, and everybody has their own way.
+    The opening differs from the loudness: lips open before the sound, close for sounds in between,
+    and vary by person.
     """
     from scipy.ndimage import gaussian_filter1d
 
@@ -99,7 +100,7 @@ def articulate(loud: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def stretch(speaking: np.ndarray, per_minute: float, rng: np.random.Generator) -> np.ndarray:
-    """How much wider or rounder a mouth is: (T,) shares, with smiles where not `speaking` (T,)."""
+    """Relative change of a mouth's width: (T,), with smiles where not `speaking` (T,)."""
     from scipy.ndimage import gaussian_filter1d
 
     count = len(speaking)
@@ -125,21 +126,21 @@ def perform(
     Parameters
     ----------
     stem : (N,) float or None
-        Its voice at 16 kHz, zero between turns; None for somebody who never speaks.
+        Voice of the person at 16 kHz, zero between turns; None for a person who never speaks.
     num_frames : int
-        At 25 per second.
+        Number of frames, at 25 per second.
     rng : numpy.random.Generator
     acting : Acting, optional
 
     Returns
     -------
     motion : Motion
-        Its sway is that of a face :data:`SWAY_HEIGHT` pixels high.
+        The sway is computed for a face with a height of :data:`SWAY_HEIGHT` pixels.
     """
     acting = acting or Acting()
     loud = np.zeros(num_frames)
     if stem is not None and stem.any():
-        # blocks of 2.5 ms: the filter has 40 times less to do, and hears the same
+        # average blocks of 2.5 ms: filtering is 40 times faster, with practically the same result
         blocks = np.abs(stem[: len(stem) // _BLOCK * _BLOCK]).reshape(-1, _BLOCK).mean(axis=1)
         loud = loudness(blocks, SAMPLE_RATE // _BLOCK, num_frames, FRAME_RATE)
         loud = rng.uniform(0.65, 1.1) * articulate(loud, rng)

@@ -1,4 +1,4 @@
-"""Who may appear in conversations: voices, portraits, and people with both."""
+"""The cast of simulated conversations: voices, portraits, and people with both."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from pyannote_av.simulation.talkers import Talkers
 
 @dataclass(frozen=True, eq=False)
 class Cast:
-    """What conversations are made of.
+    """Material to simulate conversations from.
 
     Attributes
     ----------
     statistics : ConversationStatistics
     library : SpeechLibrary or None
     portraits : sequence of Portrait
-        Where there are fewer than people, several people are variants of one.
+        If there are fewer portraits than people, several people get variants of one.
     talkers : Talkers or None
-        People whose clips are used, voice and face together. With them, there may be no library.
+        People whose clips provide both voice and face. With talkers, the library may be None.
 
     Raises
     ------
     ValueError
-        Without portraits (silent people need them, whoever speaks), with less than two speakers,
-        or when two of them have the same name.
+        If there are no portraits (silent people always need them), fewer than two speakers, or
+        two speakers with the same name.
     """
 
     statistics: ConversationStatistics
@@ -53,21 +53,21 @@ class Cast:
 
     @property
     def seen(self) -> list[str]:
-        """Speakers who are seen in clips of their own."""
+        """Speakers with clips of their own."""
         return self.talkers.speakers if self.talkers is not None else []
 
     def take(self, speaker: str, duration: float, rng: np.random.Generator) -> Take:
-        """Speech of one of the speakers; see :func:`~pyannote_av.simulation.speech.take`."""
+        """Speech of a speaker; see :func:`~pyannote_av.simulation.speech.take`."""
         if self.talkers is not None and speaker in self.talkers.clips:
             return self.talkers.take(speaker, duration, rng)
         assert self.library is not None
         return self.library.take(speaker, duration, rng)
 
     def choose(self, number: int, share: float, rng: np.random.Generator) -> list[str]:
-        """As many speakers in any order, a `share` of them (if possible) seen in clips."""
+        """Draw `number` speakers in random order, if possible a `share` of them with clips."""
         low, high = max(0, number - len(self.voices)), min(number, len(self.seen))
         clips = int(np.clip(rng.binomial(number, share), low, high)) if self.seen else 0
         voices = list(rng.permutation(self.voices)[: number - clips])
         chosen = [*voices, *(rng.permutation(self.seen)[:clips] if clips else ())]
-        # without clips in the order in which they were drawn
+        # without clips, keep the order in which they were drawn
         return [str(name) for name in (rng.permutation(chosen) if clips else chosen)]

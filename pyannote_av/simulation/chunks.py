@@ -1,4 +1,4 @@
-"""Training chunks straight from the simulation: nothing is encoded, nothing is written."""
+"""Training chunks directly from the simulation, without encoding or files."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from pyannote_av.simulation.rendering import SIDE, face_crops
 
 @dataclass(frozen=True, eq=False)
 class Chunk:
-    """Some seconds of a conversation, with F faces and S speakers on T frames (25 per second).
+    """A chunk of a conversation with F faces and S speakers in T frames (25 per second).
 
     Attributes
     ----------
     uri : str
-        Of the conversation.
+        Name of the conversation.
     start : float
-        Seconds into it.
+        Start within the conversation, in seconds.
     waveform : (1, 640 T) float32
         16 kHz.
     crops : (F, T, 112, 112) uint8
         Black where the face is absent.
     present : (F, T) bool
     labels : (F, T) int8
-        1 heard speaking, 0 not; known where the face is absent too.
+        1 audibly speaking, 0 not. Also defined where the face is absent.
     people : tuple of str
-        Whose face each is: one row per person, whatever the number of shots.
+        Person that each face belongs to. Each person has one row, regardless of shots.
     speakers : tuple of str
-        Everybody who speaks in the conversation; faces of others belong to listeners.
+        Speakers of the conversation. Other people only listen.
     speech : (S, T) bool
-        Who is heard, in the picture or not.
+        Who speaks, visible or not.
     """
 
     uri: str
@@ -53,12 +53,12 @@ class Chunk:
 def cut_chunk(
     conversation: Conversation, first: int, num_frames: int, rng: np.random.Generator
 ) -> Chunk:
-    """Frames `first` to before ``first + num_frames`` of a conversation.
+    """Frames `first` to ``first + num_frames`` (exclusive) of a conversation.
 
     Parameters
     ----------
     rng : numpy.random.Generator
-        Of how boxes of a face detector would tremble.
+        Source of the random deviations of detected boxes.
     """
     scene, speaking = conversation.scene, conversation.speaking
     end = first + num_frames
@@ -76,7 +76,7 @@ def cut_chunk(
             row = crops[people.index(face.person)]
             for k, crop in zip(frames, drawn, strict=True):
                 row[k - first] = crop
-    # where a picture is lost, the one before is still there
+    # a dropped frame is replaced by the previous one
     source = np.maximum.accumulate(np.where(scene.kept[first:end], np.arange(num_frames), 0))
     present = np.stack(list(seen.values())) if seen else np.zeros((0, num_frames), bool)
     silent = np.zeros(scene.num_frames, bool)
@@ -103,19 +103,19 @@ def simulate_chunks(
     conversation: float = 60.0,
     worker: Sequence[int] = (0, 1),
 ) -> Iterator[Chunk]:
-    """Chunks without end, deterministic by seed.
+    """Yield chunks indefinitely, reproducible by seed.
 
     Parameters
     ----------
     cast : Cast
     duration : float
-        Seconds of a chunk.
+        Duration of a chunk in seconds.
     options : Options, optional
     seed : int
     conversation : float
-        Seconds of each conversation; it is cut into chunks, all of which are used.
+        Duration of each conversation in seconds. It is cut into chunks, which are all used.
     worker : (int, int)
-        Which worker this is, of how many: each gets conversations of its own.
+        Index of this worker, and number of workers. Each worker gets its own conversations.
 
     Yields
     ------
@@ -124,7 +124,7 @@ def simulate_chunks(
     Raises
     ------
     ValueError
-        When a conversation is shorter than a chunk.
+        If a conversation is shorter than a chunk.
     """
     num_frames = round(duration * FRAME_RATE)
     available = int(conversation * FRAME_RATE) // num_frames if num_frames > 0 else 0

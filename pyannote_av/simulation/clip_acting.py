@@ -1,9 +1,9 @@
-"""What the pictures of a talker's clips show when: in sync with a turn's sound, else listening.
+"""Selection of video frames from a talker's clips: in sync with speech, listening otherwise.
 
-In a turn, each frame shows what the clip showed when the clip sounded like that, to within half a
-frame. Outside of turns, the face plays a silent stretch of one of its clips slowly forth and back,
-or stands still. Pictures are never warped. Where pictures do not follow each other in the clip,
-they are cross-faded during silence.
+During a turn, each frame shows the clip at the time its sound was recorded, to within half a frame.
+Outside of turns, a silent part of a clip is played slowly back and forth, or held still. Frames are
+never warped. Where consecutive frames are not adjacent in a clip, they are cross-faded during
+silence.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from pyannote_av.simulation.performer import Face, grey
 from pyannote_av.simulation.speech import STEP
 
 _SAMPLES = int(SAMPLE_RATE / FRAME_RATE)
-#: frames of a cross-fade, and frames before and after speech that are shown where they are silent
+#: frames of a cross-fade; maximum of silent frames to show before and after speech
 _FADE, _LEAD = 4, 5
-#: seconds for which a listener plays one stretch, how fast, and how often it stands still
+#: listening: seconds to play one part, speed, and probability of holding still
 _LISTENS, _PACE, _STILL = (2.0, 6.0), (0.25, 0.7), 0.2
 
 
 class Showing(NamedTuple):
-    """Which pictures are shown in T frames.
+    """Selected frames of clips for T frames.
 
     Attributes
     ----------
     source, other : (T, 2) int
-        Index of the clip, and of its frame.
+        Index of the clip, and of the frame in it.
     mix : (T,) float
-        How much of `other` shines through.
+        Weight of `other` in a cross-fade.
     """
 
     source: np.ndarray
@@ -44,18 +44,19 @@ class Showing(NamedTuple):
 
 
 def spoken(turns: Sequence[tuple[int, np.ndarray]], num_frames: int) -> np.ndarray:
-    """Where the sound of each frame comes from.
+    """Frames of clips that match the sound.
 
     Parameters
     ----------
     turns : sequence of (int, (n, 2) int)
-        First sample, and clip and step of each 10 ms; see :class:`Sound`.
+        First sample, and clip and step for each 10 ms; see
+        :class:`~pyannote_av.simulation.sound.Sound`.
     num_frames : int
 
     Returns
     -------
     source : (num_frames, 2) int
-        Clip and frame; -1 outside of turns. In a pause between clips it is the last one.
+        Clip and frame; -1 outside of turns. In a pause between clips, the last frame is held.
     """
     source = np.full((num_frames, 2), -1)
     for start, steps in turns:
@@ -71,14 +72,14 @@ def spoken(turns: Sequence[tuple[int, np.ndarray]], num_frames: int) -> np.ndarr
 
 
 def listening(clips: Sequence[Clip], count: int, rng: np.random.Generator) -> np.ndarray:
-    """Clip and frame (count, 2) of a listener."""
+    """Clip and frame (count, 2) of a listening person."""
     parts, left = [np.zeros((0, 2), int)], count
     while left > 0:
         clip = int(rng.integers(len(clips)))
         first, end = clips[clip].idle[int(rng.integers(len(clips[clip].idle)))]
         length = min(left, int(rng.uniform(*_LISTENS) * FRAME_RATE))
         pace = rng.uniform(*_PACE) * (rng.random() >= _STILL)
-        # a triangle: forth and back
+        # play back and forth: a triangle wave
         span = max(end - first - 1, 0.5)
         phase = (rng.uniform(0, 2 * span) + pace * np.arange(length)) % (2 * span)
         frame = first + np.round(np.minimum(phase, 2 * span - phase)).astype(int)
@@ -95,18 +96,18 @@ def show(
     rng: np.random.Generator,
     desync: float = 0.0,
 ) -> Showing:
-    """Pictures of one talker throughout a conversation.
+    """Select the frames of one talker throughout a conversation.
 
     Parameters
     ----------
     clips : sequence of Clip
-        Of this person.
+        Clips of this person.
     turns : sequence of (int, (n, 2) int)
-        See :func:`spoken`; none for somebody who only listens.
+        See :func:`spoken`; empty for a person who only listens.
     num_frames : int
     rng : numpy.random.Generator
     desync : float
-        Seconds by which the picture is late (early if negative).
+        Delay of the video in seconds (negative if it is early).
     """
     lengths = np.array([len(clip.box) for clip in clips])
     source = spoken(turns, num_frames)
@@ -119,15 +120,15 @@ def show(
     for first, end in stretches(~shown):
         source[first:end] = listening(clips, int(end - first), rng)
     showing = _faded(source, said)
-    # as on a screen whose picture lags behind
+    # delay the video
     at = np.clip(np.arange(num_frames) - round(desync * FRAME_RATE), 0, num_frames - 1)
     return Showing(*(column[at] for column in showing))
 
 
 def _led(source, shown, clips, edge: int, way: int) -> np.ndarray:
-    """Frames before or after speech in which the clip, too, is silent: lips open before they sound
+    """Add the silent frames of the clip before or after speech, because lips open before the sound
 
-    They are written into `source`; which ones they are is returned.
+    The frames are written into `source`. Returns which frames were added.
     """
     added = np.zeros(len(shown), bool)
     clip, frame = source[edge]
@@ -141,7 +142,7 @@ def _led(source, shown, clips, edge: int, way: int) -> np.ndarray:
 
 
 def _faded(source: np.ndarray, said: np.ndarray) -> Showing:
-    """Cross-fades where one picture does not follow the other, outside of speech where possible"""
+    """Cross-fade frames that are not adjacent in a clip, outside of speech if possible"""
     other, mix = source.copy(), np.zeros(len(source))
     jumps = (source[1:, 0] != source[:-1, 0]) | (np.abs(np.diff(source[:, 1])) > 2)
     for k in 1 + np.flatnonzero(jumps):
@@ -158,16 +159,16 @@ def _faded(source: np.ndarray, said: np.ndarray) -> Showing:
 
 @dataclass(frozen=True, eq=False)
 class ClipActor:
-    """Somebody who is seen in clips.
+    """A person who is shown in clips.
 
     Attributes
     ----------
     clips : sequence of Clip
     showing : Showing
-        Of all frames.
+        Selected frames of the whole conversation.
     mirrored : bool
     tone : (3, 256) uint8
-        What becomes of the levels of red, green and blue.
+        Lookup tables for red, green and blue.
     clothes : (3,) float
         RGB.
     """
@@ -184,7 +185,7 @@ class ClipActor:
 
 
 class _ClipFace:
-    """One talker at one size"""
+    """The face of a talker at one size"""
 
     def __init__(self, actor: ClipActor, height: float, crops: bool):
         from pyannote_av.simulation.faces import BOTTOM, LEFT, RIGHT, TOP
@@ -195,12 +196,12 @@ class _ClipFace:
         self._scales = [size / clip.pictures.shape[2:0:-1] for clip in actor.clips]
 
     def _box(self, source: np.ndarray) -> np.ndarray:
-        """(4,) in pixels of this panel, not mirrored"""
+        """Box (4,) in pixels of the panel, not mirrored"""
         clip, frame = source
         return self._actor.clips[clip].box[frame] * np.tile(self._scales[clip], 2)
 
     def _picture(self, source: np.ndarray, middle: np.ndarray) -> np.ndarray:
-        """One picture of a clip, moved so that the face is where it is to be"""
+        """A frame of a clip, shifted so that the centre of the face is at `middle`"""
         import cv2
 
         clip, frame = source
@@ -245,7 +246,7 @@ class _ClipFace:
         return box, landmarks
 
     def _places(self, source: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Boxes (T, 4) and landmarks (T, 5, 2) in pixels of this panel, not mirrored"""
+        """Boxes (T, 4) and landmarks (T, 5, 2) in pixels of the panel, not mirrored"""
         box, landmarks = np.empty((len(source), 4)), np.empty((len(source), 5, 2))
         for index, (clip, scale) in enumerate(zip(self._actor.clips, self._scales, strict=True)):
             mine = source[:, 0] == index

@@ -1,4 +1,4 @@
-"""Clips of one person talking, prepared once: the face in a panel of its own, and the voice."""
+"""Clips of single talkers, prepared once: cut-out face and voice."""
 
 from __future__ import annotations
 
@@ -19,38 +19,38 @@ from pyannote_av.simulation.speech import STEP, Recording, recording
 
 logger = logging.getLogger(__name__)
 
-#: pixels of a face in a panel at most
+#: maximum height of a stored face in pixels
 _HEIGHT = 160.0
-#: frames of a usable track at least
+#: minimum number of frames of a usable track
 _SHORTEST = 25
 _STEPS = int(SAMPLE_RATE / FRAME_RATE) // STEP
-#: frames around speech that do not count as silence, frames of a stretch to listen with, and the
-#: share of frames that counts as still
+#: margin around speech that does not count as silence, minimum length of a part to listen with
+#: (both in frames), and share of the frames with the least motion
 _MARGIN, _IDLE, _STILL = 3, 5, 0.15
 
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """One person talking, T frames at 25 per second.
+    """A clip of one talker, T frames at 25 per second.
 
     Attributes
     ----------
     path : Path
-        What it was prepared from.
+        Original video.
     folder : Path
-        What was prepared.
+        Folder of the prepared files.
     """
 
     path: Path
     folder: Path
 
     def __getstate__(self) -> dict[str, Path]:
-        # what was read is read again in the other process
+        # cached content is not sent; the other process reads it again
         return {"path": self.path, "folder": self.folder}
 
     @cached_property
     def pictures(self) -> np.ndarray:
-        """(T, H, W, 3) uint8 RGB, memory-mapped: the surroundings of the face."""
+        """Face and surroundings: (T, H, W, 3) uint8 RGB, memory-mapped."""
         path = inside(self.folder, "pictures.npy")
         shape = (len(self.box), None, None, 3)
         with refusing(path):
@@ -68,27 +68,27 @@ class Clip:
 
     @property
     def box(self) -> np.ndarray:
-        """(T, 4) in pixels of the pictures."""
+        """Boxes (T, 4) in pixels of the stored images."""
         return self._arrays["box"]
 
     @property
     def landmarks(self) -> np.ndarray:
-        """(T, 5, 2) in pixels of the pictures."""
+        """Landmarks (T, 5, 2) in pixels of the stored images."""
         return self._arrays["landmarks"]
 
     @property
     def height(self) -> float:
-        """Of the face in pixels, the median."""
+        """Median height of the face in pixels."""
         return float(np.median(self.box[:, 3] - self.box[:, 1]))
 
     @cached_property
     def speech(self) -> Recording:
-        """What is said."""
+        """Speech of the clip."""
         return recording(self._arrays["waveform"] / np.float32(32768), self.path)
 
     @cached_property
     def sounding(self) -> np.ndarray:
-        """(T,) bool: in which frames there is speech."""
+        """Frames with speech: (T,) bool."""
         steps = np.zeros(len(self.box) * _STEPS, bool)
         said = self.speech.steps[self.speech.mask]
         steps[said[said < len(steps)]] = True
@@ -96,9 +96,9 @@ class Clip:
 
     @cached_property
     def idle(self) -> np.ndarray:
-        """(n, 2) first and behind-last frame of stretches in which the face can listen.
+        """Parts in which the face can listen: (n, 2) first frame, and one past the last.
 
-        These are the silent ones. Where there is less than a second of them, those in which the
+        These are the silent parts. If they add up to less than a second, the parts in which the
         mouth moves least are added.
         """
         near = np.convolve(self.sounding, np.ones(2 * _MARGIN + 1), "same") > 0.5
@@ -109,7 +109,7 @@ class Clip:
         return _long(~near | (motion <= np.quantile(motion, _STILL)))
 
     def _mouth_motion(self) -> np.ndarray:
-        """(T,) mean difference between the mouth and what it was one frame before"""
+        """Mean difference of the mouth region to the previous frame: (T,)"""
         x, y = np.nanmean(self.landmarks[:, 3:], axis=(0, 1))
         reach = 0.22 * self.height
         rows = slice(max(0, int(y - reach)), int(y + reach))
@@ -119,14 +119,14 @@ class Clip:
 
 
 def _long(mask: np.ndarray) -> np.ndarray:
-    """(n, 2) runs of True that last; the longest where none does"""
+    """Runs of True (n, 2) of sufficient length; the longest one if there are none"""
     runs = stretches(mask)
     lengths = runs[:, 1] - runs[:, 0]
     return runs[lengths >= min(_IDLE, lengths.max(initial=0))]
 
 
 def _face(path: Path, tracks: FaceTracks | None) -> FaceTracks:
-    """The one face of a clip, on every frame of the grid from its first to its last"""
+    """The only face of a clip, interpolated to all frames of the grid"""
     from pyannote_av.vision.crops import on_grid
 
     if tracks is None:
@@ -147,23 +147,23 @@ def _face(path: Path, tracks: FaceTracks | None) -> FaceTracks:
 
 
 def prepare_clip(path: str | Path, folder: Path, tracks: FaceTracks | None = None) -> Clip:
-    """Track the face of a clip, unless that is done; keep it and the voice in `folder`.
+    """Track the face of a clip, and store face and voice in `folder`, unless done before.
 
     Parameters
     ----------
     path : str or Path
-        Of a video with sound: one person, talking, in one shot (the longest one counts).
+        Video with sound of one talking person. Only the longest shot is used.
     folder : Path
-        To write to; what is there is taken as it is.
+        Output folder. Existing content is reused.
     tracks : FaceTracks, optional
-        Known tracks; faces are looked for unless given.
+        Known tracks. If not given, faces are detected and tracked.
 
     Raises
     ------
     ValueError
-        Names the file when it has no face, several, or nothing to be heard.
+        If the clip has no face, several faces or no sound; the message names the file.
     MediaError
-        When it cannot be decoded.
+        If the clip cannot be decoded.
     """
     path = Path(path)
     clip = Clip(path, folder)
@@ -183,14 +183,14 @@ def _write(path: Path, folder: Path, own: FaceTracks, first: int, count: int) ->
     from pyannote_av.core.io import Video
 
     info = Video().probe(path)
-    assert info.video is not None  # a face was seen
+    assert info.video is not None  # because a face was detected
     if not info.audio:
         raise ValueError(f"{path}: no sound")
     size = np.array([info.video.width, info.video.height], float)
     grid, at = np.arange(first, first + count) / FRAME_RATE, own.time
 
     def filled(values: np.ndarray) -> np.ndarray:
-        """On every frame, and where unknown as at the frames that are nearest"""
+        """Interpolate to all frames; outside of known ones, use the nearest"""
         columns = values.reshape(len(at), -1).T
         known = [(at[np.isfinite(c)], c[np.isfinite(c)]) for c in columns]
         parts = [np.interp(grid, *k) if len(k[0]) else np.full(count, np.nan) for k in known]
@@ -205,7 +205,7 @@ def _write(path: Path, folder: Path, own: FaceTracks, first: int, count: int) ->
     height = scale * float(np.median(box[:, 3] - box[:, 1]))
     panel = (round((TOP + BOTTOM) * height), round((LEFT + RIGHT) * height))
     corner = middle * scale - np.array([LEFT, TOP]) * height
-    # pixel centres are at integers for warpAffine, at halves in our coordinates
+    # pixel centres are at integers for warpAffine, but at halves in our coordinates
     offset = (corner + 0.5) / scale - 0.5
     matrix = np.array([[1 / scale, 0, offset[0]], [0, 1 / scale, offset[1]]])
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
@@ -218,7 +218,7 @@ def _write(path: Path, folder: Path, own: FaceTracks, first: int, count: int) ->
             if 0 <= frame.index - first < count:
                 image = frame.image
                 if scale < 0.5:
-                    # bilinear sampling would alias
+                    # bilinear sampling alone would alias
                     image = cv2.blur(image, (round(1 / scale),) * 2)
                 pictures[frame.index - first] = cv2.warpAffine(
                     image, matrix, panel[::-1], flags=flags, borderMode=cv2.BORDER_REPLICATE
@@ -239,6 +239,6 @@ def _write(path: Path, folder: Path, own: FaceTracks, first: int, count: int) ->
 
 
 def _usual_landmarks(box: np.ndarray) -> np.ndarray:
-    """(T, 5, 2) where they are in most boxes (T, 4), for tracks without landmarks"""
+    """Average positions of landmarks (T, 5, 2) in boxes (T, 4), for tracks without landmarks"""
     places = np.array([[0.31, 0.4], [0.69, 0.4], [0.5, 0.57], [0.35, 0.75], [0.65, 0.75]])
     return box[:, None, :2] + places * (box[:, None, 2:] - box[:, None, :2])

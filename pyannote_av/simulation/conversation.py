@@ -1,4 +1,4 @@
-"""A conversation as a whole: turns, voices, faces and what they do."""
+"""Simulated conversations: turns, voices, faces and their motion."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from pyannote_av.simulation.turns import SPEAKERS, number_of_speakers, sample_tu
 
 @dataclass(frozen=True)
 class Options:
-    """What conversations are like.
+    """Options of simulated conversations.
 
     Attributes
     ----------
     speakers : (int, int), optional
-        Range of numbers of speakers, within 2 to 20; as often as in the corpus unless given.
+        Range of the number of speakers, within 2 to 20. Defaults to the distribution of the corpus.
     talkers : float
-        Share of speakers who are seen and heard in clips of their own, where there are any, rather
-        than made of a voice and a portrait.
+        Share of speakers with voice and face from their own clips, if there are any. The others
+        combine a voice and a portrait.
     sound : SoundOptions
     scene : SceneOptions
     acting : Acting
@@ -58,7 +58,7 @@ class Options:
 
 @dataclass(frozen=True, eq=False)
 class Conversation:
-    """Ready to be rendered.
+    """A simulated conversation, ready to be rendered.
 
     Attributes
     ----------
@@ -66,9 +66,9 @@ class Conversation:
     sound : Sound
     scene : Scene
     people : dict of str to Performer
-        Those who speak are named as in ``sound.turns``.
+        People by name. Speakers are named as in ``sound.turns``.
     voices : dict of str to str
-        Speaker of the library, or talker, by name.
+        Speaker of the library, or talker, for each speaker of the conversation.
     options : Options
     """
 
@@ -81,21 +81,21 @@ class Conversation:
 
     @property
     def turns(self) -> Annotation:
-        """Who is heard when."""
+        """Reference turns."""
         return self.sound.turns
 
     @property
     def speaking(self) -> dict[str, np.ndarray]:
-        """Who is heard in which frame: (T,) bool by name."""
+        """Who speaks in each frame: (T,) bool by name."""
         return active(self.turns, self.scene.num_frames)
 
     @property
     def heard(self) -> np.ndarray:
-        """(640 T,) float32: the mixture as far as there are pictures."""
+        """The mixture, limited to the length of the video: (640 T,) float32."""
         return self.sound.mixture[: self.scene.num_frames * int(SAMPLE_RATE / FRAME_RATE)]
 
     def tracks(self) -> FaceTracks:
-        """Where faces are, with the reference labels; one track per stretch on screen."""
+        """Reference face tracks with labels; one track per appearance on screen."""
         columns: dict[str, list[np.ndarray]] = {}
         speaker, size = {}, self.scene.options.size
         silent, speaking = np.zeros(self.scene.num_frames, bool), self.speaking
@@ -121,7 +121,7 @@ class Conversation:
         return FaceTracks(**joined, speaker=speaker, uri=self.uri, frame_size=size)
 
     def off_screen(self) -> tuple[float, float]:
-        """Seconds of speech whose speaker is not in the picture, and seconds of speech."""
+        """Seconds of speech with an off-screen speaker, and seconds of speech in total."""
         hidden = total = 0
         for person, heard in self.speaking.items():
             hidden += int((heard & ~self.scene.visible(person)).sum())
@@ -129,7 +129,7 @@ class Conversation:
         return hidden / FRAME_RATE, total / FRAME_RATE
 
     def summary(self) -> dict[str, Any]:
-        """What it was made with, as plain JSON-serialisable containers."""
+        """Description of the conversation, as plain JSON-serialisable containers."""
         return {
             "uri": self.uri,
             "options": asdict(self.options),
@@ -147,7 +147,7 @@ def active(turns: Annotation, num_frames: int) -> dict[str, np.ndarray]:
     for label in sorted(turns.labels()):
         inside = np.zeros(num_frames, bool)
         for segment in turns.label_timeline(label):
-            # a turn that ends in the middle of a frame is still heard at its start
+            # a turn that ends within a frame still counts at the start of that frame
             first, last = np.searchsorted(time, [segment.start - 1e-6, segment.end - 1e-6])
             inside[first:last] = True
         speaking[str(label)] = inside
@@ -161,23 +161,23 @@ def converse(
     seed: Sequence[int] = (0,),
     uri: str | None = None,
 ) -> Conversation:
-    """Make up a conversation; nothing is rendered yet.
+    """Simulate a conversation, without rendering it.
 
     Parameters
     ----------
     cast : Cast
     duration : float
-        Seconds.
+        Duration in seconds.
     options : Options, optional
     seed : sequence of int
-        The same conversation for the same seed.
+        The same seed gives the same conversation.
     uri : str, optional
-        Its name; made of the seed unless given.
+        Name of the conversation. Defaults to a name derived from the seed.
 
     Raises
     ------
     ValueError
-        When the library has fewer speakers than asked for.
+        If there are fewer speakers than requested.
     """
     options = options or Options()
     rng = np.random.default_rng([*seed, 0])
@@ -209,7 +209,7 @@ def converse(
 
 
 def _people(cast, sound, voices, silent, num_frames, options, seed) -> dict[str, Performer]:
-    """Portraits or clips, motion and clothes of everybody"""
+    """Portraits or clips, motion and clothes of all people"""
     rng = np.random.default_rng([*seed, 4])
     names = [*sound.stems, *silent]
     rounds = -(-len(names) // len(cast.portraits))

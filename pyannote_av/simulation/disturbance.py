@@ -1,4 +1,4 @@
-"""What hides faces or stops them: hands, microphones, captions, stalled pictures, photographs."""
+"""Disturbances of faces: hands, microphones, captions, frozen video and photographs."""
 
 from __future__ import annotations
 
@@ -11,28 +11,29 @@ import numpy as np
 from pyannote_av.core.grid import FRAME_RATE
 from pyannote_av.simulation.performer import Face, Performer
 
-#: seconds for which something is in front of a face, or a picture stalls
+#: range of the duration of each disturbance, in seconds
 _LASTS = {"hand": (1.0, 6.0), "microphone": (2.0, 15.0), "patch": (0.2, 3.0), "freeze": (0.4, 3.0)}
-#: frames in which a hand comes and goes
+#: frames in which a hand appears and disappears
 _COMES = 8
-#: share of red, green and blue in grey
+#: weights of red, green and blue in grey
 _LUMA = np.array([0.299, 0.587, 0.114])
 
 
 @dataclass(frozen=True)
 class Disturbances:
-    """How often faces cannot be seen as they are; what is heard stays what it is.
+    """Frequency of visual disturbances. They do not affect the sound.
 
     Attributes
     ----------
     occlusions : float
-        Times per minute and face that a hand or a microphone is held before the mouth.
+        How often a hand or a microphone covers the mouth, per minute and face.
     patches : float
-        Times per minute and face that a caption, or something else with edges, covers a part of it.
+        How often a caption, or another patch with edges, covers a part of a face, per minute and
+        face.
     freezes : float
-        Times per minute and face that the picture stalls, while the sound goes on.
+        How often the video of a person freezes while the sound continues, per minute and face.
     stills : float
-        Probability that somebody who never speaks is a photograph.
+        Probability that a person who never speaks is shown as a photograph.
     """
 
     occlusions: float = 0.3
@@ -42,17 +43,17 @@ class Disturbances:
 
 
 class Occlusion(NamedTuple):
-    """Something in front of a face, in frames `first` to before `end`.
+    """An object in front of a face, from frame `first` to `end` (exclusive).
 
     Attributes
     ----------
     kind : {"hand", "microphone", "patch"}
     x, y : float
-        Its centre, from that of the mouth, in heights of the box.
+        Centre relative to that of the mouth, in heights of the box.
     width, height : float
-        Half of it, in heights of the box.
+        Half width and half height, in heights of the box.
     angle : float
-        Degrees.
+        Rotation in degrees.
     colour : tuple of float
         RGB.
     """
@@ -75,7 +76,7 @@ def disturbed(
     rng: np.random.Generator,
     speaks: bool = True,
 ) -> Performer:
-    """The same person, at times hidden or frozen.
+    """Add disturbances to a person.
 
     Parameters
     ----------
@@ -84,7 +85,7 @@ def disturbed(
     options : Disturbances
     rng : numpy.random.Generator
     speaks : bool
-        Who never does may be a photograph.
+        A person who never speaks may become a photograph.
     """
     shown = np.arange(num_frames)
     for first, end in _times("freeze", options.freezes, num_frames, rng):
@@ -105,7 +106,7 @@ def disturbed(
 
 
 def _times(kind: str, rate: float, num_frames: int, rng) -> list[tuple[int, int]]:
-    """First and behind-last frame of what comes `rate` times a minute"""
+    """First frame, and one past the last, of events that occur `rate` times per minute"""
     found = []
     for _ in range(rng.poisson(rate * num_frames / FRAME_RATE / 60)):
         first = int(rng.integers(num_frames))
@@ -133,13 +134,13 @@ def _occlusion(kind: str, first: int, end: int, rng) -> Occlusion:
 
 @dataclass(frozen=True, eq=False)
 class Disturbed:
-    """A person who is hidden or frozen at times.
+    """A person with occlusions or frozen video.
 
     Attributes
     ----------
     person : Performer
     shown : (T,) int
-        Which frame of the person is shown in each frame.
+        Frame of the person that is shown in each frame.
     occlusions : sequence of Occlusion
     clothes : (3,) float
         RGB.
@@ -177,7 +178,7 @@ class _DisturbedFace:
 def _cover(
     picture: np.ndarray, one: Occlusion, k: int, mouth: np.ndarray, face_height: float
 ) -> None:
-    """Draw something over a picture, in place"""
+    """Draw an object over an image, in place"""
     import cv2
 
     colour = one.colour if picture.shape[2] == 3 else (float(_LUMA @ one.colour),)
@@ -187,7 +188,7 @@ def _cover(
         low, high = (centre - half).round().astype(int), (centre + half).round().astype(int)
         cv2.rectangle(picture, low.tolist(), high.tolist(), colour, -1)
         return
-    # it comes from below, goes there again, and is not quite still
+    # it enters and leaves from below, and moves slightly
     away = 1 - min(1.0, (k - one.first + 1) / _COMES, (one.end - k) / _COMES)
     sway = 0.015 * np.array([np.sin(0.31 * k), np.sin(0.23 * k + 1)])
     centre = centre + face_height * (sway + np.array([0.0, 0.9 * away]))

@@ -1,4 +1,4 @@
-"""Pictures and sound to a media file."""
+"""Encoding of video and sound to a media file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from pyannote_av.core.grid import FRAME_RATE, SAMPLE_RATE
 
-#: bits per second of the sound
+#: bit rate of the sound in bits per second
 _AUDIO_RATE = 64_000
 
 
@@ -20,20 +20,20 @@ def encode(
     size: tuple[int, int],
     compression: int = 23,
 ) -> None:
-    """Write H.264 and AAC; the same bytes every time on one machine.
+    """Write H.264 video and AAC sound. The bytes are reproducible on the same machine.
 
     Parameters
     ----------
     path : str or Path
-        Its suffix says which container.
+        The suffix determines the container.
     pictures : iterable of (int, (H, W, 3) uint8)
-        Index of the frame, at 25 per second, and RGB. Frames left out are just not there.
+        Frame index, at 25 per second, and RGB image. Frames may be omitted.
     waveform : (N,) float
-        At 16 kHz.
+        Sound at 16 kHz.
     size : (int, int)
         Width and height.
     compression : int
-        Constant rate factor.
+        Constant rate factor of H.264.
     """
     import av
 
@@ -43,7 +43,7 @@ def encode(
         video = container.add_stream("libx264", rate=rate)
         video.width, video.height, video.pix_fmt = *size, "yuv420p"
         video.options = {"preset": "veryfast", "crf": str(compression), "g": "50"}
-        # what x264 writes depends on the number of threads
+        # the output of x264 depends on the number of threads
         video.thread_count = 1
         audio = container.add_stream("aac", rate=SAMPLE_RATE, layout="mono")
         audio.bit_rate = _AUDIO_RATE

@@ -1,4 +1,4 @@
-"""Portraits out of pictures, and the variety that can be had from one of them."""
+"""Extraction of portraits from pictures, and variation of portraits."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: endings of pictures
+#: suffixes of pictures
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-#: height in pixels of the smallest face worth animating
+#: minimum height in pixels of a face to animate
 SMALLEST = 64
-#: what of a picture is shown around a face, in heights of its box from its centre
+#: extent of a portrait around the centre of the face, in heights of its box
 LEFT, TOP, RIGHT, BOTTOM = 0.8, 0.85, 0.8, 0.95
-#: half width and half height of an open eye, in distances between the eyes
+#: half width and half height of an open eye, relative to the distance between the eyes
 _EYE = (0.19, 0.1)
 
 
@@ -34,7 +34,7 @@ def public_portraits() -> list[Portrait]:
 
 
 def _frontal(landmarks: np.ndarray) -> bool:
-    """Whether both sides of a face are seen: the mouth of a profile cannot be warped as we do"""
+    """Whether a face is frontal: the mouth of a profile cannot be warped"""
     (lx, ly), (rx, ry), (nose, _), (ml, _), (mr, _) = landmarks
     apart = rx - lx
     return bool(
@@ -46,7 +46,7 @@ def _frontal(landmarks: np.ndarray) -> bool:
 
 
 def _portrait(image: np.ndarray, box: np.ndarray, landmarks: np.ndarray) -> Portrait:
-    """The surroundings of one face, turned so that its eyes are level"""
+    """Portrait of one face, rotated so that its eyes are level"""
     import cv2
 
     x1, y1, x2, y2 = box
@@ -73,7 +73,7 @@ def _portrait(image: np.ndarray, box: np.ndarray, landmarks: np.ndarray) -> Port
 
 
 def _usable(found: Detections, detector: FaceDetector, shape: tuple[int, ...]):
-    """(box, landmarks) in pixels of faces that are large, frontal, and alone where they are"""
+    """(box, landmarks) in pixels of all faces that are large, frontal and not close to others"""
     size = np.array([shape[1], shape[0]])
     boxes, landmarks = found.box * np.tile(size, 2), found.landmarks * size
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
@@ -82,19 +82,19 @@ def _usable(found: Detections, detector: FaceDetector, shape: tuple[int, ...]):
         if found.confidence[i] < detector.min_confidence or height < SMALLEST:
             continue
         others = np.abs(np.delete(centres, i, axis=0) - centres[i]) / height
-        # their boxes may not reach into what is shown of this one
+        # the boxes of other faces must not reach into this portrait
         if (others < [LEFT + 0.25, TOP + 0.3]).all(axis=1).any() or not _frontal(points):
             continue
         yield box, points
 
 
 def read_portraits(path: str | Path, detector: FaceDetector) -> list[Portrait]:
-    """Portraits of all usable faces of one picture.
+    """Portraits of all usable faces in one picture.
 
     Raises
     ------
     ValueError
-        Names the file when it is no picture, or has no face that can be animated.
+        If the file is not a picture, or has no face that can be animated; the message names it.
     """
     import cv2
 
@@ -112,9 +112,9 @@ def read_portraits(path: str | Path, detector: FaceDetector) -> list[Portrait]:
 
 
 def find_portraits(folder: str | Path, detector: str | FaceDetector = "auto") -> list[Portrait]:
-    """Portraits of the faces in the pictures of a folder, in order of file names.
+    """Portraits of all faces in the pictures of a folder, in order of file names.
 
-    Pictures without a usable face are left out, with a warning.
+    Pictures without a usable face are skipped, with a warning.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def find_portraits(folder: str | Path, detector: str | FaceDetector = "auto") ->
     Raises
     ------
     ValueError
-        When the folder has no picture, or none with a usable face.
+        If the folder has no picture, or none with a usable face.
     """
     from pyannote_av.vision.detection import get_detector
 
@@ -147,7 +147,7 @@ def find_portraits(folder: str | Path, detector: str | FaceDetector = "auto") ->
 
 
 def mirrored(portrait: Portrait) -> Portrait:
-    """The other way round; what is left in the picture still comes first."""
+    """Mirror a portrait. Landmarks on the left of the picture still come first."""
     width = portrait.image.shape[1]
     x1, y1, x2, y2 = portrait.box
 
@@ -164,7 +164,7 @@ def mirrored(portrait: Portrait) -> Portrait:
 
 
 def random_tone(rng: np.random.Generator) -> np.ndarray:
-    """Tint and contrast: what becomes of the levels of red, green and blue, (3, 256) uint8."""
+    """Random tint and contrast, as lookup tables for red, green and blue: (3, 256) uint8."""
     tint = rng.uniform(0.88, 1.12, 3)
     level = np.arange(256) / 255
     table = 255 * np.clip(level ** rng.uniform(0.8, 1.25) * tint[:, None], 0, 1)
@@ -172,7 +172,7 @@ def random_tone(rng: np.random.Generator) -> np.ndarray:
 
 
 def varied(portrait: Portrait, rng: np.random.Generator) -> Portrait:
-    """A portrait of almost somebody else: perhaps mirrored, with another tint and contrast."""
+    """A similar portrait with another tint and contrast, mirrored at random."""
     if rng.random() < 0.5:
         portrait = mirrored(portrait)
     tone = random_tone(rng)
@@ -183,15 +183,15 @@ def varied(portrait: Portrait, rng: np.random.Generator) -> Portrait:
 def window(
     portrait: Portrait, face_height: float, left: float, top: float, right: float, bottom: float
 ) -> Portrait:
-    """Scaled, and cut around the face; beyond the picture its edge goes on.
+    """Scale a portrait and crop it around the face. Beyond the picture, its edge is repeated.
 
     Parameters
     ----------
     portrait : Portrait
     face_height : float
-        Pixels.
+        Height of the face in pixels.
     left, top, right, bottom : float
-        How far to go from the centre of the face, in heights of its box.
+        Extent of the crop from the centre of the face, in heights of its box.
     """
     import cv2
 
@@ -205,7 +205,7 @@ def window(
     size = (round((left + right) * face_height), round((top + bottom) * face_height))
     image = portrait.image
     if scale < 0.5:
-        # bilinear sampling would alias
+        # bilinear sampling alone would alias
         shrunk = max(1, int(1 / scale))
         height, width = image.shape[:2]
         image = cv2.resize(image, (width // shrunk, height // shrunk), interpolation=cv2.INTER_AREA)

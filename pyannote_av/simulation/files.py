@@ -1,4 +1,4 @@
-"""Simulated corpora: media files with references, and a protocol to load them by.
+"""Simulated corpora: media files with references, and a protocol to load them.
 
 ::
 
@@ -7,14 +7,14 @@
            video/URI.mp4, rttm/URI.rttm, uem/URI.uem
            tracks/URI.npz                   face tracks with speakers and labels
            info/URI.json                    voices, options, cuts, signal-to-noise ratio
-           train.json                       what the subset is made with
+           train.json                       settings that the subset is simulated with
 
-A corpus to train with needs no video: it may be a store of crops
-(:class:`~pyannote_av.data.crop_store.CropStore`) at once, which is written several times as fast.
-Instead of ``video`` it then has::
+A training corpus needs no video. It can directly be a store of crops
+(:class:`~pyannote_av.data.crop_store.CropStore`), which is several times faster to write. Instead
+of ``video``, it then has::
 
            audio/URI.wav
-           shards/URI                       crops, sound, and where the faces are
+           shards/URI                       crops, sound and face tracks
 """
 
 from __future__ import annotations
@@ -46,21 +46,21 @@ from pyannote_av.simulation.workers import run
 logger = logging.getLogger(__name__)
 
 SUBSETS = ("train", "development", "test")
-#: suffix by folder; the medium last: where it is, the rest is
+#: suffix by folder; the medium is moved last, so that all other files exist by then
 _REFERENCES = {"rttm": ".rttm", "uem": ".uem", "tracks": ".npz", "info": ".json"}
 _FILM, _STORE = {**_REFERENCES, "video": ".mp4"}, {**_REFERENCES, "audio": ".wav"}
 
 
 @dataclass
 class SimulationReport:
-    """What became of the files.
+    """Result of a simulation.
 
     Attributes
     ----------
     written, kept : list of str
-        uris of files that are new, and of those that were there before.
+        URIs of new files, and of files that already existed.
     failed : dict of str to str
-        Why, by uri.
+        Reason of each failure, by uri.
     """
 
     written: list[str] = field(default_factory=list)
@@ -87,9 +87,9 @@ def write_file(
     seed: tuple[int, ...],
     store: bool = False,
 ) -> None:
-    """Write one conversation, which appears whole or not at all."""
+    """Write one conversation atomically."""
     made = converse(cast, duration, options, seed, uri)
-    # whoever is killed here finds the same folder again
+    # if this is interrupted, the next run reuses the folder
     unfinished = folder / f".{uri}"
     unfinished.mkdir(parents=True, exist_ok=True)
     paths = _paths(folder, uri, store)
@@ -124,7 +124,7 @@ def _write_wav(path: Path, made: Conversation) -> None:
 def _fingerprint(
     cast: Cast, duration: float, options: Options, seed: int, store: bool
 ) -> dict[str, Any]:
-    """What must be the same for the files of a subset to belong together"""
+    """Settings that must be the same for all files of a subset"""
 
     def digest(parts: Iterable[bytes]) -> str:
         return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
@@ -145,12 +145,12 @@ def _fingerprint(
         content["talkers"] = digest(name.encode() for name in clips)
     if store:
         content["store"] = True
-    # tuples become lists, as in the file it is compared with
+    # convert tuples to lists, as in the file to compare with
     return json.loads(json.dumps(content))
 
 
 def _check_same(path: Path, content: dict[str, Any]) -> None:
-    """Raise ValueError where a subset was begun with something else"""
+    """Raise ValueError if a subset was started with other settings"""
     if not path.is_file():
         write_text(path, json.dumps(content, indent=1) + "\n")
         return
@@ -166,14 +166,14 @@ def _check_same(path: Path, content: dict[str, Any]) -> None:
 
 
 def _write_protocol(folder: Path) -> None:
-    """Lists of what is complete, and the protocol of the subsets there are"""
+    """Write lists of the complete files, and the protocol of the existing subsets"""
     import yaml
 
     entries, media = {}, set()
     for subset in SUBSETS:
         there = sorted(path.stem for path in (folder / "rttm").glob(f"{subset}-*.rttm"))
         kinds = {store: [u for u in there if _complete(folder, u, store)] for store in (0, 1)}
-        # a subset is of one kind
+        # all files of a subset are of the same kind
         store, uris = max(kinds.items(), key=lambda kind: len(kind[1]))
         if not uris:
             continue
@@ -209,40 +209,40 @@ def simulate_files(
     progress: bool = False,
     store: bool = False,
 ) -> SimulationReport:
-    """Write a subset of a corpus of conversations; what is complete already is kept.
+    """Simulate a subset of a corpus. Complete files are kept.
 
     Parameters
     ----------
     cast : Cast
-        Give each subset speakers of its own.
+        Subsets should have different speakers.
     folder : str or Path
         Created if missing.
     files : int
-        How many the subset has in the end.
+        Total number of files in the subset.
     duration : float
-        Seconds of each.
+        Duration of each file in seconds.
     options : Options, optional
     seed : int
-        The same files for the same seed, whatever the number of workers.
+        The same seed gives the same files, whatever the number of workers.
     workers : int
-        Processes at work at once; 0 does without other processes.
+        Number of parallel processes; 0 uses only this process.
     subset : {"train", "development", "test"}
     progress : bool
-        Show a bar.
+        Whether to show a progress bar.
     store : bool
-        Write a store of crops instead of videos, to train with.
+        Write a store of crops for training, instead of videos.
 
     Returns
     -------
     report : SimulationReport
-        A file that cannot be made does not stop the others.
+        Includes failures. A file that fails does not stop the others.
 
     Raises
     ------
     ValueError
-        When the folder holds this subset made with something else.
+        If the folder holds this subset with other settings.
     RuntimeError
-        When another process is writing the same subset.
+        If another process is writing the same subset.
     """
     if subset not in SUBSETS:
         raise ValueError(f"subset must be one of {', '.join(SUBSETS)}, not {subset!r}")
@@ -263,7 +263,7 @@ def simulate_files(
 def _simulate(
     cast, folder, files, duration, options, seed, workers, subset, progress, store
 ) -> SimulationReport:
-    """What :func:`simulate_files` does while nobody else does"""
+    """Body of :func:`simulate_files`, which holds the lock"""
     _check_same(folder / f"{subset}.json", _fingerprint(cast, duration, options, seed, store))
     report, jobs = SimulationReport(), {}
     for index in range(files):

@@ -1,4 +1,4 @@
-"""People who can be drawn: what is asked of them, and those who are a portrait."""
+"""People who can be drawn: their interface, and people made from a portrait."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from pyannote_av.simulation.acting import SWAY_HEIGHT
 from pyannote_av.simulation.faces import BOTTOM, LEFT, RIGHT, TOP, window
 from pyannote_av.simulation.portrait import Motion, Portrait, TalkingPortrait
 
-#: around the centre of a face, in heights of its box: the square crops are cut from, with the eyes
+#: extent around the centre of a face that crops need (their square and the eyes), in box heights
 _CROP_REACH = (0.47, 0.42, 0.47, 0.65)
 
 
 class Face(Protocol):
-    """Somebody's face at one size, in a panel of its own.
+    """The face of a person at one size, drawn in its own panel.
 
     Attributes
     ----------
     shape : (int, int)
-        Height and width of the panel in pixels. Unless drawn for crops, it goes as far as
+        Height and width of the panel in pixels. Unless drawn for crops, it extends
         :data:`~pyannote_av.simulation.faces.LEFT`, ``TOP``, ``RIGHT`` and ``BOTTOM`` from the
         centre of the box.
     """
@@ -29,14 +29,14 @@ class Face(Protocol):
     shape: tuple[int, int]
 
     def draw(self, k: int) -> np.ndarray:
-        """Panel at frame `k` of the conversation: (H, W, 3) uint8 RGB, (H, W, 1) for crops."""
+        """Panel at frame `k` of the conversation: (H, W, 3) uint8 RGB, or (H, W, 1) for crops."""
 
     def geometry(self, frames: slice | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Box (T, 4) and landmarks (T, 5, 2) in pixels of the panel."""
 
 
 class Performer(Protocol):
-    """Somebody in a conversation.
+    """A person in a conversation.
 
     Attributes
     ----------
@@ -47,8 +47,9 @@ class Performer(Protocol):
     clothes: np.ndarray
 
     def face(self, height: float, crops: bool = False) -> Face:
-        """Face whose box is `height` pixels high; grey, and no more of it than crops show, if so
-        asked for.
+        """Face with a box of `height` pixels.
+
+        With `crops`, it is grey and only as large as a crop needs.
         """
 
 
@@ -60,11 +61,12 @@ class Actor:
     ----------
     portrait : Portrait
     motion : Motion
-        Of all frames, for a face of :data:`~pyannote_av.simulation.acting.SWAY_HEIGHT` pixels.
+        Motion in all frames, for a face of :data:`~pyannote_av.simulation.acting.SWAY_HEIGHT`
+        pixels.
     opening : float
-        Of the mouth, see :class:`TalkingPortrait`.
+        Opening of the mouth; see :class:`~pyannote_av.simulation.portrait.TalkingPortrait`.
     teeth : float
-        See :class:`TalkingPortrait`.
+        See :class:`~pyannote_av.simulation.portrait.TalkingPortrait`.
     clothes : (3,) float
         RGB.
     """
@@ -105,7 +107,7 @@ class _PortraitFace:
 
 
 def grey(image: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8 RGB to (H, W, 1) uint8."""
+    """Convert (H, W, 3) uint8 RGB to (H, W, 1) uint8."""
     import cv2
 
     return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]

@@ -1,9 +1,9 @@
-"""A still portrait made to talk: the lower face is warped by how loud its voice is.
+"""Animation of a still portrait: the lower face is warped by the loudness of its voice.
 
-Nothing here is learned. The mouth opens along the line between the lips, shows its teeth or not,
-and grows wider or rounder; the jaw follows, eyes blink and the head sways a little. It looks like a
-puppet, on purpose: good enough for detectors, trackers and active speaker scorers to have something
-to work on, with an exact reference.
+Nothing here is learned. The mouth opens along the line between the lips, may show its teeth, and
+grows wider or rounder. The jaw follows, eyes blink and the head sways a little. The result looks
+like a puppet. This is intended: it suffices as input for detectors, trackers and active speaker
+scorers, with an exact reference.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ import numpy as np
 
 #: colour of the inside of an open mouth (RGB)
 _MOUTH_INSIDE = np.float32([52, 20, 22])
-#: of teeth, and their height, as a share of the distance between the eyes
+#: colour of teeth (RGB), and their height relative to the distance between the eyes
 _TEETH, _TEETH_HEIGHT = np.float32([205, 195, 180]), 0.1
-#: share of red, green and blue in grey
+#: weights of red, green and blue in grey
 _LUMA = np.float32([[0.299], [0.587], [0.114]])
 
 
 @dataclass(frozen=True)
 class Portrait:
-    """Where things are in a picture of one face, in its pixels.
+    """A picture of one face with positions in pixels.
 
     Attributes
     ----------
     image : (H, W, 3) or (H, W, 1) uint8
         RGB or grey.
     box : tuple of float
-        x1, y1, x2, y2 of the face, as a face detector draws it.
+        x1, y1, x2, y2 of the face, as from a face detector.
     landmarks : tuple of (x, y)
-        Left eye, right eye, nose, left and right mouth corner (the left one in the picture first).
+        Left eye, right eye, nose, left and right mouth corner (left as seen in the picture).
     lips : tuple of (x, y)
         Left end, centre and right end of the line along which the mouth opens.
     eye : (float, float)
@@ -45,9 +45,9 @@ class Portrait:
     eye: tuple[float, float]
 
     def placed(self, size: tuple[int, int], face_height: float) -> Portrait:
-        """Scaled and cut so that the face stands in the middle of a ``(width, height)`` panel.
+        """Scale and crop a portrait to centre the face in a ``(width, height)`` panel.
 
-        Where the picture ends, its side of the panel stays aligned with the picture's edge.
+        If the picture ends before the panel does, their edges are aligned on that side.
         """
         import cv2
 
@@ -77,7 +77,7 @@ class Portrait:
 
 @dataclass(frozen=True)
 class Motion:
-    """What a face does, frame by frame.
+    """Motion of a face by frame.
 
     Attributes
     ----------
@@ -90,7 +90,7 @@ class Motion:
     light : (T,) float
         Brightness factor.
     width : (T,) float
-        How much wider the mouth is than at rest, as a share of its width; rounder where negative.
+        Relative change of the mouth's width. Negative values make it rounder.
     """
 
     mouth: np.ndarray
@@ -110,7 +110,7 @@ def loudness(
     Parameters
     ----------
     waveform : (N,) float
-        Zero where this voice is silent.
+        Voice of one person, zero where silent.
     sample_rate : int
     num_frames : int
     frame_rate : float
@@ -118,11 +118,11 @@ def loudness(
     Returns
     -------
     loudness : (num_frames,) float
-        0 to 1, where 1 is this voice's 95th percentile.
+        0 to 1, where 1 is the 95th percentile of this voice.
     """
     from scipy.signal import butter, sosfiltfilt
 
-    # syllables come at 3-6 Hz
+    # syllable rates are 3-6 Hz
     low_pass = butter(2, 7.0, fs=sample_rate, output="sos")
     envelope = np.clip(sosfiltfilt(low_pass, np.abs(waveform)), 0, None)
     at = np.minimum(np.round(np.arange(num_frames) * sample_rate / frame_rate), len(waveform) - 1)
@@ -130,12 +130,12 @@ def loudness(
     loud = envelope[envelope > 0.05 * envelope.max()]
     if not len(loud):
         return np.zeros(num_frames)
-    # a mouth opens less than linearly with loudness, and not at all for breath and room noise
+    # mouth opening grows less than linearly with loudness; breath and room noise give none
     return np.clip((envelope / np.percentile(loud, 95)) ** 0.7 - 0.1, 0, 1)
 
 
 def drift(rng: np.random.Generator, num_frames: int, smoothness: float) -> np.ndarray:
-    """Smooth noise of mean 0 and deviation 1; `smoothness` in frames."""
+    """Smooth noise of mean 0 and standard deviation 1; `smoothness` in frames."""
     from scipy.ndimage import gaussian_filter1d
 
     noise = gaussian_filter1d(rng.standard_normal(num_frames), smoothness, mode="wrap")
@@ -143,7 +143,7 @@ def drift(rng: np.random.Generator, num_frames: int, smoothness: float) -> np.nd
 
 
 def act(loud: np.ndarray, rng: np.random.Generator, frame_rate: float = 25.0) -> Motion:
-    """Motion of a face whose voice is `loud` (T,): talking, and idle at all times."""
+    """Motion of a face for speech of loudness `loud` (T,), including idle motion."""
     count = len(loud)
     gain = 1 + 0.15 * drift(rng, count, 0.2 * frame_rate)
     idle = 0.012 * np.abs(drift(rng, count, 0.4 * frame_rate))
@@ -169,10 +169,10 @@ def _plateau(radius: np.ndarray, outer: float) -> np.ndarray:
 
 
 def _sampled(image: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """`image` (H, W, C) at places (h, w) in between its pixels: (h, w, C)."""
+    """Interpolate `image` (H, W, C) at positions (h, w): (h, w, C)."""
     import cv2
 
-    # of a picture with one channel OpenCV returns one without channels
+    # for a single channel, OpenCV drops the channel axis
     return cv2.remap(image, x, y, cv2.INTER_CUBIC).reshape(*x.shape, image.shape[2])
 
 
@@ -182,18 +182,18 @@ class TalkingPortrait:
     Parameters
     ----------
     portrait : Portrait
-        As large as it will be shown (see :meth:`Portrait.placed`).
+        In the size in which it is drawn (see :meth:`Portrait.placed`).
     opening : float
-        Height of the wide open mouth, as a share of the distance between the eyes.
+        Height of the wide open mouth, relative to the distance between the eyes.
     teeth : float
-        How bright the upper teeth are in an open mouth, 0 (not seen) to 1.
+        Brightness of the upper teeth in an open mouth, from 0 (invisible) to 1.
     """
 
     def __init__(self, portrait: Portrait, opening: float = 0.3, teeth: float = 0.0):
         self.portrait = portrait
         left, right = np.float64(portrait.landmarks[:2])
         self._eyes_apart = float(np.linalg.norm(right - left))
-        # plain numbers keep arrays of float32 what they are
+        # a Python float does not change the type of float32 arrays
         self._opening = float(opening * self._eyes_apart)
         self._inside, self._teeth = _MOUTH_INSIDE, np.float32(teeth) * _TEETH
         if portrait.image.shape[2] == 1:
@@ -222,13 +222,13 @@ class TalkingPortrait:
             self._mouth_centre + reach,
             lips[:, 1].max() + 1.5 * self._eyes_apart,
         )
-        # height below the line between the lips; beyond the corners the line goes on level
+        # height below the line between the lips, which continues level beyond the corners
         ends = np.clip(self._mouth_x, lips[0, 0], lips[2, 0])
         self._below = (self._mouth_y - np.polyval(line, ends)).astype(np.float32)
         self._across = (self._mouth_x - self._mouth_centre).astype(np.float32)
 
     def _prepare_eyes(self):
-        """Eyelids: skin from below the eye, in the place of the eye."""
+        """Prepare eyelids from the skin below the eyes."""
         half_width, half_height = self.portrait.eye
         self._lids = []
         for ex, ey in self.portrait.landmarks[:2]:
@@ -260,7 +260,7 @@ class TalkingPortrait:
     def draw(
         self, mouth: float, blink: float, sway: np.ndarray, light: float, width: float = 0.0
     ) -> np.ndarray:
-        """Picture of one moment, like the portrait's; arguments as in :class:`Motion`."""
+        """Draw one frame in the portrait's format; arguments as in :class:`Motion`."""
         import cv2
 
         panel = self.portrait.image.copy()
@@ -277,35 +277,35 @@ class TalkingPortrait:
         return cv2.convertScaleAbs(panel, alpha=float(light)).reshape(panel.shape)
 
     def _open_mouth(self, panel: np.ndarray, opening: float, width: float) -> np.ndarray:
-        """The region of the mouth, opened by `opening` pixels and wider by a share of `width`."""
+        """Mouth region, opened by `opening` pixels and wider by a factor of 1 + `width`."""
         below, across = self._below, self._across
         if width:
-            # cheeks give way: nothing moves beyond 1.6 times its width, or far above and below
+            # limit the effect to 1.6 times the mouth's width, and to its vicinity above and below
             near = np.exp(-((below / np.float32(0.5 * self._eyes_apart)) ** 2))
             near *= np.clip(1 - (across / (1.6 * self._mouth_half)) ** 2, 0, None)
             across = across / (1 + np.float32(width) * near)
-        # rounder lips: the corners come in as the mouth opens
+        # rounder lips: the corners move inwards as the mouth opens
         half = self._mouth_half * (1 - 0.1 * opening / self._opening)
         arch = np.clip(1 - (across / half) ** 2, 0, None) ** 0.8
         upper, lower = 0.22 * opening * arch, 0.78 * opening * arch
 
-        # below the gap: the displacement of the lip fades towards the neck, and takes the whole
-        # width of the jaw as it does
+        # below the gap: the displacement fades towards the neck, and widens to the width of the
+        # jaw
         jaw = np.float32(1.15 * self._eyes_apart)
         depth = np.clip((below - lower) / jaw, 0, 1)
         wide = np.clip(1 - (across / (half * (1 + 0.6 * depth))) ** 2, 0, None)
         fade = (1 - depth) ** 2 * (1 + 2 * depth)
         down = 0.78 * opening * wide**0.8 * fade
-        # above it: the upper lip is gone well before the nose
+        # above the gap: the displacement of the upper lip fades out before the nose
         rise = np.clip((-below - upper) / (0.3 * self._eyes_apart), 0, 1)
         up = upper * (1 - rise) ** 2 * (1 + 2 * rise)
         shift = np.where(below > 0, down, -up)
-        # source rows stay on their own side of the line between the lips
+        # source rows stay on their side of the line between the lips
         source = np.where(below > 0, np.maximum(below - shift, 0), np.minimum(below - shift, 0))
         map_y = self._mouth_y + (source - below)
         warped = _sampled(panel, self._mouth_x + (across - self._across), map_y)
 
-        # the gap itself, with one pixel of soft edge, a little lighter towards its upper side
+        # the gap itself, with a soft edge of one pixel, slightly lighter at the top
         gap = np.clip(np.minimum(lower - below, upper + below), 0, 1)[..., None]
         inside = self._inside * (1.15 - 0.3 * np.clip(below / max(opening, 1), 0, 1)[..., None])
         if self._teeth.any():
@@ -315,7 +315,7 @@ class TalkingPortrait:
         return (warped * (1 - gap) + inside * gap).round().astype(np.uint8)
 
     def geometry(self, sway: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Where face and landmarks are after head motion, in pixels of the panel.
+        """Positions of face and landmarks after head motion, in pixels of the panel.
 
         Parameters
         ----------

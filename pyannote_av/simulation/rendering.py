@@ -1,4 +1,4 @@
-"""Pictures of a scene: whole frames, or just the crops of its faces."""
+"""Rendering of a scene: whole frames, or only the crops of its faces."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from pyannote_av.simulation.faces import LEFT, TOP
 from pyannote_av.simulation.performer import Performer
 from pyannote_av.simulation.scene import Appearance, Scene, Shot
 
-#: side of the crops
+#: side of the crops in pixels
 SIDE = 112
-#: crops are drawn from faces of at most this many pixels: their square is 0.7 of that
+#: maximum face height to draw crops from; the side of their square is 0.7 of it
 _CROP_HEIGHT = 150.0
-#: JPEG quality from which on nothing is compressed
+#: JPEG quality from which images are not compressed
 _LOSSLESS = 95
 
 
 def _feather(height: int, width: int) -> np.ndarray:
-    """(height, width, 1) float32: opaque around the head, fading towards the edges"""
+    """Opacity (height, width, 1) float32: opaque around the head, fading towards the edges"""
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
     radius = (np.abs(x) ** 3 + np.abs(y) ** 3) ** (1 / 3)
     fade = np.clip((1 - radius) / 0.16, 0, 1)
@@ -27,7 +27,7 @@ def _feather(height: int, width: int) -> np.ndarray:
 
 
 def backdrop(scene: Scene, shot: Shot) -> np.ndarray:
-    """(H, W, 3) uint8: coarse shapes out of focus, a different wall for each tile."""
+    """Background (H, W, 3) uint8: blurred shapes, with a different wall for each tile."""
     import cv2
 
     rng = np.random.default_rng(shot.backdrop)
@@ -48,7 +48,7 @@ def _corner(face: Appearance) -> tuple[int, int]:
 
 
 def _place(scene: Scene, face: Appearance) -> tuple[slice, slice]:
-    """Rows and columns of the picture a face cannot leave: its tile where there are tiles"""
+    """Rows and columns of the frame that a face is confined to: its tile, if there are tiles"""
     x1, y1, x2, y2 = next(
         (t for t in scene.tiles if t[0] <= face.x < t[2] and t[1] <= face.y < t[3]),
         (0, 0, *scene.options.size),
@@ -57,7 +57,7 @@ def _place(scene: Scene, face: Appearance) -> tuple[slice, slice]:
 
 
 def _torso(image: np.ndarray, face: Appearance, person: Performer, scene: Scene) -> None:
-    """Shoulders, drawn into a picture"""
+    """Draw shoulders into an image"""
     import cv2
 
     rows, columns = _place(scene, face)
@@ -69,7 +69,7 @@ def _torso(image: np.ndarray, face: Appearance, person: Performer, scene: Scene)
 
 
 def _paste(image: np.ndarray, patch: np.ndarray, alpha: np.ndarray, corner: tuple[int, int]):
-    """`patch` over `image`, in place, as far as it is inside"""
+    """Blend `patch` over `image` in place, as far as it is inside"""
     x, y = corner
     height, width = image.shape[:2]
     left, top = max(0, -x), max(0, -y)
@@ -83,7 +83,7 @@ def _paste(image: np.ndarray, patch: np.ndarray, alpha: np.ndarray, corner: tupl
 
 
 def _lit(image: np.ndarray, shot: Shot) -> np.ndarray:
-    """As a camera saw it"""
+    """Apply the light and blur of a shot"""
     import cv2
 
     if shot.blur > 0.25:
@@ -92,7 +92,7 @@ def _lit(image: np.ndarray, shot: Shot) -> np.ndarray:
 
 
 def _compressed(image: np.ndarray, quality: int) -> np.ndarray:
-    """A picture after JPEG, at the size at which a film would have it"""
+    """Compress an image as JPEG, at the size that it would have in a film"""
     import cv2
 
     if quality >= _LOSSLESS:
@@ -102,7 +102,7 @@ def _compressed(image: np.ndarray, quality: int) -> np.ndarray:
 
 
 def render(scene: Scene, people: Mapping[str, Performer]) -> Iterator[tuple[int, np.ndarray]]:
-    """Pictures that are not lost, with the indices of their frames: (H, W, 3) uint8 RGB."""
+    """Frames that are not dropped, with their indices: (H, W, 3) uint8 RGB."""
     for shot in scene.shots:
         behind = backdrop(scene, shot)
         faces = []
@@ -120,7 +120,7 @@ def render(scene: Scene, people: Mapping[str, Performer]) -> Iterator[tuple[int,
 
 
 def geometry(person: Performer, face: Appearance, frames: slice) -> tuple[np.ndarray, np.ndarray]:
-    """Where a face is in frames of its shot, in pixels of the picture.
+    """Position of a face in frames of its shot, in pixels of the frame.
 
     Returns
     -------
@@ -133,7 +133,7 @@ def geometry(person: Performer, face: Appearance, frames: slice) -> tuple[np.nda
 
 
 def face_look(person: Performer, face: Appearance, shot: Shot, k: int, size: int) -> np.ndarray:
-    """A face in colour at frame `k`, as embedders are given it: (size, size, 3) uint8."""
+    """A face in colour at frame `k`, as input for embedders: (size, size, 3) uint8."""
     from pyannote_av.vision.crops import cut
     from pyannote_av.vision.identity import face_box
 
@@ -146,18 +146,18 @@ def face_look(person: Performer, face: Appearance, shot: Shot, k: int, size: int
 def face_crops(
     person: Performer, face: Appearance, shot: Shot, frames: range, rng: np.random.Generator
 ) -> Iterator[np.ndarray]:
-    """Crops of one face without the picture around it, as networks are given them.
+    """Crops of one face without the rest of the frame, as input for networks.
 
     Parameters
     ----------
     person : Performer
     face : Appearance
     shot : Shot
-        It appears in.
+        Shot of this appearance.
     frames : range
-        Within the shot.
+        Frames within the shot.
     rng : numpy.random.Generator
-        Of how a detector's box differs from ours.
+        Source of the random deviations of detected boxes.
 
     Yields
     ------
@@ -169,7 +169,7 @@ def face_crops(
     drawn = person.face(height, crops=True)
     size = np.tile(drawn.shape[::-1], 2)
     box, _ = drawn.geometry(slice(frames.start, frames.stop))
-    # boxes of detectors are smaller or larger, off by a little, and tremble
+    # detected boxes are larger or smaller than ours, offset and jittered
     shift, grown = rng.uniform(-0.04, 0.04, 2), rng.uniform(-0.06, 0.06)
     box = box + np.r_[shift - grown, shift + grown] * height
     box = box + 0.004 * height * rng.standard_normal(box.shape)

@@ -1,12 +1,12 @@
-"""A sample file of two people talking, made on the spot: a smoke test and a demonstration.
+"""A sample file of two people talking, generated on first use for tests and demonstrations.
 
 The sound is pyannote.audio's own sample (30 s of a telephone conversation between two speakers,
-with its reference). The picture is synthetic: two public-domain portraits, Grace Hopper (from
-matplotlib) and Eileen Collins (from scikit-image), side by side, each of whose mouths is opened by
-the loudness of one of the voices. **It is no evidence of anything**: neither of them said these
-words, real faces are harder, and no number measured on this file says how well a system works.
+with its reference). The video is synthetic. It shows two public-domain portraits side by side,
+Grace Hopper (from matplotlib) and Eileen Collins (from scikit-image). The loudness of a voice opens
+the mouth of each portrait. **Results on this file are no evidence of quality**: neither of these
+people said these words, and real faces are harder.
 
-Nothing is downloaded and no face detector is involved: where the faces are is known.
+Nothing is downloaded, and no face detector is needed, because the positions of the faces are known.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ import numpy as np
 from pyannote_av.core.grid import FRAME_RATE
 
 URI = "sample"
-#: width and height of the picture in pixels
+#: width and height of the video in pixels
 SIZE = (640, 360)
 
 _FILES = {"video": f"{URI}.mp4", "rttm": f"{URI}.rttm", "tracks": f"{URI}.tracks.npz"}
-# part of the cache's folder name: to be raised when the sample changes
+# part of the name of the cache folder; increase it when the sample changes
 _VERSION = 2
 _FACE_HEIGHT = 142
 
 
 def sample() -> Path:
-    """Path of the sample file, which is made in the cache the first time (some seconds).
+    """Path of the sample file, which is generated in the cache on first use (some seconds).
 
-    Its reference lies beside it: ``sample.rttm`` and ``sample.tracks.npz``.
+    Its reference is next to it: ``sample.rttm`` and ``sample.tracks.npz``.
     """
     from pyannote_av.core.weights import cache_folder
 
@@ -45,7 +45,7 @@ def sample() -> Path:
 
 
 def make_sample(folder: str | Path) -> dict[str, Path]:
-    """Write the sample file and its reference; the same bytes every time on one machine.
+    """Write the sample file and its reference. The bytes are reproducible on the same machine.
 
     Parameters
     ----------
@@ -57,12 +57,12 @@ def make_sample(folder: str | Path) -> dict[str, Path]:
     paths : dict
         ``video`` (MP4, H.264 and AAC, 30 s, 640x360 at 25 frames per second), ``rttm`` (who
         speaks when) and ``tracks`` (:class:`~pyannote_av.core.tracks.FaceTracks` of both faces,
-        named and labelled: heard speaking where the reference says so, not speaking elsewhere).
+        with names and labels: audibly speaking during reference turns, not speaking elsewhere).
 
     Raises
     ------
     ModuleNotFoundError
-        Without scikit-image, which is not a dependency of the package itself.
+        If scikit-image is not installed. It is not a dependency of the package itself.
     """
     from pyannote.database.util import load_rttm
     from scipy.io import wavfile
@@ -81,7 +81,7 @@ def make_sample(folder: str | Path) -> dict[str, Path]:
         shutil.copyfile(rttm, made["rttm"])
         _render(pcm, sample_rate, reference, portraits, made["video"], made["tracks"])
         paths = {key: folder / name for key, name in _FILES.items()}
-        # the video last: where it is, the rest is
+        # move the video last, so that the other files exist by then
         for key in ("rttm", "tracks", "video"):
             os.replace(made[key], paths[key])
     return paths
@@ -95,7 +95,7 @@ def _recording() -> tuple[Path, Path]:
 
 
 def _portraits():
-    """The two portraits, with positions found once by MTCNN and by eye."""
+    """The two portraits, with positions determined by MTCNN and manually."""
     import cv2
     from matplotlib.cbook import get_sample_data
 
@@ -129,14 +129,14 @@ def _portraits():
 
 
 def _render(pcm, sample_rate, reference, portraits, video: Path, tracks: Path) -> None:
-    """Write picture, sound and face tracks of `reference` (an Annotation) spoken in `pcm` (N,)."""
+    """Write the video, with sound `pcm` (N,), and the face tracks according to `reference`."""
     from pyannote_av.core.tracks import FaceTracks
     from pyannote_av.simulation.encoding import encode
     from pyannote_av.simulation.portrait import TalkingPortrait, act, loudness
 
     num_frames = int(len(pcm) * FRAME_RATE) // sample_rate
     time = np.arange(num_frames) / FRAME_RATE
-    # there are two chairs: should there be more speakers, the others are heard from off-screen
+    # only two speakers are visible; any others are off-screen
     seated = [label for label, _ in reference.chart()[: len(portraits)]]
     actors, columns = [], {"time": [], "track": [], "box": [], "landmarks": [], "label": []}
     for seat, (label, portrait) in enumerate(zip(sorted(seated), portraits, strict=True)):
@@ -170,7 +170,7 @@ def _render(pcm, sample_rate, reference, portraits, video: Path, tracks: Path) -
 
 
 def _inside(timeline, time: np.ndarray) -> np.ndarray:
-    """Which of the times (N,) lie inside a timeline (start included, end excluded)."""
+    """Which of the times (N,) are inside a timeline (start included, end excluded)."""
     inside = np.zeros(len(time), bool)
     for segment in timeline:
         first, last = np.searchsorted(time, [segment.start - 1e-6, segment.end - 1e-6])

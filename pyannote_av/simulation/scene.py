@@ -1,4 +1,4 @@
-"""Who is in the picture when, and where: shots of a film, seats of a meeting, tiles of a call."""
+"""Who is visible when and where: shots of a film, seats of a meeting, tiles of a video call."""
 
 from __future__ import annotations
 
@@ -13,46 +13,46 @@ from pyannote_av.core.grid import FRAME_RATE
 from pyannote_av.simulation.statistics import ConversationStatistics
 
 LAYOUTS = ("film", "meeting", "gallery")
-#: faces in one shot of a film at most, and their height as a share of that of the picture
+#: range of the height of faces relative to the frame, by their number in a shot (four at most)
 _FILM_HEIGHT = {1: (0.35, 0.72), 2: (0.26, 0.48), 3: (0.2, 0.36), 4: (0.18, 0.28)}
-#: how much smaller faces are from afar, and pixels of the smallest that can be drawn
+#: relative size of faces in distant shots, and minimum height of a face in pixels
 _FAR, _SMALLEST = (0.35, 0.7), 20.0
-#: width of what is shown of a person, in heights of the face
+#: width of a person in heights of the face
 _WIDTH = 0.95
 
 
 @dataclass(frozen=True)
 class SceneOptions:
-    """What a conversation looks like.
+    """Options of the visual scene.
 
     Attributes
     ----------
     layout : {"film", "meeting", "gallery"}
-        Shots with cuts, in which whoever speaks may be off-screen; everybody at a fixed seat; a
-        split screen with a tile for each.
+        Film: shots with cuts, where speakers may be off-screen. Meeting: each person has a fixed
+        seat. Gallery: a split screen with one tile per person.
     size : (int, int)
-        Width and height of the picture in pixels.
+        Width and height of the video in pixels.
     shot : float
-        Median length of shots in seconds (film).
+        Median duration of shots in seconds (film).
     visible : float
-        Share of speech whose speaker is visible where the statistics do not say (film).
+        Share of speech with a visible speaker, if the statistics do not contain it (film).
     camera_off : float
-        Probability that a participant is never seen (gallery).
+        Probability that a participant is never visible (gallery).
     distractors : (int, int)
-        Range of how many people there are who never speak.
+        Range of the number of people who never speak.
     light : (float, float)
-        Range of brightness factors, one a shot.
+        Range of brightness factors, drawn once per shot.
     blur : (float, float)
-        Range of blur, as deviation in pixels, one a shot.
+        Range of the standard deviation of blur in pixels, drawn once per shot.
     far : float
-        Probability that a shot is taken from afar: faces are half as high, about (film).
+        Probability of a distant shot, in which faces are about half as high (film).
     quality : (int, int)
-        Range of the JPEG quality, one a shot, of crops that are drawn without a film around them
-        (films have `compression`). From 95 on, they are not compressed.
+        Range of the JPEG quality of crops that are drawn directly, drawn once per shot. From 95 on,
+        they are not compressed. Videos use `compression` instead.
     dropped : float
-        Share of pictures that are lost; the one before stays on screen in their place.
+        Share of dropped frames. The previous frame remains on screen.
     compression : (int, int)
-        Range of the constant rate factor of H.264, one a file.
+        Range of the constant rate factor of H.264, drawn once per file.
     """
 
     layout: str = "film"
@@ -78,7 +78,7 @@ class SceneOptions:
 
 
 class Appearance(NamedTuple):
-    """A face in the picture: the centre and the height of its box in pixels."""
+    """A face on screen: centre and height of its box in pixels."""
 
     track: int
     person: str
@@ -88,8 +88,9 @@ class Appearance(NamedTuple):
 
 
 class Shot(NamedTuple):
-    """Frames `first` to before `end`; `backdrop` is the seed of what is behind people, `quality`
-    that of JPEG in crops.
+    """Frames `first` to `end` (exclusive) of a scene, without a cut.
+
+    `backdrop` is the seed of the background, and `quality` the JPEG quality of crops.
     """
 
     first: int
@@ -103,21 +104,21 @@ class Shot(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """The whole picture.
+    """The visual scene of a conversation.
 
     Attributes
     ----------
     options : SceneOptions
     num_frames : int
-        At 25 per second.
+        Number of frames, at 25 per second.
     shots : tuple of Shot
-        One after the other, without gaps.
+        Consecutive shots without gaps.
     kept : (num_frames,) bool
-        Which pictures are not lost; the first is always there.
+        Frames that are not dropped. The first frame is always kept.
     compression : int
         Constant rate factor of H.264.
     tiles : tuple of (x1, y1, x2, y2)
-        In pixels, of a gallery.
+        Tiles of a gallery, in pixels.
     """
 
     options: SceneOptions
@@ -128,7 +129,7 @@ class Scene:
     tiles: tuple[tuple[int, int, int, int], ...] = ()
 
     def visible(self, person: str) -> np.ndarray:
-        """(num_frames,) bool: when somebody is in the picture."""
+        """When a person is visible: (num_frames,) bool."""
         seen = np.zeros(self.num_frames, bool)
         for shot in self.shots:
             seen[shot.first : shot.end] |= any(face.person == person for face in shot.faces)
@@ -142,7 +143,7 @@ def plan(
     options: SceneOptions,
     rng: np.random.Generator,
 ) -> Scene:
-    """Decide what is seen.
+    """Plan who is visible when and where.
 
     Parameters
     ----------
@@ -151,7 +152,7 @@ def plan(
     distractors : sequence of str
         People who never speak.
     statistics : ConversationStatistics
-        Says how much of speech comes from off-screen in a film.
+        Provide the share of speech from off-screen in a film.
     options : SceneOptions
     rng : numpy.random.Generator
     """
@@ -180,7 +181,7 @@ def plan(
 
 
 def _grid(count: int, size: tuple[int, int]) -> list[tuple[int, int, int, int]]:
-    """Boxes of `count` places in the rows in which they are largest"""
+    """Boxes of `count` places, in the number of rows that makes them largest"""
     width, height = size
     rows = max(range(1, count + 1), key=lambda r: min(height / r, width / -(-count // r)))
     columns = -(-count // rows)
@@ -205,7 +206,7 @@ def _shot(first, end, faces, options, rng) -> Shot:
 
 
 def _cuts(num_frames: int, median: float, rng: np.random.Generator) -> np.ndarray:
-    """Edges of shots, 0 and `num_frames` included; lengths are log-normal, as in films"""
+    """Edges of shots, including 0 and `num_frames`; durations are log-normal, as in films"""
     lengths = median * np.exp(rng.normal(0, 0.6, size=4 + int(4 * num_frames / 25 / median)))
     ends = np.cumsum(np.clip(lengths, 0.8, 15.0) * FRAME_RATE).astype(int)
     inside = ends[ends < num_frames - int(0.8 * FRAME_RATE)]
@@ -213,10 +214,10 @@ def _cuts(num_frames: int, median: float, rng: np.random.Generator) -> np.ndarra
 
 
 def _film(speaking, distractors, statistics, options, rng):
-    """Shots, in each of which a speaker is seen with the probability that is this speaker's"""
+    """Shots that show each speaker with that speaker's own probability"""
     people = list(speaking)
     curve = statistics.visible or (options.visible,) * 2
-    # spread over the curve, so that speakers of one file do not happen to be all alike
+    # spread over the whole curve, so that the speakers of one file differ
     at = (rng.permutation(len(people)) + rng.random(len(people))) / len(people)
     chance = np.interp(at, np.linspace(0, 1, len(curve)), curve)
     chances = dict(zip(people, chance, strict=True))
@@ -227,7 +228,7 @@ def _film(speaking, distractors, statistics, options, rng):
         heard = active[:, first:end].any(axis=1)
         shown = [p for p, h in zip(people, heard, strict=True) if h and rng.random() < chances[p]]
         rng.shuffle(shown)
-        # listeners are those who are seen anyway
+        # listeners are drawn from people who are visible at other times
         silent = [p for p, h in zip(people, heard, strict=True) if not h and chances[p] > 0.02]
         silent += distractors
         extra = min(int(rng.choice(3, p=[0.45, 0.4, 0.15])), len(silent))
@@ -245,7 +246,7 @@ def _film(speaking, distractors, statistics, options, rng):
 
 
 def _placed(shown, track, size, rng) -> list[Appearance]:
-    """People side by side, in any order"""
+    """Place people side by side in random order"""
     width, height = size
     faces, cell = [], width / max(len(shown), 1)
     for place, person in enumerate(rng.permutation(shown) if shown else []):

@@ -1,4 +1,4 @@
-"""Sound of a conversation: voices placed in their turns, a room around them, noise behind them."""
+"""Sound of a conversation: voices placed in their turns, room reverberation and noise."""
 
 from __future__ import annotations
 
@@ -15,28 +15,29 @@ from pyannote_av.core.stretches import stretches
 from pyannote_av.simulation.speech import STEP, SUFFIXES, Speech, sounding
 
 _PEAK = 0.9
-#: samples of synthetic noise before it repeats (a minute)
+#: samples of synthetic noise before it repeats (one minute)
 _NOISE = 60 * SAMPLE_RATE
 
 
 @dataclass(frozen=True)
 class SoundOptions:
-    """What a recording is like; ranges are drawn from uniformly, once per conversation.
+    """Options of the sound. Ranges are drawn from uniformly, once per conversation.
 
     Attributes
     ----------
     speaker_level : float
-        Deviation, in dB, of how loud people are.
+        Standard deviation of the level of speakers in dB.
     turn_level : float
-        Deviation, in dB, of how loud the turns of one person are.
+        Standard deviation of the level of one speaker's turns in dB.
     reverberation : (float, float) or None
-        Seconds in which a synthetic room response decays by 60 dB; None for none.
+        Range of the reverberation time (decay by 60 dB) of synthetic room responses, in seconds;
+        None for no reverberation.
     responses : str or None
-        Folder of room responses, used instead of synthetic ones.
+        Folder of room responses to use instead of synthetic ones.
     snr : (float, float) or None
-        dB of speech above noise; None for no noise.
+        Range of the signal-to-noise ratio in dB; None for no noise.
     noises : str or None
-        Folder of noises, used instead of synthetic noise.
+        Folder of noises to use instead of synthetic noise.
     """
 
     speaker_level: float = 3.0
@@ -49,19 +50,20 @@ class SoundOptions:
 
 @dataclass(frozen=True, eq=False)
 class Sound:
-    """A conversation to be heard, at 16 kHz.
+    """Sound of a conversation, at 16 kHz.
 
     Attributes
     ----------
     turns : Annotation
-        Who is heard when, exactly: turns end where speech ends.
+        Exact reference: turns end where speech ends.
     mixture : (N,) float32
     stems : dict of str to (N,) float32
-        Each voice as if recorded close up, at its level in the mixture; zero between turns.
+        Voice of each speaker without reverberation, at its level in the mixture; zero between
+        turns.
     snr : float or None
-        dB.
+        Signal-to-noise ratio in dB.
     sources : dict of str to list of (int, (n, 2) int)
-        Of each voice, the first sample of every turn, and where its steps of 10 ms come from, see
+        For each voice, the first sample of every turn, and the source of each step of 10 ms; see
         :class:`~pyannote_av.simulation.speech.Take`.
     """
 
@@ -89,14 +91,14 @@ def synthetic_response(seconds: float, rng: np.random.Generator) -> np.ndarray:
     time = np.arange(count) / SAMPLE_RATE
     tail = rng.standard_normal(count) * 10 ** (-3 * time / seconds)
     tail[: int(rng.uniform(0.002, 0.01) * SAMPLE_RATE)] = 0
-    # the direct sound is 0 to 12 dB above the rest
+    # the direct sound is 0 to 12 dB above the reverberation
     tail *= 10 ** (-rng.uniform(0, 12) / 20) / max(np.sqrt((tail**2).sum()), 1e-9)
     tail[0] = 1.0
     return tail.astype(np.float32)
 
 
 def given_response(response: np.ndarray) -> np.ndarray:
-    """A recorded room response (N,) from its direct sound on, which becomes 1."""
+    """A recorded room response (N,) from its direct sound on, which is normalised to 1."""
     direct = int(np.argmax(np.abs(response)))
     if not response[direct]:
         raise ValueError("a room response is all zero")
@@ -104,7 +106,7 @@ def given_response(response: np.ndarray) -> np.ndarray:
 
 
 def synthetic_noise(count: int, rng: np.random.Generator) -> np.ndarray:
-    """Noise (count,) with a falling spectrum, as of a room or a street, slowly swelling."""
+    """Noise (count,) with a falling spectrum and slowly varying level, as in rooms or streets."""
     from scipy.fft import irfft, rfft
 
     slope, length = rng.uniform(0.5, 1.5), min(count, _NOISE)
@@ -118,7 +120,7 @@ def synthetic_noise(count: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def given_noise(recordings: tuple[np.ndarray, ...], count: int, rng) -> np.ndarray:
-    """A stretch (count,) of one of the recordings, repeated if need be."""
+    """An excerpt (count,) of a random recording, repeated if it is too short."""
     noise = recordings[int(rng.integers(len(recordings)))]
     first = int(rng.integers(len(noise)))
     return np.resize(np.roll(noise, -first), count)
@@ -132,17 +134,17 @@ def compose(
     options: SoundOptions | None = None,
     seed: int | list[int] = 0,
 ) -> Sound:
-    """Let people speak their turns.
+    """Compose the sound of a conversation from speech of its speakers.
 
     Parameters
     ----------
     turns : Annotation
         Planned turns.
     library : Speech
-        Such as a :class:`~pyannote_av.simulation.speech.SpeechLibrary`.
+        For example a :class:`~pyannote_av.simulation.speech.SpeechLibrary`.
     voices : mapping of label to speaker of the library
     duration : float
-        Seconds.
+        Duration in seconds.
     options : SoundOptions, optional
     seed : int or list of int
 
@@ -178,7 +180,7 @@ def compose(
 
 
 def _in_a_room(stems, options: SoundOptions, rng) -> np.ndarray:
-    """Sum of the stems as heard in one room, from different places"""
+    """Sum of the stems as recorded in one room, at different positions"""
     from scipy.signal import oaconvolve
 
     mixture = np.zeros(len(next(iter(stems.values()))))
@@ -196,7 +198,7 @@ def _in_a_room(stems, options: SoundOptions, rng) -> np.ndarray:
 
 
 def _noise(mixture, stems, snr: float, options: SoundOptions, rng) -> np.ndarray:
-    """Noise `snr` dB below the mixture where somebody speaks"""
+    """Noise `snr` dB below the speech in the mixture"""
     if options.noises is not None:
         noise = given_noise(_recordings(options.noises), len(mixture), rng).astype(float)
     else:
@@ -207,14 +209,14 @@ def _noise(mixture, stems, snr: float, options: SoundOptions, rng) -> np.ndarray
 
 
 def energy_turns(stem: np.ndarray, bridge: float = 0.3, silence: float = 45.0) -> Timeline:
-    """Where a clean stem (N,) at 16 kHz has energy: what its reference is checked against.
+    """Regions with energy in a clean stem (N,) at 16 kHz, to verify its reference.
 
     Parameters
     ----------
     bridge : float
-        Seconds of silence that do not end a turn.
+        Shorter silences, in seconds, do not end a turn.
     silence : float
-        dB below loud speech.
+        Threshold in dB below loud speech.
     """
     timeline = Timeline(
         Segment(first * STEP / SAMPLE_RATE, end * STEP / SAMPLE_RATE)

@@ -1,4 +1,4 @@
-"""Speech of one person at a time: folders of it, and pieces cut where there is energy."""
+"""Speech of single speakers: folders of recordings, and excerpts cut by energy."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import numpy as np
 from pyannote_av.core.grid import SAMPLE_RATE
 from pyannote_av.core.stretches import stretches
 
-#: endings of sound files
+#: suffixes of sound files
 SUFFIXES = (".flac", ".wav", ".mp3", ".m4a", ".ogg", ".opus", ".mp4")
-#: samples of a step of the energy check (10 ms), and how far below loud speech silence is, in dB
+#: samples in a step of the energy detection (10 ms), and its threshold in dB below loud speech
 STEP = SAMPLE_RATE // 100
 SILENCE = 32.0
-#: steps: longest silence left within a turn, and shortest sound that is more than a click
+#: in steps: longest silence to keep within a turn, and shortest sound that is not a click
 _PAUSE, _CLICK = 20, 5
 #: steps of silence between recordings
 _BETWEEN = 15
-#: dB below loud speech of what is but a breath
+#: dB below loud speech of sounds that count as breath
 _BREATH = 20.0
-#: level speech is brought to: RMS of its loud half
+#: target level of speech: RMS of its loud half
 LEVEL = 0.06
 _FADE = SAMPLE_RATE // 100
 _LONGEST = 120.0
@@ -39,15 +39,15 @@ def levels(waveform: np.ndarray) -> np.ndarray:
 
 
 def sounding(waveform: np.ndarray, silence: float = SILENCE) -> np.ndarray:
-    """Which steps of 10 ms hold sound: bool of the length of :func:`levels`.
+    """Which steps of 10 ms contain sound: bool, with the length of :func:`levels`.
 
     Parameters
     ----------
     waveform : (N,) float
         At 16 kHz.
     silence : float
-        Sound is what is less than that many dB below the loud steps (the 95th percentile of those
-        that are no digital silence).
+        Threshold in dB below the loud steps. These are at the 95th percentile of all steps that
+        are not digital silence.
     """
     level = levels(waveform)
     heard = level[level > -90]
@@ -55,15 +55,15 @@ def sounding(waveform: np.ndarray, silence: float = SILENCE) -> np.ndarray:
 
 
 class Recording(NamedTuple):
-    """Speech without its long silences, in n steps of 10 ms.
+    """Speech without long silences, in n steps of 10 ms.
 
     Attributes
     ----------
     speech : (160 n,) float32
     mask : (n,) bool
-        Which steps hold sound.
+        Which steps contain sound.
     steps : (n,) int
-        Which steps of the original they are.
+        Index of each step in the original.
     """
 
     speech: np.ndarray
@@ -78,7 +78,7 @@ class Take(NamedTuple):
     ----------
     waveform : (160 n,) float32
     source : (n, 2) int
-        Which recording of the speaker, and which of its steps; -1 in pauses between recordings.
+        Index of the speaker's recording, and of its step; -1 in pauses between recordings.
     """
 
     waveform: np.ndarray
@@ -86,9 +86,10 @@ class Take(NamedTuple):
 
 
 def condensed(waveform: np.ndarray) -> Recording:
-    """Speech without its long silences.
+    """Remove long silences from speech.
 
-    What is before the first sound and after the last goes, and of silences inside all but 0.2 s.
+    Silence before the first sound and after the last one is removed. Other silences are shortened
+    to 0.2 s.
 
     Parameters
     ----------
@@ -118,7 +119,7 @@ def condensed(waveform: np.ndarray) -> Recording:
 
 
 def faded(waveform: np.ndarray) -> np.ndarray:
-    """A copy whose ends rise and fall within 10 ms, so that cuts do not click."""
+    """A copy that is faded in and out within 10 ms, so that cuts do not click."""
     waveform, size = waveform.copy(), min(_FADE, len(waveform) // 2)
     ramp = np.linspace(0, 1, size, endpoint=False, dtype=np.float32) + np.float32(0.5 / (size or 1))
     waveform[:size] *= ramp
@@ -127,7 +128,7 @@ def faded(waveform: np.ndarray) -> np.ndarray:
 
 
 def recording(waveform: np.ndarray, name: str | Path) -> Recording:
-    """Condensed speech (of a file called `name`) at :data:`LEVEL`."""
+    """Condensed speech at :data:`LEVEL`; `name` is the file name for messages."""
     found = condensed(waveform)
     if not len(found.speech):
         raise ValueError(f"{name}: nothing but silence")
@@ -146,27 +147,27 @@ def _read(path: Path) -> Recording:
 def take(
     read: Callable[[int], Recording], number: int, duration: float, rng: np.random.Generator
 ) -> Take:
-    """Speech that sounds at its very beginning and at its very end.
+    """Draw speech that starts and ends with sound.
 
     Parameters
     ----------
     read : callable
-        Gives recordings of one speaker, by index.
+        Returns the recording of one speaker with a given index.
     number : int
-        How many there are.
+        Number of recordings.
     duration : float
-        Seconds. What comes back may be up to 0.2 s shorter: it ends before a silence rather
-        than in it. Speech repeats where there is less of it.
+        Duration in seconds. The result may be up to 0.2 s shorter, because it ends before a
+        silence, not within it. If there is too little speech, it is repeated.
     rng : numpy.random.Generator
     """
     first = int(rng.integers(number))
     one, steps = read(first), max(1, round(duration * SAMPLE_RATE / STEP))
     begins = stretches(one.mask)[:, 0]
-    # from its beginning where that is the only way not to repeat anything
+    # start at the beginning if any other start would make the recording too short
     fitting = begins[begins + steps <= len(one.mask)]
     parts = [_part(one, first, int(rng.choice(fitting)) if len(fitting) else 0)]
     while sum(len(mask) for _, mask, _ in parts) < steps:
-        # another recording after 0.15 s of silence
+        # add another recording after 0.15 s of silence
         silence = np.zeros((_BETWEEN, STEP), np.float32)
         parts.append((silence, np.zeros(_BETWEEN, bool), np.full((_BETWEEN, 2), -1)))
         other = int(rng.integers(number))
@@ -177,16 +178,16 @@ def take(
 
 
 def _part(one: Recording, index: int, first: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Speech (n, 160), mask (n,) and source (n, 2) of a recording from a step on"""
+    """Speech (n, 160), mask (n,) and source (n, 2) of a recording from a given step on"""
     source = np.stack([np.full(len(one.steps), index), one.steps], axis=1)
     return one.speech.reshape(-1, STEP)[first:], one.mask[first:], source[first:]
 
 
 class Speech(Protocol):
-    """What conversations get their voices from."""
+    """Source of voices for conversations."""
 
     def take(self, speaker: str, duration: float, rng: np.random.Generator) -> Take:
-        """Speech of one of the speakers; see :func:`take`."""
+        """Speech of a speaker; see :func:`take`."""
 
 
 class SpeechLibrary:
@@ -195,15 +196,15 @@ class SpeechLibrary:
     Parameters
     ----------
     folder : str or Path
-        Either a folder per speaker, with sound files anywhere in it, or files named
+        Either a folder per speaker, with sound files at any depth, or files named
         ``SPEAKER-WHATEVER.flac`` (.wav, .mp3, ...).
     speakers : sequence of str, optional
-        Those that may be used; all unless given.
+        Speakers to use. Defaults to all.
 
     Raises
     ------
     ValueError
-        Without sound files, or with those of fewer than two speakers.
+        If there are no sound files, or only those of one speaker.
     """
 
     def __init__(self, folder: str | Path, speakers: Sequence[str] | None = None):
@@ -234,6 +235,6 @@ class SpeechLibrary:
         return sorted(self.files)
 
     def take(self, speaker: str, duration: float, rng: np.random.Generator) -> Take:
-        """Speech of one of the speakers; see :func:`take`."""
+        """Speech of a speaker; see :func:`take`."""
         files = self.files[speaker]
         return take(lambda i: _read(files[i]), len(files), duration, rng)

@@ -1,9 +1,9 @@
-"""Statistics of how people take turns, fitted on reference annotations.
+"""Turn-taking statistics, estimated from reference annotations.
 
-A conversation is described as a sequence of *floor turns*, each of which lasts beyond all turns
-before it, and of *back-channels*: turns that begin and end while somebody else has the floor. What
-counts at a change of floor is the gap, in seconds, from the end of everything said before; negative
-gaps are overlaps.
+A conversation is described as a sequence of *floor turns* and *back-channels*. A floor turn ends
+later than all turns before it. A back-channel starts and ends while somebody else has the floor. At
+a change of floor, the gap is measured in seconds from the end of all previous speech. Negative gaps
+are overlaps.
 
 References
 ----------
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 
 #: statistics that come with the package
 SHIPPED = ("ami", "ava_avd")
-# people in one conversation
+# maximum number of speakers in a conversation
 _MOST_SPEAKERS = 1000
 _QUANTILES = np.linspace(0, 1, 101)
 _RANKS = np.linspace(0, 1, 21)
 
 
 class Turn(NamedTuple):
-    """One turn; `nested` if it is a back-channel, else `gap` counts from what was said before."""
+    """A turn. If it is a back-channel, `nested` is True; else `gap` is the gap before it."""
 
     start: float
     end: float
@@ -50,41 +50,41 @@ class Turn(NamedTuple):
 
 @dataclass(frozen=True)
 class ConversationStatistics:
-    """How people talk in a corpus.
+    """Turn-taking statistics of a corpus.
 
     Distributions are tuples of 101 quantiles, 0 % to 100 %, evenly spaced. Times are in seconds.
 
     Attributes
     ----------
     files : int
-        Number of files this was fitted on.
+        Number of files that the statistics are estimated from.
     speakers : dict of str to int
-        How many files have how many speakers (keys are numbers: JSON has no others).
+        Number of files by number of speakers (as strings, because of JSON).
     turn : tuple of float
-        Length of floor turns.
+        Duration of floor turns.
     pause : tuple of float
-        Gap where the same speaker goes on.
+        Gap if the same speaker continues.
     gap : tuple of float
-        Gap, or overlap where negative, where the speaker changes.
+        Gap, or overlap if negative, if the speaker changes.
     back_channel : tuple of float
-        Length of back-channels; empty without any.
+        Duration of back-channels; empty if there are none.
     back_channel_rate : float
         Back-channels per second of floor turns.
     overlap_factor : float
-        Correction found by :func:`pyannote_av.simulation.turns.calibrated`: what the rate of
-        back-channels and the share of overlapping changes are multiplied with in sampling.
+        Correction found by :func:`pyannote_av.simulation.turns.calibrated`. In sampling, it
+        multiplies the rate of back-channels and the share of overlapping changes.
     same : float
-        Share of floor turns taken by the speaker of the floor turn before.
+        Share of floor turns whose speaker also had the previous floor turn.
     returns : float
-        Share of changes of speaker that go back to the last but one.
+        Share of speaker changes that return to the last but one speaker.
     dominance : tuple of float
-        Share of turns that the most active 0 %, 5 %, ..., 100 % of speakers have.
+        Share of turns that belong to the most active 0 %, 5 %, ..., 100 % of speakers.
     visible : tuple of float
-        Share of a speaker's speech during which the speaker's face is visible, over speech time;
-        empty without face tracks.
+        Share of a speaker's speech during which the speaker's face is visible, weighted by speech
+        time; empty without face tracks.
     mean_turn, overlap_share, speech_share : float
-        Mean length of all turns; overlapping speech beyond the first speaker over all speech, each
-        speaker counted; share of time in which anybody speaks.
+        Mean duration of all turns. Overlapping speech beyond the first speaker, divided by all
+        speech, where each speaker counts. Share of time in which anybody speaks.
     off_screen_share : float or None
         Share of speech whose speaker is not visible; None without face tracks.
     """
@@ -108,7 +108,7 @@ class ConversationStatistics:
 
     @property
     def mean_speakers(self) -> float:
-        """Speakers per file."""
+        """Mean number of speakers per file."""
         return sum(int(k) * v for k, v in self.speakers.items()) / sum(self.speakers.values())
 
     def write(self, path: str | Path) -> Path:
@@ -120,12 +120,12 @@ class ConversationStatistics:
 
     @classmethod
     def read(cls, name: str | Path) -> ConversationStatistics:
-        """Read a JSON file, or one of those shipped ("ava_avd", "ami").
+        """Read a JSON file, or statistics that come with the package ("ava_avd", "ami").
 
         Raises
         ------
         ValueError
-            When the file holds something else.
+            If the file does not hold valid statistics.
         """
         path = Path(name)
         if str(name) in SHIPPED:
@@ -147,7 +147,7 @@ class ConversationStatistics:
             raise ReadError(f"{path}: no conversation statistics ({error})") from error
 
     def _check(self) -> None:
-        """Raise ValueError for figures that nothing could be sampled from"""
+        """Raise ValueError for values that cannot be sampled from"""
         for count, files in self.speakers.items():
             if not count.isascii() or not count.isdecimal() or not 0 < int(count) <= _MOST_SPEAKERS:
                 raise ValueError(f"{count!r} speakers")
@@ -166,18 +166,18 @@ class ConversationStatistics:
 
 
 def merged(annotation: Annotation) -> list[tuple[float, float, str]]:
-    """(start, end, speaker) of turns by time, those of one speaker that touch made one."""
+    """(start, end, speaker) of turns by time; contiguous turns of one speaker are merged."""
     turns = [
         (segment.start, segment.end, str(label))
         for label in annotation.labels()
         for segment in annotation.label_timeline(label).support()
     ]
-    # of two that begin together the longer one has the floor
+    # of two turns with the same start, the longer one has the floor
     return sorted(turns, key=lambda turn: (turn[0], -turn[1], turn[2]))
 
 
 def take_apart(annotation: Annotation) -> list[Turn]:
-    """Turns of a conversation as :class:`ConversationStatistics` sees them, by time."""
+    """Split a conversation into floor turns and back-channels, by time."""
     turns, floor_end, holder = [], None, None
     for start, end, speaker in merged(annotation):
         nested = floor_end is not None and end <= floor_end
@@ -189,7 +189,7 @@ def take_apart(annotation: Annotation) -> list[Turn]:
 
 
 class Shares(NamedTuple):
-    """Seconds of somebody speaking, of speech with every speaker counted, and from first to last"""
+    """Seconds with any speaker, of speech summed over speakers, and from first to last speech"""
 
     anybody: float
     speech: float
@@ -197,7 +197,7 @@ class Shares(NamedTuple):
 
 
 def shares(annotation: Annotation) -> Shares:
-    """How much is said; overlap share is ``1 - anybody / speech``."""
+    """Amounts of speech; the overlap share is ``1 - anybody / speech``."""
     timeline = annotation.get_timeline()
     speech = sum(end - start for start, end, _ in merged(annotation))
     return Shares(timeline.support().duration(), speech, timeline.extent().duration)
@@ -209,19 +209,19 @@ def _quantiles(values: Iterable[float]) -> tuple[float, ...]:
 
 
 def _dominance(conversations: list[list[Turn]]) -> tuple[float, ...]:
-    """Mean curve of the share of turns that the most active speakers have"""
+    """Mean curve of the share of turns of the most active speakers"""
     curves = [np.minimum(_RANKS, 1.0)]
     for turns in conversations:
         counts = np.sort(np.unique([turn.speaker for turn in turns], return_counts=True)[1])[::-1]
         if len(counts) > 1:
             share = np.r_[0, counts.cumsum() / counts.sum()]
             curves.append(np.interp(_RANKS, np.linspace(0, 1, len(share)), share))
-    # nobody has more than anybody else unless it is seen
+    # a curve needs at least two speakers; without any, all speakers are assumed equally active
     return tuple(np.mean(curves[1:] or curves, axis=0).round(4).tolist())
 
 
 def _returns(conversations: list[list[Turn]]) -> float:
-    """Share of changes of speaker that go back to the last but one"""
+    """Share of speaker changes that return to the last but one speaker"""
     back = changes = 0
     for turns in conversations:
         order = [turn.speaker for turn in turns if not turn.nested]
@@ -234,13 +234,13 @@ def _returns(conversations: list[list[Turn]]) -> float:
 def visibility(
     annotations: Mapping[str, Annotation], tracks: Mapping[str, FaceTracks]
 ) -> dict[str, Any]:
-    """How much of speech comes from people in the picture.
+    """Share of speech with a visible speaker.
 
     Parameters
     ----------
     annotations : mapping of uri to Annotation
     tracks : mapping of uri to FaceTracks
-        Their speakers are those of `annotations`.
+        Tracks carry the speaker labels of `annotations`.
 
     Returns
     -------
@@ -250,7 +250,7 @@ def visibility(
     Raises
     ------
     ValueError
-        When no file has both speech and tracks.
+        If no file has both speech and tracks.
     """
     share, seconds = [], []
     for uri in sorted(tracks.keys() & annotations.keys()):
@@ -264,7 +264,7 @@ def visibility(
         raise ValueError("no file has both turns and face tracks: do their names agree?")
     order = np.argsort(share)
     visible, weight = np.array(share)[order], np.array(seconds)[order] / np.sum(seconds)
-    # each speaker stands for as much of the curve as there is speech
+    # the share of the curve for a speaker is proportional to the amount of speech
     quantiles = np.interp(_QUANTILES, weight.cumsum() - weight / 2, visible)
     return {
         "visible": tuple(quantiles.round(4).tolist()),
@@ -275,25 +275,25 @@ def visibility(
 def fit(
     annotations: Mapping[str, Annotation], tracks: Mapping[str, FaceTracks] | None = None
 ) -> ConversationStatistics:
-    """Statistics of conversations.
+    """Estimate turn-taking statistics.
 
     Parameters
     ----------
     annotations : mapping of uri to Annotation
-        Those without speech are left aside.
+        Files without speech are ignored.
     tracks : mapping of uri to FaceTracks, optional
-        Of some of the files; their speakers are those of `annotations`.
+        Tracks of some or all files, with the speaker labels of `annotations`.
 
     Raises
     ------
     ValueError
-        When nothing is said, or nobody ever answers anybody.
+        If there is no speech, or no change of speaker.
     """
     spoken = {uri: one for uri, one in annotations.items() if one}
     conversations = [take_apart(one) for one in spoken.values()]
     turns = [turn for one in conversations for turn in one]
     floor = [turn for turn in turns if not turn.nested]
-    # the first turn of a file follows nothing
+    # the first turn of a file has no gap
     after = [turn for one in conversations for turn in one[1:] if not turn.nested]
     if not turns or all(turn.same for turn in after):
         raise ValueError("statistics of conversations need files in which speakers change")

@@ -1,4 +1,4 @@
-"""Conversations into a store of face crops, as quickly as faces are drawn: no video is written."""
+"""Direct rendering of conversations into a store of face crops, without writing video."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from pyannote_av.simulation.conversation import Conversation
 from pyannote_av.simulation.rendering import SIDE, face_crops, face_look
 from pyannote_av.vision.identity import MIN_SIZE
 
-#: frames of a track that are drawn before they are written (12 s)
+#: maximum number of frames of a track to draw before they are written (12 s)
 _LENGTH = 300
 
 
 def segments(conversation: Conversation, seed: Sequence[int]) -> Iterator[TrackSegment]:
-    """Crops of all faces of a conversation, one track after the other.
+    """Crops of all faces of a conversation, track by track.
 
-    Where a picture is lost, the one before is still there. What is lost before the first picture
-    of a shot is absent.
+    A dropped frame is replaced by the previous one. Frames dropped at the start of a shot are
+    marked as absent.
 
     Parameters
     ----------
     conversation : Conversation
     seed : sequence of int
-        Of how boxes of a face detector would tremble.
+        Seed of the random deviations of detected boxes.
     """
     for shot in conversation.scene.shots:
         kept = conversation.scene.kept[shot.first : shot.end]
@@ -48,7 +48,7 @@ def segments(conversation: Conversation, seed: Sequence[int]) -> Iterator[TrackS
 
 
 def looks(conversation: Conversation) -> FaceSamples:
-    """Whole faces of a conversation in colour, those that are large enough to tell who they are.
+    """Images of whole faces in colour, for faces large enough to identify a person.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def looks(conversation: Conversation) -> FaceSamples:
 def write_shard(
     conversation: Conversation, store: Path, tracks: FaceTracks, seed: Sequence[int]
 ) -> None:
-    """Write a conversation to a store; what the store has of its uri is replaced.
+    """Write a conversation to a store. It replaces the stored data of its uri, if any.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def write_shard(
     store : Path
         Folder of the store.
     tracks : FaceTracks
-        Of the conversation.
+        Tracks of the conversation.
     seed : sequence of int
         See :func:`segments`.
     """

@@ -1,4 +1,4 @@
-"""Real people in simulated conversations: their clips speak, voice and face together."""
+"""Talkers: real people in simulated conversations, with voice and face from their clips."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from pyannote_av.simulation.speech import Take, take
 
 logger = logging.getLogger(__name__)
 
-#: endings of videos
+#: suffixes of videos
 SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".mpg", ".mpeg")
 
 
 class Talkers:
-    """Clips of single people talking.
+    """Clips of single talkers.
 
     Parameters
     ----------
     clips : mapping of str to sequence of Clip
-        By person.
+        Clips by person.
     """
 
     def __init__(self, clips: Mapping[str, Sequence[Clip]]):
@@ -38,13 +38,13 @@ class Talkers:
         return list(self.clips)
 
     def only(self, speakers: Sequence[str]) -> Talkers:
-        """Some of them, as for one subset of a corpus."""
+        """A subset of the talkers, for example for one subset of a corpus."""
         if unknown := sorted(set(speakers) - set(self.clips)):
             raise ValueError(f"no clip of {', '.join(unknown)}")
         return Talkers({name: self.clips[name] for name in speakers})
 
     def take(self, speaker: str, duration: float, rng: np.random.Generator) -> Take:
-        """Speech of one of them; see :func:`~pyannote_av.simulation.speech.take`."""
+        """Speech of a talker; see :func:`~pyannote_av.simulation.speech.take`."""
         clips = self.clips[speaker]
         return take(lambda i: clips[i].speech, len(clips), duration, rng)
 
@@ -54,26 +54,26 @@ def find_talkers(
     cache: str | Path | None = None,
     tracks: Mapping[str, FaceTracks] | None = None,
 ) -> Talkers:
-    """Talkers of a folder of clips, tracked once.
+    """Read the talkers of a folder of clips. Their faces are tracked once.
 
-    Each clip shows one person who talks. A folder per person, with clips anywhere in it, or clips
-    of a person each. Clips that cannot be used are left out, with a warning.
+    Each clip shows one person who talks. The folder contains either a folder per person, with clips
+    at any depth, or one clip per person. Clips that cannot be used are skipped, with a warning.
 
     Parameters
     ----------
     folder : str or Path
     cache : str or Path, optional
-        Folder for what is prepared of the clips (about 200 kB a frame); a part of the package's
-        own cache unless given.
+        Folder for prepared clips (about 200 kB per frame). Defaults to a folder in the package's
+        cache.
     tracks : mapping of str to FaceTracks, optional
-        Known tracks by path relative to `folder`; faces are looked for in other clips.
+        Known tracks by path relative to `folder`. In other clips, faces are detected and tracked.
 
     Raises
     ------
     FileNotFoundError
-        Without such a folder.
+        If there is no such folder.
     ValueError
-        When the folder has no clip, or none that can be used.
+        If the folder has no clip, or none that can be used.
     """
     from pyannote_av.core.weights import cache_folder
     from pyannote_av.data.build import fingerprint

@@ -1,4 +1,4 @@
-"""Who speaks when: conversations sampled from statistics of real ones."""
+"""Sampling of turns from turn-taking statistics of real conversations."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pyannote.core import Annotation, Segment
 
 from pyannote_av.simulation.statistics import ConversationStatistics, merged, shares
 
-#: numbers of speakers that can be asked for
+#: range of the number of speakers
 SPEAKERS = (2, 20)
 #: shortest turn, and shortest pause between two turns of one speaker, in seconds
 SHORTEST_TURN = 0.15
 SHORTEST_PAUSE = 0.05
-#: how often a short conversation is begun anew for everybody to have a turn
+#: maximum attempts to sample a short conversation in which everybody has a turn
 _TRIES = 50
 
 
@@ -39,12 +39,12 @@ class _Sampler:
         return self.draw(self.statistics.turn, SHORTEST_TURN)
 
     def change(self, previous: float) -> tuple[float, float]:
-        """Gap at a change of speaker after a turn of `previous` seconds, and the turn's length"""
+        """Gap and length of another speaker's turn, after a turn of `previous` seconds"""
         overlaps = bool(len(self._overlaps)) and self.rng.random() < self._overlap_share
         for _ in range(20):
             length = self.turn()
             gap = self.draw(self._overlaps if overlaps else self._gaps, -np.inf)
-            # it goes on beyond what it overlaps with, and did not begin before it
+            # the new turn must start after the previous one started, and end after it ended
             if gap >= 0 or (-gap < length and -gap < previous):
                 return gap, length
         return 0.0, length
@@ -62,7 +62,7 @@ class _Sampler:
 
 
 class _Speakers:
-    """Decides who is next"""
+    """Selects the next speaker"""
 
     def __init__(self, names: Sequence[str], sampler: _Sampler):
         self.names, self.rng = list(names), sampler.rng
@@ -75,16 +75,16 @@ class _Speakers:
         self.before: str | None = None
 
     def other(self, without: Sequence[str | None]) -> str | None:
-        """Somebody, by how much each speaks; None where nobody is left"""
+        """A random speaker, weighted by activity; None if nobody is left"""
         left = [name for name in self.names if name not in without]
         weights = np.array([self.weights[name] for name in left])
         return str(self.rng.choice(left, p=weights / weights.sum())) if left else None
 
     def change(self) -> str:
-        """The next one to take the floor"""
+        """The next speaker to take the floor"""
         if self.before is not None and self.rng.random() < self._returns:
             return self.before
-        # somebody new, unless there are only two
+        # another speaker than the last two, unless there are only two
         return self.other([self.last, self.before]) or self.other([self.last]) or self.names[0]
 
     def take(self, name: str) -> None:
@@ -95,9 +95,9 @@ class _Speakers:
 def number_of_speakers(
     statistics: ConversationStatistics, duration: float, rng: np.random.Generator
 ) -> int:
-    """How many speak, as often as in the corpus, within what can be simulated (2 to 20).
+    """Draw a number of speakers from the distribution of the corpus, limited to 2 to 20.
 
-    In less than 200 s there are at most two, or one for every 10 s.
+    Below 200 s, there is at most one speaker per 10 s, but never less than two.
     """
     low, high = SPEAKERS
     high = int(np.clip(duration / 10, low, high))
@@ -113,28 +113,28 @@ def sample_turns(
     seed: int | Sequence[int] = 0,
     uri: str | None = None,
 ) -> Annotation:
-    """A conversation that nobody had.
+    """Sample the turns of a conversation.
 
     Parameters
     ----------
     statistics : ConversationStatistics
     duration : float
-        Seconds.
+        Duration in seconds.
     num_speakers : int, optional
-        2 to 20; as often as in the corpus unless given. Every one of them speaks.
+        2 to 20. Defaults to the distribution of the corpus. All of them speak.
     seed : int or sequence of int
-        The same conversation for the same seed.
+        The same seed gives the same conversation.
     uri : str, optional
 
     Returns
     -------
     turns : Annotation
-        Labels are ``spk00``, ``spk01``, ..., the most talkative first in expectation.
+        Labels are ``spk00``, ``spk01``, ..., by decreasing expected activity.
 
     Raises
     ------
     ValueError
-        When the number of speakers is none of 2 to 20, or `duration` gives not all of them a turn.
+        If the number of speakers is not within 2 to 20, or `duration` is too short for all of them.
     """
     rng = np.random.default_rng(seed)
     if num_speakers is None:
@@ -168,7 +168,7 @@ def _talk(
             turns.append((start, end, name))
             own_end[name] = end
 
-    # a recording does not begin with the first word
+    # a recording does not start with the first word
     start, length = min(1.0, sampler.draw(sampler.statistics.pause)), sampler.turn()
     name, end = speakers.other([]) or names[0], 0.0
     while start < duration:
@@ -191,7 +191,7 @@ def _talk(
 
 
 def _everybody(turns, names, rng):
-    """Turns with everybody in: who has none gets one of somebody who has several"""
+    """Give each person without a turn one from a person with several turns"""
     turns = list(turns)
     if len(turns) < len(names):
         return None
@@ -220,10 +220,10 @@ def measure(conversations: Sequence[Annotation]) -> dict[str, float]:
 def calibrated(
     statistics: ConversationStatistics, duration: float = 300.0, files: int = 150, rounds: int = 4
 ) -> ConversationStatistics:
-    """The same statistics, with the factor by which sampled conversations overlap as real ones do.
+    """Set `overlap_factor`, so that sampled conversations overlap as much as real ones.
 
-    Lengths of turns and of overlaps are drawn independently, and what does not fit together is
-    drawn again, which makes for less overlap than the corpus has.
+    The durations of turns and overlaps are sampled independently. Combinations that do not fit are
+    sampled again, which gives less overlap than in the corpus.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Making many files at once."""
+"""Generation of many files in parallel."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pyannote_av.core.workers import run as run_jobs
 
 @dataclass
 class _Making:
-    """What is the same for all files, sent to each process once"""
+    """Function and common arguments of all files, sent to each process once"""
 
     make: Callable[..., None]
     arguments: Mapping[str, Any]
@@ -29,26 +29,26 @@ def run(
     workers: int,
     progress: bool,
 ) -> Iterator[tuple[str, Failure | None]]:
-    """Make files, one after the other or several at once.
+    """Generate files, sequentially or in parallel.
 
     Parameters
     ----------
     make : callable
-        Of a module: given ``uri``, ``seed`` and `arguments`.
+        Module-level function with arguments ``uri``, ``seed`` and `arguments`.
     jobs : mapping of uri to seed
     arguments : mapping
-        What is the same for all files.
+        Arguments that are the same for all files.
     workers : int
-        Processes at work at once; 0 does without other processes.
+        Number of parallel processes; 0 uses only this process.
     progress : bool
-        Show a bar.
+        Whether to show a progress bar.
 
     Yields
     ------
     uri : str
-        In the order in which files are done.
+        Files are yielded as they are finished.
     failure : Failure or None
-        Why there is no such file.
+        Reason why the file was not generated.
     """
     from rich.progress import track
 

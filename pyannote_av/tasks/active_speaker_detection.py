@@ -61,8 +61,8 @@ class ActiveSpeakerDetection(StoreTask):
         Shorter tracks are not used for training. In seconds. Defaults to 0.12 (3 frames).
     frames_per_batch : int, optional
         Approximate number of face crops in a batch: many short tracks, or few long ones. Defaults
-        to 2500, as for TalkNet. Light-ASD and LR-ASD use 2000. LoCoNet needs 600, which is one of
-        its clips, with ``duration=8``.
+        to 2500, as for TalkNet. Light-ASD and LR-ASD use 2000. LoCoNet uses 600 with
+        ``duration=8``, which is one of its clips.
     batch_size : int, optional
         Maximum number of tracks in a batch. Defaults to as many as `frames_per_batch` allows.
     num_workers : int, optional

@@ -40,8 +40,8 @@ class SlotOutput(Protocol):
     logits : (B, S, 4 T) tensor or None
         Speech, in steps of 10 ms.
     fused_logits, acoustic_logits, visual_logits : (B, S, T) tensors or None
-        Speech by frame. The first is computed before attention across slots; the other two also
-        before the streams are fused.
+        Speech by frame. The first is computed before slots exchange information; the other two
+        also before the streams are fused.
     gate_logits : (B, S, T, 2, H) tensor or None
         Whether sound and face belong together, for both directions and all heads.
     acoustic_sync, visual_sync : (B, S, T, d) tensors or None

@@ -26,8 +26,8 @@ def moments(target: torch.Tensor, seen: torch.Tensor) -> dict[str, torch.Tensor]
     Returns
     -------
     moments : dict of str to (B, 4 T) bool tensor
-        ``single`` and ``overlap``: one or several persons speak. ``visible`` and ``hidden``:
-        the faces of all of them are visible, or not.
+        ``single`` and ``overlap``: one or several persons speak. ``visible``: the faces of all
+        who speak are visible. ``hidden``: at least one of these faces is not.
     """
     active = target == 1
     speakers = active.sum(dim=2)

@@ -51,13 +51,13 @@ class TargetSpeakerSegmentation(RecordingTask):
     protocol : Protocol
         pyannote.database protocol
     store : CropStore, str or Path
-        Crops and sound of its files; see ``build_store``.
         Face crops and sound of the protocol's files; see ``build_store``.
-        Folder that ``build_voices`` wrote. Defaults to where it does.
+    voices : str or Path, optional
         Folder that ``build_voices`` wrote. Defaults to the folder that it writes by default.
-        Read visual features instead of pictures: True, or the folder that ``build_features``
+    features : bool, str or Path, optional
         Read visual features instead of face crops: True, or the folder that ``build_features``
         wrote. Defaults to False.
+    cache : str, optional
         File with the labels of the protocol. It is read if it exists. Otherwise the labels are
         collected before training and written to it. Defaults to a temporary file.
     duration : float, optional

@@ -22,22 +22,22 @@ _COMMITS = {
     "only_words": "126863e146ce533e339041a7f65c5c6a3cf83223",
 }
 _CORPUS = "https://groups.inf.ed.ac.uk/ami/AMICorpusMirror/amicorpus"
-#: annotations of the corpus itself, for its table of cameras
+#: manual annotations of the corpus, which include the table of cameras
 _MANUAL = "https://groups.inf.ed.ac.uk/ami/AMICorpusAnnotations/ami_public_manual_1.6.2.zip"
-#: closeup cameras: one for each participant, five in no room
+#: closeup cameras, one per participant; no room has five
 CAMERAS = ("Closeup1", "Closeup2", "Closeup3", "Closeup4")
 
 
 def _gallery(folder: Path, uri: str) -> Gallery:
     meeting = folder / "amicorpus" / uri
     cameras = tuple(meeting / "video" / f"{uri}.{camera}.avi" for camera in CAMERAS)
-    # a camera may be missing; with none at all, the first is what the error is to name
+    # cameras may be missing; if all are, keep the first one for the error message
     cameras = tuple(path for path in cameras if path.is_file()) or cameras[:1]
     return Gallery(cameras, meeting / "audio" / f"{uri}.Mix-Headset.wav")
 
 
 def read_seats(path: Path) -> dict[str, dict[str, str]]:
-    """Who sits before which closeup camera (people swap seats from meeting to meeting).
+    """Read the speaker at each closeup camera (people swap seats between meetings).
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def read_seats(path: Path) -> dict[str, dict[str, str]]:
 
 
 def _seats(seats: dict[str, dict[str, str]], uri: str, video: Gallery) -> dict[str, str]:
-    """File that says where in the picture each participant is: column and row of the gallery"""
+    """CSV file with the position (column and row of the grid) of each participant"""
     if uri not in seats:
         return {}
     columns = math.ceil(math.sqrt(len(video.cameras)))
@@ -75,7 +75,7 @@ def _seats(seats: dict[str, dict[str, str]], uri: str, video: Gallery) -> dict[s
 
 
 def files(folder: Path) -> Iterator[File]:
-    """Meetings of the three lists."""
+    """Yield the meetings of the three lists."""
     table = folder / "manual" / "corpusResources" / "meetings.xml"
     seats = read_seats(table) if table.is_file() else {}
     words = folder / "only_words" if (folder / "only_words").is_dir() else folder
@@ -86,7 +86,7 @@ def files(folder: Path) -> Iterator[File]:
             if uri not in maps:
                 raise ValueError(f"{path} says nothing of {uri!r}")
             turns = turns_of(words / "rttms" / name / f"{uri}.rttm", uri)
-            # in TS3007c the reference goes on for 10 s after the map
+            # the reference of TS3007c extends 10 s beyond its evaluation map
             annotation, problems = place(uri, turns, maps[uri], cut=uri == "TS3007c")
             video = _gallery(folder, uri)
             speech = words / "labs" / name / f"{uri}.lab"
@@ -103,7 +103,7 @@ def files(folder: Path) -> Iterator[File]:
 
 
 def downloads(folder: Path) -> Iterable[Download]:
-    """References, all of known checksum; then sound and cameras of all meetings."""
+    """Yield the references, with checksums, and then the audio and cameras of all meetings."""
     for path, digest in checksums(Path(__file__).with_name("SHA256SUMS")).items():
         commit = _COMMITS[path.split("/")[0]]
         yield Download(f"{_SETUP}/{commit}/{path}", path, digest)

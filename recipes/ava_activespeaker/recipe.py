@@ -1,7 +1,7 @@
-"""AVA-ActiveSpeaker (Roth et al., 2020): who is seen and heard speaking in movies.
+"""AVA-ActiveSpeaker (Roth et al., 2020): active speakers in movies.
 
-It has faces, not speakers: a "speaker" of these protocols is one face track, and speech off screen
-is not in the reference. They serve to train and score active speaker detection.
+Faces are annotated, not speakers. A "speaker" in these protocols is one face track, and off-screen
+speech is not in the reference. Use the protocols to train and score active speaker detection.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SUFFIXES = (".mp4", ".mkv", ".webm", ".avi")
 
 
 def _labels(folder: Path, name: str) -> list[Path]:
-    """Files of labels, one a movie: in train/, ava_activespeaker_train_v1.0/ or the like"""
+    """Label files, one per movie: in train/, ava_activespeaker_train_v1.0/ or similar"""
     places = sorted(path for path in folder.iterdir() if path.is_dir() and name in path.name)
     return sorted({path for place in places for path in place.rglob(f"*{_END}")})
 
@@ -38,7 +38,7 @@ def _movie(folder: Path, movie: str) -> Path:
 
 
 def files(folder: Path) -> Iterator[File]:
-    """Movies, on their own clock: faces are annotated from second 900 on."""
+    """Yield the movies on their own clock. Faces are annotated from second 900 on."""
     from pyannote_av.core.tracks import FaceTracks, Label
 
     for name in LISTS:
@@ -62,7 +62,7 @@ def files(folder: Path) -> Iterator[File]:
 
 
 def downloads(folder: Path) -> Iterable[Download]:
-    """Labels; then the movies they are of."""
+    """Yield the labels, and then the labelled movies."""
     for name in LISTS:
         archive = f"ava_activespeaker_{name}_v1.0.tar.bz2"
         place = f"labels_{name}/{archive}"

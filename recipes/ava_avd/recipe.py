@@ -18,7 +18,7 @@ from recipes.media import Cut
 if TYPE_CHECKING:
     from pyannote_av.core.tracks import FaceTracks
 
-#: clips follow one another from minute 15 of a movie on
+#: start of the first clip in a movie, and length of a clip, in seconds; clips are consecutive
 FIRST, LENGTH = 900.0, 300.0
 LISTS = {"train": "train", "val": "development", "test": "test"}
 
@@ -32,7 +32,7 @@ def _root(folder: Path) -> Path:
 
 
 def clip(uri: str) -> tuple[str, int, float]:
-    """Movie, number of the clip, and its start in the movie (seconds)."""
+    """Parse a clip name into movie, number of the clip, and its start in the movie (seconds)."""
     if not (match := re.fullmatch(r"(.+)_c_(\d\d)", uri)):
         raise ValueError(f"{uri!r} is no name of a clip (MOVIE_c_01)")
     movie, which = match[1], int(match[2])
@@ -41,17 +41,17 @@ def clip(uri: str) -> tuple[str, int, float]:
 
 @lru_cache(maxsize=2)
 def _read_movie(path: Path, movie: str, changed: int) -> FaceTracks:
-    # clips of a movie follow one another
+    # cached, because clips of the same movie are read one after another
     from pyannote_av.core.tracks import FaceTracks
 
     return FaceTracks.read(path, uri=movie)
 
 
 def read_tracks(path: Path, uri: str) -> FaceTracks:
-    """Tracks of one clip, on its clock; speakers named as in the RTTM file.
+    """Read the tracks of one clip, on its clock, with speaker names as in the RTTM file.
 
-    The files give times of the movie and names such as ``02spk01``: speaker spk01 of clip 02. Those
-    of other clips, and what names nobody (``02NA``, ``-1``), are left out.
+    The files contain times in the movie and names such as ``02spk01``: speaker spk01 of clip 02.
+    Names of other clips, and names without a speaker (``02NA``, ``-1``), are ignored.
     """
     from dataclasses import replace
 
@@ -66,7 +66,7 @@ def read_tracks(path: Path, uri: str) -> FaceTracks:
 
 
 def files(folder: Path) -> Iterator[File]:
-    """Clips of the three lists."""
+    """Yield the clips of the three lists."""
     root = _root(folder)
     movies = {Path(name).stem: name for name in read_list(root / "split" / "video.list")}
     for name in LISTS:
@@ -74,7 +74,7 @@ def files(folder: Path) -> Iterator[File]:
             movie, _, start = clip(uri)
             whole = Timeline([Segment(0, LENGTH)], uri=uri)
             turns = turns_of(root / "rttms" / f"{uri}.rttm", uri)
-            # five of the 351 reach over the ends of their clip, one of them by a minute
+            # five turns extend beyond the end of their clip, one of them by almost a minute
             annotation, problems = place(uri, turns, whole, start, cut=True)
             speech = speech_of(root / "labs" / f"{uri}.lab")
             tracks = next(
@@ -105,7 +105,7 @@ def files(folder: Path) -> Iterator[File]:
 
 
 def downloads(folder: Path) -> Iterable[Download]:
-    """Annotations, all of known checksum; then the movies."""
+    """Yield the annotations, with checksums if known, and then the movies."""
     known = checksums(Path(__file__).with_name("SHA256SUMS"))
     for path, digest in known.items():
         yield Download(f"{_LABELS}/{_COMMIT}/dataset/{path}", path, digest)

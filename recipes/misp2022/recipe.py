@@ -27,18 +27,18 @@ from recipes.media import Link
 if TYPE_CHECKING:
     from pyannote_av.core.tracks import FaceTracks
 
-#: list, turns and speech regions, named as in the baseline's folder scp_dir
+#: files with list, turns and speech regions, named as in the folder scp_dir of the baseline
 SETS = {
     "train": ("train.list", "train1.rttm", "train_fat_timestamp.lab"),
     "dev": ("dev.list", "dev_far_RTTM.rttm", "dev_far_timestamp.lab"),
 }
 FRAME_RATE = 25.0
-#: pictures of the wide camera, and of one camera a person
+#: frame sizes of the wide camera (far) and of the cameras of single participants (middle)
 SIZES = {"far": (1920, 1080), "middle": (1280, 720)}
 
 
 def read_speech(path: Path) -> dict[str, Timeline]:
-    """Speech regions of lines ``URI START END``, by uri; errors name file and line."""
+    """Read speech regions from lines ``URI START END``, by uri. Errors name file and line."""
     found: dict[str, Timeline] = {}
     for number, line in enumerate(read_lines(path), start=1):
         if not (fields := line.split()):
@@ -55,7 +55,10 @@ def read_speech(path: Path) -> dict[str, Timeline]:
 
 
 def read_boxes(path: Path, uri: str, frame_size: tuple[int, int]) -> FaceTracks:
-    """Supplied faces: ``{"frame": [{"id": 186, "x1": ..., "lip": [...]}, ...]}``, in pixels."""
+    """Read supplied faces, in pixels.
+
+    The format is ``{"frame": [{"id": 186, "x1": ..., "lip": [...]}, ...]}``.
+    """
     content = read_json(path, TRACKS_LIMIT)
     with refusing(path, "not a file of face boxes"):
         rows = [
@@ -78,13 +81,13 @@ def _tracks(path: Path, uri: str, video: Path, field: str) -> Tracks | None:
 
 
 def _speakers(uri: str) -> list[str]:
-    """Three digits each: of R10_S186187188_C11_I1, 186, 187 and 188"""
+    """Speakers in a uri, three digits each: 186, 187 and 188 in R10_S186187188_C11_I1"""
     digits = uri.split("_")[1].removeprefix("S")
     return [digits[i : i + 3] for i in range(0, len(digits), 3)]
 
 
 def files(folder: Path) -> Iterator[File]:
-    """Sessions of far and middle field, then every participant of a session by themselves."""
+    """Yield each session (far and middle field), and then its participants separately."""
     released = folder / "Released" if (folder / "Released").is_dir() else folder
     for name, (listed, rttm, lab) in SETS.items():
         if not (folder / "scp_dir" / listed).is_file():
@@ -127,7 +130,7 @@ def _alone(
     video: Path,
     boxes: Path,
 ) -> Iterator[File]:
-    """Participants who have a camera of their own: near sound, middle picture"""
+    """Participants with their own camera: near-field audio, middle-field video"""
     for speaker in _speakers(uri):
         camera = video / "middle" / f"{uri}_Middle_{speaker}.mp4"
         if not camera.is_file():

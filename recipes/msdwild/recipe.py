@@ -1,4 +1,4 @@
-"""MSDWild (Liu et al., 2022): daily life videos of few (2-4) and many (5-10) talkers."""
+"""MSDWild (Liu et al., 2022): daily life videos with few (2-4) or many (5-10) speakers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FRAME_RATE = 25.0
 
 
 def read_boxes(path: Path, uri: str, frame_rate: float, frame_size: tuple[int, int]) -> FaceTracks:
-    """Frame CSV, lines ``frame,face,id,x1,y1,x2,y2,0`` in pixels; ids are speakers of the RTTM."""
+    """Read a CSV of lines ``frame,face,id,x1,y1,x2,y2,0``, in pixels, with RTTM speakers as ids."""
 
     def rows() -> Iterator[tuple[str, int, str, list[float]]]:
         with refusing(path):
@@ -57,7 +57,7 @@ def _video(folder: Path, uri: str) -> Path:
 
 
 def files(folder: Path) -> Iterator[File]:
-    """Files of the RTTM files, each of which is a list."""
+    """Yield the files of all RTTM files. Each RTTM file is one list."""
     for stem, name in LISTS.items():
         path = folder / "rttms" / f"{stem}.rttm"
         if not path.is_file():

@@ -1,4 +1,4 @@
-"""The sample of this package: half a minute, two people, synthetic. No evidence of anything."""
+"""The synthetic sample of this package: half a minute with two people, only for testing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DURATION = 30.0
 
 
 def files(folder: Path) -> Iterator[File]:
-    """The one file."""
+    """Yield the only file."""
     from pyannote_av.core.tracks import FaceTracks
 
     tracks = folder / "sample.tracks.npz"

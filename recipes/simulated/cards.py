@@ -1,9 +1,9 @@
-"""Cards of the pipelines that come with the package, from what benchmarks wrote.
+"""Write the model cards of the shipped pipelines from benchmark results.
 
     python -m recipes.simulated.cards [--results benchmarks/results]
                                       [--into pyannote_av/pretrained]
 
-There are no figures in them but those of ``benchmarks/held_aside.py`` and
+The cards only contain results of ``benchmarks/held_aside.py`` and
 ``benchmarks/real_recordings.py``.
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from pyannote_av.sharing.card import write_card
 
 ROOT = Path(__file__).resolve().parents[2]
-#: folder, and files with its figures
+#: result files for each pipeline folder
 MEASURED = {
     "hmsanet": ("held_aside", "real_ami", "real_table"),
     "hmsanet-lrasd": ("real_table_hmsanet-lrasd",),

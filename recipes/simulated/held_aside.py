@@ -1,9 +1,9 @@
-"""Conversations that are held aside from training, for tuning and for evidence.
+"""Held-out conversations for tuning and testing.
 
-Half a minute each, of talkers and faces that :mod:`recipes.simulated.corpus` leaves out of training
-(those for test also of noises and rooms that it leaves out): half films, a quarter meetings, a
-quarter split screens. They are stores of crops, so face tracks are given, without saying whose they
-are: that is for face identity to find out.
+Each is half a minute long. The speakers and faces are not in the training data of
+:mod:`recipes.simulated.corpus`; for testing, neither are the noises and rooms. Half are films, a
+quarter meetings, and a quarter split screens. They are stored as face crops, so the face tracks are
+given, but not their speakers. Face recognition has to link the tracks of a person.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from pyannote_av.pipelines.face_tracking import FaceTracking
 from pyannote_av.vision.crops import Segmenter, on_grid
 from recipes.simulated.corpus import links, sources
 
-#: layout to share of the files
+#: share of the files by layout
 SHARES = {"film": 0.5, "meeting": 0.25, "gallery": 0.25}
-#: of the first layout, by subset
+#: seed of the first layout, by subset
 SEEDS = {"development": 61, "test": 71}
 MINUTES = 0.5
 
 
 class StoredFaces(FaceTracking):
-    """Shows the faces of files as they are in a store.
+    """Face tracking that takes the faces of a file from a store.
 
     Parameters
     ----------
     store : CropStore
     identities : ArrayStore
-        What looks of its files look like.
+        Face embeddings of the face samples in the store.
     """
 
     def __init__(self, store: CropStore, identities):
@@ -73,7 +73,7 @@ class StoredFaces(FaceTracking):
 
 
 def simulate(data: Path, work: Path, subset: str, files: int) -> CropStore:
-    """Conversations of a subset, as a store with identities."""
+    """Simulate the conversations of a subset, as a store with face embeddings."""
     from pyannote_av.clustering.identities import build_identities
 
     sources(data, work / "parts")
@@ -106,7 +106,7 @@ def simulate(data: Path, work: Path, subset: str, files: int) -> CropStore:
 
 
 def read(store: CropStore, uri: str) -> dict:
-    """A file, as protocols give it."""
+    """Read a file as a mapping, as protocols return it."""
     import torch
     from pyannote.database.util import load_rttm, load_uem
 
@@ -123,7 +123,7 @@ def read(store: CropStore, uri: str) -> dict:
 
 
 def load(checkpoint: str | Path | dict, store: CropStore):
-    """A pipeline that looks at faces of a store."""
+    """Load a pipeline that takes its faces from a store."""
     import torch
 
     from pyannote_av import Pipeline

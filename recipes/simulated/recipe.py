@@ -1,4 +1,4 @@
-"""Conversations that never took place, as ``pyannote-av simulate`` writes them."""
+"""Simulated conversations, as written by ``pyannote-av simulate``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SUBSETS = ("train", "development", "test")
 
 
 def files(folder: Path) -> Iterator[File]:
-    """Conversations of the subsets that were simulated."""
+    """Yield the conversations of all simulated subsets."""
     from pyannote_av.core.tracks import FaceTracks
 
     for name in SUBSETS:

@@ -1,16 +1,20 @@
-"""The weights that come with the package, from the first conversation to the folder that ships.
+"""Reproduce the shipped weights, from simulated conversations to the pipeline folder.
 
     python -m recipes.simulated.weights DATA WORK [--scale 1.0] [--workers 2] [--seed 0]
 
-Writes conversations (:mod:`recipes.simulated.corpus`), trains the active speaker network
-(``train/compact.yaml``) and HMSA-Net (``train/hmsanet-compact.yaml``) on them, tunes the thresholds
-of its pipeline by pyannote's ``Optimizer`` on conversations held aside
-(:mod:`recipes.simulated.held_aside`) and on some of those for training in which mouths are real, of
-which there are no others, puts all of it into the pipeline folder WORK/hmsanet, and
-says how large its errors are on conversations of talkers, faces, rooms and noises that nothing was
-trained or tuned on, next to those of sound alone (WORK/errors.json).
+The script runs these steps:
 
-What is there is not made again. At a scale of 1, WORK takes 30 GB.
+1. Simulate conversations (:mod:`recipes.simulated.corpus`).
+2. Train the active speaker network (``train/compact.yaml``) and HMSA-Net
+   (``train/hmsanet-compact.yaml``) on them.
+3. Tune the thresholds of the pipeline with pyannote's ``Optimizer``, on held-out conversations
+   (:mod:`recipes.simulated.held_aside`) and on some training conversations. The latter have real
+   mouths, which no held-out conversations have.
+4. Write the pipeline folder WORK/hmsanet.
+5. Evaluate the pipeline, and audio alone, on conversations whose speakers, faces, rooms and noises
+   were not used for training or tuning (WORK/errors.json).
+
+Existing results are not computed again. At a scale of 1, WORK takes 30 GB.
 """
 
 from __future__ import annotations
@@ -39,22 +43,23 @@ from recipes.simulated import corpus
 from recipes.simulated.held_aside import load, read, simulate
 
 CONFIGURATIONS = Path(__file__).parent / "train"
-#: epochs of 100 steps, and development batches that are looked at after each
+#: number of epochs, steps per epoch, and development batches per epoch
 EPOCHS = {"compact": 24, "hmsanet-compact": 28}
 STEPS, BATCHES = 100, {"compact": 15, "hmsanet-compact": 15}
-#: conversations that thresholds are tuned on, those of each part with real mouths, trials, and
-#: conversations that are tried in the end
+#: number of held-out conversations for tuning, of conversations for tuning from each part with real
+#: mouths, of trials, and of test conversations
 DEVELOPMENT, REAL, TRIALS, TEST = 40, 8, 100, 200
-#: folders of a store, and how names end there
+#: folders of a store, and the suffix of the file names in each
 STORED = {"rttm": ".rttm", "shards": "", "tracks": ".npz", "uem": ".uem"}
-#: what is not tuned there: the guard, which is not to be worn down on files that need none, and who
-#: counts. The network knows by heart where simulated turns begin and end: if it alone counts, it
-#: errs less on them, and by half as much again on real meetings
+#: hyper-parameters that are not tuned. The guard (`max_change`, `min_new`) is frozen because these
+#: files do not need it, so tuning would weaken it. `counting` is frozen because the network
+#: overfits the turn boundaries of simulations: if only the network counts speakers, errors are
+#: lower on simulations, but half as high again on real meetings
 FROZEN = ("first_pass", "counting", "max_change", "min_new")
 
 
 def encoder(scorer: Path, into: Path) -> Path:
-    """What looks at faces, called as in HMSA-Net, which begins with it."""
+    """Save the visual encoder of the active speaker network under its names in HMSA-Net."""
     from safetensors.torch import save_file
 
     own = "visual."
@@ -71,7 +76,7 @@ def encoder(scorer: Path, into: Path) -> Path:
 def train(
     name: str, conversations: Path, into: Path, scale: float, seed: int, *overrides: str
 ) -> Path:
-    """A network of ``train/NAME.yaml``; returns its weights."""
+    """Train the network of ``train/NAME.yaml``; returns the path of its weights."""
     from pyannote_av.training import TrainingConfig
     from pyannote_av.training import train as run
 
@@ -97,7 +102,7 @@ def train(
 
 
 def configuration(network: str) -> dict:
-    """Of the pipeline, with parameters that were not tuned."""
+    """Configuration of the pipeline, without tuned parameters."""
     return {
         "pipeline": {
             "name": "pyannote_av.pipelines.target_speaker_diarization.TargetSpeakerDiarization",
@@ -107,7 +112,7 @@ def configuration(network: str) -> dict:
 
 
 def assemble(network: Path, scorer: Path, params: dict, into: Path) -> Path:
-    """The folder that ships; the package knows the checksums of what is in it."""
+    """Write the pipeline folder, and print the checksums of its weights."""
     from pyannote_av.sharing.atomic_folder import new_folder
     from pyannote_av.sharing.card import write_card
 
@@ -125,7 +130,7 @@ def assemble(network: Path, scorer: Path, params: dict, into: Path) -> Path:
 
 
 def for_tuning(data: Path, work: Path, scale: float) -> CropStore:
-    """Conversations of development, and some with real mouths."""
+    """Build a store of development conversations, and some conversations with real mouths."""
     aside = simulate(data, work / "held-aside", "development", ceil(scale * DEVELOPMENT))
     chosen = [(aside, aside.uris)]
     for part in corpus.PARTS:
@@ -142,7 +147,7 @@ def for_tuning(data: Path, work: Path, scale: float) -> CropStore:
 
 
 def tune(data: Path, work: Path, scale: float, seed: int) -> dict:
-    """Parameters that are best on conversations for tuning."""
+    """Find the best parameters on the tuning conversations."""
     from pyannote.pipeline import Optimizer
 
     if (kept := work / "parameters.json").is_file():
@@ -164,7 +169,7 @@ def tune(data: Path, work: Path, scale: float, seed: int) -> dict:
 
 
 def errors(pipeline: Path, data: Path, work: Path, scale: float) -> dict[str, float]:
-    """DER in percent on conversations for test, of sound alone and with pictures."""
+    """DER in percent on the test conversations, for audio alone and for the pipeline."""
     from rich.progress import track
 
     from pyannote_av.evaluation.diarization import evaluate
@@ -195,7 +200,7 @@ def main() -> None:
     os.environ.update(OMP_NUM_THREADS="1", PYANNOTE_METRICS_ENABLED="0")
     work = given.work.resolve()
     kept = work / "seconds.json"
-    # what was interrupted is taken up again: seconds add up
+    # add up the time of interrupted and resumed runs
     seconds = Counter(read_json(kept) if kept.is_file() else {})
     begin = perf_counter()
 
@@ -216,7 +221,7 @@ def main() -> None:
     begins = f"stages.joint.start={begin_with}", "stages.joint.take=[visual.encoder]"
     network = train("hmsanet-compact", conversations, into, given.scale, given.seed, *begins)
     done("HMSA-Net")
-    # what is found there comes before what ships
+    # weights in this folder take precedence over the shipped ones
     named = corpus.links([], work / "weights")
     for path, name in ((network, "hmsanet"), (scorer, "compact-asd")):
         (named / REGISTRY[name].filenames[0]).unlink(missing_ok=True)
