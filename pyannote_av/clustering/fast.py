@@ -1,9 +1,11 @@
-"""The relation network on many pairs of few windows, several times as fast, and the same.
+"""Fast inference of the relation network on many pairs of few windows, with the same scores.
 
-* Its first convolutions are linear, and so is the mask: what each of a pair contributes to them is
-  computed once for each window, in either place and for either visibility of the other, and not
-  again for every pair.
-* Normalisation is folded into convolutions, and channels come last.
+It is several times as fast as the network itself:
+
+* The first convolutions and the modality mask are linear. The contribution of each window to these
+  convolutions is computed once instead of once per pair, for both positions in a pair and for both
+  visibilities of the other window.
+* Normalisation is folded into convolutions, and tensors are in channels-last format.
 """
 
 from __future__ import annotations
@@ -22,21 +24,21 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 class PairScorer:
-    """Scores pairs of items that are known.
+    """Scores pairs of a fixed set of items.
 
     Parameters
     ----------
     mask : ModalityMask
     relation : RelationNetwork
     items : (n, channels, height, width) tensor
-        Maps of faces and sounds on top of each other.
+        Face and audio maps, concatenated along channels.
     visible : (n,) bool tensor
-        Which items have a face.
+        Items with a face.
     siamese : bool
-        Average both orders.
+        Average the scores of both orders.
     precision : {"fp32", "bf16"}, optional
-        Of the network; bf16 is twice as fast where the processor knows it, and moves scores a
-        little: by .001 or so, unless the network is one of chance.
+        Precision of the network. bf16 is twice as fast on processors that support it, and changes
+        scores of trained networks by about .001.
     """
 
     def __init__(
@@ -64,7 +66,7 @@ class PairScorer:
     def _contributions(
         self, conv: nn.Conv2d, mask: ModalityMask, items: torch.Tensor
     ) -> torch.Tensor:
-        """(2 places, 2 visibilities of the other, n, ...): what items contribute to `conv`"""
+        """Contributions of items to `conv`: (2 positions, 2 visibilities of the other, n, ...)"""
         channels = items.shape[1]
         found = []
         for place in (0, 1):
@@ -90,7 +92,7 @@ class PairScorer:
         return torch.stack(found).unflatten(0, (2, 2))
 
     def __call__(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-        """Scores (pairs,) float32 of pairs of items (pairs,) and (pairs,)."""
+        """Score pairs, given by item indices (pairs,) and (pairs,): (pairs,) float32."""
         orders = [(first, second), (second, first)] if self._siamese else [(first, second)]
         a, b = (torch.cat([order[k] for order in orders]) for k in (0, 1))
         seen_a, seen_b = self._visible[a], self._visible[b]

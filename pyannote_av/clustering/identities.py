@@ -1,4 +1,4 @@
-"""Whose faces are in a store: its looks, embedded once."""
+"""Precomputed embeddings of the face samples of a store."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pyannote_av.vision.identity import FaceEmbedder, get_embedder
 
 
 def identities_folder(store: CropStore) -> Path:
-    """Where :func:`build_identities` writes unless told otherwise."""
+    """Default output folder of :func:`build_identities`."""
     return store.folder / "identities"
 
 
@@ -28,26 +28,26 @@ def build_identities(
     interval: float = 2.0,
     progress: bool = False,
 ) -> FillReport:
-    """Embed the faces of the files of a store, and write that next to it.
+    """Embed the face samples of a store, and write the embeddings to disk.
 
-    What is there is kept, unless pictures or the embedder changed. Read it by
-    :class:`Identities`.
+    Existing embeddings are kept, unless the face samples or the embedder changed. Use
+    :class:`Identities` to read them.
 
     Parameters
     ----------
     store : CropStore
-        Written since stores have ``looks``.
+        A store with ``looks``. Stores written by early versions have none.
     uris : iterable of str, optional
-        All files of the store unless given.
+        Defaults to all files of the store.
     embedder : str or FaceEmbedder, optional
         See :func:`~pyannote_av.vision.identity.get_embedder`.
     folder : str or Path, optional
         Defaults to ``identities`` in the folder of the store.
     interval : float, optional
-        Seconds between two pictures of a track that are embedded; those between are taken to be
-        like the one before.
+        Minimum time between two embedded samples of a track, in seconds. Samples in between get
+        the embedding of the previous one.
     progress : bool
-        Show a bar.
+        Show a progress bar.
 
     Returns
     -------
@@ -56,7 +56,7 @@ def build_identities(
     Raises
     ------
     ValueError
-        When there is no embedder on this machine.
+        If no face embedder is installed on this machine.
     """
     embedder = get_embedder(embedder)
     if embedder is None:
@@ -91,12 +91,12 @@ def _vectors(store: CropStore, embedder: FaceEmbedder, interval: float, uri: str
         before = i
         face = resize(np.asarray(pictures[i]), (embedder.size,) * 2, interpolation=INTER_LINEAR)
         vectors.append(embedder(face[None])[0])
-    # of a file without faces the dimension is not known
+    # without faces, the dimension is unknown
     return np.stack(vectors).astype(np.float32) if vectors else np.zeros((0, 0), np.float32)
 
 
 class Identities:
-    """Reads what :func:`build_identities` wrote.
+    """Reads the face embeddings written by :func:`build_identities`.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ class Identities:
     Raises
     ------
     FileNotFoundError
-        When it did not.
+        If there are no embeddings in the folder.
     """
 
     def __init__(self, store: CropStore, folder: str | Path | None = None):
@@ -122,18 +122,18 @@ class Identities:
 
     @cached_property
     def dimension(self) -> int:
-        """Of the vectors."""
+        """Dimension of the embeddings."""
         return max((self.arrays[uri].shape[1] for uri in self.arrays), default=0)
 
     def __contains__(self, uri: str) -> bool:
-        """Whether the faces of a file are there, and those of what is in the store."""
+        """Whether a file has embeddings, and they match the face samples in the store."""
         if uri not in self.arrays or uri not in self.store:
             return False
         source = self.store[uri].index["sha256"].get("looks.npy", "none")
         return self.arrays.source(uri) == source
 
     def __getitem__(self, uri: str) -> FaceSamples:
-        """Faces of a file, as vectors."""
+        """Face samples of a file, as embeddings."""
         looks, vectors = self.store[uri].looks, np.asarray(self.arrays[uri])
-        # of a file without faces the dimension is not known from its array
+        # without faces in a file, the dimension is unknown from its array
         return looks._replace(vector=vectors.reshape(len(looks.track), self.dimension))

@@ -15,7 +15,7 @@ from torch import nn
 
 
 class _Block(nn.Module):
-    """Two convolutions with normalisation around each, and a shortcut; nothing bends the sum."""
+    """Residual block with two normalised convolutions, without activation after the sum."""
 
     def __init__(self, in_channels: int, channels: int, stride: int = 1):
         super().__init__()
@@ -37,7 +37,7 @@ class _Block(nn.Module):
 
 
 class FaceMap(nn.Module):
-    """IResNet50 up to the map that its embedding is computed from."""
+    """IResNet50 up to the feature map before its embedding layer."""
 
     dimension = 512
 

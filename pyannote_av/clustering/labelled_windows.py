@@ -1,4 +1,4 @@
-"""Windows of speech of a protocol's files: who speaks in them, and what is heard and seen there."""
+"""Labelled windows of speech of a protocol's files, and readers of their inputs."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from pyannote_av.data.crop_store import CropStore
 from pyannote_av.models.embedding.voiceprints import stretch_voices
 from pyannote_av.tasks.recordings import LabelledFile
 
-#: share of a window that somebody speaks, to be among its speakers
+#: minimum share of a window in which a speaker is active, to be one of its speakers
 ACTIVE = 0.5
 
 
 class LabelledWindows(NamedTuple):
-    """Windows of the speech of a file.
+    """Windows of speech of a file, with their speakers.
 
     Attributes
     ----------
     recording : LabelledFile
     windows : Windows
     active : (n, speakers) bool array
-        Who speaks for half of a window at least.
+        Speakers who are active for at least half of a window.
     """
 
     recording: LabelledFile
@@ -38,13 +38,13 @@ class LabelledWindows(NamedTuple):
 
 
 def label_windows(recording: LabelledFile, duration: float, step: float) -> LabelledWindows:
-    """Cut what is annotated as speech into windows, as a pipeline that knows where speech is does.
+    """Cut annotated speech into windows, as a pipeline with oracle speech regions does.
 
     Parameters
     ----------
     recording : LabelledFile
     duration, step : float
-        Of windows and between them, in seconds.
+        Duration of windows, and step between them, in seconds.
     """
     spoken = Timeline(Segment(*turn) for turn in recording.turns[:, 1:] / STEP_RATE)
     annotated = Timeline(Segment(*region) for region in recording.regions / FRAME_RATE)
@@ -58,32 +58,32 @@ def label_windows(recording: LabelledFile, duration: float, step: float) -> Labe
 
 
 class WindowReader(Protocol):
-    """What is heard in windows, and what the people look like that are seen there.
+    """Reader of the audio inputs of windows, and of face samples.
 
     Attributes
     ----------
     dimensions : dict of str to int
-        Of embeddings, by the hyper-parameters of models that are called so.
+        Dimensions of embeddings, by the name of the corresponding hyper-parameter of models.
     """
 
     dimensions: dict[str, int]
 
     def heard(self, uri: str, windows: Windows) -> np.ndarray:
-        """(n, ...) array: embeddings, or sound."""
+        """Audio inputs of windows, (n, ...): speaker embeddings or waveforms."""
         ...
 
     def looks(self, uri: str) -> FaceSamples:
-        """All there are of a file: embeddings, or pictures."""
+        """All face samples of a file: embeddings or images."""
         ...
 
     def is_ready(self, uri: str) -> bool:
-        """Whether that of a file is there."""
+        """Whether the inputs of a file are available."""
         ...
 
 
 @dataclass
 class EmbeddedWindows:
-    """Reads embeddings of voices and faces.
+    """Reads voice and face embeddings.
 
     Parameters
     ----------
@@ -91,13 +91,13 @@ class EmbeddedWindows:
     voices : ArrayStore
         See :func:`~pyannote_av.data.voices.build_voices`.
     identities : Identities, optional
-        Without, nobody is seen.
+        Face embeddings. Without them, no face is visible.
     """
 
     store: CropStore
     voices: ArrayStore
     identities: Identities | None
-    # of all files: a store keeps but some of its files open, and these are small (0.5 kB a look)
+    # cache for all files, because a store keeps only some files open; 0.5 kB per sample
     _looks: dict[str, FaceSamples] = field(default_factory=dict, init=False, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -105,18 +105,18 @@ class EmbeddedWindows:
 
     @property
     def dimensions(self) -> dict[str, int]:
-        """Of voices, and of faces where there are any."""
+        """Dimensions of voice embeddings and, if there are any, of face embeddings."""
         found = {"voice_dimension": self.voices[next(iter(self.voices))].shape[1]}
         if self.identities is not None and self.identities.dimension:
             found["face_dimension"] = self.identities.dimension
         return found
 
     def heard(self, uri: str, windows: Windows) -> np.ndarray:
-        """(n, E) embeddings of unit length, 0 in digital silence."""
+        """Unit-length speaker embeddings (n, E), 0 in digital silence."""
         return stretch_voices(self.voices[uri], windows.span)
 
     def looks(self, uri: str) -> FaceSamples:
-        """Embeddings (m, F)."""
+        """Face samples as embeddings (m, F)."""
         if self.identities is None:
             return FaceSamples.none()
         if uri not in self._looks:
@@ -124,7 +124,7 @@ class EmbeddedWindows:
         return self._looks[uri]
 
     def is_ready(self, uri: str) -> bool:
-        """Whether voices and faces are those of what is in the store."""
+        """Whether embeddings of a file exist and match the content of the store."""
         digest = self.store[uri].index["sha256"]["waveform.npy"]
         heard = uri in self.voices and self.voices.source(uri) == digest
         return heard and (self.identities is None or uri in self.identities)
@@ -132,13 +132,13 @@ class EmbeddedWindows:
 
 @dataclass
 class MediaWindows:
-    """Reads sound and pictures.
+    """Reads waveforms and face images.
 
     Parameters
     ----------
     store : CropStore
     duration : float
-        Seconds of sound; that of shorter windows is repeated.
+        Duration of waveforms, in seconds. Waveforms of shorter windows are repeated.
     """
 
     store: CropStore
@@ -146,7 +146,7 @@ class MediaWindows:
     dimensions: ClassVar[dict[str, int]] = {}
 
     def heard(self, uri: str, windows: Windows) -> np.ndarray:
-        """(n, 1, samples) sound at 16 kHz."""
+        """Waveforms (n, 1, samples) at 16 kHz."""
         size = round(self.duration * SAMPLE_RATE)
         sound = np.zeros((len(windows), 1, size), np.float32)
         for row, (start, end) in zip(sound, windows.span, strict=True):
@@ -158,24 +158,25 @@ class MediaWindows:
         return sound
 
     def looks(self, uri: str) -> FaceSamples:
-        """Pictures (m, 112, 112, 3)."""
+        """Face samples as images (m, 112, 112, 3)."""
         return self.store[uri].looks
 
     def is_ready(self, uri: str) -> bool:
-        """Always."""
+        """Always True."""
         return True
 
 
 def faces_of(
     looks: FaceSamples, labelled: LabelledWindows, rows: np.ndarray, person: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What one person looks like in some of the windows of a file.
+    """Face features of one person in some windows of a file.
 
     Returns
     -------
     faces : (len(rows), ...) float32 array
-        Mean of looks at the tracks of that person that are in the picture meanwhile.
+        Mean over the face samples of the track of this person that is visible in each window.
     visible : (len(rows),) bool array
+        Windows with a face sample of this person.
     """
     some = Windows(labelled.windows.span[rows], labelled.windows.own[rows])
     track = np.full(len(rows), UNSEEN)

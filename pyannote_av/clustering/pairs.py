@@ -1,4 +1,4 @@
-"""Scores of all pairs of windows, a block at a time."""
+"""Scores of all pairs of windows, computed in blocks."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ import torch
 from pyannote_av.clustering.fast import PairScorer
 from pyannote_av.clustering.relation import RelationNetwork
 
-#: pairs that are scored at once; as published
+#: pairs per forward pass, as published
 BLOCK = 256
 
 
 class RelationModel(Protocol):
-    """What tells whether two windows have the same speaker, such as AVR-Net.
+    """Model that scores whether two windows have the same speaker, such as AVR-Net.
 
-    Windows are turned into maps once each, by ``audio_map`` and ``face_map``; ``relate`` then
-    compares maps. What windows come as, sound and pictures or embeddings, differs by model.
+    ``audio_map`` and ``face_map`` turn each window into maps once. ``relate`` then compares maps.
+    Depending on the model, inputs are waveforms and face crops, or embeddings.
     """
 
     def audio_map(self, waveforms: torch.Tensor) -> torch.Tensor:
-        """(windows, ...) sounds or voices to (windows, ...) maps."""
+        """(windows, ...) waveforms or voice embeddings to (windows, ...) maps."""
         ...
 
     def face_map(self, faces: torch.Tensor, face_mask: torch.Tensor | None = None) -> torch.Tensor:
-        """(windows, ...) pictures or faces to (windows, ...) maps, also where there are none."""
+        """(windows, ...) face crops or embeddings to (windows, ...) maps, also without faces."""
         ...
 
     def relate(self, audio_a, face_a, audio_b, face_b, visible_a, visible_b) -> torch.Tensor:
-        """(pairs, ...) maps and (pairs,) bool to (pairs,) scores in (0, 1)."""
+        """(pairs, ...) maps and (pairs,) visibility to (pairs,) scores in (0, 1)."""
         ...
 
 
@@ -42,7 +42,7 @@ def pair_scorer(
     window: torch.Tensor,
     precision: str = "fp32",
 ) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """What scores pairs (first, second) of items; see :func:`score_pairs`."""
+    """Create a function that scores pairs (first, second) of items; see :func:`score_pairs`."""
     network = getattr(model, "relation", None)
     if isinstance(network, RelationNetwork) and not torch.is_grad_enabled():
         maps = torch.cat([face, audio[window]], dim=1)
@@ -66,23 +66,23 @@ def score_pairs(
     progress: Callable[[int, int], None] | None = None,
     precision: str = "fp32",
 ) -> torch.Tensor:
-    """Score every two of `n` items.
+    """Score all pairs of `n` items.
 
-    Memory is that of the maps, of one block of pairs, and of a number for each pair.
+    Memory use is that of all maps, one block of pairs, and one number per pair.
 
     Parameters
     ----------
     model : RelationModel
     audio : (windows, ...) tensor
-        From ``audio_map``.
+        Output of ``audio_map``.
     face : (n, ...) tensor
-        From ``face_map``.
+        Output of ``face_map``.
     visible : (n,) bool tensor
-        Which items have a face.
+        Items with a face.
     window : (n,) int tensor, optional
-        Which of `audio` items have. Defaults to one each, in order.
+        Row of `audio` of each item. Defaults to one item per window, in order.
     block : int, optional
-        Pairs at once.
+        Pairs per forward pass.
     progress : callable, optional
         ``progress(done, total)``, in pairs.
     precision : {"fp32", "bf16"}, optional
@@ -106,7 +106,7 @@ def score_pairs(
 
 
 def square(scores: torch.Tensor, count: int) -> torch.Tensor:
-    """Scores of pairs as a symmetric matrix (count, count), 1 on the diagonal."""
+    """Convert scores of pairs to a symmetric matrix (count, count), with 1 on the diagonal."""
     first, second = torch.triu_indices(count, count, offset=1, device=scores.device)
     matrix = torch.eye(count, device=scores.device, dtype=scores.dtype)
     matrix = matrix.index_put((first, second), scores)

@@ -1,4 +1,4 @@
-"""Fitting of the PLDA that VBx clustering scores speaker embeddings with.
+"""Fitting of the PLDA with which VBx clustering scores speaker embeddings.
 
 References
 ----------
@@ -27,20 +27,21 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: seconds of speech below which an embedding says little about the speaker
+#: minimum duration of speech for an embedding, in seconds
 SHORTEST = 1.0
-#: share of the average variance that is added to that of speakers, in any direction
+#: ridge added to the within-speaker covariance, as a share of the average variance
 _RIDGE = 1e-5
-#: between-speaker variance of what does not tell speakers apart; pyannote divides by it
+#: minimum between-speaker variance of any dimension, because pyannote divides by it
 _LEAST_BETWEEN = 1e-4
 
 
 class PLDAParameters(NamedTuple):
-    """What ``pyannote.audio``'s ``PLDA`` reads from its two files; all float64.
+    """Parameters that ``pyannote.audio``'s ``PLDA`` reads from its two files, all float64.
 
-    With ``unit`` the division by the Euclidean length, embeddings `x` are mapped to
-    ``y = sqrt(D) unit(sqrt(E) unit(x - mean1) @ lda - mean2)``, then to ``(y - mu) @ tr.T``, where
-    the covariance within speakers is the identity, and the one between speakers ``diag(psi)``.
+    Embeddings `x` are mapped to ``y = sqrt(D) unit(sqrt(E) unit(x - mean1) @ lda - mean2)``, where
+    ``unit`` divides by the Euclidean norm. They are then mapped to ``(y - mu) @ tr.T``. In this
+    space, the within-speaker covariance is the identity, and the between-speaker covariance is
+    ``diag(psi)``.
     """
 
     mean1: np.ndarray  # (E,)
@@ -52,33 +53,34 @@ class PLDAParameters(NamedTuple):
 
 
 class SpeakerEmbeddings(NamedTuple):
-    """What :func:`plda_embeddings` found."""
+    """Result of :func:`plda_embeddings`."""
 
-    embeddings: np.ndarray  # (n, E) float32, as they come out of the model
+    embeddings: np.ndarray  # (n, E) float32, not normalised
     speakers: np.ndarray  # (n,) str
-    failed: dict[str, str]  # why files have none, by uri
+    failed: dict[str, str]  # error messages of failed files, by uri
 
 
 def two_covariance(
     embeddings: np.ndarray, speakers: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Moments of the two-covariance model: speakers vary by B, embeddings of a speaker by W.
+    """Moments of the two-covariance model: between-speaker B and within-speaker W.
 
-    W is shrunk (Ledoit and Wolf 2004), which matters where embeddings are few. Means of speakers
-    vary by B + W mean(1 / n_i), from which B is unbiased for any numbers n_i of embeddings.
+    W is shrunk (Ledoit and Wolf 2004), which matters if there are few embeddings. The covariance of
+    speaker means is B + W mean(1 / n_i). The estimate of B derived from it is unbiased for any
+    numbers n_i of embeddings per speaker.
 
     Parameters
     ----------
     embeddings : (n, E) array
     speakers : (n,) array
-        Labels. At least two speakers; those of one embedding do not count in W.
+        Labels of at least two speakers. Speakers with one embedding are not used for W.
 
     Returns
     -------
     mean : (E,) array
-        Of speakers, whatever the number of their embeddings.
+        Mean of speaker means, in which all speakers have the same weight.
     within, between : (E, E) arrays
-        W is positive definite. B may not be where speakers hardly differ.
+        W is positive definite. B may be indefinite if speakers hardly differ.
     """
     from sklearn.covariance import ledoit_wolf
 
@@ -88,10 +90,10 @@ def two_covariance(
     means /= counts[:, None]
     residuals = (embeddings - means[who])[counts[who] > 1]
     shrunk, _ = ledoit_wolf(residuals, assume_centered=True)
-    # a speaker's mean takes one degree of freedom
+    # each speaker mean takes one degree of freedom
     within = shrunk * len(residuals) / np.sum(counts - 1)
     of_means = np.atleast_2d(np.cov(means, rowvar=False))
-    # where embeddings of a speaker are all alike it would be singular
+    # avoid a singular matrix if all embeddings of each speaker are the same
     within += _RIDGE * np.trace(within + of_means) / len(within) * np.eye(len(within))
     return means.mean(axis=0), within, of_means - within * np.mean(1 / counts)
 
@@ -99,25 +101,27 @@ def two_covariance(
 def fit_plda(
     embeddings: np.ndarray, speakers: Iterable[int] | Iterable[str], dimension: int = 128
 ) -> PLDAParameters:
-    """Fit what maps embeddings to where VBx compares them.
+    """Fit the embedding transform and the PLDA of VBx clustering.
 
-    Centre, length-normalise, LDA, centre, length-normalise, two-covariance PLDA by moments.
+    The steps are: centre, length-normalise, LDA, centre, length-normalise, and two-covariance PLDA
+    by moments.
 
     Parameters
     ----------
     embeddings : (n, E) array
-        As they come out of the model: centring before length normalisation makes it matter how
-        long they are, and diarization does not normalise them.
+        Raw output of the embedding model. Do not normalise embeddings: diarization does not, and
+        their norm matters because they are centred before length normalisation.
     speakers : (n,) int or str
-        Whose they are.
+        Speaker of each embedding.
     dimension : int, optional
-        Of the LDA, at most E and one less than there are speakers. pyannote.audio uses 128 at most.
+        Dimension of the LDA. It is reduced to E, or to the number of speakers minus one, if larger.
+        pyannote.audio uses at most 128.
 
     Raises
     ------
     ValueError
-        When shapes do not fit, values are not finite, there are fewer than two speakers, or none
-        has two embeddings.
+        If shapes do not match, values are not finite, there are fewer than two speakers, or no
+        speaker has two embeddings.
     """
     from scipy.linalg import eigh
 
@@ -145,7 +149,7 @@ def fit_plda(
 
 
 def _checked(embeddings, speakers) -> tuple[np.ndarray, np.ndarray]:
-    """The arguments of :func:`fit_plda` as arrays, if they are of use"""
+    """Convert the arguments of :func:`fit_plda` to arrays, and check them"""
     embeddings = np.asarray(embeddings, np.float64)
     speakers = np.asarray(speakers if isinstance(speakers, np.ndarray) else list(speakers))
     if embeddings.ndim != 2 or speakers.shape != embeddings.shape[:1]:
@@ -164,22 +168,22 @@ def _checked(embeddings, speakers) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _of_length(vectors: np.ndarray, length: float) -> np.ndarray:
-    """Rows scaled to a length; zero stays zero"""
+    """Scale rows to the given norm; zero stays zero"""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     return length * vectors / np.maximum(norms, np.finfo(float).tiny)
 
 
 def save_plda(folder: str | Path, parameters: PLDAParameters) -> Path:
-    """Write what ``AudioDiarization(plda=folder)`` and ``PLDA.from_pretrained(folder)`` read.
+    """Save a PLDA for ``AudioDiarization(plda=folder)`` and ``PLDA.from_pretrained(folder)``.
 
     Returns
     -------
     folder : Path
-        With ``xvec_transform.npz`` and ``plda.npz``; created if missing.
+        Folder with ``xvec_transform.npz`` and ``plda.npz``. It is created if missing.
     """
     folder = Path(folder)
     mean1, mean2, lda, mu, tr, psi = parameters
-    # one block: that they both appear, or none, when writing fails
+    # one block, so that both files appear, or none if writing fails
     with (
         replacing(folder / "plda.npz") as plda,
         replacing(folder / "xvec_transform.npz") as transform,
@@ -192,22 +196,22 @@ def save_plda(folder: str | Path, parameters: PLDAParameters) -> Path:
 def single_speaker_segments(
     annotation: Annotation, annotated: Timeline | None = None, duration: float = 3.0, most: int = 20
 ) -> list[tuple[Any, Segment]]:
-    """Where exactly one speaker speaks.
+    """Segments in which exactly one speaker is active.
 
     Parameters
     ----------
     annotation : Annotation
     annotated : Timeline, optional
-        Outside of it nothing is known.
+        Annotated regions. Everything outside is ignored.
     duration : float, optional
-        In seconds: segments last so long at most, and 1 s at least.
+        Maximum duration of segments, in seconds. The minimum is 1 s.
     most : int, optional
-        Segments per speaker, evenly spread over all there are.
+        Maximum number of segments per speaker, evenly spread over all segments of the speaker.
 
     Raises
     ------
     ValueError
-        When `duration` or `most` is less than 1.
+        If `duration` or `most` is less than 1.
     """
     from pyannote.core import Segment
 
@@ -235,21 +239,21 @@ def plda_embeddings(
     most: int = 20,
     progress: bool = False,
 ) -> SpeakerEmbeddings:
-    """Embed the speakers of a protocol's files, from where they speak alone.
+    """Embed the speakers of a protocol's files, from non-overlapping speech.
 
     Parameters
     ----------
     files : iterable of mapping
-        With ``annotation``, and perhaps ``annotated`` and ``scope``: the same label is the same
-        speaker within a file only, unless that is "database" or "global". Without ``audio`` or
-        ``video``, files are looked for where ``database.yml`` says. One that cannot be used is
-        reported, and does not stop the others.
+        Files with ``annotation``, and optionally ``annotated`` and ``scope``. Labels are valid
+        within one file, unless ``scope`` is "database" or "global". Files without ``audio`` or
+        ``video`` are located with ``database.yml``. A file that fails is reported, and the others
+        are still processed.
     embedding : str, Path, mapping or Model, optional
         See :func:`~pyannote_av.models.loading.load_model`.
     duration, most : optional
-        See :func:`single_speaker_segments`; `most` is for each file.
+        See :func:`single_speaker_segments`. `most` applies per file.
     progress : bool, optional
-        Show a bar.
+        Show a progress bar.
     """
     from rich.progress import track
 
@@ -260,7 +264,7 @@ def plda_embeddings(
     for file in track(list(files), "Speakers", disable=not progress):
         try:
             pairs = list(_embeddings_of(file, model, duration, most))
-        except Exception as error:  # decoders, loaders and protocols raise anything
+        except Exception as error:  # decoders, loaders and protocols raise any exception
             failed[str(file["uri"])] = f"{type(error).__name__}: {error}"
             logger.warning("%s: %s", file["uri"], failed[str(file["uri"])])
             continue
@@ -294,7 +298,7 @@ def _embeddings_of(file: Mapping[str, Any], model, duration: float, most: int):
     for label, segment in single_speaker_segments(annotation, inside, duration, most):
         part = waveform[:, round(segment.start * rate) : round(segment.end * rate)]
         if not part.any():
-            continue  # sound that is missing is filled with zeros
+            continue  # missing audio is filled with zeros
         with torch.inference_mode():
             vector = model(part[None].to(model.device))[0].cpu().numpy()
         yield str(label) if whose is None else f"{whose}/{label}", vector

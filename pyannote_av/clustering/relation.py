@@ -1,4 +1,4 @@
-"""Are these two the same? Comparison of pairs of maps, told what there is to be seen.
+"""Relation network that compares pairs of maps, with a mask for visible faces.
 
 References
 ----------
@@ -19,15 +19,16 @@ from torchvision.models.resnet import Bottleneck
 
 
 class ModalityMask(nn.Module):
-    """What the channels of a pair are multiplied by, depending on whose face is visible.
+    """Factors for the channels of a pair, which depend on the visibility of both faces.
 
     Parameters
     ----------
     kind : {"learnable", "partial", "handcrafted", "none"}
-        One factor for each channel in each case; the same for the second of a pair only; 0 for
-        faces that are not visible (also for the first of a pair when partial); 1 throughout.
+        "learnable": one learned factor per channel and visibility case. "handcrafted": 0 for
+        channels of faces that are not visible, and 1 for all others. "partial": handcrafted for the
+        first item of a pair, learnable for the second. "none": 1 for all channels.
     face_channels, audio_channels : int
-        Of one of the pair, faces first.
+        Number of channels of one item of the pair. Face channels come first.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class ModalityMask(nn.Module):
         num_fixed = {"learnable": 0, "partial": width, "handcrafted": 2 * width, "none": 2 * width}
         table = torch.ones(4, 2, width)
         if kind != "none":
-            # whether the first and the second are visible, by case
+            # visibility of the first and the second item in each of the four cases
             visible = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
             table[..., :face_channels] = visible.unsqueeze(2)
         table = table.flatten(1)[:, : num_fixed[kind]]
@@ -49,18 +50,18 @@ class ModalityMask(nn.Module):
         self.learned = nn.Parameter(torch.ones(4, 2 * width - num_fixed[kind]))
 
     def forward(self, visible_a: torch.Tensor, visible_b: torch.Tensor) -> torch.Tensor:
-        """(pairs,) and (pairs,) bool tensors to factors (pairs, channels)."""
+        """(pairs,) and (pairs,) bool tensors to (pairs, channels) factors."""
         case = 2 * visible_a.long() + visible_b.long()
         return torch.cat([self.fixed, self.learned], dim=1)[case]
 
 
 class RelationNetwork(nn.Module):
-    """Score in (0, 1) of pairs of maps that lie on top of each other.
+    """Network that scores, in (0, 1), pairs of maps that are concatenated along channels.
 
     Parameters
     ----------
     channels : int
-        Of the pair.
+        Number of channels of a pair.
     widths, blocks : (int, int), optional
         Width and number of residual blocks of the two stages.
     """
@@ -77,7 +78,7 @@ class RelationNetwork(nn.Module):
             stages.append(self._stage(channels, width, num_blocks))
             channels = Bottleneck.expansion * width
         self.stages = nn.Sequential(*stages)
-        # changes nothing for maps of 7 x 7
+        # no effect for maps of 7 x 7
         self.pool = nn.AdaptiveAvgPool2d(2)
         self.classifier = nn.Sequential(
             nn.Linear(channels * 2 * 2, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 1)

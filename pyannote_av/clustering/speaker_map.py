@@ -1,4 +1,4 @@
-"""Where in time and frequency a voice is what it is: the acoustic branch of AVR-Net.
+"""Speaker feature maps over time and frequency: the acoustic branch of AVR-Net.
 
 References
 ----------
@@ -19,17 +19,18 @@ from torchaudio.transforms import MelSpectrogram
 
 from pyannote_av.models.blocks.se_resnet import residual_stages
 
-#: seconds that shorter sounds are repeated to fill
+#: shorter waveforms are repeated to this duration, in seconds
 WINDOW = 2.0
 
 _LOUDNESS, _SILENCE = 0.1, 1e-4
 
 
 class SpeakerSpectrum(nn.Module):
-    """Logarithmic mel spectra of sounds that are made equally loud.
+    """Log-mel spectrograms of waveforms with normalised loudness.
 
-    Root mean square of 0.1, pre-emphasis, power spectra of 25 ms (Hamming) every 10 ms, 64 bands,
-    logarithm; then each band has mean 0 and variance 1 over time.
+    Waveforms are scaled to a root mean square of 0.1 and pre-emphasised. Power spectra of 25 ms
+    (Hamming) every 10 ms are reduced to 64 mel bands. Their logarithm is normalised to mean 0 and
+    variance 1 over time in each band.
 
     Parameters
     ----------
@@ -40,7 +41,7 @@ class SpeakerSpectrum(nn.Module):
     def __init__(self, sample_rate: int = 16000):
         super().__init__()
         self.num_samples = round(WINDOW * sample_rate)
-        # constants, but part of the weights: published checkpoints bring their own
+        # constant, but saved with the weights, because published checkpoints have their own
         self.register_buffer("emphasis", torch.tensor([[[-0.97, 1.0]]]))
         self.mel = MelSpectrogram(
             sample_rate,
@@ -52,12 +53,12 @@ class SpeakerSpectrum(nn.Module):
         )
 
     def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
-        """Compute spectra.
+        """Compute spectrograms.
 
         Parameters
         ----------
         waveforms : (batch, num_samples) tensor
-            Sounds of less than 2 s are repeated until they last 2 s.
+            Waveforms of less than 2 s are repeated to fill 2 s.
 
         Returns
         -------
@@ -75,7 +76,7 @@ class SpeakerSpectrum(nn.Module):
 
 
 class SpeakerMap(nn.Module):
-    """Residual network of 34 layers with squeeze and excitation, without pooling."""
+    """Residual network with 34 layers and squeeze-and-excitation, without pooling."""
 
     dimension = 256
 

@@ -1,4 +1,4 @@
-"""What tasks have in common that learn from windows of speech."""
+"""Base class of tasks that train on windows of speech."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ logger = logging.getLogger(__name__)
 
 
 class WindowTask(RecordingTask):
-    """A task whose batches are of windows of a protocol's files.
+    """Base class of tasks whose batches consist of windows of a protocol's files.
 
     Subclasses implement :meth:`batches`.
 
     Parameters
     ----------
     protocol : Protocol
-        Its files have ``annotation``, and perhaps ``annotated`` and ``face_tracks`` that are
-        called as the speakers of the annotation.
+        Its files have ``annotation``, and optionally ``annotated`` and ``face_tracks``. Face tracks
+        have the same labels as the speakers of the annotation.
     store : CropStore, str or Path
     voices, identities : str or Path, optional
-        Folders that ``build_voices`` and ``build_identities`` wrote. Default to where they do;
-        without identities, nobody is seen.
+        Folders written by ``build_voices`` and ``build_identities``. Default to the default folders
+        of these functions. Without identities, no face is visible.
     step : float
-        Seconds from one window to the next.
+        Step between windows, in seconds.
     others
         As in ``pyannote.audio.core.task.Task``.
     """
@@ -71,11 +71,11 @@ class WindowTask(RecordingTask):
         return self.reader.dimensions
 
     def is_ready(self, uri: str) -> bool:
-        """Whether what is heard and seen of a file is there."""
+        """Whether the audio and face inputs of a file are available."""
         return self.reader.is_ready(uri)
 
     def is_useful(self, one: LabelledFile) -> bool:
-        """Whether anybody speaks in a file."""
+        """Whether a file has speech."""
         return len(label_windows(one, self.duration, self.step).windows) > 0
 
     def _log(self, name: str, value: torch.Tensor, batch_size: int) -> None:
@@ -86,6 +86,6 @@ class WindowTask(RecordingTask):
             on_epoch=True,
             logger=True,
             sync_dist=True,
-            # losses of steps are means already
+            # losses of training steps are already means over the batch
             batch_size=1 if name == "loss/train" else batch_size,
         )

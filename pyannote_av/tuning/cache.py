@@ -124,7 +124,7 @@ class CachedFile(MutableMapping):
         self.waited = 0.0
 
     def cached(self, name: str, key: Any, compute: Callable[[], Any]) -> Any:
-        """See :func:`~pyannote_av.pipelines.caching.once`."""
+        """See :func:`~pyannote_av.pipelines.caching.cached`."""
         address = self._address(name, key)
         if (known := self._recall(name, address)) is None:
             self._acquire(address)
