@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 app = typer.Typer(
-    help="Who spoke when, and where they are in the picture.",
+    help="Audio-visual speaker diarization: who spoke when, and where they are in the picture.",
     no_args_is_help=True,
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -12,43 +12,50 @@ if TYPE_CHECKING:
 
 Manifest = Annotated[
     Path | None,
-    typer.Option(help="CSV list of files: uri, video and/or audio, and perhaps num_speakers, ..."),
+    typer.Option(
+        help="CSV list of files. Columns: uri, video and/or audio, optionally num_speakers, ..."
+    ),
 ]
 EngineName = Annotated[
-    str, typer.Option("--engine", help="local: processes of this machine; ray: a Ray cluster.")
+    str,
+    typer.Option(
+        "--engine", help="Where to run: local (processes on this machine) or ray (a Ray cluster)."
+    ),
 ]
 Workers = Annotated[
-    int, typer.Option(min=0, help="Processes at work at once; 0: this one, without time limits.")
+    int,
+    typer.Option(
+        min=0, help="Number of parallel processes. 0: the current process, without time limits."
+    ),
 ]
 Timeout = Annotated[
     float | None,
     typer.Option(
         min=1,
-        help="Seconds for each file, after which its process is killed; 20 times its duration, "
-        "but 600 at least, unless given.",
+        help="Time limit per file in seconds, after which its process is killed. Default: 20 times "
+        "the duration of the file, but at least 600.",
     ),
 ]
 Retries = Annotated[
-    int, typer.Option(min=0, help="How often a file that failed is tried again, over all runs.")
+    int,
+    typer.Option(min=0, help="Number of further attempts for a file that failed, over all runs."),
 ]
 RetryFailed = Annotated[
-    bool, typer.Option("--retry-failed", help="Try files again that have failed as often as that.")
+    bool, typer.Option("--retry-failed", help="Also retry files that have used up their attempts.")
 ]
 Trust = Annotated[
     bool,
     typer.Option(
         "--trust",
-        help="Load classes and pickles that the pipeline names. Only for files whose origin you "
-        "know.",
+        help="Allow loading of classes and pickles, which can run any code. Use it only with files "
+        "that you trust.",
     ),
 ]
 Address = Annotated[
     str | None,
-    typer.Option(help="Of a Ray cluster, or auto; without, Ray is started on this machine."),
+    typer.Option(help="Address of a Ray cluster, or auto. Default: start Ray on this machine."),
 ]
-Gpus = Annotated[
-    float, typer.Option(min=0, help="Share of a GPU for each worker of Ray, such as 0.25.")
-]
+Gpus = Annotated[float, typer.Option(min=0, help="Number of GPUs per Ray worker, such as 0.25.")]
 
 
 def make_engine(

@@ -286,23 +286,39 @@ def _done_by_older_versions(ledger: Ledger, work: Diarize, names: Mapping[Path, 
 
 
 def command(
-    into: Annotated[Path, typer.Option(help="Folder of the outputs.")],
+    into: Annotated[Path, typer.Option(help="Output folder.")],
     inputs: Annotated[
-        list[Path] | None, typer.Argument(help="Files, folders, or lists (.txt, .lst).")
+        list[Path] | None,
+        typer.Argument(help="Media files, folders of them, or lists of files (.txt, .lst)."),
     ] = None,
     manifest: _engine.Manifest = None,
     pipeline: Annotated[
-        str, typer.Option(help="Shipped name, folder, YAML file or hub identifier.")
+        str,
+        typer.Option(
+            help="Name of a shipped pipeline, pipeline folder, YAML file or hub identifier."
+        ),
     ] = DEFAULT,
-    format: Annotated[str, typer.Option(help="Comma-separated: rttm, json.")] = "rttm,json",
-    num_speakers: Annotated[int | None, typer.Option(min=1, help="Number, when known.")] = None,
-    min_speakers: Annotated[int | None, typer.Option(min=1, help="At least so many.")] = None,
-    max_speakers: Annotated[int | None, typer.Option(min=1, help="At most so many.")] = None,
+    format: Annotated[
+        str, typer.Option(help="Output formats, separated by commas: rttm, json.")
+    ] = "rttm,json",
+    num_speakers: Annotated[
+        int | None, typer.Option(min=1, help="Number of speakers, if known.")
+    ] = None,
+    min_speakers: Annotated[
+        int | None, typer.Option(min=1, help="Minimum number of speakers.")
+    ] = None,
+    max_speakers: Annotated[
+        int | None, typer.Option(min=1, help="Maximum number of speakers.")
+    ] = None,
     overwrite: Annotated[
         bool,
-        typer.Option(help="Do complete files again, and replace files of others of their names."),
+        typer.Option(
+            help="Process files again that are done, and replace files written by other programs."
+        ),
     ] = False,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+    device: Annotated[
+        str, typer.Option(help="Device for the pipeline: cpu, cuda, cuda:1, ...")
+    ] = "cpu",
     engine: _engine.EngineName = "local",
     workers: _engine.Workers = 1,
     timeout: _engine.Timeout = None,

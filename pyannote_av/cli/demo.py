@@ -56,7 +56,7 @@ def run(folder: Path) -> list[str]:
 
 
 def command(
-    folder: Annotated[Path, typer.Argument(help="Where to write everything.")] = Path("sample"),
+    folder: Annotated[Path, typer.Argument(help="Output folder.")] = Path("sample"),
 ) -> None:
     """Make the sample, diarize it, and print the error against its reference.
 

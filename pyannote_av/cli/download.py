@@ -11,7 +11,7 @@ from pyannote_av.cli._output import say
 
 def command(
     name: Annotated[
-        str | None, typer.Argument(help="Name of weights; all that are served, when left out.")
+        str | None, typer.Argument(help="Name of the weights. Default: all that can be downloaded.")
     ] = None,
 ) -> None:
     """Download optional weights into the cache and check their SHA-256.

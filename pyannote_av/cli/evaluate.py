@@ -1,4 +1,4 @@
-"""``pyannote-av evaluate``: score diarization, anybody's."""
+"""``pyannote-av evaluate``: score the output of any diarization system."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def read_tracks(path: Path, uris: Sequence[str]) -> dict[str, FaceTracks]:
-    """Face tracks of files: one file of them, or ``<uri>.npz|json|csv[.gz]`` of a folder."""
+    """Read face tracks: one file, or ``<uri>.npz|json|csv[.gz]`` in a folder for each of `uris`."""
     from pyannote_av.core.tracks import FaceTracks
 
     if not path.is_dir():
@@ -39,7 +39,7 @@ def read_tracks(path: Path, uris: Sequence[str]) -> dict[str, FaceTracks]:
 
 
 def names_of(paths: Sequence[Path]) -> list[str]:
-    """Names of systems: what tells their paths apart."""
+    """Unique names of systems: the stems of their paths, or the paths if stems collide."""
     names = [path.stem for path in paths]
     if len(set(names)) < len(names):
         names = [str(path) for path in paths]
@@ -63,13 +63,13 @@ def protocol_files(protocol: str, subset: str) -> list[Mapping]:
 
 
 def told() -> str:
-    """The command that is run; of files, others need not know the place."""
+    """The command line of this process. Absolute paths are reduced to file names."""
     words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
     return shlex.join(["pyannote-av", *words])
 
 
 def load_pipelines(names: Sequence[str], device: str, trust: bool = False) -> dict[str, Any]:
-    """Pipelines by name, on a device; `trust` as ``Pipeline.from_pretrained`` takes it."""
+    """Load pipelines on a device, by name; see ``Pipeline.from_pretrained`` for `trust`."""
     import torch
 
     from pyannote_av import Pipeline
@@ -90,28 +90,34 @@ def run_pipelines(
     progress: bool = False,
     trust: bool = False,
 ) -> dict[str, dict[str, Annotation]]:
-    """What pipelines say of the files of a protocol; what is known already is not asked again.
+    """Diarize the files of a protocol with several pipelines. Existing outputs are reused.
 
     Parameters
     ----------
     names : sequence of str
-        Whatever ``Pipeline.from_pretrained`` takes.
+        Anything that ``Pipeline.from_pretrained`` accepts.
     files : sequence of mapping
     into : Path
-        Has a folder of RTTM files of each pipeline in the end.
+        Output folder. It receives a folder of RTTM files for each pipeline.
     device : str, optional
     engine : Engine, optional
-        What does the work; this process unless given.
+        Where the work is done. Defaults to this process.
     limits : Limits, optional
+        Time limit and number of attempts per file.
     progress : bool, optional
-        Show bars.
+        Show progress bars.
     trust : bool, optional
-        Load classes and pickles that the pipelines name.
+        Load classes and pickles that the pipelines refer to.
+
+    Returns
+    -------
+    systems : dict of str to dict of str to Annotation
+        Turns by pipeline and uri.
 
     Raises
     ------
     ValueError
-        When a pipeline fails on a file.
+        If a pipeline fails on a file.
     """
     from urllib.parse import quote
 
@@ -136,7 +142,7 @@ def run_pipelines(
 
 
 def _job(file: Mapping) -> Job:
-    """A file of a protocol, as far as pipelines read what is said of it"""
+    """Job for a file of a protocol, with the columns that pipelines read."""
     from pyannote_av.batch.jobs import Job
 
     media = {kind: str(file[kind]) for kind in ("video", "audio") if kind in file}
@@ -145,7 +151,7 @@ def _job(file: Mapping) -> Job:
 
 
 def reference_tracks(files: Sequence[Mapping]) -> dict[str, FaceTracks] | None:
-    """Face tracks of a protocol, where all of its files have some and say whose they are."""
+    """Reference face tracks of a protocol, or None if they are incomplete or have no speakers."""
     from pyannote_av.core.tracks import FaceTracks
 
     found = {}
@@ -159,36 +165,48 @@ def reference_tracks(files: Sequence[Mapping]) -> dict[str, FaceTracks] | None:
 
 def command(
     reference: Annotated[
-        Path | None, typer.Argument(help="RTTM file, or folder of RTTM files.")
+        Path | None, typer.Argument(help="Reference: RTTM file, or folder of RTTM files.")
     ] = None,
     hypothesis: Annotated[
-        list[Path] | None, typer.Argument(help="The same of each system to be scored.")
+        list[Path] | None, typer.Argument(help="Output of each system: RTTM file or folder.")
     ] = None,
     uem: Annotated[
-        Path | None, typer.Option(help="What is scored: UEM file or folder; all unless given.")
+        Path | None, typer.Option(help="Scored regions: UEM file or folder. Default: whole files.")
     ] = None,
     vad: Annotated[
         Path | None,
-        typer.Option(help="Speech regions for oracle VAD: LAB file or folder; else the reference."),
+        typer.Option(
+            help="Speech regions for oracle VAD: LAB file or folder. Default: reference turns."
+        ),
     ] = None,
     tracks: Annotated[
         Path | None,
-        typer.Option(help="Reference face tracks: adds conditions on who is on screen."),
+        typer.Option(help="Reference face tracks, to report errors by who is on screen."),
     ] = None,
-    json: Annotated[Path | None, typer.Option(help="Write everything, per file too.")] = None,
-    csv: Annotated[Path | None, typer.Option(help="Write all scores, per file too.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw the error rates (.png, .svg).")] = None,
+    json: Annotated[
+        Path | None, typer.Option(help="Write all results as JSON, including scores per file.")
+    ] = None,
+    csv: Annotated[
+        Path | None, typer.Option(help="Write all scores as CSV, including scores per file.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="Plot the error rates (.png, .svg).")] = None,
     protocol: Annotated[
-        str | None, typer.Option(help="Instead of files: name of a pyannote.database protocol.")
+        str | None, typer.Option(help="Name of a pyannote.database protocol, instead of files.")
     ] = None,
     pipeline: Annotated[
-        list[str] | None, typer.Option(help="What is run on the protocol; again for more.")
+        list[str] | None, typer.Option(help="Pipeline to run on the protocol. Can be repeated.")
     ] = None,
-    subset: Annotated[str, typer.Option(help="train, development or test.")] = "test",
-    device: Annotated[str, typer.Option(help="Of the pipeline: cpu, cuda, ...")] = "cpu",
+    subset: Annotated[
+        str, typer.Option(help="Subset of the protocol: train, development or test.")
+    ] = "test",
+    device: Annotated[
+        str, typer.Option(help="Device for the pipeline: cpu, cuda, cuda:1, ...")
+    ] = "cpu",
     into: Annotated[
         Path | None,
-        typer.Option(help="Keep what pipelines say there, as RTTM, and go on from it."),
+        typer.Option(
+            help="Folder for the RTTM output of the pipelines. Existing output is reused."
+        ),
     ] = None,
     engine: _engine.EngineName = "local",
     workers: _engine.Workers = 1,
@@ -199,15 +217,15 @@ def command(
     gpus_per_worker: _engine.Gpus = 0.0,
     trust: _engine.Trust = False,
 ) -> None:
-    """Score one system or several: error rates as the papers report them, and where errors are.
+    """Score one or more systems: error rates as reported in papers, and errors by condition.
 
-    Every figure comes with collar and without, with automatic and with oracle voice activity
-    detection. Several systems are compared, with significance.
+    Error rates are given with and without collar, and with automatic and oracle voice activity
+    detection. If there are several systems, the significance of their differences is tested.
 
     Example: pyannote-av evaluate reference.rttm audio.rttm late_fusion.rttm --uem test.uem
 
     Example: pyannote-av evaluate --protocol AMI.SpeakerDiarization.Seats --pipeline late_fusion
-    --into heard --workers 8
+    --into hypotheses --workers 8
     """
     from contextlib import nullcontext
     from tempfile import TemporaryDirectory
@@ -274,7 +292,7 @@ def score(
     faces: Mapping[str, FaceTracks] | None = None,
     tracks: str | None = None,
 ) -> tuple[list, list, list]:
-    """Results, comparisons of systems, and tables by condition."""
+    """Score systems: results, comparisons between systems, and tables of errors by condition."""
     from pyannote_av.evaluation.conditions import conditions
     from pyannote_av.evaluation.diarization import evaluate
     from pyannote_av.evaluation.significance import compare

@@ -1,4 +1,4 @@
-"""``pyannote-av export``: a model as ONNX graphs."""
+"""``pyannote-av export``: convert a model to ONNX graphs."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ from pyannote_av.cli._output import say
 
 def command(
     model: Annotated[
-        str, typer.Argument(help="A model file or folder, or the name of weights (campplus, ...).")
+        str,
+        typer.Argument(help="Model file or folder, or the name of known weights (campplus, ...)."),
     ],
-    into: Annotated[Path, typer.Option("--into", help="The folder to write.")],
+    into: Annotated[Path, typer.Option("--into", help="Output folder.")],
     trust: _engine.Trust = False,
 ) -> None:
     """Convert a model to ONNX, and compare both on random inputs of several sizes.
 
-    Writes one .onnx file for each part of the model, and export.json: inputs, outputs, free axes,
-    and the largest difference. Nothing is written where it is above 0.0001.
+    Writes one .onnx file for each part of the model, and export.json, which lists the inputs, the
+    outputs, the dynamic axes, and the largest difference between the outputs of both. If this
+    difference exceeds 0.0001, nothing is written.
 
     Example: pyannote-av export trained/model.safetensors --into onnx
     """

@@ -11,20 +11,26 @@ from pyannote_av.cli._output import say
 
 
 def command(
-    protocol: Annotated[str, typer.Argument(help="Such as AMI.SpeakerDiarization.only_words.")],
-    into: Annotated[Path, typer.Option("--into", help="Folder to write, for `plda=`.")],
-    subset: Annotated[str, typer.Option(help="train, development or test.")] = "train",
+    protocol: Annotated[
+        str, typer.Argument(help="Protocol, such as AMI.SpeakerDiarization.only_words.")
+    ],
+    into: Annotated[Path, typer.Option("--into", help="Output folder, to be passed as `plda=`.")],
+    subset: Annotated[
+        str, typer.Option(help="Subset of the protocol: train, development or test.")
+    ] = "train",
     database: Annotated[
-        Path | None, typer.Option(help="database.yml that has the protocol.")
+        Path | None, typer.Option(help="database.yml that defines the protocol.")
     ] = None,
     embedding: Annotated[
-        str, typer.Option(help="Model that embeds speakers: a name, a path or a hub identifier.")
+        str, typer.Option(help="Speaker embedding model: a name, a path or a hub identifier.")
     ] = "campplus",
     dimension: Annotated[
-        int, typer.Option(min=1, help="Of the LDA; fewer where there are fewer speakers.")
+        int,
+        typer.Option(min=1, help="Dimension of the LDA, reduced if there are too few speakers."),
     ] = 128,
     duration: Annotated[
-        float, typer.Option(min=1.0, help="Seconds of speech embedded at once, at most.")
+        float,
+        typer.Option(min=1.0, help="Maximum duration of the speech in one embedding, in seconds."),
     ] = 3.0,
 ) -> None:
     """Fit the PLDA with which VBx clustering compares speaker embeddings.

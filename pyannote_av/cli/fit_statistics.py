@@ -12,10 +12,10 @@ from pyannote_av.cli._output import say
 
 def command(
     rttm: Annotated[list[Path], typer.Argument(help="RTTM files, or folders of them.")],
-    into: Annotated[Path, typer.Option("--into", help="The .json file to write.")],
+    into: Annotated[Path, typer.Option("--into", help="Output file (.json).")],
     tracks: Annotated[
         Path | None,
-        typer.Option(help="Face tracks (URI.npz, ...): how much of speech is off-screen."),
+        typer.Option(help="Face tracks (URI.npz, ...), to measure the share of off-screen speech."),
     ] = None,
 ) -> None:
     """Fit the turn-taking statistics from which conversations are simulated.

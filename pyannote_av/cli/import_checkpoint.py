@@ -12,11 +12,13 @@ from pyannote_av.cli._output import say
 
 
 def command(
-    checkpoint: Annotated[Path, typer.Argument(help="The authors' file (.model, .pt, .ckpt).")],
-    into: Annotated[Path, typer.Option("--into", help="The .safetensors file to write.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(help="Checkpoint published by the authors (.model, .pt, .ckpt).")
+    ],
+    into: Annotated[Path, typer.Option("--into", help="Output file (.safetensors).")],
     network: Annotated[
         str | None,
-        typer.Option(help="Name of the network; found out from the tensors when left out."),
+        typer.Option(help="Name of the network. Default: recognised from the tensors."),
     ] = None,
     trust: _engine.Trust = False,
 ) -> None:

@@ -12,36 +12,65 @@ from pyannote_av.cli._output import say
 
 
 def command(
-    pipeline: Annotated[str, typer.Argument(help="Shipped name, folder, YAML file, or hub id.")],
-    protocol: Annotated[str, typer.Argument(help="Such as AVA-AVD.SpeakerDiarization.Clips.")],
-    into: Annotated[Path, typer.Option("--into", help="Folder of the study; again to go on.")],
-    subset: Annotated[str, typer.Option(help="train, development or test.")] = "development",
+    pipeline: Annotated[
+        str,
+        typer.Argument(
+            help="Name of a shipped pipeline, pipeline folder, YAML file or hub identifier."
+        ),
+    ],
+    protocol: Annotated[
+        str, typer.Argument(help="Protocol, such as AVA-AVD.SpeakerDiarization.Clips.")
+    ],
+    into: Annotated[
+        Path, typer.Option("--into", help="Folder of the study. An existing study is continued.")
+    ],
+    subset: Annotated[
+        str, typer.Option(help="Subset of the protocol: train, development or test.")
+    ] = "development",
     database: Annotated[
-        Path | None, typer.Option(help="database.yml that has the protocol.")
+        Path | None, typer.Option(help="database.yml that defines the protocol.")
     ] = None,
     trials: Annotated[
-        int, typer.Option(min=1, help="Number in the end, those of earlier runs included.")
+        int, typer.Option(min=1, help="Number of trials in total, including those of earlier runs.")
     ] = 100,
-    processes: Annotated[int, typer.Option(min=1, help="At work at once, one thread each.")] = 1,
+    processes: Annotated[
+        int, typer.Option(min=1, help="Number of parallel processes, with one thread each.")
+    ] = 1,
     freeze: Annotated[
         list[str] | None,
-        typer.Option(help="What is not tuned: NAME=VALUE, NAME as it is, or a group of them."),
+        typer.Option(
+            help="Hyper-parameter to exclude: NAME=VALUE, or NAME (or a group) to keep its current "
+            "value. Can be repeated."
+        ),
     ] = None,
     num_speakers: Annotated[
-        str, typer.Option(help="auto, or oracle: the pipeline is told how many there are.")
+        str, typer.Option(help="auto, or oracle to give the pipeline the true number of speakers.")
     ] = "auto",
     cost: Annotated[
-        bool, typer.Option("--cost", help="Minimise processing time, too: a front, not one best.")
+        bool,
+        typer.Option(
+            "--cost", help="Also minimise the processing time. The result is then a Pareto front."
+        ),
     ] = False,
     prune: Annotated[
-        bool, typer.Option("--prune", help="Give trials up early that do badly on first files.")
+        bool,
+        typer.Option(
+            "--prune", help="Stop trials early if they are worse than the median of earlier trials."
+        ),
     ] = False,
-    seed: Annotated[int, typer.Option(help="Of the sampler.")] = 0,
-    sampler: Annotated[str, typer.Option(help="TPESampler or RandomSampler.")] = "TPESampler",
+    seed: Annotated[int, typer.Option(help="Random seed of the sampler.")] = 0,
+    sampler: Annotated[
+        str, typer.Option(help="Sampler of Optuna: TPESampler or RandomSampler.")
+    ] = "TPESampler",
     cache: Annotated[
-        Path | None, typer.Option(help="Folder of stages that several studies share.")
+        Path | None,
+        typer.Option(
+            help="Cache folder for stages without tuned hyper-parameters. Studies can share it."
+        ),
     ] = None,
-    device: Annotated[str, typer.Option(help="Of the pipeline: cpu, cuda, ...")] = "cpu",
+    device: Annotated[
+        str, typer.Option(help="Device for the pipeline: cpu, cuda, cuda:1, ...")
+    ] = "cpu",
     trust: _engine.Trust = False,
 ) -> None:
     """Tune a pipeline on a corpus, and write the result as a pipeline folder.

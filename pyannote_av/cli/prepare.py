@@ -185,24 +185,30 @@ def write_manifest(
 
 
 def command(
-    into: Annotated[Path, typer.Option("--into", help="Folder of the store to write.")],
+    into: Annotated[Path, typer.Option("--into", help="Folder of the store.")],
     protocol: Annotated[
-        str | None, typer.Argument(help="Such as AVA-AVD.SpeakerDiarization.Clips.")
+        str | None, typer.Argument(help="Protocol, such as AVA-AVD.SpeakerDiarization.Clips.")
     ] = None,
     manifest: _engine.Manifest = None,
     subset: Annotated[
-        list[str] | None, typer.Option(help="train, development or test; all unless given.")
+        list[str] | None,
+        typer.Option(help="Subset: train, development or test. Can be repeated. Default: all."),
     ] = None,
     database: Annotated[
-        Path | None, typer.Option(help="database.yml that has the protocol.")
+        Path | None, typer.Option(help="database.yml that defines the protocol.")
     ] = None,
     voices: Annotated[
         bool,
-        typer.Option("--voices", help="Embed voices too, for all that tells speakers apart."),
+        typer.Option(
+            "--voices", help="Also compute speaker embeddings, for tasks that tell speakers apart."
+        ),
     ] = False,
     identities: Annotated[
         bool,
-        typer.Option("--identities", help="Embed faces too, for networks that compare or count."),
+        typer.Option(
+            "--identities",
+            help="Also compute face embeddings, for tasks that compare or count speakers.",
+        ),
     ] = False,
     engine: _engine.EngineName = "local",
     workers: _engine.Workers = 1,

@@ -13,16 +13,22 @@ from pyannote_av.cli._output import say
 
 def command(
     source: Annotated[
-        str, typer.Argument(help="hub:organisation/name on the Hugging Face hub, or a folder.")
+        str,
+        typer.Argument(
+            help="Repository on the Hugging Face hub (hub:organisation/name), or a folder."
+        ),
     ],
-    destination: Annotated[Path, typer.Argument(help="The folder to write.")],
+    destination: Annotated[Path, typer.Argument(help="Output folder.")],
     revision: Annotated[
         str | None, typer.Option(help="Branch, tag or commit of the repository.")
     ] = None,
     token: Annotated[
-        str | None, typer.Option(help="Of the hub; else that of `hf auth login`, or $HF_TOKEN.")
+        str | None,
+        typer.Option(
+            help="Access token of the hub. Default: that of `hf auth login`, or $HF_TOKEN."
+        ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace a folder that is there.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace an existing folder.")] = False,
     trust: _engine.Trust = False,
 ) -> None:
     """Download a shared pipeline or model, and check it by loading it.

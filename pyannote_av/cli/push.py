@@ -1,4 +1,4 @@
-"""``pyannote-av push``: a pipeline or a model, for others."""
+"""``pyannote-av push``: share a pipeline or a model."""
 
 from __future__ import annotations
 
@@ -13,40 +13,53 @@ from pyannote_av.cli._output import say
 
 def command(
     source: Annotated[
-        str, typer.Argument(help="A shipped pipeline by name, a pipeline folder, or a model file.")
+        str, typer.Argument(help="Name of a shipped pipeline, a pipeline folder, or a model file.")
     ],
     destination: Annotated[
-        str, typer.Argument(help="A folder, or hub:organisation/name on the Hugging Face hub.")
+        str,
+        typer.Argument(
+            help="A folder, or a repository on the Hugging Face hub (hub:organisation/name)."
+        ),
     ],
     evaluation: Annotated[
         list[Path] | None,
         typer.Option(
-            help="What `pyannote-av evaluate --json` wrote: figures for the card; again for more."
+            help="Scores for the model card, from `pyannote-av evaluate --json`. Can be repeated."
         ),
     ] = None,
     system: Annotated[
-        str | None, typer.Option(help="Whose figures they are, if several systems were scored.")
+        str | None, typer.Option(help="Name of the scored system, if several were scored.")
     ] = None,
     licence: Annotated[
         str | None,
-        typer.Option("--license", help="Of the weights in it, as the hub abbreviates it."),
+        typer.Option(
+            "--license",
+            help="Licence of the weights, as abbreviated by the hub: mit, cc-by-4.0, ...",
+        ),
     ] = None,
     about: Annotated[
         Path | None,
-        typer.Option(help="Markdown for the card: data it was trained on, their licences."),
+        typer.Option(help="Markdown file for the model card: training data and its licences."),
     ] = None,
-    private: Annotated[bool, typer.Option(help="If a repository has to be created.")] = False,
-    revision: Annotated[str | None, typer.Option(help="Branch of the repository.")] = None,
+    private: Annotated[
+        bool, typer.Option(help="If the repository is created, make it private.")
+    ] = False,
+    revision: Annotated[
+        str | None, typer.Option(help="Branch of the repository. It is created if missing.")
+    ] = None,
     token: Annotated[
-        str | None, typer.Option(help="Of the hub; else that of `hf auth login`, or $HF_TOKEN.")
+        str | None,
+        typer.Option(
+            help="Access token of the hub. Default: that of `hf auth login`, or $HF_TOKEN."
+        ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace a folder that is there.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace an existing folder.")] = False,
     trust: _engine.Trust = False,
 ) -> None:
-    """Share a pipeline or a model, with all that it needs and a model card.
+    """Share a pipeline or a model, with everything it needs and a model card.
 
-    Models become safetensors next to config.yaml, where they are $model/...; nothing that would
-    have to be executed is shared.
+    Models are saved as safetensors files next to config.yaml, which refers to them as $model/...
+    Only data files are shared, never code.
 
     Example: pyannote-av push tuned/best hub:me/interviews --evaluation test.json --license mit
     """

@@ -10,7 +10,7 @@ import typer
 from pyannote_av.cli._output import say
 
 
-def command(folder: Annotated[Path, typer.Argument(help="Where to write it.")]) -> None:
+def command(folder: Annotated[Path, typer.Argument(help="Output folder.")]) -> None:
     """Write a synthetic sample to try things on: sample.mp4, sample.rttm and its face tracks.
 
     Example: pyannote-av sample sample

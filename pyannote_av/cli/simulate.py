@@ -24,39 +24,66 @@ def number_range(text: str | None) -> tuple[int, int] | None:
 
 
 def command(
-    into: Annotated[Path, typer.Option("--into", help="Folder to write to.")],
+    into: Annotated[Path, typer.Option("--into", help="Output folder.")],
     speech: Annotated[
-        Path | None, typer.Option(help="A folder per speaker, or files SPEAKER-WHATEVER.flac.")
+        Path | None,
+        typer.Option(help="Speech: a folder per speaker, or files SPEAKER-WHATEVER.flac."),
     ] = None,
     clips: Annotated[
         Path | None,
-        typer.Option(help="Videos of a person each, who talks, or a folder of them per person."),
+        typer.Option(
+            help="Videos of one talking person each: one per person, or a folder per person."
+        ),
     ] = None,
     portraits: Annotated[
         Path | None,
-        typer.Option(help="Folder of pictures with faces; two public-domain ones unless given."),
+        typer.Option(help="Folder of pictures of faces. Default: two public-domain pictures."),
     ] = None,
-    files: Annotated[int, typer.Option(min=1, help="How many.")] = 10,
-    minutes: Annotated[float, typer.Option(min=0.1, help="Length of each.")] = 5.0,
+    files: Annotated[int, typer.Option(min=1, help="Number of files to simulate.")] = 10,
+    minutes: Annotated[
+        float, typer.Option(min=0.1, help="Duration of each file, in minutes.")
+    ] = 5.0,
     speakers: Annotated[
-        str | None, typer.Option(help="Number or range (2-5); as the statistics unless given.")
+        str | None,
+        typer.Option(
+            help="Number of speakers, or a range such as 2-5. Default: drawn from the statistics."
+        ),
     ] = None,
     layout: Annotated[
-        str, typer.Option(help="film (cuts), meeting (seats) or gallery (split screen).")
+        str,
+        typer.Option(
+            help="Layout of the video: film (cuts), meeting (seats) or gallery (split screen)."
+        ),
     ] = "film",
     statistics: Annotated[
         str | None,
-        typer.Option(help="ava_avd, ami, or a file of fit-statistics; by layout unless given."),
+        typer.Option(
+            help="Turn-taking statistics: ava_avd, ami, or a file written by fit-statistics. "
+            "Default: ava_avd for film, else ami."
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    workers: Annotated[int, typer.Option(min=0, help="Processes at once.")] = 0,
-    subset: Annotated[str, typer.Option(help="train, development or test.")] = "train",
-    noises: Annotated[Path | None, typer.Option(help="Folder of background noises.")] = None,
-    responses: Annotated[Path | None, typer.Option(help="Folder of room responses.")] = None,
-    desync: Annotated[float, typer.Option(help="Seconds by which the picture is late.")] = 0.0,
-    dropped: Annotated[float, typer.Option(help="Share of pictures that are lost.")] = 0.0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
+    workers: Annotated[
+        int, typer.Option(min=0, help="Number of parallel processes. 0: the current process.")
+    ] = 0,
+    subset: Annotated[
+        str, typer.Option(help="Subset to write: train, development or test.")
+    ] = "train",
+    noises: Annotated[
+        Path | None, typer.Option(help="Folder of recordings of background noise.")
+    ] = None,
+    responses: Annotated[
+        Path | None, typer.Option(help="Folder of room impulse responses.")
+    ] = None,
+    desync: Annotated[
+        float, typer.Option(help="Delay of the video relative to the sound, in seconds.")
+    ] = 0.0,
+    dropped: Annotated[float, typer.Option(help="Share of video frames that are dropped.")] = 0.0,
     store: Annotated[
-        bool, typer.Option("--store", help="Write crops to train with instead of videos: faster.")
+        bool,
+        typer.Option(
+            "--store", help="Write face crops for training instead of videos, which is faster."
+        ),
     ] = False,
 ) -> None:
     """Simulate videos of conversations, with references and a protocol, as training data.

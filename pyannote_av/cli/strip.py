@@ -12,11 +12,11 @@ from pyannote_av.cli._output import say
 
 
 def command(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of a training (.ckpt, .bin).")],
+    checkpoint: Annotated[Path, typer.Argument(help="Training checkpoint (.ckpt, .bin).")],
     into: Annotated[
         Path,
         typer.Option(
-            "--into", help="The file to write: .safetensors; .ckpt for pyannote's own models."
+            "--into", help="Output file: .safetensors, or .ckpt for models of pyannote.audio."
         ),
     ],
     trust: _engine.Trust = False,

@@ -22,24 +22,32 @@ def numbers(text: str | None, kind: type, option: str) -> list:
 
 
 def command(
-    what: Annotated[str, typer.Argument(help="missing-faces, desync or noise.")],
+    what: Annotated[str, typer.Argument(help="Disturbance: missing-faces, desync or noise.")],
     protocol: Annotated[str, typer.Option(help="Name of a pyannote.database protocol.")],
-    pipeline: Annotated[list[str], typer.Option(help="What is run on it; again for more.")],
-    subset: Annotated[str, typer.Option(help="train, development or test.")] = "test",
+    pipeline: Annotated[
+        list[str], typer.Option(help="Pipeline to run on the protocol. Can be repeated.")
+    ],
+    subset: Annotated[
+        str, typer.Option(help="Subset of the protocol: train, development or test.")
+    ] = "test",
     values: Annotated[
         str | None,
         typer.Option(
-            help="Shares of faces (0,0.5,1), seconds by which the sound is late (-0.2,0,0.2) or "
-            "signal-to-noise ratios in dB (inf,10,0); the usual ones unless given."
+            help="Levels of the disturbance: shares of faces (0,0.5,1), delays of the sound in "
+            "seconds (-0.2,0,0.2) or signal-to-noise ratios in dB (inf,10,0)."
         ),
     ] = None,
     seeds: Annotated[
-        str, typer.Option(help="What missing faces and noise are drawn with, once for each.")
+        str, typer.Option(help="Random seeds for missing faces and noise: one run per seed.")
     ] = "0",
-    json: Annotated[Path | None, typer.Option(help="Write all scores and comparisons.")] = None,
-    csv: Annotated[Path | None, typer.Option(help="Write all scores.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw the error rates (.png, .svg).")] = None,
-    device: Annotated[str, typer.Option(help="Of the pipelines: cpu, cuda, ...")] = "cpu",
+    json: Annotated[
+        Path | None, typer.Option(help="Write all scores and comparisons as JSON.")
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write all scores as CSV.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Plot the error rates (.png, .svg).")] = None,
+    device: Annotated[
+        str, typer.Option(help="Device for the pipelines: cpu, cuda, cuda:1, ...")
+    ] = "cpu",
     trust: _engine.Trust = False,
 ) -> None:
     """Run pipelines on increasingly disturbed recordings, and compare their error rates.

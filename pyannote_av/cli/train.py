@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 def report(folder: Path) -> list[str]:
-    """What there is to say of the stages in a folder, a line each.
+    """Summaries of the stages in a folder, one line each.
 
     Raises
     ------
     ReadError
-        When a record of a stage is none.
+        If a ``stage.json`` is not the record of a stage.
     """
     from pyannote_av.core.reading import read_json, refusing
 
@@ -44,21 +44,27 @@ def report(folder: Path) -> list[str]:
 
 def command(
     config: Annotated[
-        Path | None, typer.Argument(help="YAML file: what is trained, on what, and how.")
+        Path | None, typer.Argument(help="YAML file that describes the training.")
     ] = None,
     overrides: Annotated[
-        list[str] | None, typer.Argument(help="key=value, such as trainer.devices=4")
+        list[str] | None,
+        typer.Argument(help="Changes to the file, as key=value, such as trainer.devices=4."),
     ] = None,
-    keys: Annotated[bool, typer.Option("--keys", help="Tell all keys of the YAML file.")] = False,
+    keys: Annotated[bool, typer.Option("--keys", help="List all keys of the YAML file.")] = False,
     check: Annotated[
-        bool, typer.Option("--check", help="Read the file, and print it as it is understood.")
+        bool,
+        typer.Option(
+            "--check",
+            help="Check the file and print the resulting configuration, without training.",
+        ),
     ] = False,
     trust: _engine.Trust = False,
 ) -> None:
-    """Train or fine-tune a model: weights, records and logs are in the folder `into` of the file.
+    """Train or fine-tune a model, as described by a YAML file.
 
-    Started again, it goes on at the end of the last epoch, and ends with what it would have ended
-    with undisturbed. With several devices or machines, everything else stays as it is.
+    Weights, records and logs are written to the folder `into` of the file. After an interruption,
+    run the same command again: training continues after the last complete epoch and gives the same
+    result. To use several devices or machines, only change the keys of `trainer`.
 
     Example: pyannote-av train recipes/simulated/train/hmsanet.yaml trainer.precision=bf16-mixed
     """
@@ -90,7 +96,7 @@ def _train(config: TrainingConfig, trust: bool) -> None:
 
     from pyannote_av.training import train
 
-    # which devices there are is said by those that are used
+    # hide Lightning's messages about available devices
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     quiet: dict[str, Any] = {"enable_progress_bar": sys.stderr.isatty()}
     config = config.model_copy(update={"trainer": {**quiet, **config.trainer}})

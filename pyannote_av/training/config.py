@@ -1,4 +1,4 @@
-"""What a training is, as a YAML file: checked against a schema before anything is loaded."""
+"""Configuration of a training as a YAML file, checked against a schema before it starts."""
 
 from __future__ import annotations
 
@@ -24,51 +24,52 @@ from pyannote_av.core.atomic import write_text
 from pyannote_av.core.reading import ReadError, parse_yaml, read_yaml, refusing, whole
 from pyannote_av.training.stages import Stage, check_stages, end_to_end, multi_stage
 
-#: loggers by short names
+#: short names of loggers
 LOGGERS = {"csv": "CSVLogger", "tensorboard": "TensorBoardLogger"}
-#: devices of a machine, and machines: Lightning makes a list of as many as it is told
+#: maximum number of devices and of machines, because Lightning makes a list of them
 MAX_DEVICES = 4096
 
 _PROFILERS = ("simple", "advanced", "pytorch")
 
 
 class _Part(BaseModel):
-    # what is not known is an error, never ignored
+    # unknown keys are errors
     model_config = ConfigDict(extra="forbid")
 
 
 class TaskConfig(_Part):
-    """What is learnt."""
+    """Task to train for."""
 
     name: Literal[
         "ActiveSpeakerDetection",
         "TargetSpeakerSegmentation",
         "PairwiseRelation",
         "SpeakerCounting",
-    ] = Field(description="One of `pyannote_av.tasks`.")
+    ] = Field(description="Name of a task of `pyannote_av.tasks`.")
     params: dict[str, Any] = Field(
         default_factory=dict,
-        description="Its parameters: `store` always, else see its documentation. An `augmentation` "
-        "is written as torch_audiomentations does: `{transform: Gain, params: {...}}`.",
+        description="Parameters of the task. `store` is required; see the documentation of the "
+        "task for the others. An `augmentation` has the format of torch_audiomentations: "
+        "`{transform: Gain, params: {...}}`.",
     )
 
 
 class ModelConfig(_Part):
-    """What learns it: a network by name, from scratch, or a checkpoint to fine-tune."""
+    """Model to train: a network from scratch, or a checkpoint to fine-tune."""
 
     name: str | None = Field(
         None,
-        description="A network, such as `HMSANet` or `TalkNet`; with `checkpoint`, what that has "
-        "to be.",
+        description="Name of a network, such as `HMSANet` or `TalkNet`. With `checkpoint`, the "
+        "network that the checkpoint must contain.",
     )
     checkpoint: str | None = Field(
         None,
-        description="To fine-tune: a `.safetensors` or `.ckpt` file, a folder with one, the name "
-        "of known weights such as `lr-asd`, or an authors' file.",
+        description="Checkpoint to fine-tune: a `.safetensors` or `.ckpt` file, a folder with one, "
+        "the name of known weights such as `lr-asd`, or a file published by the authors.",
     )
     params: dict[str, Any] = Field(
         default_factory=dict,
-        description="Hyper-parameters of the network; with `checkpoint`, those that change.",
+        description="Hyper-parameters of the network. With `checkpoint`, only those to change.",
     )
 
     @model_validator(mode="after")
@@ -79,18 +80,23 @@ class ModelConfig(_Part):
 
 
 class PlanConfig(_Part):
-    """Stages that need not be written down one by one."""
+    """Predefined stages."""
 
     preset: Literal["multi_stage", "end_to_end"] = Field(
-        description="The five stages of HMSA-Net, or its losses all at once."
+        description="multi_stage for the five stages of HMSA-Net, or end_to_end for one stage with "
+        "all losses."
     )
     epochs: int | list[int] | None = Field(
-        None, description="Of every stage, or of each; 10, and 50 for one stage, unless given."
+        None,
+        description="Number of epochs of every stage, or a list with one number per stage. "
+        "Default: 10 for multi_stage, 50 for end_to_end.",
     )
-    learning_rate: float | None = Field(None, description="Of all stages but the joint one.")
+    learning_rate: float | None = Field(
+        None, description="Learning rate. The joint stage of multi_stage uses a tenth of it."
+    )
 
     def stages(self) -> list[Stage]:
-        """The stages that are meant."""
+        """Stages of the preset."""
         given = {"epochs": self.epochs, "learning_rate": self.learning_rate}
         given = {name: value for name, value in given.items() if value is not None}
         if self.preset == "multi_stage":
@@ -101,14 +107,14 @@ class PlanConfig(_Part):
 
 
 class LoggerConfig(_Part):
-    """A logger that is not one of the two."""
+    """Logger of Lightning, with parameters."""
 
-    name: str = Field(description="A class of `lightning.pytorch.loggers`, such as `WandbLogger`.")
-    params: dict[str, Any] = Field(default_factory=dict, description="Its parameters.")
+    name: str = Field(description="Class of `lightning.pytorch.loggers`, such as `WandbLogger`.")
+    params: dict[str, Any] = Field(default_factory=dict, description="Parameters of the logger.")
 
 
 class TrainingConfig(_Part):
-    """A whole training.
+    """Configuration of a training.
 
     Paths are relative to the working directory.
 
@@ -119,36 +125,40 @@ class TrainingConfig(_Part):
     """
 
     protocol: str = Field(
-        description="Of pyannote.database, such as `AVA-AVD.SpeakerDiarization.Clips`."
+        description="Protocol of pyannote.database, such as `AVA-AVD.SpeakerDiarization.Clips`."
     )
     database: Path | None = Field(
-        None, description="The database.yml that has it; those that are found unless given."
+        None,
+        description="database.yml that defines the protocol. Default: those that "
+        "pyannote.database finds.",
     )
     into: Path = Field(
-        description="Folder of checkpoints, records and logs. Training goes on where it was when "
-        "it is there already."
+        description="Output folder for checkpoints, records and logs. An interrupted "
+        "training in this folder is continued."
     )
     task: TaskConfig
     model: ModelConfig
     stages: list[Stage] | PlanConfig = Field(
         default_factory=lambda: [Stage("training")],
-        description="One stage or several, one after the other; or `{preset: multi_stage}`.",
+        description="List of stages, trained one after the other, or `{preset: multi_stage}`.",
     )
     trainer: dict[str, Any] = Field(
         default_factory=dict,
-        description="Of Lightning's `Trainer`: accelerator, devices, num_nodes, strategy, "
-        "precision, accumulate_grad_batches, sync_batchnorm, limit_train_batches, ...",
+        description="Parameters of Lightning's `Trainer`: accelerator, devices, num_nodes, "
+        "strategy, precision, accumulate_grad_batches, sync_batchnorm, limit_train_batches, ...",
     )
     loggers: list[str | LoggerConfig] = Field(
         default_factory=lambda: list(LOGGERS),
-        description="`csv`, `tensorboard`, or others by name; `[]` for none.",
+        description="List of loggers: `csv`, `tensorboard`, or others by name. `[]` for none.",
     )
-    seed: int = Field(0, ge=0, description="Of initial weights, of batches, and of all chance.")
+    seed: int = Field(
+        0, ge=0, description="Random seed of initial weights, batches and everything else."
+    )
 
     @field_validator("stages", mode="before")
     @classmethod
     def _each_stage(cls, value: Any) -> Any:
-        """Stages by themselves, so that errors name what is wrong and not what else it could be"""
+        """Validate stages one by one, for clear errors instead of one per member of the union."""
         if isinstance(value, Mapping):
             return PlanConfig(**value)
         if not isinstance(value, list) or not value:
@@ -206,11 +216,11 @@ class TrainingConfig(_Part):
         return value
 
     def plan(self) -> list[Stage]:
-        """Its stages."""
+        """Stages of the training."""
         return self.stages.stages() if isinstance(self.stages, PlanConfig) else list(self.stages)
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it, as plain containers."""
+        """Convert to plain containers."""
         content = self.model_dump(mode="json", exclude={"stages"})
         return {**content, "stages": [stage.to_short_dict() for stage in self.plan()]}
 
@@ -222,13 +232,13 @@ class TrainingConfig(_Part):
         ----------
         path : str or Path
         overrides : iterable of str, optional
-            Such as ``task.params.batch_size=8`` or ``stages.joint.max_epochs=20``: what comes
-            after the sign is YAML; stages are called by name or by number from 0.
+            Changes, such as ``task.params.batch_size=8`` or ``stages.joint.max_epochs=20``. The
+            value is YAML. Stages are addressed by name, or by number from 0.
 
         Raises
         ------
         ValueError
-            Naming file and key, where it makes no sense.
+            If the configuration is invalid. The message names the file and the key.
         """
         content = read_yaml(path)
         if not isinstance(content, dict):
@@ -239,12 +249,12 @@ class TrainingConfig(_Part):
 
     @classmethod
     def parse(cls, content: Mapping[str, Any], origin: str = "configuration") -> TrainingConfig:
-        """Of plain containers.
+        """Validate a configuration of plain containers.
 
         Raises
         ------
         ValueError
-            Naming every key that is wrong, and `origin`.
+            If keys are invalid. The message names all of them, and `origin`.
         """
         with refusing(origin):
             try:
@@ -253,12 +263,12 @@ class TrainingConfig(_Part):
                 raise ReadError("\n".join([f"{origin}:", *_wrong_keys(error)])) from error
 
     def write(self, path: str | Path) -> Path:
-        """Write what :meth:`read` reads."""
+        """Write a YAML file that :meth:`read` can read."""
         return write_text(Path(path), yaml.safe_dump(self.to_dict(), sort_keys=False))
 
 
 def _wrong_keys(error: ValidationError) -> Iterator[str]:
-    """What is wrong, a line for each key"""
+    """Describe validation errors, one line per key."""
     for one in error.errors():
         where = ".".join(map(str, one["loc"])) or "all of it"
         message = one["msg"].removeprefix("Value error, ").removeprefix(f"{where}.")
@@ -270,12 +280,12 @@ def _wrong_keys(error: ValidationError) -> Iterator[str]:
 
 
 def devices_of(value: Any) -> int | None:
-    """Number of devices that Lightning's ``Trainer`` is asked for; None for all that there are.
+    """Number of devices for Lightning's ``Trainer``; None for all available devices.
 
     Raises
     ------
     ValueError
-        When it is no number, and no list of them.
+        If `value` is neither a number of devices nor a list of them.
     """
     if isinstance(value, str) and "," in value:
         value = [one for one in value.split(",") if one.strip()]
@@ -290,27 +300,27 @@ def devices_of(value: Any) -> int | None:
 def check_params(
     kind: type, params: Mapping[str, Any], where: str, given: tuple[str, ...] = ()
 ) -> dict[str, Any]:
-    """Check that parameters are those of a class.
+    """Check parameters against the signature of a class, and convert their types.
 
     Parameters
     ----------
     kind : class
     params : mapping
-        By name.
+        Values by name.
     where : str
-        Key of the configuration that holds them.
+        Key of the configuration that holds the parameters.
     given : tuple of str, optional
-        Parameters that are not for the configuration to give.
+        Parameters that the configuration must not contain.
 
     Returns
     -------
     params : dict
-        Of the types that the class asks for, such as numbers for text that is one.
+        Values converted to the annotated types, such as text to numbers.
 
     Raises
     ------
     ValueError
-        Naming the key that is not known, of another type, or missing.
+        If a key is unknown, missing, or of another type.
     """
     signature = inspect.signature(kind.__init__).parameters
     known = {name: one for name, one in signature.items() if name not in ("self", *given)}
@@ -338,13 +348,13 @@ def check_params(
 
 
 def unknown_key(key: str, known: Iterable[str]) -> str:
-    """What to say of a key that does not exist."""
+    """Error message for an unknown key, with the most similar known key."""
     close = difflib.get_close_matches(key, list(known), 1)
     return f"there is no key {key!r}" + (f": is it {close[0]!r}?" if close else "")
 
 
 def _siblings(location: tuple) -> list[str]:
-    """Keys that there are where one is not known"""
+    """Known keys at the location of an unknown one."""
     part: Any = TrainingConfig
     for step in location[:-1]:
         part = part.model_fields[step].annotation if step in part.model_fields else part
@@ -357,7 +367,7 @@ def override(content: dict[str, Any], assignment: str) -> None:
     Raises
     ------
     ValueError
-        When it is no assignment, or there is nothing to assign to.
+        If `assignment` is not an assignment, or its key cannot be assigned to.
     """
     path, sign, text = assignment.partition("=")
     if not sign or not path:
@@ -395,7 +405,7 @@ def _index(place: list, step: str, assignment: str) -> int:
 
 
 def keys() -> str:
-    """All keys of a configuration, each with what it means."""
+    """List all keys of a configuration with their descriptions."""
     from pyannote_av.training.stages import describe_fields
 
     lines: list[str] = []
