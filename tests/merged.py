@@ -60,9 +60,10 @@ def fit(kind: str, folder: Path, into: Path, devices: int) -> None:
     from test_target_speaker_task import TINY, URIS, Conversations
 
     from pyannote_av.clustering.cysmsd import CYSMSD
+    from pyannote_av.clustering.speaker_counting import SpeakerCounting
     from pyannote_av.data.crop_store import CropStore
     from pyannote_av.models.hmsanet.model import HMSANet
-    from pyannote_av.tasks import SpeakerCounting, TargetSpeakerSegmentation
+    from pyannote_av.tasks import TargetSpeakerSegmentation
     from pyannote_av.training import Stage, optimize
 
     torch.set_num_threads(1)

@@ -9,6 +9,7 @@ from pyannote.core import Segment
 from test_detection import astronaut, grace_hopper
 
 from pyannote_av.pipelines.face_tracking import FaceTracking
+from pyannote_av.vision.crops import crop_video
 from pyannote_av.vision.detection import MTCNN, Detections
 from pyannote_av.vision.streaming import MAX_FACES
 
@@ -105,7 +106,7 @@ def test_statistics(result):
 def test_crops_are_those_on_demand(result, film):
     tracks, segments = result
     assert sorted(s.track for s in segments) == [0, 1, 2]
-    demanded = sorted(tracks.crops(film), key=lambda s: s.track)
+    demanded = sorted(crop_video(tracks, film), key=lambda s: s.track)
     for one, other in zip(sorted(segments, key=lambda s: s.track), demanded, strict=True):
         assert (one.track, one.start) == (other.track, other.start)
         np.testing.assert_array_equal(one.crops, other.crops)
@@ -133,7 +134,7 @@ def test_crops_show_the_same_part_of_the_face(result):
 def test_crops_of_a_part(result, film):
     tracks, segments = result
     whole = {s.track: s for s in segments}
-    part = list(tracks.crop(Segment(1.0, 1.6)).crops(film))
+    part = list(crop_video(tracks.crop(Segment(1.0, 1.6)), film))
     assert [(s.track, s.start, len(s)) for s in part] == [(0, 25, 15), (1, 25, 15)]
     for segment in part:
         np.testing.assert_array_equal(segment.crops, whole[segment.track].crops[25:40])
@@ -141,7 +142,7 @@ def test_crops_of_a_part(result, film):
 
 def test_lips_on_demand(result, film):
     tracks, _ = result
-    lips = list(tracks.crops(film, region="lips"))
+    lips = list(crop_video(tracks, film, region="lips"))
     assert sum(len(s) for s in lips) == len(tracks)
     assert lips[0].crops.shape[1:] == (96, 96)
 

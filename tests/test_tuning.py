@@ -285,7 +285,7 @@ def test_who_needs_what_another_one_computes_waits(tmp_path):
         return 5
 
     one, two = (CachedFile({}, Cache(tmp_path), "key") for _ in range(2))
-    thread = threading.Thread(target=one.once, args=("stage", None, slowly))
+    thread = threading.Thread(target=one.cached, args=("stage", None, slowly))
     thread.start()
     begun.wait()
     assert two.cached("stage", None, slowly) == 5
@@ -567,7 +567,7 @@ def test_files_are_found_where_the_database_says(undisturbed, database, tmp_path
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     files = files_of(bare / "database.yml")
     # which files are read is not for a configuration to say, unless it is trusted
-    with pytest.raises(ValueError, match=r"core\.loaders\.MediaPath"):
+    with pytest.raises(ValueError, match=r"formats\.loaders\.MediaPath"):
         optimize(tmp_path, files, tmp_path / "study", trials=3, freeze=FREEZE)
     optimize(tmp_path, files, tmp_path / "study", trials=3, freeze=FREEZE, trust=True)
     assert trials(tmp_path / "study") == trials(undisturbed)[:3]

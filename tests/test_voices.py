@@ -83,11 +83,11 @@ def test_windows_are_where_they_are_said_to_be(embedder):
 
 
 def test_blocks_join(embedder, monkeypatch):
-    from pyannote_av.tasks import voices
+    from pyannote_av.models.embedding import voiceprints
 
     waveform = sound(voice(100, 6.0, seed=0), voice(220, 6.0, seed=1))
     whole = speaker_features(waveform, embedder)
-    monkeypatch.setattr(voices, "_BLOCK", 30)
+    monkeypatch.setattr(voiceprints, "_BLOCK", 30)
     parts = speaker_features(waveform, embedder)
     assert parts.shape == whole.shape
     # they differ in what else they are seen with
