@@ -85,6 +85,7 @@ print("done")
 """
 
 
+@pytest.mark.slow
 def test_large_files_are_refused_in_bounded_memory_and_time(tmp_path):
     command = [sys.executable, "-c", CHILD, str(Path(__file__).parent), str(tmp_path), *LARGE]
     done = subprocess.run(command, capture_output=True, text=True, timeout=500)
