@@ -35,6 +35,7 @@ from pyannote_av.core.io import Video
 from pyannote_av.core.tracks import FaceTracks, TrackSegment
 from pyannote_av.pipelines.active_speaker_detection import ActiveSpeakerDetection
 from pyannote_av.pipelines.face_tracking import FaceTracking
+from pyannote_av.vision.crops import crop_video
 
 OFFSETS = (0.0, 0.4, -0.4)
 SCORERS = ("lr-asd", "light-asd", "lr-asd-ava", "light-asd-ava", "synchrony", "lr-asd+synchrony")
@@ -59,7 +60,7 @@ class Clip:
     def read(cls, path: Path) -> Clip:
         """Track the faces of a file."""
         tracks = FaceTracking(embedder=None)(str(path))
-        return cls(Video().waveform(path), tracks, list(tracks.crops(str(path))))
+        return cls(Video().waveform(path), tracks, list(crop_video(tracks, str(path))))
 
     @classmethod
     def of_crops(cls, path: Path) -> Clip:

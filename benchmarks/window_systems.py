@@ -268,7 +268,7 @@ def simulated(corpus: Path, data: Path, work: Path, subset: str) -> Iterator[tup
     import torch
 
     from pyannote_av.clustering.identities import Identities
-    from pyannote_av.clustering.scene import Seen
+    from pyannote_av.clustering.scene import ScoredFaces
     from pyannote_av.core.grid import SAMPLE_RATE
     from pyannote_av.data.crop_store import CropStore
     from pyannote_av.data.voices import read_voices
@@ -290,7 +290,7 @@ def simulated(corpus: Path, data: Path, work: Path, subset: str) -> Iterator[tup
         }
         found = speaking(shard, file["waveform"], work / "speaking" / f"{uri}.npy")
         seen = {"oracle": told(found, one["face_tracks"]), "automatic": found}
-        yield file, {vad: Seen(tracks, identities[uri]) for vad, tracks in seen.items()}
+        yield file, {vad: ScoredFaces(tracks, identities[uri]) for vad, tracks in seen.items()}
 
 
 def told(tracks, reference: str):
@@ -349,7 +349,7 @@ def excerpts(data: Path) -> Iterator[tuple[dict, dict]]:
     """The AMI excerpts: nothing is seen of them."""
     from pyannote.database.util import load_rttm, load_uem
 
-    from pyannote_av.clustering.scene import Seen
+    from pyannote_av.clustering.scene import ScoredFaces
     from pyannote_av.core.io import Video
     from pyannote_av.core.tracks import FaceSamples, FaceTracks
     from pyannote_av.models.embedding.voiceprints import speaker_features
@@ -376,7 +376,7 @@ def excerpts(data: Path) -> Iterator[tuple[dict, dict]]:
             "lab": references[uri].get_timeline().support().crop(maps[uri]),
             "training_cache/voices": (None, speaker_features(waveform, embedder)),
         }
-        nobody = Seen(FaceTracks.empty(uri=uri), FaceSamples.none())
+        nobody = ScoredFaces(FaceTracks.empty(uri=uri), FaceSamples.none())
         yield file, {"oracle": nobody, "automatic": nobody}
 
 
