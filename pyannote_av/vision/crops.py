@@ -209,7 +209,7 @@ def crop_video(
 def crop_tracks(
     frames: Iterable[Frame], tracks: FaceTracks, size: int | None = None, region: str = "face"
 ) -> Iterator[TrackSegment]:
-    """Cut known tracks out of a stream of pictures; see ``FaceTracks.crops``."""
+    """Cut known tracks out of a stream of pictures; see :func:`crop_video`."""
     tracks = on_grid(tracks)
     rows, segmenter = Rows(tracks), Segmenter()
     for frame in frames:
