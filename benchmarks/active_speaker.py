@@ -35,6 +35,7 @@ from pyannote_av.core.io import Video
 from pyannote_av.core.tracks import FaceTracks, TrackSegment
 from pyannote_av.pipelines.active_speaker_detection import ActiveSpeakerDetection
 from pyannote_av.pipelines.face_tracking import FaceTracking
+from pyannote_av.pipelines.speaking_scores import estimate_offset
 from pyannote_av.vision.crops import crop_video
 
 OFFSETS = (0.0, 0.4, -0.4)
@@ -77,10 +78,10 @@ class Clip:
 
     def score(self, pipeline: ActiveSpeakerDetection) -> FaceTracks:
         """Tracks with their scores."""
-        listener = pipeline.listen(self.waveform)
+        scores = pipeline.collector(self.waveform)
         for segment in self.segments:
-            listener(segment)
-        return listener.scores(self.tracks)
+            scores.update(segment)
+        return pipeline.add_scores(self.tracks, scores.compute())
 
     def voiced(self) -> np.ndarray:
         """Whether each row of the tracks is within 25 dB of the loud parts of the sound."""
@@ -178,10 +179,11 @@ def talkers_out_of_sync(clips: dict[Path, Clip]) -> dict[str, list]:
         results[path.stem] = []
         for offset in OFFSETS:
             moved = torch.roll(clip.waveform, round(16000 * offset), dims=1)
-            listener = pipeline.listen(moved)
+            scores = pipeline.collector(moved)
             for segment in clip.segments:
-                listener(segment)
-            results[path.stem].append([round(value, 2) for value in listener.offset()])
+                scores.update(segment)
+            found = estimate_offset(scores.compute())
+            results[path.stem].append([round(value, 2) for value in found])
     return results
 
 

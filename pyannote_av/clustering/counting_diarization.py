@@ -13,6 +13,7 @@ from pyannote_av.clustering.linkage import informed_clusters, threshold_clusters
 from pyannote_av.clustering.scene import Scene
 from pyannote_av.clustering.window_diarization import WindowDiarization
 from pyannote_av.clustering.windows import all_faces
+from pyannote_av.core.caching import cached
 from pyannote_av.models.loading import ModelReference, load_model
 
 
@@ -87,8 +88,10 @@ class CountingDiarization(WindowDiarization):
         self, scene: Scene, bounds: tuple[int | None, int | None, int | None], hook: Callable
     ) -> np.ndarray:
         """See :class:`~pyannote_av.clustering.window_diarization.WindowDiarization`."""
-        key = (scene.windows.span.tobytes(), self.looked(scene.file), self.missing_rate, self.seed)
-        embeddings, count = self.cached(scene.file, "count", key, lambda: self.count(scene))
+        inputs = scene.windows.span, scene.voices, scene.seen.looks, self.missing_rate, self.seed
+        embeddings, count = cached(
+            scene.file, "count", (self.counter, inputs), lambda: self.count(scene)
+        )
         hook("counting", count)
         if self.counting == "predicted":
             clusters = informed_clusters(embeddings, count, *bounds)

@@ -13,6 +13,7 @@ from pyannote_av.clustering.linkage import NOBODY, pair_clusters
 from pyannote_av.clustering.scene import Scene
 from pyannote_av.clustering.window_diarization import WindowDiarization
 from pyannote_av.clustering.windows import at_once, entry_faces, same_track
+from pyannote_av.core.caching import cached
 
 
 class SimilarityDiarization(WindowDiarization):
@@ -65,8 +66,10 @@ class SimilarityDiarization(WindowDiarization):
     ) -> np.ndarray:
         """See :class:`~pyannote_av.clustering.window_diarization.WindowDiarization`."""
         entries = scene.entries
-        key = (scene.windows.span.tobytes(), entries.track.tobytes(), self.looked(scene.file))
-        alike = self.cached(scene.file, "similarities", key, lambda: self.similarities(scene, hook))
+        inputs = scene.windows, entries, scene.voices, scene.seen.looks
+        alike = cached(
+            scene.file, "similarities", (self, inputs), lambda: self.similarities(scene, hook)
+        )
         distance = squareform(1.0 - alike, checks=False) if len(alike) else np.zeros((1, 1))
         known = np.isfinite(distance).sum(axis=1) > (
             len(distance) > 1

@@ -14,6 +14,7 @@ from pyannote.core import SlidingWindow, SlidingWindowFeature
 from pyannote_av.clustering.linkage import NOBODY
 from pyannote_av.clustering.scene import Scene
 from pyannote_av.clustering.window_diarization import WindowDiarization
+from pyannote_av.core.caching import cached
 from pyannote_av.core.grid import SAMPLE_RATE
 from pyannote_av.core.model import load_plda
 from pyannote_av.pipelines.clustering import VBxClustering
@@ -51,10 +52,12 @@ class VBxDiarization(WindowDiarization):
         chosen = {"threshold": 0.6, "Fa": 0.07, "Fb": 0.8}
         return {**super().default_parameters(), "clustering": chosen}
 
-    def hear(self, file: Mapping, spans: np.ndarray) -> np.ndarray:
+    def embed_windows(self, file: Mapping, spans: np.ndarray) -> np.ndarray:
         """Speaker embeddings of windows, not normalised, because the PLDA uses their length."""
-        key = spans.tobytes()
-        return self.cached(file, "vbx", key, lambda: self._embed(file["waveform"], spans))
+        depends_on = self.embedding, spans
+        return cached(
+            file, "unscaled embeddings", depends_on, lambda: self._embed(file["waveform"], spans)
+        )
 
     def _embed(self, sound: torch.Tensor, spans: np.ndarray) -> np.ndarray:
         """Embeddings (n, E), 0 for windows that are too short or digitally silent"""

@@ -20,6 +20,7 @@ from pyannote_av.clustering.windows import (
     turns_of,
     who_talks,
 )
+from pyannote_av.core.caching import cached, for_pipeline
 from pyannote_av.core.output import AVDiarizeOutput, Report
 from pyannote_av.core.pipeline import DiarizationPipeline
 from pyannote_av.core.tracks import FaceSamples, FaceTracks
@@ -27,9 +28,8 @@ from pyannote_av.data.crop_shard import LOOK_INTERVAL
 from pyannote_av.models.embedding.voiceprints import speaker_features, stretch_voices, voiceprint
 from pyannote_av.models.loading import ModelReference, load_model
 from pyannote_av.pipelines.active_speaker_detection import ActiveSpeakerDetection
-from pyannote_av.pipelines.active_speaker_pass import SpeakingScores
-from pyannote_av.pipelines.caching import cached
-from pyannote_av.pipelines.face_tracking import FaceTracking, how_looked
+from pyannote_av.pipelines.face_tracking import FaceTracking
+from pyannote_av.pipelines.speaking_scores import SpeakingScores
 from pyannote_av.vision.identity import FaceEmbedder, FaceSampler, get_embedder
 
 
@@ -184,7 +184,7 @@ class WindowDiarization(DiarizationPipeline):
             speech = self._speech(file, hook).crop(Segment(0.0, report.duration))
         windows = cut_windows(speech, self.duration, self.step)
         if seen is None:
-            seen = self._look(file, speech, hook, report)
+            seen = self._score_faces(file, speech, hook, report)
         entries = who_talks(windows, seen.tracks, self.talking)
         entries = hide_faces(entries, self.missing_rate, self.seed)
         report.numbers |= {
@@ -196,7 +196,7 @@ class WindowDiarization(DiarizationPipeline):
             "faces are seen talking" if report.video_used else "no face is seen talking"
         )
         with report.stage("voices"):
-            scene = Scene(file, windows, entries, seen, self.hear(file, windows.span))
+            scene = Scene(file, windows, entries, seen, self.embed_windows(file, windows.span))
         with report.stage("clustering"):
             clusters = self.cluster(scene, bounds, hook) if len(windows) else np.zeros(0, int)
             speakers = settle(windows, entries, clusters)
@@ -213,44 +213,44 @@ class WindowDiarization(DiarizationPipeline):
             return file["lab"].support()
         if not file.get("has_audio", True):
             return Timeline()
-        return self.speech.apply(file, hook=hook).get_timeline().support()
+        speech = self.speech.apply(for_pipeline(file, self.speech), hook=hook)
+        return speech.get_timeline().support()
 
-    def _look(self, file: Mapping, speech: Timeline, hook: Callable, report: Report) -> ScoredFaces:
+    def _score_faces(
+        self, file: Mapping, speech: Timeline, hook: Callable, report: Report
+    ) -> ScoredFaces:
         """Track, score and embed faces in one decoding pass"""
+        embedder = self.face_embedder
 
-        listener = self.active_speaker.listen(file["waveform"], speech)
-
-        def look() -> tuple[FaceTracks, list[SpeakingScores], FaceSamples]:
-            collector = self.face_embedder and FaceSampler(self.face_embedder, LOOK_INTERVAL)
+        def compute() -> tuple[FaceTracks, list[SpeakingScores], FaceSamples]:
+            scores = self.active_speaker.collector(file["waveform"], speech)
+            sampler = embedder and FaceSampler(embedder, LOOK_INTERVAL)
             tracks = self.faces.apply(
                 file,
                 tracks=file.get("face_tracks"),
-                consumers=[listener],
+                collectors=[scores],
                 hook=hook,
                 problems=report.problems,
-                looks=collector,
+                sampler=sampler,
             )
-            return tracks, listener.heard, collector.looks if collector else FaceSamples.none()
+            samples = sampler.compute() if sampler else FaceSamples.none()
+            return tracks, scores.compute(), samples
 
         with report.stage("faces"):
-            key = self.looked(file), tuple(speech)
-            tracks, listener.heard, looks = self.cached(file, "seen", key, look)
-            return ScoredFaces(listener.scores(tracks), looks)
+            depends_on = (
+                self.faces.dependencies(file),
+                self.active_speaker.dependencies(speech),
+                embedder,
+            )
+            tracks, scores, samples = cached(file, "scored and embedded faces", depends_on, compute)
+            return ScoredFaces(self.active_speaker.add_scores(tracks, scores), samples)
 
     @property
     def face_embedder(self) -> FaceEmbedder | None:
         """Face embedder used to compare faces."""
         return self._embedder
 
-    def looked(self, file: Mapping) -> str:
-        """Cache key of everything that depends on face tracks."""
-        return how_looked(self.faces, file)
-
-    def cached(self, file: Mapping, name: str, key: Any, compute: Callable[[], Any]) -> Any:
-        """Compute a value, or reuse the cached one during tuning if `key` is the same."""
-        return cached(file, name, key, compute) if self.training else compute()
-
-    def hear(self, file: Mapping, spans: np.ndarray) -> np.ndarray:
+    def embed_windows(self, file: Mapping, spans: np.ndarray) -> np.ndarray:
         """Speaker embeddings of windows.
 
         Parameters
@@ -264,10 +264,13 @@ class WindowDiarization(DiarizationPipeline):
         voices : (n, E) float32 array
             Unit-length embeddings, 0 for silent windows.
         """
-        heard = self.cached(
-            file, "voices", None, lambda: speaker_features(file["waveform"], self.embedding)
+        features = cached(
+            file,
+            "speaker embeddings",
+            self.embedding,
+            lambda: speaker_features(file["waveform"], self.embedding),
         )
-        return stretch_voices(heard, spans)
+        return stretch_voices(features, spans)
 
     def _output(
         self, scene: Scene, turns: Annotation, names: list[str], report: Report

@@ -5,9 +5,10 @@ from __future__ import annotations
 import inspect
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -21,6 +22,7 @@ from pyannote.audio.utils.dependencies import MissingDependency, WrongDependency
 from pyannote.database import ProtocolFile
 from pyannote.metrics.diarization import DiarizationErrorRate
 
+from pyannote_av.core import caching
 from pyannote_av.core.checkpoint import CheckpointError
 from pyannote_av.core.hub import locate, named_on_hub, resolve
 from pyannote_av.core.model import Model, load_plda
@@ -316,8 +318,9 @@ def _make_safe(config: dict[str, Any], origin: str, token, cache_dir) -> None:
 class MediaMixin:
     """Lets any pyannote.audio pipeline take media files: decoded once, on the container clock.
 
-    ``prepare_one`` is where pyannote prepares a file. It never writes to a mapping of the caller,
-    except while hyper-parameters are optimized, when every file is decoded once.
+    ``prepare_one`` is where pyannote prepares a file. It never writes to a mapping of the caller.
+    While hyper-parameters are optimized, decoded audio and the steps of the pipeline are cached;
+    see :mod:`pyannote_av.core.caching`.
     """
 
     def prepare_one(self, file: Any, preload: bool = False) -> Mapping:
@@ -333,34 +336,35 @@ class MediaMixin:
         Returns
         -------
         file : mapping
-            With ``waveform`` (1, num_samples), ``sample_rate``, ``problems`` (list of str) and
-            ``decoding_seconds`` added. A file without audio gets silence and ``has_audio=False``.
+            A new mapping, with ``waveform`` (1, num_samples), ``sample_rate``, ``problems`` (list
+            of str) and ``decoding_seconds`` added. A file without audio gets silence and
+            ``has_audio=False``.
         """
-        from pyannote_av.core.grid import SAMPLE_RATE
         from pyannote_av.core.io import Video
 
-        video = Video()
-        known = video.validate_file(file)
+        known = Video().validate_file(file)
         if not isinstance(file, Mapping):
-            file = known
-        elif not self.training:
-            # what is added stays out of the caller's mapping
-            file = ProtocolFile(file) if isinstance(file, ProtocolFile) else dict(file)
-        if "uri" not in file:
-            file["uri"] = known["uri"]
-        if "problems" not in file:
-            start = perf_counter()
-            problems: list[str] = []
-            if "waveform" in known or "audio" in known or video.probe(file).audio:
-                file["waveform"] = video.waveform(file, problems)
-            else:
-                num_samples = round(video.get_duration(file) * SAMPLE_RATE)
-                file["waveform"] = torch.zeros(1, num_samples)
-                file["has_audio"] = False
-            file["sample_rate"] = SAMPLE_RATE
-            file["problems"] = problems
-            file["decoding_seconds"] = perf_counter() - start
-        return super().prepare_one(file, preload=False)
+            prepared: MutableMapping = dict(known)
+        else:
+            prepared = ProtocolFile(file) if isinstance(file, ProtocolFile) else dict(file)
+        if "uri" not in prepared:
+            prepared["uri"] = known["uri"]
+        session = media = None
+        if self.training:
+            session = caching.current_session() or caching.Session(self._own_cache())
+            media = caching.media_checksum(known)
+        if "problems" not in prepared:
+            decode = partial(_decode, known)
+            sound = decode() if session is None else session.cached(media, "sound", decode, True)
+            prepared.update(sound, problems=list(sound["problems"]))
+        prepared = super().prepare_one(prepared, preload=False)
+        if session is None:
+            return prepared
+        return caching.CachedFile(prepared, session, media, self)
+
+    def _own_cache(self) -> caching.MemoryCache:
+        """Cache for optimizers that have none, such as that of pyannote.pipeline"""
+        return self.__dict__.setdefault("_cache", caching.MemoryCache())
 
     def __call__(self, file: Any, preload: bool = False, **kwargs: Any) -> Any:
         """Process one file, or a list of files; see ``apply`` for keyword arguments.
@@ -387,6 +391,24 @@ class MediaMixin:
         if twice:
             raise ValueError(f"several files are called {', '.join(twice)}: uris must be distinct")
         return ((file, self(file, **kwargs)) for file in files)
+
+
+def _decode(file: Mapping) -> dict[str, Any]:
+    """Audio of a validated file, silent if there is none, and problems found while decoding"""
+    from pyannote_av.core.grid import SAMPLE_RATE
+    from pyannote_av.core.io import Video
+
+    video = Video()
+    start = perf_counter()
+    problems: list[str] = []
+    sound: dict[str, Any] = {"sample_rate": SAMPLE_RATE, "problems": problems}
+    if "waveform" in file or "audio" in file or video.probe(file).audio:
+        sound["waveform"] = video.waveform(file, problems)
+    else:
+        num_samples = round(video.get_duration(file) * SAMPLE_RATE)
+        sound["waveform"] = torch.zeros(1, num_samples)
+        sound["has_audio"] = False
+    return {**sound, "decoding_seconds": perf_counter() - start}
 
 
 class DiarizationPipeline(MediaMixin, _Pipeline):

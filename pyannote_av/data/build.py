@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from pyannote_av.core.checksums import digest, fingerprint
 from pyannote_av.core.grid import FRAME_RATE
 from pyannote_av.core.io import Video
 from pyannote_av.core.reading import INDEX_LIMIT, read_json
-from pyannote_av.core.tracks import FaceSamples, FaceTracks
+from pyannote_av.core.tracks import FaceSamples, FaceTracks, TrackSegment
 from pyannote_av.core.workers import Failure, open_pool, run
 from pyannote_av.data.crop_shard import FORMAT, LOOK_INTERVAL, LOOK_SIDE, shard_folder
 from pyannote_av.data.crop_store import CropStore
@@ -96,26 +96,40 @@ def _face_tracking() -> Any:
     return FaceTracking(embedder=None)
 
 
+class _Crops:
+    """Collector that writes crops to a store"""
+
+    def __init__(self, shard: ShardWriter):
+        self._shard = shard
+
+    def update(self, segment: TrackSegment) -> None:
+        self._shard.add(segment)
+
+    def compute(self) -> None:
+        """The result is in the store"""
+
+
 def _cut(
-    job: ShardJob, tracks: FaceTracks | None, write: Callable, problems: list[str]
+    job: ShardJob, tracks: FaceTracks | None, shard: ShardWriter, problems: list[str]
 ) -> tuple[FaceTracks, FaceSamples]:
     """One pass over the pictures; returns the tracks on the grid, and faces in colour"""
     from pyannote_av.vision.identity import FaceSampler, Pictures
 
-    collector = FaceSampler(Pictures(LOOK_SIDE), LOOK_INTERVAL)
+    sampler = FaceSampler(Pictures(LOOK_SIDE), LOOK_INTERVAL)
     if tracks is None:
         file = {**job.media, "uri": job.uri}
-        tracks = _face_tracking()(file, consumers=[write], problems=problems, looks=collector)
-        return tracks, collector.looks
+        options = {"problems": problems, "sampler": sampler}
+        tracks = _face_tracking()(file, collectors=[_Crops(shard)], **options)
+        return tracks, sampler.compute()
     from pyannote_av.vision.streaming import KnownPass
 
-    run = KnownPass(tracks, [write], collector)
+    run = KnownPass(tracks, [_Crops(shard)], sampler)
     if tracks:
         step = 1 / FRAME_RATE
         start, end = max(0.0, float(tracks.time.min()) - step), float(tracks.time.max()) + 2 * step
         for frame in Video().frames(job.media["video"], start=start, end=end, problems=problems):
             run.see(frame)
-    return run.finish(), collector.looks
+    return run.finish(), sampler.compute()
 
 
 def _sound(job: ShardJob, problems: list[str]) -> np.ndarray:
@@ -152,7 +166,7 @@ def write_shard(store: Path, job: ShardJob, elsewhere: Path | None = None) -> _O
 
     problems: list[str] = []
     with ShardWriter(elsewhere or store, job.uri) as shard:
-        tracks, looks = _cut(job, tracks, shard.add, problems)
+        tracks, looks = _cut(job, tracks, shard, problems)
         sound = _sound(job, problems)
         return _Outcome(True, shard.finish(tracks, sound, source, problems, looks))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,13 @@ import torch
 from pyannote.core import Annotation, Timeline
 from pyannote.pipeline.parameter import Integer, Uniform
 
+from pyannote_av.core.caching import cached
 from pyannote_av.core.pipeline import DiarizationPipeline
 from pyannote_av.core.tracks import FaceTracks
 from pyannote_av.models.active_speaker.base import ActiveSpeakerModel
 from pyannote_av.models.active_speaker.scorers import ActiveSpeakerScorer, get_scorer
-from pyannote_av.pipelines.active_speaker_pass import ActiveSpeakerPass, SpeakingScores
-from pyannote_av.pipelines.caching import cached
+from pyannote_av.pipelines.collectors import SpeakingScoreCollector
+from pyannote_av.pipelines.speaking_scores import SpeakingScores, add_speaking_scores
 
 
 class ActiveSpeakerDetection(DiarizationPipeline):
@@ -87,10 +88,10 @@ class ActiveSpeakerDetection(DiarizationPipeline):
         faces.instantiate(faces.default_parameters())
         return faces.to(getattr(self, "device", torch.device("cpu")))
 
-    def listen(
+    def collector(
         self, waveform: torch.Tensor, speech: Timeline | None = None, offset: float = 0.0
-    ) -> ActiveSpeakerPass:
-        """Create a consumer of ``FaceTracking`` that scores faces while they are tracked.
+    ) -> SpeakingScoreCollector:
+        """Create a collector that scores faces while ``FaceTracking`` tracks them.
 
         Parameters
         ----------
@@ -100,17 +101,21 @@ class ActiveSpeakerDetection(DiarizationPipeline):
             Speech regions: faces are scored there only. Defaults to the whole file.
         offset : float, optional
             Delay of the audio relative to the video, in seconds.
+        """
+        return SpeakingScoreCollector(self._scorer, waveform, speech, offset)
 
-        Returns
-        -------
-        listener : ActiveSpeakerPass
-            Pass it to ``FaceTracking`` as a consumer, then call its ``scores``.
+    def add_scores(self, tracks: FaceTracks, scores: Sequence[SpeakingScores]) -> FaceTracks:
+        """Add raw scores to face tracks, with the threshold and smoothing of this pipeline.
+
+        See :func:`~pyannote_av.pipelines.speaking_scores.add_speaking_scores`.
         """
         if not self.instantiated:
             self.instantiate(self.default_parameters())
-        return ActiveSpeakerPass(
-            self._scorer, waveform, speech, offset, self.threshold, self.smoothing
-        )
+        return add_speaking_scores(tracks, scores, self.threshold, self.smoothing)
+
+    def dependencies(self, speech: Timeline | None, offset: float = 0.0) -> tuple:
+        """Everything that raw scores depend on, besides media and face tracks, to cache them."""
+        return self._scorer, speech, offset
 
     def apply(self, file: Mapping, hook: Callable | None = None) -> FaceTracks | Annotation:
         """Track faces and score them.
@@ -130,18 +135,21 @@ class ActiveSpeakerDetection(DiarizationPipeline):
             While training, an ``Annotation`` with the turns of each track is returned instead.
         """
         speech = file.get("speech") if file.get("has_audio", True) else Timeline()
-        listener = self.listen(file["waveform"], speech)
-
-        def look() -> tuple[FaceTracks, list[SpeakingScores]]:
-            problems = file["problems"]
-            tracks = self._faces.apply(file, consumers=[listener], hook=hook, problems=problems)
-            return tracks, listener.heard
-
+        depends_on = self._faces.dependencies(file), self.dependencies(speech)
+        tracks, scores = cached(
+            file, "scored faces", depends_on, lambda: self._track_and_score(file, speech, hook)
+        )
+        tracks = self.add_scores(tracks, scores)
         if not self.training:
-            tracks, _ = look()
-            return listener.scores(tracks)
-        key = self._faces.detector_name, None if speech is None else tuple(speech.support())
-        tracks, listener.heard = cached(file, "look", key, look)
-        turns = listener.scores(tracks).speaking_annotation()
+            return tracks
+        turns = tracks.speaking_annotation()
         turns.uri = file["uri"]
         return turns
+
+    def _track_and_score(
+        self, file: Mapping, speech: Timeline | None, hook: Callable | None
+    ) -> tuple[FaceTracks, list[SpeakingScores]]:
+        """Face tracks and raw speaking scores, in one pass over the video"""
+        scores = self.collector(file["waveform"], speech)
+        tracks = self._faces.apply(file, collectors=[scores], hook=hook, problems=file["problems"])
+        return tracks, scores.compute()

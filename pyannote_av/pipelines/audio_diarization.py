@@ -15,11 +15,11 @@ from pyannote.audio.core.plda import PLDA
 from pyannote.audio.pipelines.speaker_diarization import DiarizeOutput, SpeakerDiarization
 from pyannote.core import Annotation, Segment, SlidingWindow, SlidingWindowFeature
 
+from pyannote_av.core.caching import cached
 from pyannote_av.core.model import load_plda
 from pyannote_av.core.output import AVDiarizeOutput
 from pyannote_av.core.pipeline import MediaMixin
 from pyannote_av.models.loading import ModelReference, load_model
-from pyannote_av.pipelines.caching import cached
 from pyannote_av.pipelines.chunk_embedding import embed_chunks, frame_and_pool
 from pyannote_av.pipelines.clustering import AgglomerativeClustering, VBxClustering
 
@@ -137,6 +137,28 @@ class AudioDiarization(MediaMixin, SpeakerDiarization):
             clustering = {"method": "average", "threshold": 0.43, "min_cluster_size": 3}
         return {"segmentation": {"min_duration_off": 0.0}, "clustering": clustering}
 
+    def get_segmentations(self, file: Mapping, hook: Callable | None = None):
+        """Segment each chunk.
+
+        Parameters
+        ----------
+        file : mapping
+        hook : callable, optional
+
+        Returns
+        -------
+        segmentations : (num_chunks, num_frames, num_speakers) SlidingWindowFeature
+        """
+        progress = hook and partial(hook, "segmentation", None)
+        scores = cached(
+            file,
+            "segmentation",
+            self._segmentation,
+            lambda: self._segmentation(file, hook=progress),
+        )
+        # iterating over a SlidingWindowFeature changes it: do not share the cached one
+        return SlidingWindowFeature(scores.data, scores.sliding_window, scores.labels)
+
     def get_embeddings(
         self,
         file: Mapping,
@@ -159,15 +181,18 @@ class AudioDiarization(MediaMixin, SpeakerDiarization):
         embeddings : (num_chunks, num_speakers, dimension) array
             NaN for inactive local speakers.
         """
-        functions = frame_and_pool(getattr(self._embedding, "model_", None))
-        if functions is None:
-            return super().get_embeddings(file, binary_segmentations, exclude_overlap, hook)
-
-        # as upstream, embeddings are cached per segmentation
+        # segmentations of powerset models are binary whatever the threshold
         powerset = self._segmentation.model.specifications.powerset
-        key = None if powerset else self.segmentation.threshold
+        threshold = None if powerset else self.segmentation.threshold
+        models = self._segmentation, self._embedding, self.embedding_batch_size
 
         def embed() -> np.ndarray:
+            functions = frame_and_pool(getattr(self._embedding, "model_", None))
+            if functions is None:
+                # pyannote's method writes to the mapping
+                return super(AudioDiarization, self).get_embeddings(
+                    {**file}, binary_segmentations, exclude_overlap, hook
+                )
             waveform, _ = self._audio(file)
             return embed_chunks(
                 *functions,
@@ -182,7 +207,7 @@ class AudioDiarization(MediaMixin, SpeakerDiarization):
                 progress=hook and partial(hook, "embeddings", None),
             )
 
-        return cached(file, "embeddings", key, embed) if self.training else embed()
+        return cached(file, "embeddings", (models, threshold, exclude_overlap), embed)
 
     def reconstruct(
         self,

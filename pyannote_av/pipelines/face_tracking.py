@@ -17,7 +17,7 @@ from pyannote_av.core.media import probe
 from pyannote_av.core.tracks import FRAME_RATE, FaceTracks, PictureStats
 from pyannote_av.vision.detection import FaceDetector, get_detector
 from pyannote_av.vision.identity import FaceEmbedder, FaceSampler, get_embedder
-from pyannote_av.vision.streaming import Consumer, DetectionPass, KnownPass
+from pyannote_av.vision.streaming import Collector, DetectionPass, KnownPass
 from pyannote_av.vision.tracking import Tracker
 
 
@@ -103,10 +103,10 @@ class FaceTracking(Pipeline):
         self,
         file: Mapping,
         tracks: FaceTracks | str | Path | None = None,
-        consumers: Sequence[Consumer] = (),
+        collectors: Sequence[Collector] = (),
         hook: Callable | None = None,
         problems: list[str] | None = None,
-        looks: FaceSampler | None = None,
+        sampler: FaceSampler | None = None,
     ) -> FaceTracks:
         """Track the faces of one file.
 
@@ -117,15 +117,15 @@ class FaceTracking(Pipeline):
         tracks : FaceTracks, str or Path, optional
             Known tracks, or the path of a file with tracks. They replace detection and tracking:
             they are resampled to the 25 Hz grid, and faces are cropped.
-        consumers : sequence of callable, optional
-            Each is called with every :class:`TrackSegment` (at most 12 s long) as soon as the
+        collectors : sequence of Collector, optional
+            Each is updated with every :class:`TrackSegment` (at most 12 s long) as soon as the
             segment is complete, in time order per track.
         hook : callable, optional
             ``hook("face_tracking", None, file=..., total=..., completed=...)``, in seconds.
         problems : list of str, optional
             Messages about damage in the file are appended to it. Without it, they are issued as
             warnings.
-        looks : FaceSampler, optional
+        sampler : FaceSampler, optional
             Collects face samples instead of the embedder of this pipeline. The returned tracks
             then have no ``embeddings``.
 
@@ -138,51 +138,75 @@ class FaceTracking(Pipeline):
         if not self.instantiated:
             self.instantiate(self.default_parameters())
         hook = self.setup_hook(file, hook)
-        if tracks is None and isinstance(file, Mapping):
-            tracks = file.get("face_tracks")
-        file = self._video.validate_file(file)
-        uri = file["uri"]
-        known = FaceTracks.read(tracks) if isinstance(tracks, (str, Path)) else tracks
-        if known is not None and not isinstance(known, FaceTracks):
-            raise TypeError(
-                f"file {uri!r}: face_tracks must be FaceTracks or a path, "
-                f"not {type(known).__name__}"
-            )
-        if not self._has_pictures(file):
-            return FaceTracks.empty(uri=uri, stats=PictureStats())
+        media = self._video.validate_file(file)
+        known = _known_tracks(file, tracks, media["uri"])
+        if not _has_pictures(media):
+            return FaceTracks.empty(uri=media["uri"], stats=PictureStats())
 
-        identity = None
-        if looks is None and self._embedder is not None and not (known and known.embeddings):
-            looks = identity = FaceSampler(self._embedder)
+        identities = None
+        if sampler is None and self._embedder is not None and not (known and known.embeddings):
+            sampler = identities = FaceSampler(self._embedder)
         if known is not None:
-            run = KnownPass(known, consumers, looks)
+            faces = KnownPass(known, collectors, sampler)
         else:
-            tracker = Tracker(
-                min_confidence=getattr(self._detector, "min_confidence", 0.7),
-                max_gap=self.max_gap,
-                min_duration=self.min_duration,
-                stride=self.stride,
-            )
-            run = DetectionPass(self._detector, tracker, consumers, looks)
+            faces = DetectionPass(self._detector, self._tracker(), collectors, sampler)
+        tracks = replace(self._decode(media, faces, hook, problems), uri=media["uri"])
+        if identities is not None:
+            tracks = replace(tracks, embeddings=identities.compute().means)
+        return tracks
 
+    def _tracker(self) -> Tracker:
+        return Tracker(
+            min_confidence=getattr(self._detector, "min_confidence", 0.7),
+            max_gap=self.max_gap,
+            min_duration=self.min_duration,
+            stride=self.stride,
+        )
+
+    def _decode(
+        self,
+        file: Mapping,
+        faces: KnownPass | DetectionPass,
+        hook: Callable,
+        problems: list[str] | None,
+    ) -> FaceTracks:
+        """Tracks found in the pictures of a video; collectors and sampler are updated"""
         total = max(1, round(self._video.get_duration(file)))
         for frame in self._video.frames(file, problems=problems):
             if frame.index % round(FRAME_RATE) == 0:
                 hook("face_tracking", None, total=total, completed=min(total, round(frame.time)))
-            run.see(frame)
-        tracks = replace(run.finish(), uri=uri)
-        if identity is not None:
-            tracks = replace(tracks, embeddings=identity.embeddings)
+            faces.see(frame)
+        tracks = faces.finish()
         hook("face_tracking", None, total=total, completed=total)
         return tracks
 
-    @staticmethod
-    def _has_pictures(file: Mapping) -> bool:
-        return "frames" in file or ("video" in file and probe(file["video"]).video is not None)
+    def dependencies(self, file: Mapping) -> tuple:
+        """Everything that the tracks of a file depend on, besides its media, to cache them.
+
+        Parameters
+        ----------
+        file : mapping
+        """
+        tracks = file.get("face_tracks")
+        if tracks is not None:
+            return Path(tracks) if isinstance(tracks, str) else tracks, self._embedder
+        return self._detector, self._embedder, self.parameters(instantiated=True)
 
 
-def how_looked(faces: FaceTracking, file: Mapping) -> str:
-    """Cache key of the tracks of a file: "given", or the hyper-parameters of the tracking."""
-    if file.get("face_tracks") is not None:
-        return "given"
-    return repr(faces.parameters(instantiated=True))
+def _known_tracks(
+    file: Mapping | str | Path, tracks: FaceTracks | str | Path | None, uri: str
+) -> FaceTracks | None:
+    """Tracks that are given, or that come with the file"""
+    if tracks is None and isinstance(file, Mapping):
+        tracks = file.get("face_tracks")
+    if isinstance(tracks, (str, Path)):
+        return FaceTracks.read(tracks)
+    if tracks is not None and not isinstance(tracks, FaceTracks):
+        raise TypeError(
+            f"file {uri!r}: face_tracks must be FaceTracks or a path, not {type(tracks).__name__}"
+        )
+    return tracks
+
+
+def _has_pictures(file: Mapping) -> bool:
+    return "frames" in file or ("video" in file and probe(file["video"]).video is not None)

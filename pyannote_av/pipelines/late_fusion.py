@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from pyannote.audio import Pipeline as _Pipeline
-from pyannote.core import Annotation
+from pyannote.core import Annotation, Timeline
 from pyannote.pipeline.parameter import Uniform
 
+from pyannote_av.core.caching import cached, for_pipeline
 from pyannote_av.core.grid import SAMPLE_RATE
 from pyannote_av.core.output import AVDiarizeOutput, Report
 from pyannote_av.core.pipeline import DiarizationPipeline, Pipeline
-from pyannote_av.core.tracks import FaceTracks, TrackSegment
+from pyannote_av.core.tracks import FaceTracks
 from pyannote_av.fusion import guard
 from pyannote_av.fusion.persons import People, find_persons
 from pyannote_av.fusion.speakers import Rules, Speakers, decide
+from pyannote_av.fusion.targets import FaceStretch
 from pyannote_av.pipelines.active_speaker_detection import ActiveSpeakerDetection
-from pyannote_av.pipelines.caching import cached
-from pyannote_av.pipelines.face_tracking import FaceTracking, how_looked
+from pyannote_av.pipelines.collectors import VisualFeatureCollector
+from pyannote_av.pipelines.face_tracking import FaceTracking
+from pyannote_av.pipelines.speaking_scores import SpeakingScores, estimate_offset
+
+if TYPE_CHECKING:
+    import torch
 
 # smaller offsets (two grid frames) are not corrected: networks and people tolerate them
 _MIN_OFFSET = 0.08
@@ -37,11 +43,23 @@ class Fused(NamedTuple):
         All persons in the video, with or without a voice. Empty if the video was refused.
     offset : float
         Corrected delay of the audio relative to the video, in seconds. 0 if none was corrected.
+    features : dict of int to list of FaceStretch
+        Visual features of each face track. Empty if none were requested.
     """
 
     output: AVDiarizeOutput
     people: People
     offset: float
+    features: dict[int, list[FaceStretch]]
+
+
+@dataclass(frozen=True, eq=False)
+class _Faces:
+    """Face tracks of a file, with what was collected on the way"""
+
+    tracks: FaceTracks
+    scores: list[SpeakingScores]
+    features: dict[int, list[FaceStretch]]
 
 
 class LateFusion(DiarizationPipeline):
@@ -182,9 +200,8 @@ class LateFusion(DiarizationPipeline):
         output : AVDiarizeOutput
             An ``Annotation`` while ``self.training``.
         """
-        hook = self.setup_hook(file, hook)
-        output = self.fuse(file, num_speakers, min_speakers, max_speakers, hook).output
-        return output.speaker_diarization if self.training else output
+        fused = self.fuse(file, num_speakers, min_speakers, max_speakers, hook)
+        return fused.output.speaker_diarization if self.training else fused.output
 
     def fuse(
         self,
@@ -193,7 +210,7 @@ class LateFusion(DiarizationPipeline):
         min_speakers: int | None = None,
         max_speakers: int | None = None,
         hook: Callable | None = None,
-        consumers: Sequence[Callable[[TrackSegment], None]] = (),
+        visual_model: torch.nn.Module | None = None,
     ) -> Fused:
         """Fuse a prepared file, and return intermediate results too, for further pipelines.
 
@@ -203,38 +220,44 @@ class LateFusion(DiarizationPipeline):
             As returned by ``prepare_one``.
         num_speakers, min_speakers, max_speakers, hook : optional
             See :meth:`apply`.
-        consumers : sequence of callables, optional
-            Called with all segments of face tracks during the decoding pass. Each stores its
-            result in its attribute ``seen``. While ``self.training``, cached results are written
-            back to this attribute instead of decoding the video again.
+        visual_model : AVModel, optional
+            Network whose visual features are computed during the decoding pass.
         """
-        hook = hook or self.setup_hook(file, None)
-        report = Report(duration=file["waveform"].shape[-1] / SAMPLE_RATE)
-        report.problems += file.get("problems", [])
-        if "decoding_seconds" in file:
-            report.seconds["decoding of the sound"] = file["decoding_seconds"]
-
+        hook = self.setup_hook(file, hook)
+        report = _start_report(file)
+        bounds = {
+            "num_speakers": num_speakers,
+            "min_speakers": min_speakers,
+            "max_speakers": max_speakers,
+        }
         with report.stage("audio"):
-            audio = self._listen(file, num_speakers, min_speakers, max_speakers, hook)
-        report.components["audio"] = (
-            "given diarization" if "diarization" in file else type(self.audio).__name__
-        )
-        offset, tracks = self._look(file, audio.speaker_diarization, hook, report, consumers)
+            audio = self._diarize_audio(file, bounds, hook)
+        speech = audio.speaker_diarization.get_timeline().support()
+        faces = self._track_and_score(file, speech, hook, report, visual_model)
+        tracks = self.active_speaker.add_scores(faces.tracks, faces.scores)
+        offset = self._estimate_offset(faces.scores, report)
+        if 0 < abs(offset) <= self.max_offset:
+            scores = self._score_again(file, tracks, speech, offset, hook, report)
+            tracks = self.active_speaker.add_scores(tracks, scores)
+        self._name_components(file, report)
         with report.stage("fusion"):
-            output, people = self._fuse(
-                audio,
-                tracks,
-                offset,
-                report,
-                has_sound=file.get("has_audio", True),
-                fewest=num_speakers or min_speakers or 1,
-                most=num_speakers or max_speakers or np.inf,
-            )
+            if self._refuse_video(file, audio, tracks, offset, report):
+                people = People.nobody()
+                speakers = Speakers(audio.speaker_diarization, audio.exclusive_speaker_diarization)
+            else:
+                people = self._find_people(tracks, offset, report)
+                speakers = self._decide_speakers(audio, people, bounds, report)
+                report.ignored_regions = _regions_without_faces(speakers, people, tracks)
+            output = speakers.output(audio, tracks, report)
         hook("fusion", output.speaker_diarization)
-        return Fused(output, people, offset)
+        return Fused(output, people, offset, faces.features)
 
-    def _listen(self, file, num_speakers, min_speakers, max_speakers, hook) -> AVDiarizeOutput:
-        """Run the audio branch, and convert its result to an ``AVDiarizeOutput``."""
+    # ---------------------------------------------------------------------------------- steps
+
+    def _diarize_audio(
+        self, file: Mapping, bounds: Mapping[str, int | None], hook: Callable
+    ) -> AVDiarizeOutput:
+        """Output of the audio pipeline, or the given diarization"""
         if "diarization" in file:
             given = file["diarization"]
             if not isinstance(given, Annotation):
@@ -245,14 +268,9 @@ class LateFusion(DiarizationPipeline):
             return AVDiarizeOutput(given, given)
         if not file.get("has_audio", True):
             return AVDiarizeOutput(Annotation(uri=file["uri"]), Annotation(uri=file["uri"]))
-        bounds = {
-            "num_speakers": num_speakers,
-            "min_speakers": min_speakers,
-            "max_speakers": max_speakers,
-        }
         bounds = {name: value for name, value in bounds.items() if value is not None}
         diarize = getattr(self.audio, "diarize", self.audio.apply)
-        result = diarize(file, **bounds, hook=hook)
+        result = diarize(for_pipeline(file, self.audio), **bounds, hook=hook)
         if isinstance(result, Annotation):
             return AVDiarizeOutput(result, result)
         return AVDiarizeOutput(
@@ -261,76 +279,99 @@ class LateFusion(DiarizationPipeline):
             result.speaker_embeddings,
         )
 
-    def _look(self, file, voices, hook, report, consumers) -> tuple[float, FaceTracks]:
-        """Track and score faces in one decoding pass; score again after correcting an offset."""
-        speech = voices.get_timeline().support()
-        waveform, given = file["waveform"], file.get("face_tracks")
+    def _track_and_score(
+        self,
+        file: Mapping,
+        speech: Timeline,
+        hook: Callable,
+        report: Report,
+        visual_model: torch.nn.Module | None,
+    ) -> _Faces:
+        """Face tracks, raw speaking scores and visual features, in one decoding pass"""
 
-        def look(listener, tracks, consumers=(), problems=None):
-            """Face tracks, their speaking scores, and the results of other consumers"""
+        def compute() -> tuple:
+            scores = self.active_speaker.collector(file["waveform"], speech)
+            features = None if visual_model is None else VisualFeatureCollector(visual_model)
             with report.stage("faces"):
-                found = self.faces.apply(
+                tracks = self.faces.apply(
                     file,
-                    tracks=tracks,
-                    consumers=[listener, *consumers],
+                    tracks=file.get("face_tracks"),
+                    collectors=[scores] if features is None else [scores, features],
                     hook=hook,
-                    problems=problems,
+                    problems=report.problems,
                 )
-                heard = listener.heard
-            report.move_seconds("faces", "speaking scores", listener.seconds)
-            return found, heard, [one.seen for one in consumers]
+                found = tracks, scores.compute(), {} if features is None else features.compute()
+            report.move_seconds("faces", "speaking scores", scores.seconds)
+            if features is not None and features.seconds:
+                report.move_seconds("faces", "visual features", features.seconds)
+            return found
 
-        listener = self.active_speaker.listen(waveform, speech)
-        tracks, listener.heard, seen = self._once(
-            file,
-            "look",
-            (tuple(speech), len(consumers)),
-            lambda: look(listener, given, consumers, report.problems),
+        depends_on = (
+            self.faces.dependencies(file),
+            self.active_speaker.dependencies(speech),
+            visual_model,
         )
-        for one, what in zip(consumers, seen, strict=True):
-            one.seen = what
-        tracks = listener.scores(tracks)
-        offset = self._offset(listener, report)
-        if 0 < abs(offset) <= self.max_offset:
-            # audio and video are not aligned: score once more, with the audio shifted
-            listener = self.active_speaker.listen(waveform, speech, offset=offset)
-            listener.heard = self._once(
-                file, "look again", (tuple(speech), offset), lambda: look(listener, tracks)[1]
-            )
-            tracks = listener.scores(tracks)
-            report.reasons.append(
-                f"sound and picture were {abs(offset):.2f} s apart "
-                f"(sound {'late' if offset > 0 else 'early'}) and have been aligned"
-            )
-        report.components.update(
-            detector="given tracks" if given is not None else self.faces.detector_name,
-            scorer=self.active_speaker.scorer_name,
-            identity=self.faces.embedder_name,
+        return _Faces(*cached(file, "scored faces", depends_on, compute))
+
+    def _score_again(
+        self,
+        file: Mapping,
+        tracks: FaceTracks,
+        speech: Timeline,
+        offset: float,
+        hook: Callable,
+        report: Report,
+    ) -> list[SpeakingScores]:
+        """Raw speaking scores with the audio aligned to the video"""
+
+        def compute() -> list[SpeakingScores]:
+            scores = self.active_speaker.collector(file["waveform"], speech, offset)
+            with report.stage("faces"):
+                self.faces.apply(file, tracks=tracks, collectors=[scores], hook=hook)
+                found = scores.compute()
+            report.move_seconds("faces", "speaking scores", scores.seconds)
+            return found
+
+        depends_on = (
+            self.faces.dependencies(file),
+            self.active_speaker.dependencies(speech, offset),
         )
-        return offset, tracks
+        scores = cached(file, "scores of aligned faces", depends_on, compute)
+        report.reasons.append(
+            f"sound and picture were {abs(offset):.2f} s apart "
+            f"(sound {'late' if offset > 0 else 'early'}) and have been aligned"
+        )
+        return scores
 
-    def _once(self, file, name, key, compute):
-        """Compute, or reuse the cached value while the hyper-parameters it depends on are fixed."""
-        if not self.training:
-            return compute()
-        return cached(file, name, (how_looked(self.faces, file), key), compute)
-
-    def _offset(self, listener, report) -> float:
-        """Audio-visual offset in seconds, 0 when it is small or uncertain."""
-        offset, confidence = listener.offset()
+    def _estimate_offset(self, scores: Sequence[SpeakingScores], report: Report) -> float:
+        """Audio-visual offset in seconds, 0 if it is small or uncertain"""
+        offset, confidence = estimate_offset(scores, self.active_speaker.smoothing)
         report.numbers["audio-visual offset (s)"] = offset
         report.numbers["confidence of the offset"] = confidence
         return offset if confidence > 0.5 and abs(offset) >= _MIN_OFFSET else 0.0
 
-    def _fuse(
-        self, audio, tracks, offset, report, has_sound, fewest, most
-    ) -> tuple[AVDiarizeOutput, People]:
-        """Fuse voices and faces into speakers, unless the video is refused."""
-        voices = audio.speaker_diarization
+    def _name_components(self, file: Mapping, report: Report) -> None:
+        given = "diarization" in file, file.get("face_tracks") is not None
+        report.components.update(
+            audio="given diarization" if given[0] else type(self.audio).__name__,
+            detector="given tracks" if given[1] else self.faces.detector_name,
+            scorer=self.active_speaker.scorer_name,
+            identity=self.faces.embedder_name,
+        )
+
+    def _refuse_video(
+        self,
+        file: Mapping,
+        audio: AVDiarizeOutput,
+        tracks: FaceTracks,
+        offset: float,
+        report: Report,
+    ) -> bool:
+        """Whether the video is not used, for a reason that is added to the report"""
         stats = tracks.stats
         refusal = guard.refuse_file(
-            has_sound=has_sound,
-            num_voices=len(voices.labels()),
+            has_sound=file.get("has_audio", True),
+            num_voices=len(audio.speaker_diarization.labels()),
             frame_rate=stats.frame_rate if stats and stats.frames else float("nan"),
             brightness=stats.brightness if stats else float("nan"),
             num_tracks=len(tracks.tracks),
@@ -341,9 +382,10 @@ class LateFusion(DiarizationPipeline):
             report.numbers["share of frames with a face"] = stats.face_share
         if refusal:
             report.reasons.append(refusal)
-            speakers = Speakers(voices, audio.exclusive_speaker_diarization)
-            return speakers.output(audio, tracks, report), People.nobody()
+        return bool(refusal)
 
+    def _find_people(self, tracks: FaceTracks, offset: float, report: Report) -> People:
+        """Persons in the video, on the clock of the audio"""
         people = find_persons(
             tracks,
             offset=offset,
@@ -353,8 +395,24 @@ class LateFusion(DiarizationPipeline):
         for reason in sorted(set(people.refused.values())):
             ids = [str(track) for track, why in people.refused.items() if why == reason]
             report.reasons.append(f"face track {', '.join(ids)} not used: {reason}")
-        rules = Rules(**{field.name: getattr(self, field.name) for field in fields(Rules)})
-        speakers = decide(audio, people, rules, duration=report.duration, fewest=fewest, most=most)
+        return people
+
+    def _decide_speakers(
+        self,
+        audio: AVDiarizeOutput,
+        people: People,
+        bounds: Mapping[str, int | None],
+        report: Report,
+    ) -> Speakers:
+        """Speakers, from the voices of the audio pipeline and the persons in the video"""
+        speakers = decide(
+            audio,
+            people,
+            Rules(**{field.name: getattr(self, field.name) for field in fields(Rules)}),
+            duration=report.duration,
+            fewest=bounds["num_speakers"] or bounds["min_speakers"] or 1,
+            most=bounds["num_speakers"] or bounds["max_speakers"] or np.inf,
+        )
         report.video_used = bool(speakers.faces)
         report.changes += speakers.changes
         report.reasons.append(
@@ -362,11 +420,25 @@ class LateFusion(DiarizationPipeline):
             if speakers.faces
             else "no face goes with any voice"
         )
-        trusted = {track for person in people.persons for track in person.tracks}
-        shown = tracks.to_annotation()
-        report.ignored_regions = guard.without_faces(
-            speakers.annotation.get_timeline().support(),
-            [segment for segment, _, t in shown.itertracks(yield_label=True) if t in trusted],
-            shown.itersegments(),
-        )
-        return speakers.output(audio, tracks, report), people
+        return speakers
+
+
+def _start_report(file: Mapping) -> Report:
+    report = Report(duration=file["waveform"].shape[-1] / SAMPLE_RATE)
+    report.problems += file.get("problems", [])
+    if "decoding_seconds" in file:
+        report.seconds["decoding of the sound"] = file["decoding_seconds"]
+    return report
+
+
+def _regions_without_faces(
+    speakers: Speakers, people: People, tracks: FaceTracks
+) -> list[dict[str, Any]]:
+    """Speech during which no face of a person in the video is visible, with the reason"""
+    trusted = {track for person in people.persons for track in person.tracks}
+    shown = tracks.to_annotation()
+    return guard.without_faces(
+        speakers.annotation.get_timeline().support(),
+        [segment for segment, _, t in shown.itertracks(yield_label=True) if t in trusted],
+        shown.itersegments(),
+    )

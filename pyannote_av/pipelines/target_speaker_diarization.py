@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from pyannote.audio import Pipeline as _Pipeline
 from pyannote.core import Annotation
 from pyannote.pipeline.parameter import Categorical, Uniform
 
-from pyannote_av.core.checksums import digest
+from pyannote_av.core.caching import cached
 from pyannote_av.core.grid import SAMPLES_PER_FRAME, STEP_RATE, STEPS
 from pyannote_av.core.output import AVDiarizeOutput
 from pyannote_av.core.pipeline import DiarizationPipeline
@@ -32,10 +32,8 @@ from pyannote_av.fusion.activities import (
 from pyannote_av.fusion.targets import TargetSpeaker, find_targets, join_faces
 from pyannote_av.models.embedding.voiceprints import enrol, speaker_features
 from pyannote_av.models.loading import ModelReference, load_model
-from pyannote_av.pipelines.caching import cached
 from pyannote_av.pipelines.inference import AVInference
 from pyannote_av.pipelines.late_fusion import Fused, LateFusion
-from pyannote_av.pipelines.visual_feature_pass import VisualFeaturePass
 
 
 class TargetSpeakerDiarization(DiarizationPipeline):
@@ -190,82 +188,57 @@ class TargetSpeakerDiarization(DiarizationPipeline):
         hook = self.setup_hook(file, hook)
         if self.oracle_vad and file.get("lab") is None:
             raise ValueError(f"file {file['uri']!r} has no `lab`: there is no oracle to ask")
-        bounds = (num_speakers, min_speakers, max_speakers)
-        first, seen = self._first(file, bounds, hook)
+        bounds = num_speakers, min_speakers, max_speakers
+        model = self.segmentation.model
+        first = self.first_pass.fuse(file, *bounds, hook, visual_model=model)
         report = first.output.report
         with report.stage("voiceprints"):
-            heard = self._heard(file)
+            embeddings = self._embed_windows(file)
         with report.stage("target speakers"):
             most = num_speakers or max_speakers or np.inf
-            output = self._second(file, first, seen, heard, most, hook)
-        report.components["segmentation"] = type(self.segmentation.model).__name__
+            output = self._second_pass(file, first, embeddings, most, hook)
+        report.components["segmentation"] = type(model).__name__
         hook("target speakers", output.speaker_diarization)
         return output.speaker_diarization if self.training else output
 
-    def _first(self, file, bounds, hook) -> tuple[Fused, dict]:
-        """Late fusion, and visual features of all tracks computed in the same decoding pass."""
-        look = VisualFeaturePass(self.segmentation.model)
-        fused = self.first_pass.fuse(file, *bounds, hook, consumers=[look])
-        if look.seconds:
-            fused.output.report.move_seconds("faces", "visual features", look.seconds)
-        return fused, look.seen
+    # ---------------------------------------------------------------------------------- steps
 
-    def _heard(self, file) -> np.ndarray:
+    def _embed_windows(self, file: Mapping) -> np.ndarray:
         """Speaker embeddings of short windows: (windows, dimension)"""
+        return cached(
+            file,
+            "speaker embeddings",
+            self.embedding,
+            lambda: speaker_features(file["waveform"], self.embedding),
+        )
 
-        def listen() -> np.ndarray:
-            return speaker_features(file["waveform"], self.embedding)
-
-        return cached(file, "voices", None, listen) if self.training else listen()
-
-    def _ask(self, file, targets, heard, hook, name="activities") -> np.ndarray:
-        """Posteriors of all targets: (steps, targets)"""
-
-        def ask() -> np.ndarray:
-            progress = partial(hook, "segmentation", None)
-            return self.segmentation(file["waveform"], targets, heard, progress)
-
-        return cached(file, name, _shown(targets), ask) if self.training else ask()
-
-    def _second(self, file, fused, seen, heard, most, hook) -> AVDiarizeOutput:
-        """Run the network on all targets, repeatedly with updated voiceprints if requested."""
+    def _second_pass(
+        self, file: Mapping, fused: Fused, embeddings: np.ndarray, most: float, hook: Callable
+    ) -> AVDiarizeOutput:
+        """Run the network on all targets, repeatedly with updated voiceprints if requested"""
         first, report = fused.output, fused.output.report
-        voices = first.speaker_diarization
-        labels = list(voices.labels())
+        labels = list(first.speaker_diarization.labels())
         if not labels:
             return first
         num_steps = STEPS * (file["waveform"].shape[1] // SAMPLES_PER_FRAME)
-        before = from_annotation(voices, labels, num_steps)
+        before = from_annotation(first.speaker_diarization, labels, num_steps)
         active = before
         for _ in range(self.iterations):
-            voiceprints = enrol(heard, active[:, : len(labels)])
+            voiceprints = enrol(embeddings, active[:, : len(labels)])
             targets = find_targets(
-                labels, voiceprints, first.face_tracks, fused.people, seen, fused.offset
+                labels, voiceprints, first.face_tracks, fused.people, fused.features, fused.offset
             )
-            said = self._ask(file, targets, heard, hook)
-            alone = likeliest(said, (said >= 0.5).any(axis=1))
-            joined = join_faces(targets, len(labels), enrol(heard, alone), self.join_similarity)
-            if more := len(targets) - len(joined):
-                report.numbers["faces that joined a voice"] = more
-                targets, said = joined, self._ask(file, joined, heard, hook, "activities, joined")
-            probability = lean(said, before, self.prior)
-            for k, target in enumerate(targets[: len(labels)]):
-                if target.voiceprint is None and not target.faces:
-                    probability[:, k] = before[:, k]  # no embedding, no face: keep the turns
-            if self.counting == "network":
-                active = binarize(probability, self._rules)
-            else:
-                count = before.sum(axis=1)
-                if self.counting == "seen":
-                    shown = [target.seen(0, num_steps // STEPS) for target in targets]
-                    shown = np.repeat(np.stack(shown, axis=1), STEPS, axis=0)
-                    onsets = self.onset, self.onset_unheard, self.offset
-                    count = count_seen(probability, before, shown, *onsets)
-                active = binarize(likeliest(probability, count), self._rules)
+            posteriors = self._predict(file, targets, embeddings, hook)
+            joined = self._join_faces(targets, posteriors, embeddings, len(labels))
+            if len(joined) < len(targets):
+                report.numbers["faces that joined a voice"] = len(targets) - len(joined)
+                targets, posteriors = joined, self._predict(file, joined, embeddings, hook)
+            probabilities = self._combine(posteriors, before, targets)
+            active = self._decide_activity(probabilities, before, targets)
             if self.oracle_vad:
-                active = confine(active, probability, file["lab"])
+                active = confine(active, probabilities, file["lab"])
         kept = self._speakers(active, len(labels), most)
-        active, probability = active[:, kept], probability[:, kept]
+        active, probabilities = active[:, kept], probabilities[:, kept]
 
         change = difference(before, active)
         report.numbers["change by the second pass"] = change
@@ -276,11 +249,61 @@ class TargetSpeakerDiarization(DiarizationPipeline):
             )
             return first
         report.changes.append(f"{100 * change:.1f} % of the speech changed by the second pass")
-        return self._output(file, first, [targets[k] for k in kept], active, probability, heard)
+        targets = [targets[k] for k in kept]
+        return self._output(file, first, targets, active, probabilities, embeddings)
 
-    @property
-    def _rules(self) -> Binarization:
-        return Binarization(*(getattr(self, name) for name in Binarization._fields))
+    def _predict(
+        self,
+        file: Mapping,
+        targets: Sequence[TargetSpeaker],
+        embeddings: np.ndarray,
+        hook: Callable,
+    ) -> np.ndarray:
+        """Posteriors of all targets: (steps, targets)"""
+        inputs = [(target.voiceprint, target.faces) for target in targets]
+        progress = partial(hook, "segmentation", None)
+        return cached(
+            file,
+            "posteriors",
+            (self.segmentation, self.embedding, inputs),
+            lambda: self.segmentation(file["waveform"], targets, embeddings, progress),
+        )
+
+    def _join_faces(
+        self,
+        targets: Sequence[TargetSpeaker],
+        posteriors: np.ndarray,
+        embeddings: np.ndarray,
+        num_voices: int,
+    ) -> list[TargetSpeaker]:
+        """Targets, of which faces without a voice are joined to the voices that sound like them"""
+        alone = likeliest(posteriors, (posteriors >= 0.5).any(axis=1))
+        return join_faces(targets, num_voices, enrol(embeddings, alone), self.join_similarity)
+
+    def _combine(
+        self, posteriors: np.ndarray, before: np.ndarray, targets: Sequence[TargetSpeaker]
+    ) -> np.ndarray:
+        """Posteriors, with the turns of the first pass as a prior: (steps, targets)"""
+        probabilities = lean(posteriors, before, self.prior)
+        for k, target in enumerate(targets[: before.shape[1]]):
+            if target.voiceprint is None and not target.faces:
+                probabilities[:, k] = before[:, k]  # the network knows nothing: keep the turns
+        return probabilities
+
+    def _decide_activity(
+        self, probabilities: np.ndarray, before: np.ndarray, targets: Sequence[TargetSpeaker]
+    ) -> np.ndarray:
+        """Which targets are active: (steps, targets) bool"""
+        rules = Binarization(*(getattr(self, name) for name in Binarization._fields))
+        if self.counting == "network":
+            return binarize(probabilities, rules)
+        count = before.sum(axis=1)
+        if self.counting == "seen":
+            visible = [target.seen(0, len(before) // STEPS) for target in targets]
+            visible = np.repeat(np.stack(visible, axis=1), STEPS, axis=0)
+            onsets = self.onset, self.onset_unheard, self.offset
+            count = count_seen(probabilities, before, visible, *onsets)
+        return binarize(likeliest(probabilities, count), rules)
 
     def _speakers(self, active: np.ndarray, num_voices: int, most: float) -> list[int]:
         """Indices of all voices, and of faces without a voice that speak enough, up to `most`"""
@@ -289,13 +312,21 @@ class TargetSpeakerDiarization(DiarizationPipeline):
         new.sort(key=lambda k: -seconds[k])
         return [*range(num_voices), *sorted(new[: int(min(len(new), max(0, most - num_voices)))])]
 
-    def _output(self, file, first, targets, active, probability, heard) -> AVDiarizeOutput:
+    def _output(
+        self,
+        file: Mapping,
+        first: AVDiarizeOutput,
+        targets: Sequence[TargetSpeaker],
+        active: np.ndarray,
+        probabilities: np.ndarray,
+        embeddings: np.ndarray,
+    ) -> AVDiarizeOutput:
         """Build the output, with confidence and modality of every turn"""
         names = [target.label for target in targets]
         diarization = to_annotation(active, names, file["uri"])
-        rows = dict(zip(names, enrol(heard, active), strict=True))
+        rows = dict(zip(names, enrol(embeddings, active), strict=True))
         voiceprints = np.array([rows[label] for label in diarization.labels()], float)
-        voiceprints = voiceprints.reshape(-1, heard.shape[1])
+        voiceprints = voiceprints.reshape(-1, embeddings.shape[1])
         voiceprints[~voiceprints.any(axis=1)] = np.nan
         speaking = set(diarization.labels())
         owner = {
@@ -305,11 +336,11 @@ class TargetSpeakerDiarization(DiarizationPipeline):
             for track in target.tracks
         }
         modality = {t.label: "audio+video" if t.faces else "audio" for t in targets}
-        found = confidences(diarization, names, probability)
+        found = confidences(diarization, names, probabilities)
         return AVDiarizeOutput(
             speaker_diarization=diarization,
             exclusive_speaker_diarization=to_annotation(
-                exclusive(active, probability), names, file["uri"]
+                exclusive(active, probabilities), names, file["uri"]
             ),
             speaker_embeddings=voiceprints,
             face_tracks=first.face_tracks.with_speakers(owner),
@@ -323,19 +354,3 @@ class TargetSpeakerDiarization(DiarizationPipeline):
                 for segment, track, label in diarization.itertracks(yield_label=True)
             },
         )
-
-
-def _shown(targets: Sequence[TargetSpeaker]) -> str:
-    """Checksum of the target speakers given to the network, as a cache key."""
-
-    def blocks() -> Iterator[bytes]:
-        for target in targets:
-            voice = b"" if target.voiceprint is None else target.voiceprint.tobytes()
-            yield repr(
-                (len(voice), [(one.start, len(one.present)) for one in target.faces])
-            ).encode()
-            yield voice
-            for one in target.faces:
-                yield from (one.features.tobytes(), one.present.tobytes())
-
-    return digest(blocks())

@@ -11,7 +11,11 @@ from pyannote.metrics.base import BaseMetric
 from pyannote.metrics.diarization import DiarizationErrorRate
 from pyannote.pipeline import Pipeline
 
-from pyannote_av.tuning.cache import CachedFile
+from pyannote_av.core import caching
+from pyannote_av.core.caching import Cache
+from pyannote_av.core.io import Video
+from pyannote_av.core.pipeline import MediaMixin
+from pyannote_av.tuning.hashing import file_checksum
 
 
 class Cost(BaseMetric):
@@ -52,12 +56,14 @@ class Candidate:
 
     ``Optimizer`` passes ``pipeline_kwargs`` twice, expects an ``Annotation`` where pyannote's own
     pipelines return a richer output, and evaluates a pipeline by its own metric. The pipeline must
-    not have preprocessors, which would bypass the cache of files: see
+    not have preprocessors: pyannote's own pipelines would bypass the cache. See
     :class:`~pyannote_av.tuning.worker.Loaded`.
 
     Parameters
     ----------
     pipeline : Pipeline
+    cache : Cache
+        Cache for the steps of the pipeline.
     with_cost : bool, optional
         Also minimise the cost.
 
@@ -67,9 +73,10 @@ class Candidate:
         Processing time of the last file, as if nothing had been cached, and its duration.
     """
 
-    def __init__(self, pipeline: Pipeline, with_cost: bool = False):
-        self.pipeline, self.with_cost = pipeline, with_cost
+    def __init__(self, pipeline: Pipeline, cache: Cache, with_cost: bool = False):
+        self.pipeline, self.cache, self.with_cost = pipeline, cache, with_cost
         self.seconds = self.media = 0.0
+        self._durations: dict[str, float] = {}
 
     @property
     def training(self) -> bool:
@@ -99,7 +106,7 @@ class Candidate:
         self.pipeline.instantiate(params)
         return self
 
-    def __call__(self, file: CachedFile, **_: Any) -> Annotation:
+    def __call__(self, file: Mapping[str, Any], **_: Any) -> Annotation:
         """Process a file; the pipeline reads ``pipeline_kwargs`` from it.
 
         Raises
@@ -107,22 +114,29 @@ class Candidate:
         RuntimeError
             If the pipeline fails, with the name of the file.
         """
-        known = "decoding_seconds" in file
-        file.settle()
-        begin = perf_counter()
-        try:
-            output = self.pipeline(file)
-            seconds = perf_counter() - begin - file.waited + sum(file.borrowed.values())
-        except Exception as error:
-            raise RuntimeError(f"file {file['uri']!r}: {type(error).__name__}: {error}") from error
-        finally:
-            file.settle()
-        # add the decoding time: tuning decodes the sound once per process, other runs once per file
-        self.seconds = seconds + (file.get("decoding_seconds", 0.0) if known else 0.0)
-        self.media = file["annotated"].duration()
-        if "waveform" in file:
-            self.media = file["waveform"].shape[-1] / file["sample_rate"]
+        with caching.use(self.cache) as session:
+            begin = perf_counter()
+            try:
+                output = self.pipeline(self._with_cache(file, session))
+            except Exception as error:
+                message = f"file {file['uri']!r}: {type(error).__name__}: {error}"
+                raise RuntimeError(message) from error
+            seconds = perf_counter() - begin
+        # as if nothing had been cached, and no other process had been waited for
+        self.seconds = seconds - session.waited + sum(session.borrowed.values())
+        self.media = self._duration(file)
         return getattr(output, "speaker_diarization", output)
+
+    def _with_cache(self, file: Mapping[str, Any], session: caching.Session) -> Mapping[str, Any]:
+        """The file as the pipeline needs it: pyannote's own pipelines store steps in files"""
+        if isinstance(self.pipeline, MediaMixin):
+            return file
+        return caching.CachedFile(dict(file), session, file_checksum(file), self.pipeline)
+
+    def _duration(self, file: Mapping[str, Any]) -> float:
+        if file["uri"] not in self._durations:
+            self._durations[file["uri"]] = Video().get_duration(file)
+        return self._durations[file["uri"]]
 
 
 def metric_of(pipeline: Pipeline) -> DiarizationErrorRate:

@@ -6,17 +6,18 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from pyannote.core import Annotation, Segment, SlidingWindow, SlidingWindowFeature, Timeline
 from safetensors.numpy import load, save
 
 from pyannote_av.clustering.scene import ScoredFaces
+from pyannote_av.core.caching import Entry
 from pyannote_av.core.reading import parse_json
 from pyannote_av.core.tracks import FaceSamples, FaceTracks, PictureStats
 from pyannote_av.fusion.targets import FaceStretch
-from pyannote_av.pipelines.active_speaker_pass import SpeakingScores
+from pyannote_av.pipelines.speaking_scores import SpeakingScores
 
 _TREE = "tree"
 _CHECKSUM = 32  # bytes
@@ -26,23 +27,6 @@ _RECORDS = {
     cls.__name__: cls
     for cls in (FaceTracks, PictureStats, FaceSamples, ScoredFaces, SpeakingScores, FaceStretch)
 }
-
-
-class Entry(NamedTuple):
-    """A value that was computed.
-
-    Attributes
-    ----------
-    name : str
-        Of the stage.
-    seconds : float
-        That computing it took.
-    value : Any
-    """
-
-    name: str
-    seconds: float
-    value: Any
 
 
 def to_bytes(entry: Entry) -> bytes:

@@ -21,9 +21,9 @@ from pyannote.pipeline import Optimizer, Pipeline
 
 from pyannote_av.core.pipeline import Pipeline as Loader
 from pyannote_av.core.trust import trusting
-from pyannote_av.tuning.cache import Cache, CachedFile
+from pyannote_av.tuning.cache import Cache
 from pyannote_av.tuning.freezing import freeze
-from pyannote_av.tuning.hashing import checksum, pipeline_checksum
+from pyannote_av.tuning.hashing import pipeline_checksum
 from pyannote_av.tuning.optimizer_adapter import Candidate, flat
 from pyannote_av.tuning.study import JOURNAL, STUDY, lock_of
 from pyannote_av.tuning.trials import TrialSchedule
@@ -121,10 +121,8 @@ def work(
     after : callable, optional
         Called with the study after every trial.
     """
-    candidate = Candidate(loaded.pipeline, setup.cost)
-    keys = [checksum([loaded.checksum, one]) for one in setup.checksums]
-    cache = Cache(setup.cache)
-    files = [CachedFile(file, cache, key) for file, key in zip(setup.files, keys, strict=True)]
+    candidate = Candidate(loaded.pipeline, Cache(setup.cache), setup.cost)
+    files = setup.files
     lag = 1 if setup.processes == 1 else 2 * setup.processes
     options = setup.trials, setup.seed, setup.sampler, lag, len(files)
     places = TrialSchedule(candidate, start_of(loaded.pipeline), *options)

@@ -217,42 +217,50 @@ def good(row: np.ndarray, shape: tuple[int, ...]) -> bool:
 
 
 class FaceSampler:
-    """Embeds a few good looks at each track.
+    """Collector of embeddings of each face, taken now and then.
+
+    Unlike other collectors, it is updated with pictures in colour, at their full resolution.
 
     Parameters
     ----------
     embedder : FaceEmbedder
     interval : float, optional
-        Seconds between two looks at the same track, at least.
+        Minimum time between two samples of the same track, in seconds.
     """
 
     def __init__(self, embedder: FaceEmbedder, interval: float = INTERVAL):
         self.interval = interval
         self._embedder = embedder
-        self._looks: list[tuple[int, int, np.ndarray]] = []
+        self._samples: list[tuple[int, int, np.ndarray]] = []
         self._next: dict[int, float] = {}
 
-    def look(self, index: int, track: int, image: np.ndarray, row: np.ndarray) -> None:
-        """Consider the face `row` (see :func:`good`) of `track` at grid `index`; RGB picture."""
+    def update(self, index: int, track: int, image: np.ndarray, row: np.ndarray) -> None:
+        """Take a sample of a face if it is good enough, and the last one is old enough.
+
+        Parameters
+        ----------
+        index : int
+            Grid index of the picture.
+        track : int
+            Track of the face.
+        image : (height, width, 3) uint8 array
+            RGB picture.
+        row : (15,) array
+            Box, landmarks and confidence of the face; see :func:`good`.
+        """
         if index < self._next.get(track, 0) or not good(row, image.shape):
             return
         self._next[track] = index + self.interval * FRAME_RATE
         face = cut(image, face_box(row[:4], image.shape), self._embedder.size)
-        self._looks.append((track, index, self._embedder(face[None])[0]))
+        self._samples.append((track, index, self._embedder(face[None])[0]))
 
-    @property
-    def looks(self) -> FaceSamples:
-        """All that was seen, by track and time."""
-        looks = sorted(self._looks, key=lambda look: look[:2])
-        # of a face nobody has seen the shape is not known either
-        vectors = np.stack([v for *_, v in looks]) if looks else np.zeros((0, 0), np.float32)
-        where = np.array([look[:2] for look in looks], np.int64).reshape(-1, 2)
+    def compute(self) -> FaceSamples:
+        """All samples, by track and time."""
+        samples = sorted(self._samples, key=lambda sample: sample[:2])
+        # without samples, the shape of embeddings is unknown too
+        vectors = np.stack([v for *_, v in samples]) if samples else np.zeros((0, 0), np.float32)
+        where = np.array([sample[:2] for sample in samples], np.int64).reshape(-1, 2)
         return FaceSamples(where[:, 0], where[:, 1], vectors)
-
-    @property
-    def embeddings(self) -> dict[int, np.ndarray]:
-        """(E,) unit-length vector of each track that was good to look at once at least."""
-        return self.looks.means
 
 
 def face_box(box: np.ndarray, shape: tuple[int, ...]) -> tuple[float, float, float]:

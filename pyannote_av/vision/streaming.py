@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -21,15 +21,25 @@ if TYPE_CHECKING:
 #: maximum number of faces tracked at once; the largest ones are kept
 MAX_FACES = 20
 
-Consumer = Callable[[TrackSegment], Any]
+
+class Collector(Protocol):
+    """Something that is computed from the crops of faces, in the same pass over the pictures."""
+
+    def update(self, segment: TrackSegment) -> None:
+        """Receive a part of a face track of at most 12 s, in time order per track."""
+        ...
+
+    def compute(self) -> Any:
+        """Result for all parts so far."""
+        ...
 
 
 class _Pass:
-    """Common part of both passes: statistics of the picture, cuts, and crops for consumers"""
+    """Common part of both passes: statistics of the picture, cuts, and crops for collectors"""
 
-    def __init__(self, consumers: Sequence[Consumer], looks: FaceSampler | None):
-        self._consumers = consumers
-        self._looks = looks
+    def __init__(self, collectors: Sequence[Collector], sampler: FaceSampler | None):
+        self._collectors = collectors
+        self._sampler = sampler
         self._shots = ShotDetector()
         self._segmenter = Segmenter()
         self._size: tuple[int, int] | None = None
@@ -54,8 +64,8 @@ class _Pass:
 
     def _publish(self, segments: Iterable[TrackSegment]) -> None:
         for segment in segments:
-            for consumer in self._consumers:
-                consumer(segment)
+            for collector in self._collectors:
+                collector.update(segment)
 
     def _complete(self, tracks: FaceTracks) -> FaceTracks:
         """Publish the remaining segments, and add frame size and statistics to the tracks"""
@@ -85,19 +95,19 @@ class DetectionPass(_Pass):
     ----------
     detector : FaceDetector
     tracker : Tracker
-    consumers : sequence of callable
-        Called with every finished :class:`TrackSegment`.
-    looks : FaceSampler, optional
+    collectors : sequence of Collector
+        Each is updated with every finished :class:`TrackSegment`.
+    sampler : FaceSampler, optional
     """
 
     def __init__(
         self,
         detector: FaceDetector,
         tracker: Tracker,
-        consumers: Sequence[Consumer] = (),
-        looks: FaceSampler | None = None,
+        collectors: Sequence[Collector] = (),
+        sampler: FaceSampler | None = None,
     ):
-        super().__init__(consumers, looks)
+        super().__init__(collectors, sampler)
         self._detector, self._tracker = detector, tracker
         self._detections: Detections | None = None
         self._detected: int | None = None
@@ -117,7 +127,7 @@ class DetectionPass(_Pass):
             if self._detections is None:
                 self._detections = self._detector(frame.image).largest(MAX_FACES)
             self._detected = index
-        if self._consumers:
+        if self._collectors:
             shown_before = frame.repeated and self._last in self._pictures
             self._pictures[index] = (
                 self._pictures[self._last] if shown_before else grey(frame.image)
@@ -125,14 +135,14 @@ class DetectionPass(_Pass):
         self._last = index
         self._take(self._tracker.update(index, self._detections if due else None, cut))
         self._pictures.pop(index - self._tracker.lag, None)
-        if due and self._looks is not None:
+        if due and self._sampler is not None:
             for track, row in self._tracker.current:
-                self._looks.look(index, track, frame.image, row)
+                self._sampler.update(index, track, frame.image, row)
 
     def _take(self, stretches: list[Stretch]) -> None:
         for stretch in stretches:
             self._stretches.append(stretch)
-            if self._consumers:
+            if self._collectors:
                 for i in range(len(stretch.box)):
                     picture = self._pictures[stretch.start + i]
                     one = crop(picture, stretch.box[i], stretch.landmarks[i])
@@ -164,35 +174,35 @@ class KnownPass(_Pass):
     Parameters
     ----------
     tracks : FaceTracks
-    consumers : sequence of callable
-    looks : FaceSampler, optional
+    collectors : sequence of Collector
+    sampler : FaceSampler, optional
     """
 
     def __init__(
         self,
         tracks: FaceTracks,
-        consumers: Sequence[Consumer] = (),
-        looks: FaceSampler | None = None,
+        collectors: Sequence[Collector] = (),
+        sampler: FaceSampler | None = None,
     ):
-        super().__init__(consumers, looks)
+        super().__init__(collectors, sampler)
         self._tracks = on_grid(tracks)
         self._rows = Rows(self._tracks)
         # offer each face several times per interval, because not every crop is usable
-        self._often = max(1, round(looks.interval * FRAME_RATE / 4)) if looks else 1
+        self._often = max(1, round(sampler.interval * FRAME_RATE / 4)) if sampler else 1
 
     def see(self, frame: Frame) -> None:
         """Process the next picture of the grid."""
         self._examine(frame)
         here, tracks = self._rows[frame.index], self._tracks
-        picture = grey(frame.image) if self._consumers and len(here) else None
+        picture = grey(frame.image) if self._collectors and len(here) else None
         for i in here:
             track, box, landmarks = int(tracks.track[i]), tracks.box[i], tracks.landmarks[i]
             if picture is not None:
                 one = crop(picture, box, landmarks)
                 self._publish(self._segmenter.add(track, frame.index, one))
-            if self._looks is not None and frame.index % self._often == 0:
+            if self._sampler is not None and frame.index % self._often == 0:
                 row = np.concatenate([box, landmarks.ravel(), tracks.confidence[[i]]])
-                self._looks.look(frame.index, track, frame.image, row)
+                self._sampler.update(frame.index, track, frame.image, row)
 
     def finish(self) -> FaceTracks:
         """The tracks, on the 25 Hz grid."""

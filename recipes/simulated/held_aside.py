@@ -44,13 +44,13 @@ class StoredFaces(FaceTracking):
         super().__init__(embedder=None)
         self._store, self._identities = store, identities
 
-    def apply(self, file, tracks=None, consumers=(), hook=None, problems=None):
+    def apply(self, file, tracks=None, collectors=(), hook=None, problems=None):
         uri, tracks, segmenter = file["uri"], on_grid(tracks), Segmenter()
 
         def publish(segments):
             for segment in segments:
-                for consumer in consumers:
-                    consumer(segment)
+                for collector in collectors:
+                    collector.update(segment)
 
         index = np.round(tracks.time * 25).astype(int)
         shown = {
