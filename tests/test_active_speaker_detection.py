@@ -17,7 +17,8 @@ from pyannote_av.models.active_speaker.scorers import (
 )
 from pyannote_av.models.active_speaker.synchrony import SynchronyScorer
 from pyannote_av.pipelines.active_speaker_detection import ActiveSpeakerDetection
-from pyannote_av.pipelines.active_speaker_pass import ActiveSpeakerPass
+from pyannote_av.pipelines.collectors import SpeakingScoreCollector
+from pyannote_av.pipelines.speaking_scores import add_speaking_scores, estimate_offset
 
 
 class Loudness:
@@ -55,11 +56,12 @@ def tracks_of(*segments):
     return FaceTracks(time, track, np.tile([0.1, 0.1, 0.3, 0.4], (len(rows), 1)))
 
 
-def run(segments, waveform, scorer=None, **kwargs):
-    listener = ActiveSpeakerPass(scorer or Loudness(), waveform, **{"smoothing": 1, **kwargs})
+def run(segments, waveform, scorer=None, threshold=0.0, smoothing=1, **kwargs):
+    collector = SpeakingScoreCollector(scorer or Loudness(), waveform, **kwargs)
     for each in segments:
-        listener(each)
-    return listener.scores(tracks_of(*segments)), listener
+        collector.update(each)
+    scores = collector.compute()
+    return add_speaking_scores(tracks_of(*segments), scores, threshold, smoothing), scores
 
 
 def test_every_frame_gets_its_own_sound():
@@ -69,11 +71,10 @@ def test_every_frame_gets_its_own_sound():
 
 
 def test_tracks_off_the_grid_get_the_nearest_frame():
-    listener = ActiveSpeakerPass(Loudness(), ramp(200), smoothing=1)
-    listener(segment(0, 100))
+    _, scores = run([segment(0, 100)], ramp(200))
     time = np.arange(0, 3, 1 / 29.97)
     tracks = FaceTracks(time, np.zeros(len(time)), np.tile([0.1, 0.1, 0.3, 0.4], (len(time), 1)))
-    assert np.abs(listener.scores(tracks).speaking - 25 * time).max() <= 0.51
+    assert np.abs(add_speaking_scores(tracks, scores, 0.0, 1).speaking - 25 * time).max() <= 0.51
 
 
 @pytest.mark.parametrize("offset", [-0.4, 0.0, 0.08, 0.4])
@@ -104,10 +105,10 @@ def test_only_faces_during_speech_are_scored():
 
 def test_no_speech_no_scores():
     scorer = Loudness()
-    tracks, listener = run([segment(0, 50)], ramp(50), scorer, speech=Timeline())
+    tracks, scores = run([segment(0, 50)], ramp(50), scorer, speech=Timeline())
     assert np.isnan(tracks.speaking).all()
     assert not scorer.calls
-    assert listener.offset() == (0.0, 0.0)
+    assert estimate_offset(scores) == (0.0, 0.0)
 
 
 @settings(deadline=None, max_examples=50)
@@ -281,12 +282,23 @@ def test_pipeline_is_tunable():
     pipeline = ActiveSpeakerDetection(scorer="synchrony", token=None, cache_dir=None)
     assert pipeline.parameters().keys() == {"threshold", "smoothing"}
     pipeline.instantiate({"threshold": 1.5, "smoothing": 1})
-    listener = pipeline.listen(ramp(100))
-    listener(segment(0, 100))
-    tracks = listener.scores(tracks_of(segment(0, 100)))
-    default = ActiveSpeakerDetection(scorer="synchrony").listen(ramp(100))
-    default(segment(0, 100))
-    assert (default.scores(tracks).speaking > tracks.speaking).mean() > 0.9
+    collector = pipeline.collector(ramp(100))
+    collector.update(segment(0, 100))
+    tracks = pipeline.add_scores(tracks_of(segment(0, 100)), collector.compute())
+    default = ActiveSpeakerDetection(scorer="synchrony")
+    assert (default.add_scores(tracks, collector.compute()).speaking > tracks.speaking).mean() > 0.9
+
+
+def test_collected_scores_do_not_depend_on_when_they_are_computed():
+    once, often = (SpeakingScoreCollector(Loudness(), ramp(200)) for _ in range(2))
+    for start in (10, 60, 110):
+        once.update(segment(start, 50))
+        often.update(segment(start, 50))
+        often.compute()
+    assert [one.start for one in often.compute()] == [10, 60, 110]
+    for one, other in zip(once.compute(), often.compute(), strict=True):
+        np.testing.assert_array_equal(one.score, other.score)
+    assert len(once.compute()) == 3
 
 
 def mapping(num_frames=75):

@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as nst
+from pyannote.audio import Inference
 from pyannote.audio.core.plda import PLDA
 from pyannote.audio.pipelines import SpeakerDiarization
 from pyannote.core import Annotation, Segment, SlidingWindow, SlidingWindowFeature, Timeline
@@ -20,9 +21,11 @@ from pyannote.database.util import load_rttm
 from pyannote.metrics.diarization import DiarizationErrorRate
 from pyannote.pipeline import Optimizer
 
+from pyannote_av.core.caching import MemoryCache, use
 from pyannote_av.core.output import AVDiarizeOutput
 from pyannote_av.core.weights import find
 from pyannote_av.models.loading import load_model
+from pyannote_av.pipelines import audio_diarization
 from pyannote_av.pipelines.audio_diarization import AudioDiarization, tidy
 from pyannote_av.pipelines.chunk_embedding import embedding_masks
 from pyannote_av.pipelines.clustering import AgglomerativeClustering
@@ -122,7 +125,7 @@ def _common(ours, label, theirs, other) -> float:
 @pytest.mark.parametrize("uri", ["trn03", "dev00"])
 def test_same_as_stock_pipeline_on_meetings(pipeline, shared_data, uri):
     file = {"audio": str(shared_data / "ami" / f"{uri}.flac"), "uri": uri}
-    ours = pipeline(file)  # leaves the decoded sound in the mapping
+    ours = pipeline(file)
     theirs = stock(pipeline)(file)
     difference = DiarizationErrorRate()(
         theirs.speaker_diarization, ours.speaker_diarization, uem=Segment(0, 30)
@@ -203,7 +206,26 @@ def test_hook_sees_progress(pipeline, excerpt):
     assert progress[-1][0] == progress[-1][1]
 
 
-def test_optimizer(pipeline, waveform, reference):
+@pytest.fixture
+def calls(monkeypatch) -> dict[str, int]:
+    """How often networks were run"""
+    counted = dict.fromkeys(("slide", "embed_chunks"), 0)
+
+    def watch(owner, name):
+        original = getattr(owner, name)
+
+        def watched(*args, **kwargs):
+            counted[name] += 1
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, watched)
+
+    watch(Inference, "slide")
+    watch(audio_diarization, "embed_chunks")
+    return counted
+
+
+def test_optimizer(pipeline, waveform, reference, calls):
     file = sound(
         waveform,
         annotation=reference,
@@ -212,12 +234,39 @@ def test_optimizer(pipeline, waveform, reference):
     )
     tuned = AudioDiarization(pipeline.segmentation_model, embedding=pipeline.embedding)
     tuned.freeze({"segmentation": {"min_duration_off": 0.0}, "clustering": {"method": "average"}})
+    given = dict(file)
     start = {"clustering": {"threshold": 0.43, "min_cluster_size": 3}}
     result = Optimizer(tuned, seed=0).tune(
-        [file], n_iterations=2, warm_start=start, show_progress=False
+        [file], n_iterations=3, warm_start=start, show_progress=False
     )
     assert result["loss"] < 0.06
-    assert {"training_cache/segmentation", "training_cache/embeddings"} <= file.keys()
+    # once, not once per trial, and not in the file
+    assert calls == {"slide": 1, "embed_chunks": 1}
+    assert file.keys() == given.keys()
+    assert all(file[name] is value for name, value in given.items())
+
+
+def test_two_pipelines_share_the_cache_of_an_optimizer(pipeline, excerpt, calls):
+    other = AudioDiarization(pipeline.segmentation_model, embedding=pipeline.embedding)
+    other.instantiate({"clustering": {"method": "average", "threshold": 0.3}})
+    other.instantiate({"segmentation": {"min_duration_off": 0.1}})
+    other.instantiate({"clustering": {"min_cluster_size": 3}})
+    cache, file = MemoryCache(), sound(excerpt)
+    with use(cache):
+        other(file)
+    assert not len(cache)  # it is not tuned
+    calls.update(dict.fromkeys(calls, 0))
+    pipeline.training = other.training = True
+    try:
+        with use(cache):
+            pipeline(file)
+            other(file)
+            assert calls == {"slide": 1, "embed_chunks": 1}
+            other.embedding_exclude_overlap = False
+            other(file)
+            assert calls == {"slide": 1, "embed_chunks": 2}
+    finally:
+        pipeline.training = False
 
 
 binary = nst.arrays(np.float32, (3, 20, 3), elements=st.sampled_from([0.0, 1.0, np.nan]))
@@ -385,8 +434,9 @@ def write_wav(path, waveform):
     return str(path)
 
 
+@pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("kind", [dict, ProtocolFile])
-def test_a_mapping_of_the_caller_is_not_written_to(pipeline, waveform, tmp_path, kind):
+def test_a_mapping_of_the_caller_is_not_written_to(pipeline, waveform, tmp_path, kind, training):
     """One that is used for two files, one after the other, gives the turns of each."""
     first, second = (
         write_wav(tmp_path / f"{name}.wav", waveform[:, start * 16000 : (start + 8) * 16000])
@@ -394,20 +444,33 @@ def test_a_mapping_of_the_caller_is_not_written_to(pipeline, waveform, tmp_path,
     )
     expected = [pipeline(path).speaker_diarization for path in (first, second)]
     assert list(expected[0].itertracks()) != list(expected[1].itertracks())
-    file = kind({"audio": first, "uri": "x"})
-    for path, turns in zip((first, second), expected, strict=True):
-        file["audio"] = path
-        found = pipeline(file).speaker_diarization
-        assert list(found.itertracks(yield_label=True)) == list(turns.itertracks(yield_label=True))
-        assert set(file) == {"audio", "uri"}
+    # what stock pyannote may have left there
+    given = {"audio": first, "uri": "x", "training_cache/segmentation": "of another file"}
+    file = kind(given)
+    pipeline.training = training
+    try:
+        for path, turns in [*zip((first, second), expected, strict=True), (first, expected[0])]:
+            file["audio"] = path
+            found = pipeline(file)
+            found = found if training else found.speaker_diarization
+            assert [*found.itertracks(yield_label=True)] == [*turns.itertracks(yield_label=True)]
+            assert dict(file) == {**given, "audio": path}
+    finally:
+        pipeline.training = False
 
 
-def test_two_threads_give_the_turns_of_one(pipeline, waveform, tmp_path):
+@pytest.mark.parametrize("training", [False, True])
+def test_two_threads_give_the_turns_of_one(pipeline, waveform, tmp_path, training):
     paths = [
         write_wav(tmp_path / f"{k}.wav", waveform[:, k * 16000 : (k + 6) * 16000])
         for k in (6, 12, 18)
     ]
     expected = [list(pipeline(path).speaker_diarization.itertracks()) for path in paths]
-    with ThreadPoolExecutor(2) as pool:
-        found = list(pool.map(lambda path: pipeline(path).speaker_diarization, paths * 2))
-    assert [list(turns.itertracks()) for turns in found] == expected * 2
+    pipeline.training = training
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            found = list(pool.map(pipeline, paths * 2))
+    finally:
+        pipeline.training = False
+    turns = [getattr(one, "speaker_diarization", one) for one in found]
+    assert [list(one.itertracks()) for one in turns] == expected * 2

@@ -51,6 +51,16 @@ def film(tmp_path_factory):
     return write_media(path, duration=4.0, size=(WIDTH, HEIGHT), draw=draw, audio=False)
 
 
+class Segments(list):
+    """A collector that keeps all segments."""
+
+    def update(self, segment):
+        self.append(segment)
+
+    def compute(self):
+        return list(self)
+
+
 @pytest.fixture(scope="module")
 def pipeline():
     pipeline = FaceTracking(detector="mtcnn", embedder=None)
@@ -60,8 +70,8 @@ def pipeline():
 
 @pytest.fixture(scope="module")
 def result(film, pipeline):
-    segments = []
-    tracks = pipeline(film, consumers=[segments.append])
+    segments = Segments()
+    tracks = pipeline(film, collectors=[segments])
     return tracks, segments
 
 
@@ -162,8 +172,8 @@ def test_known_tracks(result, film, pipeline, tmp_path):
         ({"video": film, "face_tracks": path}, None),
         (film, str(path)),
     ):
-        again = []
-        back = known.apply(file, tracks=given, consumers=[again.append])
+        again = Segments()
+        back = known.apply(file, tracks=given, collectors=[again])
         assert back == tracks
         assert back.stats == tracks.stats
         for one, other in zip(
@@ -196,8 +206,8 @@ def test_video_that_starts_late(tmp_path, pipeline):
         video_start=1.2,
         draw=lambda t: draw(0.0),
     )
-    segments = []
-    tracks = pipeline(path, consumers=[segments.append])
+    segments = Segments()
+    tracks = pipeline(path, collectors=[segments])
     assert tracks.time.min() == pytest.approx(1.2, abs=0.041)
     assert tracks.time.max() == pytest.approx(2.96, abs=0.041)
     assert all(s.times[0] == pytest.approx(tracks.time.min()) for s in segments)
@@ -236,8 +246,8 @@ def test_without_pictures(tmp_path, pipeline):
 
 def test_without_faces(tmp_path, pipeline):
     path = write_media(tmp_path / "noone.mp4", duration=1.0)
-    segments = []
-    tracks = pipeline(path, consumers=[segments.append])
+    segments = Segments()
+    tracks = pipeline(path, collectors=[segments])
     assert not tracks
     assert not segments
     assert tracks.stats.frames == 25
@@ -292,10 +302,11 @@ def test_bounds(tmp_path):
     pipeline.instantiate(pipeline.default_parameters())
     lengths, ends, kept = [], {}, []
 
-    def consumer(segment):
-        lengths.append(len(segment))
-        assert segment.start == ends.get(segment.track, 0)
-        ends[segment.track] = segment.end
+    class Ends:
+        def update(self, segment):
+            lengths.append(len(segment))
+            assert segment.start == ends.get(segment.track, 0)
+            ends[segment.track] = segment.end
 
     import pyannote_av.pipelines.face_tracking as module
 
@@ -306,7 +317,7 @@ def test_bounds(tmp_path):
 
     original, module.DetectionPass = module.DetectionPass, Watched
     try:
-        tracks = pipeline(path, consumers=[consumer])
+        tracks = pipeline(path, collectors=[Ends()])
     finally:
         module.DetectionPass = original
     assert max(lengths) == 300

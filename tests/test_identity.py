@@ -198,11 +198,11 @@ def test_one_look_every_two_seconds():
     image = np.zeros((360, 640, 3), np.uint8)
     for index in range(0, 200, 5):
         image[:] = (200, 0, 0) if index < 100 else (0, 200, 0)
-        collector.look(index, 3, image, row())
-        collector.look(index, 4, image, row(confidence=0.2))
+        collector.update(index, 3, image, row())
+        collector.update(index, 4, image, row(confidence=0.2))
     assert embedder.calls == 4
-    assert list(collector.embeddings) == [3]
-    np.testing.assert_allclose(collector.embeddings[3], [0.5**0.5, 0.5**0.5, 0], atol=1e-6)
+    assert list(collector.compute().means) == [3]
+    np.testing.assert_allclose(collector.compute().means[3], [0.5**0.5, 0.5**0.5, 0], atol=1e-6)
 
 
 def test_the_face_is_what_is_looked_at():
@@ -213,6 +213,6 @@ def test_the_face_is_what_is_looked_at():
 
     embedder, image = Keep(), np.zeros((360, 640, 3), np.uint8)
     image[108:216, 192:320] = (0, 0, 255)  # 128 x 108 pixels: squared to 128
-    FaceSampler(embedder).look(0, 0, image, row())
+    FaceSampler(embedder).update(0, 0, image, row())
     assert (embedder.faces[0, 2:-2, 1:-1, 2] == 255).all()
     assert (embedder.faces[0, 0] == 0).all()

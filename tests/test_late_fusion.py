@@ -104,27 +104,43 @@ def test_time_is_accounted_for_by_stage(output):
     assert all(value > 0 for value in seconds.values())
 
 
-def test_optimization_looks_again_only_when_it_has_to(made, output):
+def test_optimization_decodes_again_only_when_it_has_to(made, output, monkeypatch):
     from pyannote_av import Pipeline
+    from pyannote_av.pipelines.face_tracking import FaceTracking
+
+    decoded = []
+    track = FaceTracking.apply
+
+    def watched(self, *args, **kwargs):
+        decoded.append(1)
+        return track(self, *args, **kwargs)
+
+    monkeypatch.setattr(FaceTracking, "apply", watched)
 
     pipeline = Pipeline.from_pretrained("late_fusion")
     pipeline.instantiate(pipeline.default_parameters())
     given = output.audio_only.rename_labels(generator="string")
     file = {"video": str(made["video"]), "diarization": given, "face_tracks": output.face_tracks}
+    before = dict(file)
     pipeline.training = True
     assert isinstance(pipeline(file), Annotation)
-    first = file["training_cache/look"]
-    # what is made of scores does not need another look, nor does how to find what is given
+    assert len(decoded) == 1
+    # neither what is made of scores, nor how faces are found where they are given
     for change in (
         {"margin": 2.0},
         {"active_speaker": {"threshold": 0.5, "smoothing": 9}},
         {"faces": {"stride": 7}},
     ):
         pipeline.instantiate(change)(file)
-        assert file["training_cache/look"] is first
+        assert len(decoded) == 1
+    assert file == before
+    # other speech, and other tracks
     file["diarization"] = given.crop(Segment(0, 10))
     pipeline(file)
-    assert file["training_cache/look"] is not first
+    assert len(decoded) == 2
+    file["face_tracks"] = output.face_tracks.of(output.face_tracks.tracks[0])
+    pipeline(file)
+    assert len(decoded) == 3
 
 
 def test_while_tuning_the_answer_is_the_same(made, pipeline, output):

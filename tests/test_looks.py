@@ -55,12 +55,12 @@ def test_one_good_look_per_interval(interval, seed):
     for index in range(0, 300, 3):
         for track in (2, 7):
             face = row(confidence=rng.choice([0.95, 0.5], p=[0.6, 0.4]))
-            collector.look(index, track, IMAGE, face)
+            collector.update(index, track, IMAGE, face)
             mine = expected.setdefault(track, [])
             # not before the time has come, and then the first one that is good
             if good(face, IMAGE.shape) and not (mine and index - mine[-1] < interval * 25):
                 mine.append(index)
-    looks = collector.looks
+    looks = collector.compute()
     assert looks.track.tolist() == [2] * len(expected[2]) + [7] * len(expected[7])
     assert looks.frame.tolist() == expected[2] + expected[7]
     assert looks.vector.shape == (len(looks.track), 4, 4, 3)
@@ -72,22 +72,22 @@ def test_bad_looks_do_not_count():
     small, tall = row((0.3, 0.3, 0.34, 0.4)), row((0.3, 0.1, 0.34, 0.9))
     outside, unsure = row((-0.1, 0.3, 0.2, 0.6)), row(confidence=0.79)
     for index, face in enumerate((small, tall, outside, unsure)):
-        collector.look(index, 0, IMAGE, face)
+        collector.update(index, 0, IMAGE, face)
     assert embedder.calls == 0
-    assert collector.looks.track.shape == collector.looks.frame.shape == (0,)
-    assert collector.looks.vector.shape == (0, 0)
-    assert collector.embeddings == {}
+    assert collector.compute().track.shape == collector.compute().frame.shape == (0,)
+    assert collector.compute().vector.shape == (0, 0)
+    assert collector.compute().means == {}
     # nor do they keep us waiting
-    collector.look(4, 0, IMAGE + 9, row())
-    assert collector.looks.frame.tolist() == [4]
+    collector.update(4, 0, IMAGE + 9, row())
+    assert collector.compute().frame.tolist() == [4]
 
 
 def test_pictures_are_kept_as_they_are():
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, IMAGE.shape, dtype=np.uint8)
     collector = FaceSampler(Pictures(128), 1.0)
-    collector.look(0, 0, image, row())
-    vector = collector.looks.vector
+    collector.update(0, 0, image, row())
+    vector = collector.compute().vector
     assert vector.dtype == np.uint8
     # 128 x 128 pixels from (192, 98) on
     assert (vector[0] == image[98:226, 192:320]).all()
@@ -128,11 +128,11 @@ def test_looks_at_known_tracks(talk):
     tracks = FaceTracks.read(talk["face_tracks"])
     collector = FaceSampler(Pictures(LOOK_SIDE), 1.0)
     pipeline = FaceTracking(embedder=Mean())
-    found = pipeline.apply(talk, looks=collector)
+    found = pipeline.apply(talk, sampler=collector)
     assert found.tracks == [0, 1]
     # looked at by somebody else
     assert found.embeddings == {}
-    looks = collector.looks
+    looks = collector.compute()
     check_looks(looks, tracks, 1.0)
     for track in (0, 1):
         frames = looks.frame[looks.track == track]
@@ -172,12 +172,12 @@ def test_looks_at_faces_that_are_found(talk):
     pipeline = FaceTracking(detector=Scripted(), embedder=Mean())
     pipeline.instantiate({"stride": 5, "max_gap": 0.2, "min_duration": 0.6})
     file = {"uri": "talk", "video": talk["video"]}
-    tracks = pipeline.apply(file, looks=collector)
+    tracks = pipeline.apply(file, sampler=collector)
     assert tracks.embeddings == {}
     assert len(tracks.tracks) == 1
-    check_looks(collector.looks, tracks, 1.0)
-    assert set(collector.looks.track) == set(tracks.tracks)
-    assert len(collector.looks.track) >= 3
+    check_looks(collector.compute(), tracks, 1.0)
+    assert set(collector.compute().track) == set(tracks.tracks)
+    assert len(collector.compute().track) >= 3
 
 
 # --------------------------------------------------------------------------------------- stores

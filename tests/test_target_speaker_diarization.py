@@ -30,8 +30,8 @@ from pyannote_av.fusion.activities import (
 from pyannote_av.fusion.persons import People, Person
 from pyannote_av.fusion.targets import FaceStretch, TargetSpeaker, find_targets, join_faces
 from pyannote_av.models.hmsanet.model import HMSANet
+from pyannote_av.pipelines.collectors import VisualFeatureCollector
 from pyannote_av.pipelines.inference import AVInference
-from pyannote_av.pipelines.visual_feature_pass import VisualFeaturePass
 
 TINY = {"width": 16, "heads": 2, "channels": (4, 4, 8, 8), "cgima_layers": 1, "disa_layers": 1}
 TINY |= {"visual": "compact", "face_size": 32, "context": 8}
@@ -292,15 +292,15 @@ def test_features_are_kept_while_tracking(model):
     rng = np.random.default_rng(0)
     crops = rng.integers(0, 255, (20, 112, 112), np.uint8)
     present = rng.random(20) > 0.2
-    look = VisualFeaturePass(model)
-    look(TrackSegment(7, 100, crops, present))
-    (stretch,) = look.seen[7]
+    collector = VisualFeatureCollector(model)
+    collector.update(TrackSegment(7, 100, crops, present))
+    (stretch,) = collector.compute()[7]
     given = torch.from_numpy(crops)[None, None], torch.from_numpy(present)[None, None]
     with torch.inference_mode():
         expected = model.visual_features(*given)[0, 0].numpy()
     assert stretch.start == 100
     np.testing.assert_allclose(stretch.features, expected, atol=5e-3)
-    assert look.seconds > 0
+    assert collector.seconds > 0
 
 
 # sliding
@@ -462,20 +462,39 @@ def test_sound_alone(lenient, made):
     assert output.speaker_diarization.labels()
 
 
-def test_optimization_looks_and_listens_once(lenient, tracked):
+def test_optimization_computes_features_and_posteriors_once(lenient, tracked, monkeypatch):
+    import pyannote_av.pipelines.target_speaker_diarization as module
+    from pyannote_av.pipelines.face_tracking import FaceTracking
+
+    calls = []
+
+    def watch(owner, name):
+        original = getattr(owner, name)
+
+        def watched(*args, **kwargs):
+            calls.append(name)
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, watched)
+
+    watch(FaceTracking, "apply")
+    watch(module, "speaker_features")
+    watch(module.AVInference, "__call__")
     parameters = lenient.parameters(instantiated=True)
     # the second time, it is asked with voiceprints of what the parameters make of the first
     lenient.training, lenient.iterations = True, 1
     try:
+        given = dict(tracked)
         first = lenient(tracked)
         assert isinstance(first, Annotation)
-        names = [f"training_cache/{name}" for name in ("look", "voices", "activities")]
-        before = [tracked[name] for name in names]
+        assert calls[:3] == ["apply", "speaker_features", "__call__"]
+        before = list(calls)
         lenient.instantiate({"prior": 2.0})
         lenient(tracked)
         lenient.instantiate({"prior": parameters["prior"]})
         again = lenient(tracked)
-        assert all(tracked[name] is one for name, one in zip(names, before, strict=True))
+        assert calls == before
         assert again == first
+        assert tracked == given
     finally:
         lenient.training, lenient.iterations = False, 2

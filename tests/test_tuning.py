@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -24,16 +23,15 @@ from typer.testing import CliRunner
 
 from pyannote_av import Pipeline
 from pyannote_av.clustering.scene import ScoredFaces
+from pyannote_av.core.caching import Entry, checksum
 from pyannote_av.core.tracks import FaceSamples, FaceTracks, PictureStats
 from pyannote_av.fusion.targets import FaceStretch
-from pyannote_av.pipelines.active_speaker_pass import SpeakingScores
-from pyannote_av.pipelines.caching import cached
-from pyannote_av.tuning.cache import Cache, CachedFile
+from pyannote_av.pipelines.speaking_scores import SpeakingScores
 from pyannote_av.tuning.freezing import freeze
-from pyannote_av.tuning.hashing import checksum, file_checksum, pipeline_checksum
+from pyannote_av.tuning.hashing import file_checksum, pipeline_checksum
 from pyannote_av.tuning.optimizer_adapter import flat
 from pyannote_av.tuning.search import optimize
-from pyannote_av.tuning.serialization import Entry, from_bytes, to_bytes
+from pyannote_av.tuning.serialization import from_bytes, to_bytes
 
 SAMPLE = Path(pyannote.audio.__file__).parent / "sample" / "sample.wav"
 PROTOCOL = "Small.SpeakerDiarization.Small"
@@ -214,103 +212,6 @@ def test_checksums_of_pipelines_are_of_what_they_are_made_of():
     with torch.no_grad():
         next(pipeline.segmentation_model.parameters()).view(-1)[0] += 1e-3
     assert pipeline_checksum(pipeline) != first
-
-
-# cache
-
-
-def counted():
-    """Something to compute, and how often it was"""
-    calls = []
-
-    def compute():
-        calls.append(1)
-        return np.arange(3) + len(calls)
-
-    return calls, compute
-
-
-def test_stages_are_computed_once_for_everybody(tmp_path):
-    calls, compute = counted()
-    one, two = (CachedFile({"uri": "x"}, Cache(tmp_path), "key") for _ in range(2))
-    first = one.cached("stage", ("a", 1.0), compute)
-    one.cached("stage", ("b", 1.0), compute)
-    assert len(calls) == 2
-    # what others had before is still there
-    for file in (one, two):
-        for key in ("a", "b", "a"):
-            found = cached(file, "stage", (key, 1.0), compute)
-            assert np.array_equal(found, first if key == "a" else first + 1)
-    assert len(calls) == 2
-    CachedFile({}, Cache(tmp_path), "other").cached("stage", ("a", 1.0), compute)
-    assert len(calls) == 3
-
-
-def test_seconds_that_stages_took_are_known(tmp_path):
-    file = CachedFile({}, Cache(tmp_path), "key")
-    file.cached("stage", None, lambda: time.sleep(0.05))
-    assert list(file.borrowed.values()) == [0.0]
-    file.settle()
-    file.cached("stage", None, lambda: None)
-    again = CachedFile({}, Cache(tmp_path), "key")
-    again.cached("stage", None, lambda: None)
-    assert file.borrowed == again.borrowed
-    assert 0.05 <= sum(file.borrowed.values()) < 1
-
-
-def test_stages_of_other_pipelines_are_kept_too(tmp_path):
-    """Which look whether there is something, and put it there if not"""
-    name = "training_cache/segmentation"
-    one = CachedFile({"uri": "x"}, Cache(tmp_path), "key")
-    assert name not in one
-    one[name] = np.arange(3)
-    assert name in one
-    two = CachedFile({"uri": "x"}, Cache(tmp_path), "key")
-    assert two.get(name).tolist() == [0, 1, 2]
-    assert set(two) == {"uri", name}
-    # who gives up does not keep others waiting
-    assert "training_cache/other" not in two
-    two.settle()
-    assert "training_cache/other" not in one
-    one.settle()
-
-
-def test_who_needs_what_another_one_computes_waits(tmp_path):
-    begun, calls = threading.Event(), []
-
-    def slowly():
-        calls.append(1)
-        begun.set()
-        time.sleep(0.3)
-        return 5
-
-    one, two = (CachedFile({}, Cache(tmp_path), "key") for _ in range(2))
-    thread = threading.Thread(target=one.cached, args=("stage", None, slowly))
-    thread.start()
-    begun.wait()
-    assert two.cached("stage", None, slowly) == 5
-    thread.join()
-    assert len(calls) == 1
-    assert two.waited > 0.1
-
-
-def test_damaged_entries_are_reported_and_computed_again(tmp_path, caplog):
-    calls, compute = counted()
-    CachedFile({}, Cache(tmp_path), "key").cached("stage", None, compute)
-    (path,) = tmp_path.glob("??/*.entry")
-    path.write_bytes(path.read_bytes()[:50])
-    for _ in range(2):
-        CachedFile({}, Cache(tmp_path), "key").cached("stage", None, compute)
-    assert len(calls) == 2
-    (warning,) = caplog.messages
-    assert "cannot be read (it is damaged): it is computed again" in warning
-
-
-def test_what_cannot_be_kept_is_reported(tmp_path, caplog):
-    file = CachedFile({}, Cache(tmp_path), "key")
-    strange = object()
-    assert file.cached("stage", None, lambda: strange) is strange
-    assert "stage could not be kept" in caplog.text
 
 
 # freezing

@@ -340,9 +340,9 @@ def test_missing_faces_are_no_faces(pipeline, hasty, scene, seen):
 
 
 @pytest.mark.parametrize("talking", [1.0, 9.0])
-def test_everybody_talks_all_the_time(talking, pipeline, scene, seen, features, kind):
+def test_everybody_talks_all_the_time(talking, pipeline, scene, seen, kind):
     always = replace(seen.tracks, speaking=np.full(len(seen.tracks), talking))
-    file = scene.file(**{"training_cache/voices": (None, features)})
+    file = scene.file()
     pipeline.training = True
     try:
         turns = pipeline(file, seen=seen._replace(tracks=always))
@@ -626,27 +626,35 @@ def test_in_the_second_trial_nothing_is_done_again(tuned, make, scene, calls):
     assert isinstance(best(file), AVDiarizeOutput)
 
 
-def test_what_was_remembered_is_not_used_for_something_else(make, scene):
-    """Faces that are hidden, looks that are others"""
-    for kind in ("similarity", "counting"):
-        pipeline, file = make(kind), scene.sound()
+def test_what_is_cached_is_not_used_for_something_else(make, scene, monkeypatch):
+    """Faces that are hidden, other windows, other options, another file"""
+    for kind, step in (("similarity", "similarities"), ("counting", "count")):
+        pipeline, file, calls = make(kind), scene.sound(), []
+        compute = getattr(type(pipeline), step)
+
+        def watched(*args, calls=calls, compute=compute):
+            calls.append(1)
+            return compute(*args)
+
+        monkeypatch.setattr(type(pipeline), step, watched)
         pipeline.training = True
+        before = dict(file)
         first = pipeline(file)
         assert isinstance(first, Annotation)
-        name = "training_cache/" + ("similarities" if kind == "similarity" else "count")
-        before = file[name]
         assert pipeline(file) == first
-        assert file[name] is before
+        assert len(calls) == 1
+        assert file == before
         if kind == "counting":  # all faces, not those of entries
             pipeline.missing_rate = 1.0
-            pipeline(file)
-            assert file[name] is not before
-            before = file[name]
-        parameters = pipeline.default_parameters()
-        parameters["faces"]["stride"] = 10
-        pipeline.instantiate(parameters)
+        else:
+            pipeline.use_faces = False
         pipeline(file)
-        assert file[name] is not before
+        assert len(calls) == 2
+        pipeline.duration = 1.0
+        pipeline(file)
+        assert len(calls) == 3
+        pipeline(scene.sound(2.0))
+        assert len(calls) == 4
 
 
 @pytest.fixture(scope="module")
