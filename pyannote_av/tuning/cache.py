@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from time import perf_counter
+from typing import Any, NamedTuple
 
 from filelock import FileLock
+from pyannote.core import Annotation
+from pyannote.pipeline import Pipeline
 
+from pyannote_av.core import caching
 from pyannote_av.core.atomic import check_own_file, own_folder, replacing
 from pyannote_av.core.caching import Entry, MemoryCache
+from pyannote_av.core.io import Video
+from pyannote_av.core.pipeline import MediaMixin
 from pyannote_av.core.reading import ARRAYS_LIMIT, open_bytes
+from pyannote_av.tuning.hashing import file_checksum
 from pyannote_av.tuning.serialization import from_bytes, to_bytes
 
 logger = logging.getLogger(__name__)
@@ -94,3 +103,53 @@ class Cache:
         """Number of entries, and bytes."""
         sizes = [path.stat().st_size for path in self.folder.glob(f"??/*{_SUFFIX}")]
         return len(sizes), sum(sizes)
+
+
+class Processed(NamedTuple):
+    """Result of a pipeline on a file.
+
+    Attributes
+    ----------
+    hypothesis : Annotation
+    seconds : float
+        Processing time as if nothing had been cached, and no other process had been waited for.
+    duration : float
+        Duration of the file, in seconds.
+    """
+
+    hypothesis: Annotation
+    seconds: float
+    duration: float
+
+
+def process(pipeline: Pipeline, file: Mapping[str, Any], cache: caching.Cache) -> Processed:
+    """Process a file with a pipeline in training mode whose steps are cached.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+        A pipeline of this package, or one of pyannote's without preprocessors.
+    file : mapping
+        File of a protocol. It is not changed.
+    cache : Cache
+
+    Raises
+    ------
+    RuntimeError
+        If the pipeline fails, with the name of the file.
+    """
+    with caching.use(cache) as session:
+        begin = perf_counter()
+        try:
+            if isinstance(pipeline, MediaMixin):
+                output = pipeline(file)
+            else:
+                # pyannote's own pipelines store the results of their steps in the file
+                media = file_checksum(file)
+                output = pipeline(caching.CachedFile(dict(file), session, media, pipeline))
+        except Exception as error:
+            message = f"file {file['uri']!r}: {type(error).__name__}: {error}"
+            raise RuntimeError(message) from error
+        seconds = perf_counter() - begin - session.waited + sum(session.borrowed.values())
+    hypothesis = getattr(output, "speaker_diarization", output)
+    return Processed(hypothesis, seconds, Video().get_duration(file))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from time import perf_counter
 from typing import Any
 
 from pyannote.core import Annotation, Timeline
@@ -11,11 +10,7 @@ from pyannote.metrics.base import BaseMetric
 from pyannote.metrics.diarization import DiarizationErrorRate
 from pyannote.pipeline import Pipeline
 
-from pyannote_av.core import caching
-from pyannote_av.core.caching import Cache
-from pyannote_av.core.io import Video
-from pyannote_av.core.pipeline import MediaMixin
-from pyannote_av.tuning.hashing import file_checksum
+from pyannote_av.tuning.cache import Cache, process
 
 
 class Cost(BaseMetric):
@@ -76,7 +71,6 @@ class Candidate:
     def __init__(self, pipeline: Pipeline, cache: Cache, with_cost: bool = False):
         self.pipeline, self.cache, self.with_cost = pipeline, cache, with_cost
         self.seconds = self.media = 0.0
-        self._durations: dict[str, float] = {}
 
     @property
     def training(self) -> bool:
@@ -114,29 +108,8 @@ class Candidate:
         RuntimeError
             If the pipeline fails, with the name of the file.
         """
-        with caching.use(self.cache) as session:
-            begin = perf_counter()
-            try:
-                output = self.pipeline(self._with_cache(file, session))
-            except Exception as error:
-                message = f"file {file['uri']!r}: {type(error).__name__}: {error}"
-                raise RuntimeError(message) from error
-            seconds = perf_counter() - begin
-        # as if nothing had been cached, and no other process had been waited for
-        self.seconds = seconds - session.waited + sum(session.borrowed.values())
-        self.media = self._duration(file)
-        return getattr(output, "speaker_diarization", output)
-
-    def _with_cache(self, file: Mapping[str, Any], session: caching.Session) -> Mapping[str, Any]:
-        """The file as the pipeline needs it: pyannote's own pipelines store steps in files"""
-        if isinstance(self.pipeline, MediaMixin):
-            return file
-        return caching.CachedFile(dict(file), session, file_checksum(file), self.pipeline)
-
-    def _duration(self, file: Mapping[str, Any]) -> float:
-        if file["uri"] not in self._durations:
-            self._durations[file["uri"]] = Video().get_duration(file)
-        return self._durations[file["uri"]]
+        hypothesis, self.seconds, self.media = process(self.pipeline, file, self.cache)
+        return hypothesis
 
 
 def metric_of(pipeline: Pipeline) -> DiarizationErrorRate:
