@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from pyannote.core import Annotation, Segment, SlidingWindowFeature, Timeline
 
+from pyannote_av import __version__
 from pyannote_av.core.checksums import digest, fingerprint
 from pyannote_av.core.weights import REGISTRY, find
 
@@ -293,7 +294,7 @@ class CachedFile(MutableMapping):
 
     def cached(self, name: str, depends_on: Any, compute: Callable[[], Any]) -> Any:
         """See :func:`cached`."""
-        return self._session.cached(checksum((self._media, name, depends_on)), name, compute)
+        return self._session.cached(self._address(name, depends_on), name, compute)
 
     def of(self, pipeline: Any) -> CachedFile:
         """The same file for one of pyannote's own pipelines."""
@@ -302,14 +303,14 @@ class CachedFile(MutableMapping):
     def __getitem__(self, name: str) -> Any:
         if not name.startswith(_STEPS):
             return self._file[name]
-        entry = self._session.look_up(self._address(name))
+        entry = self._session.look_up(self._address(name, self._whole_pipeline()))
         if entry is None:
             raise KeyError(name)
         return entry.value
 
     def __setitem__(self, name: str, value: Any) -> None:
         if name.startswith(_STEPS):
-            self._session.store(self._address(name), name, value)
+            self._session.store(self._address(name, self._whole_pipeline()), name, value)
         else:
             self._file[name] = value
 
@@ -323,9 +324,12 @@ class CachedFile(MutableMapping):
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
-    def _address(self, name: str) -> str:
+    def _address(self, name: str, depends_on: Any) -> str:
+        return checksum((__version__, self._media, name, depends_on))
+
+    def _whole_pipeline(self) -> str:
         self._identity = self._identity or checksum(self._pipeline)
-        return checksum((self._media, name, self._identity))
+        return self._identity
 
 
 def cached(file: Mapping, name: str, depends_on: Any, compute: Callable[[], Any]) -> Any:
