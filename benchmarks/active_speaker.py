@@ -35,7 +35,6 @@ from pyannote_av.core.io import Video
 from pyannote_av.core.tracks import FaceTracks, TrackSegment
 from pyannote_av.pipelines.active_speaker_detection import ActiveSpeakerDetection
 from pyannote_av.pipelines.face_tracking import FaceTracking
-from pyannote_av.pipelines.speaking_scores import estimate_offset
 from pyannote_av.vision.crops import crop_video
 
 OFFSETS = (0.0, 0.4, -0.4)
@@ -78,10 +77,10 @@ class Clip:
 
     def score(self, pipeline: ActiveSpeakerDetection) -> FaceTracks:
         """Tracks with their scores."""
-        scores = pipeline.collector(self.waveform)
+        listener = pipeline.listen(self.waveform)
         for segment in self.segments:
-            scores.update(segment)
-        return pipeline.add_scores(self.tracks, scores.compute())
+            listener(segment)
+        return listener.scores(self.tracks)
 
     def voiced(self) -> np.ndarray:
         """Whether each row of the tracks is within 25 dB of the loud parts of the sound."""
@@ -179,11 +178,10 @@ def talkers_out_of_sync(clips: dict[Path, Clip]) -> dict[str, list]:
         results[path.stem] = []
         for offset in OFFSETS:
             moved = torch.roll(clip.waveform, round(16000 * offset), dims=1)
-            scores = pipeline.collector(moved)
+            listener = pipeline.listen(moved)
             for segment in clip.segments:
-                scores.update(segment)
-            found = estimate_offset(scores.compute())
-            results[path.stem].append([round(value, 2) for value in found])
+                listener(segment)
+            results[path.stem].append([round(value, 2) for value in listener.offset()])
     return results
 
 

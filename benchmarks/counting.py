@@ -95,7 +95,7 @@ def main() -> None:
             uri, file = file["uri"], dict(file)
             references[uri], maps[uri] = file.pop("annotation"), file.pop("annotated")
             turns["sound alone"][uri] = pipeline.first_pass.audio(dict(file)).speaker_diarization
-            pipeline.training = True  # what does not depend on parameters is kept
+            pipeline.training = True  # a file keeps what does not depend on parameters
             for how, values in COUNTING.items():
                 turns[how][uri] = pipeline.instantiate({**usual, **values})(file)
             pipeline.training = False

@@ -73,16 +73,15 @@ class LookingOnce(FaceTracking):
         if file["uri"] not in self._crops:
             crops = {}
 
-            class Crops:
-                def update(self, segment):
-                    for i in np.flatnonzero(segment.present):
-                        crops[segment.track, segment.start + int(i)] = segment.crops[i]
+            def keep(segment):
+                for i in np.flatnonzero(segment.present):
+                    crops[segment.track, segment.start + int(i)] = segment.crops[i]
 
-            tracks = super().apply(file, self._truth[file["uri"]], [Crops()])
+            tracks = super().apply(file, self._truth[file["uri"]], [keep])
             self._crops[file["uri"]] = (crops, tracks.stats)
         return self._crops[file["uri"]]
 
-    def apply(self, file, tracks=None, collectors=(), hook=None, problems=None):
+    def apply(self, file, tracks=None, consumers=(), hook=None, problems=None):
         from pyannote_av.vision.crops import Segmenter, on_grid
 
         crops, stats = self._look(file)
@@ -90,8 +89,8 @@ class LookingOnce(FaceTracking):
 
         def publish(segments):
             for segment in segments:
-                for collector in collectors:
-                    collector.update(segment)
+                for consumer in consumers:
+                    consumer(segment)
 
         for row in np.argsort(tracks.time, kind="stable"):
             place = int(tracks.track[row]), round(tracks.time[row] * 25)
