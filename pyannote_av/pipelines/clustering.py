@@ -93,13 +93,13 @@ class AgglomerativeClustering(_AnyDuration, _Agglomerative):
         chosen_size = self.min_cluster_size
         try:
             while True:
-                said = io.StringIO()
-                with redirect_stdout(said):  # log what upstream prints
+                printed = io.StringIO()
+                with redirect_stdout(printed):  # log what upstream prints
                     clusters = super().cluster(
                         embeddings.copy(), min_clusters, max_clusters, num_clusters
                     )
-                if said.getvalue():
-                    logger.debug(said.getvalue().strip())
+                if printed.getvalue():
+                    logger.debug(printed.getvalue().strip())
                 if len(np.unique(clusters)) >= wanted or self.min_cluster_size == 1:
                     return clusters
                 self.min_cluster_size = self.min_cluster_size // 2

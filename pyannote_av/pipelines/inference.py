@@ -140,18 +140,18 @@ class AVInference:
         face_mask, target_mask = np.zeros(shape, bool), np.zeros(shape[:2], bool)
         voice = self.model.hparams.voiceprint_dimension
         voiceprints = np.zeros((*shape[:2], voice), np.float32)
-        sounds, heard = [], None
+        sounds, features = [], None
         if speaker_features is not None:
             windows = length // FRAMES_PER_WINDOW
-            heard = np.zeros((len(batch), windows, voice), np.float32)
+            features = np.zeros((len(batch), windows, voice), np.float32)
         for b, (start, chosen) in enumerate(batch):
             sound = waveform[:, SAMPLES_PER_FRAME * start : SAMPLES_PER_FRAME * (start + length)]
             missing = SAMPLES_PER_FRAME * length - sound.shape[1]
             sounds.append(torch.nn.functional.pad(sound, (0, missing)))
-            if heard is not None:
+            if features is not None:
                 first = start // FRAMES_PER_WINDOW
-                rows = speaker_features[first : first + heard.shape[1]]
-                heard[b, : len(rows)] = rows
+                rows = speaker_features[first : first + features.shape[1]]
+                features[b, : len(rows)] = rows
             for s, i in enumerate(chosen):
                 target_mask[b, s] = True
                 faces[b, s], face_mask[b, s] = targets[i].face(start, start + length, dimension)
@@ -163,7 +163,7 @@ class AVInference:
             torch.from_numpy(face_mask),
             torch.from_numpy(target_mask),
             torch.from_numpy(voiceprints),
-            None if heard is None else torch.from_numpy(heard),
+            None if features is None else torch.from_numpy(features),
         )
         with torch.inference_mode():
             found = self.model(given.to(self.device)).float().cpu().numpy()

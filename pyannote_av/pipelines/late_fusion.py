@@ -436,9 +436,9 @@ def _regions_without_faces(
 ) -> list[dict[str, Any]]:
     """Speech during which no face of a person in the video is visible, with the reason"""
     trusted = {track for person in people.persons for track in person.tracks}
-    shown = tracks.to_annotation()
+    visible = tracks.to_annotation()
     return guard.without_faces(
         speakers.annotation.get_timeline().support(),
-        [segment for segment, _, t in shown.itertracks(yield_label=True) if t in trusted],
-        shown.itersegments(),
+        [segment for segment, _, t in visible.itertracks(yield_label=True) if t in trusted],
+        visible.itersegments(),
     )
