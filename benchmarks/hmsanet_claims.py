@@ -80,7 +80,7 @@ def variants() -> dict[str, dict[str, Any]]:
     return {
         **{fusion: {"fusion": fusion, "decoder": "disa"} for fusion in FUSIONS},
         **{
-            decoder: {"fusion": "cgima", "decoder": decoder, "max_slots": 12}
+            decoder: {"fusion": "cgima", "decoder": decoder, "max_targets": 12}
             for decoder in DECODERS[1:]
         },
         "stages": {"fusion": "cgima", "decoder": "disa"},

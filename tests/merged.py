@@ -76,7 +76,7 @@ def fit(kind: str, folder: Path, into: Path, devices: int) -> None:
     if kind == "HMSANet":
         model = HMSANet(**TINY, visual="compact")
         task = TargetSpeakerSegmentation(
-            protocol, store, duration=0.8, batch_size=1, num_workers=0, max_slots=3
+            protocol, store, duration=0.8, batch_size=1, num_workers=0, max_targets=3
         )
         stage = Stage("one", ("acoustic", "fusion", "decoder"), max_epochs=99, **rate)
     else:

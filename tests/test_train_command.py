@@ -63,7 +63,7 @@ def content(database, folder, tmp_path) -> dict:  # noqa: F811
                 "store": str(folder),
                 "duration": 0.8,
                 "batch_size": 2,
-                "max_slots": 3,
+                "max_targets": 3,
                 "num_workers": 0,
             },
         },
