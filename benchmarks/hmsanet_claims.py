@@ -22,7 +22,6 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -92,15 +91,17 @@ def plan(name: str, start: Path) -> list[Stage]:
     (whole,) = shipped().plan()
     begin = {"start": str(start), "take": ("visual.encoder",)}
     if name != "stages":
-        return [replace(whole, max_epochs=EPOCHS, **begin)]
+        return [whole.model_copy(update={"max_epochs": EPOCHS, **begin})]
     chosen = [
-        replace(stage, max_epochs=length, warm_up=20)
+        stage.model_copy(update={"max_epochs": length, "warm_up": 20})
         for stage, length in zip(
             multi_stage(learning_rate=whole.learning_rate), STAGES, strict=True
         )
     ]
-    last = replace(chosen[-1], losses=whole.losses, learning_rate=whole.learning_rate / 4)
-    return [replace(chosen[0], **begin), *chosen[1:-1], last]
+    last = chosen[-1].model_copy(
+        update={"losses": whole.losses, "learning_rate": whole.learning_rate / 4}
+    )
+    return [chosen[0].model_copy(update=begin), *chosen[1:-1], last]
 
 
 def fit(corpus: Path, work: Path, name: str, seed: int) -> HMSANet:

@@ -6,15 +6,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 from pyannote_av.core.batch import AVInput
-from pyannote_av.core.model import Model
+from pyannote_av.core.model import Model, read_safetensors
 from pyannote_av.models.blocks.window_attention import WindowAttention, key_bias
 from pyannote_av.models.hmsanet.cgima import SynchronyEstimator, lag_correlation
 from pyannote_av.models.hmsanet.inspection import attention_to, gates, plot_inspection
-from pyannote_av.models.hmsanet.model import LARGE, HMSANet
-from pyannote_av.models.hmsanet.model import HMSAOutput
+from pyannote_av.models.hmsanet.model import LARGE, HMSANet, HMSAOutput
 from pyannote_av.tasks.losses import talk_nce
 
 SMALL = {"width": 32, "channels": (4, 8), "attention_window": 5, "voiceprint_dimension": 16}
@@ -485,3 +485,39 @@ def test_window_attention_is_attention_within_a_window(frames, window):
             expected.window = frames  # all of it, but of what is near
             alone = expected(x, x, key_bias(near))[:, t]
             assert difference(alone, found[:, t]) < 1e-5
+
+
+# former names of hyper-parameters, in files of earlier versions
+
+
+def former_hparams(hparams) -> dict:
+    former = {new: old for old, new in HMSANet.FORMER_HPARAMS.items()}
+    return {former.get(name, name): value for name, value in hparams.items()}
+
+
+def test_weights_saved_under_former_names_are_loaded(tmp_path):
+    model = build(attention_window=7, speaker_reach=1, decoder="fixed", max_targets=3)
+    path = model.save(tmp_path / "model.safetensors")
+    state, metadata = read_safetensors(path)
+    hparams = former_hparams(json.loads(metadata["hparams"]))
+    assert {"context", "window", "max_slots"} <= hparams.keys()
+    save_file(state, path, {**metadata, "hparams": json.dumps(hparams)})
+    loaded = Model.from_pretrained(path)
+    assert dict(loaded.hparams) == dict(model.hparams)
+    assert all(torch.equal(value, state[name]) for name, value in loaded.state_dict().items())
+    assert Model.from_pretrained(path, context=5).hparams.attention_window == 5
+
+
+@pytest.mark.parametrize("trust", [False, True])
+def test_checkpoints_of_training_under_former_names_are_loaded(tmp_path, trust):
+    model = build(attention_window=7, speaker_reach=1)
+    content = {
+        "pytorch-lightning_version": "2.0.0",
+        "hyper_parameters": former_hparams(model.hparams),
+        "state_dict": model.state_dict(),
+    }
+    model.on_save_checkpoint(content)
+    torch.save(content, tmp_path / "last.ckpt")
+    loaded = Model.from_pretrained(tmp_path / "last.ckpt", trust=trust)
+    assert loaded.hparams.attention_window == 7
+    assert loaded.hparams.speaker_reach == 1

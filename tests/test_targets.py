@@ -1,4 +1,4 @@
-"""Targets of chunks: who speaks, whose face is visible, what is labelled, and what happens to them."""
+"""Targets of chunks: who speaks, whose face is visible, labels, and corruption."""
 
 from dataclasses import replace
 

@@ -19,8 +19,8 @@ from pyannote_av.models.embedding.campplus import CAMPPlus
 from pyannote_av.models.embedding.voiceprints import (
     enrol,
     num_windows,
-    speaker_features,
     segment_embeddings,
+    speaker_features,
     voiceprint,
     windows_of_speakers,
 )

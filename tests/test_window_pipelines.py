@@ -30,7 +30,7 @@ from pyannote_av.core.grid import SAMPLE_RATE
 from pyannote_av.core.io import Video
 from pyannote_av.core.output import AVDiarizeOutput
 from pyannote_av.core.tracks import FaceSamples, FaceTracks
-from pyannote_av.models.embedding.voiceprints import speaker_features, segment_embeddings
+from pyannote_av.models.embedding.voiceprints import segment_embeddings, speaker_features
 from pyannote_av.models.loading import load_model
 from pyannote_av.pipelines.face_tracking import FaceTracking
 from pyannote_av.vision.identity import DlibResnet, dlib_models
