@@ -22,7 +22,6 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -80,7 +79,7 @@ def variants() -> dict[str, dict[str, Any]]:
     return {
         **{fusion: {"fusion": fusion, "decoder": "disa"} for fusion in FUSIONS},
         **{
-            decoder: {"fusion": "cgima", "decoder": decoder, "max_slots": 12}
+            decoder: {"fusion": "cgima", "decoder": decoder, "max_targets": 12}
             for decoder in DECODERS[1:]
         },
         "stages": {"fusion": "cgima", "decoder": "disa"},
@@ -92,15 +91,17 @@ def plan(name: str, start: Path) -> list[Stage]:
     (whole,) = shipped().plan()
     begin = {"start": str(start), "take": ("visual.encoder",)}
     if name != "stages":
-        return [replace(whole, max_epochs=EPOCHS, **begin)]
+        return [whole.model_copy(update={"max_epochs": EPOCHS, **begin})]
     chosen = [
-        replace(stage, max_epochs=length, warm_up=20)
+        stage.model_copy(update={"max_epochs": length, "warm_up": 20})
         for stage, length in zip(
             multi_stage(learning_rate=whole.learning_rate), STAGES, strict=True
         )
     ]
-    last = replace(chosen[-1], losses=whole.losses, learning_rate=whole.learning_rate / 4)
-    return [replace(chosen[0], **begin), *chosen[1:-1], last]
+    last = chosen[-1].model_copy(
+        update={"losses": whole.losses, "learning_rate": whole.learning_rate / 4}
+    )
+    return [chosen[0].model_copy(update=begin), *chosen[1:-1], last]
 
 
 def fit(corpus: Path, work: Path, name: str, seed: int) -> HMSANet:

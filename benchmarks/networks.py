@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from pyannote_av.models.active_speaker.network_scorer import NetworkScorer
-from pyannote_av.models.importers import ACTIVE_SPEAKER_NETWORKS, get_network
+from pyannote_av.models.registry import get_network, published
 
 VARIANTS = {
     "fp32": {},
@@ -35,7 +35,7 @@ REFERENCE = "lr-asd fp32"
 def scorers(seconds: int) -> dict[str, NetworkScorer]:
     """Every network in every variant, each with a single window over the whole face."""
     found = {}
-    for name in ACTIVE_SPEAKER_NETWORKS:
+    for name in published("ActiveSpeakerDetection"):
         model = get_network(name)().eval()
         for variant, options in VARIANTS.items():
             scorer = NetworkScorer(model, window_seconds=(seconds,), **options)

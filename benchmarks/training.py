@@ -24,7 +24,7 @@ RESULT = ROOT / "benchmarks" / "results" / "training.json"
 #: steps of an epoch, and epochs: from scratch and fine-tuned
 STEPS, EPOCHS, FEWER = 50, 6, 4
 _ASD = ("task.params.frames_per_batch=100", "task.params.duration=2.0")
-_HMSA = ("task.params.batch_size=4", "task.params.max_slots=4")
+_HMSA = ("task.params.batch_size=4", "task.params.max_targets=4")
 #: what makes them small
 SMALL = {
     "lrasd": _ASD,

@@ -210,21 +210,26 @@ def train(corpus: Path, work: Path, seed: int) -> None:
     # with the published rate, it has hardly begun to learn by then
     faster = {"learning_rate": 2e-3, "weight_decay": 1e-4, "max_epochs": 15}
     plans = {
-        "avr-net": (RelationOfEmbeddings, {}, relation, Stage("relation", **faster)),
-        "gmu": (FusedEmbeddings, {"fusion": "gmu"}, relation, Stage("fusion", **published)),
-        "dimnet": (FusedEmbeddings, {"fusion": "dimnet"}, relation, Stage("fusion", **published)),
+        "avr-net": (RelationOfEmbeddings, {}, relation, Stage(name="relation", **faster)),
+        "gmu": (FusedEmbeddings, {"fusion": "gmu"}, relation, Stage(name="fusion", **published)),
+        "dimnet": (
+            FusedEmbeddings,
+            {"fusion": "dimnet"},
+            relation,
+            Stage(name="fusion", **published),
+        ),
         "cys-msd": (
             CYSMSD,
             {"counter": "tree", "dropout": 0.3},
             counting,
             # 1e-5 as published takes ten times as many epochs here
-            Stage("counting", max_epochs=120, learning_rate=1e-3, weight_decay=1e-1),
+            Stage(name="counting", max_epochs=120, learning_rate=1e-3, weight_decay=1e-1),
         ),
         "cys-msd-mean": (
             CYSMSD,
             {},
             counting,
-            Stage("counting", max_epochs=120, learning_rate=3e-4, weight_decay=1e-2),
+            Stage(name="counting", max_epochs=120, learning_rate=3e-4, weight_decay=1e-2),
         ),
     }
     for name, (network, changed, task, stage) in plans.items():
@@ -232,7 +237,7 @@ def train(corpus: Path, work: Path, seed: int) -> None:
         optimize(
             network(*dimensions, **changed),
             task,
-            [replace(stage, schedule="cosine")],
+            [stage.model_copy(update={"schedule": "cosine"})],
             work / f"{name}-{seed}",
             seed=1000 * seed,
             enable_progress_bar=False,

@@ -13,11 +13,11 @@ def numbers(text):
     return [float(number) for number in text.split()]
 
 
-def example(num_frames, slots=1, seed=0):
-    """Noise: waveforms (1, 1, samples) and faces (1, slots, frames, 112, 112)."""
+def example(num_frames, num_faces=1, seed=0):
+    """Noise: waveforms (1, 1, samples) and faces (1, num_faces, frames, 112, 112)."""
     random = np.random.default_rng(seed)
     waveform = 0.1 * random.standard_normal((1, 1, 640 * num_frames))
-    faces = random.integers(0, 256, (1, slots, num_frames, 112, 112), dtype=np.uint8)
+    faces = random.integers(0, 256, (1, num_faces, num_frames, 112, 112), dtype=np.uint8)
     return torch.tensor(waveform, dtype=torch.float32), torch.tensor(faces)
 
 

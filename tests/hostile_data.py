@@ -30,7 +30,6 @@ from pyannote_av.simulation.statistics import ConversationStatistics
 from pyannote_av.tasks.recordings import load_recordings
 from pyannote_av.tasks.track_labels import load_runs
 from pyannote_av.training.config import TrainingConfig
-from pyannote_av.training.stages import read_stages
 
 Case = tuple[Path, Callable[[Path], object]]
 CASES: dict[str, Callable[[Path], Case]] = {}
@@ -145,11 +144,10 @@ MERGES = "a0: &a0 {x: 1, y: 2}\n" + "".join(
     f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 10)}]}}\n" for i in range(1, 10)
 )
 DEEP = "[" * 100_000
-for name, reader in (("configuration", TrainingConfig.read), ("stages", read_stages)):
-    text_case(f"{name}: a billion laughs", "a.yaml", LAUGHS, reader)
-    text_case(f"{name}: a list in itself", "a.yaml", "a: &a [*a]\n", reader)
-    text_case(f"{name}: a deep list", "a.yaml", DEEP, reader)
-    text_case(f"{name}: nothing", "a.yaml", "", reader)
+text_case("configuration: a billion laughs", "a.yaml", LAUGHS, TrainingConfig.read)
+text_case("configuration: a list in itself", "a.yaml", "a: &a [*a]\n", TrainingConfig.read)
+text_case("configuration: a deep list", "a.yaml", DEEP, TrainingConfig.read)
+text_case("configuration: nothing", "a.yaml", "", TrainingConfig.read)
 text_case("YAML: merges of merges", "a.yaml", MERGES, read_yaml)
 text_case("YAML: deep mappings", "a.yaml", "{a: " * 100_000, read_yaml)
 text_case("YAML: a long number to base 60", "a.yaml", "1" + ":1" * 500_000, read_yaml)
@@ -162,11 +160,15 @@ text_case("YAML: an empty number", "a.yaml", "!!int ''", read_yaml)
 text_case("YAML: a set as a key", "a.yaml", "{{a: 1}: 2}", read_yaml)
 text_case("YAML: no UTF-8", "a.yaml", b"a: \xff\xfe\n", read_yaml)
 text_case("YAML: NUL", "a.yaml", b"a: \0\n", read_yaml)
-text_case("stages: numbers as keys", "a.yaml", "- {1: 2, a: 3}\n", read_stages)
-text_case("stages: text for a number", "a.yaml", "- {name: a, max_epochs: many}\n", read_stages)
-text_case("stages: a start that is none", "a.yaml", "- {name: a, start: 1}\n", read_stages)
-text_case("configuration: numbers as keys", "a.yaml", "1: 2\n", TrainingConfig.read)
-text_case("configuration: a list", "a.yaml", "stages: [{name: a, start: []}]", TrainingConfig.read)
+CONFIGURATIONS = {
+    "numbers as keys": "1: 2\n",
+    "a list": "stages: [{name: a, start: []}]",
+    "stages with numbers as keys": "stages: [{1: 2, a: 3}]\n",
+    "stages with text for a number": "stages: [{name: a, max_epochs: many}]\n",
+    "stages with a number for a start": "stages: [{name: a, start: 1}]\n",
+}
+for name, content in CONFIGURATIONS.items():
+    text_case(f"configuration: {name}", "a.yaml", content, TrainingConfig.read)
 
 # ---------------------------------------------------------------- protocols
 DATABASES = {

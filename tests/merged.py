@@ -76,13 +76,13 @@ def fit(kind: str, folder: Path, into: Path, devices: int) -> None:
     if kind == "HMSANet":
         model = HMSANet(**TINY, visual="compact")
         task = TargetSpeakerSegmentation(
-            protocol, store, duration=0.8, batch_size=1, num_workers=0, max_slots=3
+            protocol, store, duration=0.8, batch_size=1, num_workers=0, max_targets=3
         )
-        stage = Stage("one", ("acoustic", "fusion", "decoder"), max_epochs=99, **rate)
+        stage = Stage(name="one", train=("acoustic", "fusion", "decoder"), max_epochs=99, **rate)
     else:
         model = CYSMSD(counter="mean", dropout=0.0, masking=0.0)
         task = SpeakerCounting(protocol, store, batch_size=1, num_workers=0, excerpt=1.0)
-        stage = Stage("one", max_epochs=99, **rate)
+        stage = Stage(name="one", max_epochs=99, **rate)
     if devices == 1:
         batches = task.batches
         task.batches = lambda subset: Merged(batches(subset), subset == "train")

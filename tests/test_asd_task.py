@@ -26,7 +26,8 @@ from pyannote_av.models.active_speaker.lrasd import LRASD
 from pyannote_av.tasks import ActiveSpeakerDetection
 from pyannote_av.tasks.face_augmentation import lose, mix, vary_camera, vary_view
 from pyannote_av.tasks.losses import talk_nce
-from pyannote_av.tasks.track_batches import BatchOrder, TrackBatches, buckets
+from pyannote_av.tasks.store_task import BatchOrder
+from pyannote_av.tasks.track_batches import TrackBatches, buckets
 from pyannote_av.tasks.track_labels import cut, labelled_runs, speaking_labels
 
 PLAIN = {"audio_mixing": 0.0, "face_transforms": False, "missing_faces": 0.0}
@@ -59,8 +60,8 @@ def trainer(**kwargs) -> Trainer:
 # AVInput
 
 
-def av_input(batch=4, slots=2, frames=5) -> AVInput:
-    faces = torch.randint(256, (batch, slots, frames, 112, 112)).byte()
+def av_input(batch=4, num_faces=2, frames=5) -> AVInput:
+    faces = torch.randint(256, (batch, num_faces, frames, 112, 112)).byte()
     return AVInput(torch.randn(batch, 1, 640 * frames), faces, torch.rand(faces.shape[:3]) < 0.8)
 
 
@@ -223,7 +224,7 @@ def test_every_batch_counts_once_per_epoch(count, processes, epoch):
 def batches_of(files, store, **kwargs) -> TrackBatches:
     runs = labelled_runs(files)
     pieces = cut(runs, 250)
-    packed = buckets(pieces["length"] * kwargs.get("num_slots", 1), 10_000)
+    packed = buckets(pieces["length"] * kwargs.get("num_faces", 1), 10_000)
     return TrackBatches(store, runs, pieces, packed, **kwargs)
 
 
@@ -287,23 +288,23 @@ def test_context_is_seen_for_half_of_the_time_or_repeated(tmp_path):
     keep = (tracks.track % 3 == 0) | (tracks.time < np.where(tracks.track == 1, 1.2, 0.6))
     tracks.take(keep).write(file["face_tracks"])
     store = build_store(tmp_path / "store", [file]).store
-    batches = batches_of([file], store, num_slots=3)
+    batches = batches_of([file], store, num_faces=3)
     by_track = {int(piece["track"]): piece for piece in batches.pieces}
     for seed in range(5):
         rng = np.random.default_rng(seed)
-        slots = {track: batches._slots(piece, rng) for track, piece in by_track.items()}
-        assert slots[0][0] == 0
-        assert set(slots[0][1:]) == {1, 3}
-        assert slots[2][0] == 2
-        assert set(slots[2][1:]) < {0, 1, 3}
+        cast = {track: batches._faces_of(piece, rng) for track, piece in by_track.items()}
+        assert cast[0][0] == 0
+        assert set(cast[0][1:]) == {1, 3}
+        assert cast[2][0] == 2
+        assert set(cast[2][1:]) < {0, 1, 3}
     batches.training = False
-    assert batches._slots(by_track[0], rng) == [0, 3, 1]
+    assert batches._faces_of(by_track[0], rng) == [0, 3, 1]
     only = tracks.take(keep).take(tracks.take(keep).track == 0)
-    alone = batches_of([{**file, "face_tracks": only}], store, num_slots=3)
-    assert alone._slots(alone.pieces[0], rng) == [0, 0, 0]
+    alone = batches_of([{**file, "face_tracks": only}], store, num_faces=3)
+    assert alone._faces_of(alone.pieces[0], rng) == [0, 0, 0]
     two = tracks.take(tracks.track % 3 == 0)
-    pair = batches_of([{**file, "face_tracks": two}], store, num_slots=3)
-    assert pair._slots(pair.pieces[1], rng) == [3, 0, 0]
+    pair = batches_of([{**file, "face_tracks": two}], store, num_faces=3)
+    assert pair._faces_of(pair.pieces[1], rng) == [3, 0, 0]
     batch = pair[0]
     assert batch["X"].faces.shape == (2, 3, 50, 112, 112)
     assert (batch["y"] >= 0).all()
@@ -463,7 +464,7 @@ def test_contrast_is_learnt(files, store):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("module", "name", "slots"),
+    ("module", "name", "num_faces"),
     [
         ("lightasd", "LightASD", 1),
         ("compact", "CompactASD", 1),
@@ -471,11 +472,11 @@ def test_contrast_is_learnt(files, store):
         ("loconet", "LoCoNet", 3),
     ],
 )
-def test_other_networks_overfit_eight_tracks(module, name, slots, files, store):
+def test_other_networks_overfit_eight_tracks(module, name, num_faces, files, store):
     from importlib import import_module
 
     network = getattr(import_module(f"pyannote_av.models.active_speaker.{module}"), name)
-    assert getattr(network, "num_slots", 1) == slots
+    assert getattr(network, "num_faces", 1) == num_faces
     model = network()
     model.learning_rate = {"talknet": 3e-4, "loconet": 2e-4}.get(module, model.learning_rate)
     losses = overfit(model, files, store, max_epochs=100)

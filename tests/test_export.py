@@ -66,11 +66,11 @@ def test_hmsanet(tmp_path):
     graphs = check(model, tmp_path)
     assert set(graphs) == {"logits", "visual_features"}
     shapes = {one["name"]: one["shape"] for one in graphs["logits"]["inputs"]}
-    assert shapes["faces"][:2] == ["batch", "slots"]
+    assert shapes["faces"][:2] == ["batch", "targets"]
     assert all(isinstance(size, str) for size in shapes["faces"][:3])
 
-    for batch, slots, frames in ((1, 1, 12), (2, 6, 40), (1, 2, 300)):
-        data = hmsanet_inputs(batch, slots, frames, seed=1)
+    for batch, targets, frames in ((1, 1, 12), (2, 6, 40), (1, 2, 300)):
+        data = hmsanet_inputs(batch, targets, frames, seed=1)
         data["frame_mask"] = torch.ones(batch, frames, dtype=torch.bool)
         expected = model.predict(**data).logits.numpy()
         (found,) = run(tmp_path / "logits.onnx", data)
@@ -83,7 +83,7 @@ def test_hmsanet(tmp_path):
         alone = {k: v for k, v in data.items() if not k.startswith("face")}
         assert np.abs(found - model.predict(**alone).logits.numpy()).max() < TOLERANCE
 
-        # three frames of padding and a slot of padding change nothing, but are 0
+        # three frames of padding and a target of padding change nothing, but are 0
         real = frames - 3
         short = {**data, "target_mask": data["target_mask"].clone()}
         short["target_mask"][:, 1:] = False
@@ -107,7 +107,7 @@ def test_hmsanet(tmp_path):
         {"visual": "resnet", "fusion": "attention"},
         {"fusion": "concat", "decoder": "mean"},
         {"decoder": "none"},
-        {"decoder": "fixed", "max_slots": 4},
+        {"decoder": "fixed", "max_targets": 4},
         {"window": 1},
     ],
 )

@@ -6,18 +6,18 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 from pyannote_av.core.batch import AVInput
-from pyannote_av.core.model import Model
+from pyannote_av.core.model import Model, read_safetensors
 from pyannote_av.models.blocks.window_attention import WindowAttention, key_bias
 from pyannote_av.models.hmsanet.cgima import SynchronyEstimator, lag_correlation
 from pyannote_av.models.hmsanet.inspection import attention_to, gates, plot_inspection
-from pyannote_av.models.hmsanet.model import LARGE, HMSANet
-from pyannote_av.models.hmsanet.output import HMSAOutput
+from pyannote_av.models.hmsanet.model import LARGE, HMSANet, HMSAOutput
 from pyannote_av.tasks.losses import talk_nce
 
-SMALL = {"width": 32, "channels": (4, 8), "context": 5, "voiceprint_dimension": 16}
+SMALL = {"width": 32, "channels": (4, 8), "attention_window": 5, "voiceprint_dimension": 16}
 FUSIONS = ("cgima", "attention", "concat")
 DECODERS = ("disa", "mean", "none", "fixed")
 
@@ -32,7 +32,7 @@ def build(seed: int = 0, **hparams) -> HMSANet:
     return model.eval()
 
 
-def inputs(batch=2, slots=3, frames=24, seed=0, dimension=128) -> dict[str, torch.Tensor]:
+def inputs(batch=2, targets=3, frames=24, seed=0, dimension=128) -> dict[str, torch.Tensor]:
     """Noise of all kinds; faces come and go, one voice is unknown and one window too."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -41,10 +41,10 @@ def inputs(batch=2, slots=3, frames=24, seed=0, dimension=128) -> dict[str, torc
 
     data = {
         "waveforms": 0.1 * noise(batch, 1, 640 * frames),
-        "faces": noise(batch, slots, frames, dimension),
-        "face_mask": noise(batch, slots, frames) > -0.5,
-        "target_mask": torch.ones(batch, slots, dtype=torch.bool),
-        "voiceprints": noise(batch, slots, 16),
+        "faces": noise(batch, targets, frames, dimension),
+        "face_mask": noise(batch, targets, frames) > -0.5,
+        "target_mask": torch.ones(batch, targets, dtype=torch.bool),
+        "voiceprints": noise(batch, targets, 16),
         "speaker_features": noise(batch, -(-frames // 4), 16),
     }
     data["voiceprints"][0, 0] = 0
@@ -52,8 +52,8 @@ def inputs(batch=2, slots=3, frames=24, seed=0, dimension=128) -> dict[str, torc
     return data
 
 
-def slot_axis(data: dict, change) -> dict:
-    """The same, with `change` done to what has slots."""
+def target_axis(data: dict, change) -> dict:
+    """The same, with `change` done to what has targets."""
     names = ("faces", "face_mask", "target_mask", "voiceprints")
     return {k: change(v) if k in names else v for k, v in data.items()}
 
@@ -116,7 +116,7 @@ def test_frames_of_10_ms(model):
 
 @torch.inference_mode()
 def test_sound_alone(model):
-    """Without faces there is the number of voiceprints, without those one slot."""
+    """Without faces there is the number of voiceprints, without those one target."""
     data = inputs()
     assert model(data["waveforms"]).shape == (2, 96, 1)
     assert model(data["waveforms"], voiceprints=data["voiceprints"]).shape == (2, 96, 3)
@@ -126,10 +126,10 @@ def test_sound_alone(model):
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("slots", [1, 2, 20])
-def test_any_number_of_speakers(model, slots):
-    activities = model(**inputs(slots=slots))
-    assert activities.shape == (2, 96, slots)
+@pytest.mark.parametrize("targets", [1, 2, 20])
+def test_any_number_of_speakers(model, targets):
+    activities = model(**inputs(targets=targets))
+    assert activities.shape == (2, 96, targets)
     assert activities.isfinite().all()
 
 
@@ -159,29 +159,29 @@ def test_large_has_the_size_of_the_lineage():
 @settings(max_examples=10, deadline=None)
 @given(order=st.permutations(range(4)), seed=st.integers(0, 99))
 def test_order_of_speakers(model, order, seed):
-    data = inputs(slots=4, seed=seed)
-    shuffled = model(**slot_axis(data, lambda x: x[:, order]))
+    data = inputs(targets=4, seed=seed)
+    shuffled = model(**target_axis(data, lambda x: x[:, order]))
     assert difference(shuffled, model(**data)[..., order]) < 1e-5
 
 
 @torch.inference_mode()
 @pytest.mark.parametrize("decoder", DECODERS)
-@pytest.mark.parametrize("window", [0, 2])
-def test_padding_slots(decoder, window):
+@pytest.mark.parametrize("reach", [0, 2])
+def test_padding_targets(decoder, reach):
     """Whatever is in them, and wherever they are."""
-    model = build(decoder=decoder, window=window)
-    data = inputs(slots=3)
+    model = build(decoder=decoder, speaker_reach=reach)
+    data = inputs(targets=3)
 
     def pad(x):
         fill = 0 if x.dtype == torch.bool else float("nan")
         return torch.cat([x, torch.full_like(x[:, :2], fill)], dim=1)
 
-    padded = slot_axis(data, pad)
+    padded = target_axis(data, pad)
     output = model(**padded)
     assert difference(output[..., :3], model(**data)) < 1e-5
     assert not output[..., 3:].any()
     if decoder != "fixed":
-        output = model(**slot_axis(padded, lambda x: x.roll(1, dims=1)))
+        output = model(**target_axis(padded, lambda x: x.roll(1, dims=1)))
         assert difference(output[..., 1:4], model(**data)) < 1e-5
 
 
@@ -194,7 +194,7 @@ def test_batch(model):
     for item in range(3):
         count = int(data["target_mask"][item].sum())
         alone = {k: v[item : item + 1] for k, v in data.items()}
-        alone = slot_axis(alone, lambda x, count=count: x[:, :count])
+        alone = target_axis(alone, lambda x, count=count: x[:, :count])
         assert difference(model(**alone), together[item : item + 1, :, :count]) < 1e-5
 
 
@@ -204,11 +204,11 @@ def test_batch(model):
     before=st.integers(0, 3).map(lambda n: 4 * n),
     after=st.integers(0, 13),
     frames=st.sampled_from([1, 2, 3, 24, 30]),
-    window=st.sampled_from([0, 2]),
+    reach=st.sampled_from([0, 2]),
 )
-def test_padding_frames(before, after, frames, window):
+def test_padding_frames(before, after, frames, reach):
     """Anywhere in the sequence: so what is shifted comes out shifted, exactly."""
-    model = build(window=window)
+    model = build(speaker_reach=reach)
     data = inputs(frames=frames)
     total = before + frames + after
 
@@ -266,7 +266,7 @@ def test_absent_faces_are_not_read(fusion):
 def test_pictures(visual):
     """Absent ones are not read, padding changes nothing, their features may be given instead."""
     model = build(visual=visual, face_size=28)
-    data = inputs(batch=1, slots=2, frames=8)
+    data = inputs(batch=1, targets=2, frames=8)
     data["face_mask"][:] = True
     data["face_mask"][0, 0, :2] = data["face_mask"][0, 1, 3] = False
     pictures = torch.randint(256, (1, 2, 8, 56, 56)).byte()
@@ -323,9 +323,9 @@ def test_every_variant_learns(fusion, decoder):
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("missing", ["faces", "voices", "sound", "everything", "slots"])
+@pytest.mark.parametrize("missing", ["faces", "voices", "sound", "everything", "targets"])
 def test_gradients_are_finite(precision, missing):
-    model = build(window=1).train()
+    model = build(speaker_reach=1).train()
     data = inputs()
     if missing in ("faces", "everything"):
         data["face_mask"][:] = False
@@ -334,7 +334,7 @@ def test_gradients_are_finite(precision, missing):
         data["speaker_features"][:] = 0
     if missing in ("sound", "everything"):
         data["waveforms"][:] = 0
-    if missing == "slots":
+    if missing == "targets":
         data["target_mask"][0] = False
         data["voiceprints"][0] = float("nan")
     enabled = precision is not torch.float32
@@ -342,7 +342,7 @@ def test_gradients_are_finite(precision, missing):
         backward(model, data)
 
 
-def test_no_slot_at_all(model):
+def test_no_target_at_all(model):
     data = inputs()
     data["target_mask"][:] = False
     assert not model(**data).any()
@@ -360,7 +360,7 @@ def test_overfits():
     """Who speaks is told by the face of one, the voice of another; somebody is heard by neither."""
     torch.manual_seed(0)
     model = HMSANet(**{**SMALL, "dropout": 0.0, "channels": (8, 8)})
-    data = inputs(batch=2, slots=3, frames=40)
+    data = inputs(batch=2, targets=3, frames=40)
     speech = (torch.rand(2, 3, 10) > 0.5).float().repeat_interleave(16, dim=2)
     tones = torch.sin(torch.arange(25600) * torch.tensor([[0.1], [0.2], [0.4]]))
     data["waveforms"] += 0.3 * (speech.repeat_interleave(160, dim=2) * tones).sum(1, keepdim=True)
@@ -379,7 +379,7 @@ def test_overfits():
 
 
 def test_saved_and_loaded(tmp_path):
-    model = build(window=1, decoder="fixed", max_slots=4)
+    model = build(speaker_reach=1, decoder="fixed", max_targets=4)
     path = model.save(tmp_path)
     loaded = Model.from_pretrained(path)
     assert json.loads(json.dumps(dict(model.hparams))) == dict(loaded.hparams)
@@ -389,7 +389,7 @@ def test_saved_and_loaded(tmp_path):
 
 def test_places_of_a_fixed_decoder_run_out():
     with pytest.raises(ValueError, match="7 speakers, but the decoder has places for 6"):
-        build(decoder="fixed")(**inputs(slots=7))
+        build(decoder="fixed")(**inputs(targets=7))
 
 
 def test_branches_can_be_frozen(model):
@@ -404,7 +404,7 @@ def test_looking_inside(model):
     opening = gates(output, data["face_mask"])
     assert opening.shape == (2, 3, 24, 2)
     assert not opening[~data["face_mask"]].any()
-    attention = attention_to(build(window=2).predict(**data))
+    attention = attention_to(build(speaker_reach=2).predict(**data))
     assert torch.allclose(attention.sum(-1), torch.ones(2, 24, 3))
     assert attention[..., 1:].diagonal(dim1=-2, dim2=-1).max() < 1e-6
     figure = plot_inspection(output, data["face_mask"], names=["Ann", "Bob", "Eve"])
@@ -453,8 +453,8 @@ def test_synchrony_is_learnt():
         sound, picture = scenes()
         picture[8:] = picture[8:].roll(25, dims=1)
         found = estimator(same, same, sound, picture, everywhere, everywhere)
-        genuine = (torch.arange(16) < 8).float().reshape(16, 1, 1, 1).expand_as(found.logits)
-        loss = bce(found.logits, genuine)
+        genuine = (torch.arange(16) < 8).float().reshape(16, 1, 1, 1).expand_as(found.gate_logits)
+        loss = bce(found.gate_logits, genuine)
         loss = loss + talk_nce(found.acoustic[:8], found.visual[:8], everywhere[:8]) / 800
         optimizer.zero_grad()
         loss.backward()
@@ -463,7 +463,7 @@ def test_synchrony_is_learnt():
         sound, picture = scenes()
         picture[8:] = picture[8:].roll(40, dims=1)
         found = estimator(same, same, sound, picture, everywhere, everywhere)
-    gates = found.logits.sigmoid().mean(dim=(1, 2, 3))
+    gates = found.gate_logits.sigmoid().mean(dim=(1, 2, 3))
     assert gates[:8].mean() > 0.7
     assert gates[8:].mean() < 0.3
 
@@ -485,3 +485,39 @@ def test_window_attention_is_attention_within_a_window(frames, window):
             expected.window = frames  # all of it, but of what is near
             alone = expected(x, x, key_bias(near))[:, t]
             assert difference(alone, found[:, t]) < 1e-5
+
+
+# former names of hyper-parameters, in files of earlier versions
+
+
+def former_hparams(hparams) -> dict:
+    former = {new: old for old, new in HMSANet.FORMER_HPARAMS.items()}
+    return {former.get(name, name): value for name, value in hparams.items()}
+
+
+def test_weights_saved_under_former_names_are_loaded(tmp_path):
+    model = build(attention_window=7, speaker_reach=1, decoder="fixed", max_targets=3)
+    path = model.save(tmp_path / "model.safetensors")
+    state, metadata = read_safetensors(path)
+    hparams = former_hparams(json.loads(metadata["hparams"]))
+    assert {"context", "window", "max_slots"} <= hparams.keys()
+    save_file(state, path, {**metadata, "hparams": json.dumps(hparams)})
+    loaded = Model.from_pretrained(path)
+    assert dict(loaded.hparams) == dict(model.hparams)
+    assert all(torch.equal(value, state[name]) for name, value in loaded.state_dict().items())
+    assert Model.from_pretrained(path, context=5).hparams.attention_window == 5
+
+
+@pytest.mark.parametrize("trust", [False, True])
+def test_checkpoints_of_training_under_former_names_are_loaded(tmp_path, trust):
+    model = build(attention_window=7, speaker_reach=1)
+    content = {
+        "pytorch-lightning_version": "2.0.0",
+        "hyper_parameters": former_hparams(model.hparams),
+        "state_dict": model.state_dict(),
+    }
+    model.on_save_checkpoint(content)
+    torch.save(content, tmp_path / "last.ckpt")
+    loaded = Model.from_pretrained(tmp_path / "last.ckpt", trust=trust)
+    assert loaded.hparams.attention_window == 7
+    assert loaded.hparams.speaker_reach == 1

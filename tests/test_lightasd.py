@@ -122,11 +122,11 @@ def test_saved_and_read_again(model, tmp_path):
 
 
 def test_faces_are_scored_independently(model):
-    waveform, faces = example(15, slots=3)
+    waveform, faces = example(15, num_faces=3)
     together = model(waveform, faces)
-    for slot in range(3):
-        alone = model(waveform, faces[:, slot : slot + 1])
-        torch.testing.assert_close(together[:, :, slot : slot + 1], alone, atol=1e-5, rtol=0)
+    for face in range(3):
+        alone = model(waveform, faces[:, face : face + 1])
+        torch.testing.assert_close(together[:, :, face : face + 1], alone, atol=1e-5, rtol=0)
 
 
 def test_padding_changes_nothing(model):
@@ -151,7 +151,7 @@ def test_a_few_frames(model, num_frames):
 def test_every_weight_learns():
     with torch.inference_mode(False), torch.enable_grad():
         model = LightASD().train()
-        waveform, faces = example(8, slots=2)
+        waveform, faces = example(8, num_faces=2)
         heads = model.predict(waveform.clone(), faces.clone())
         (heads.fused.square().mean() + heads.visual.square().mean()).backward()
     assert all(p.grad is not None and p.grad.any() for p in model.parameters())

@@ -73,8 +73,8 @@ def _no_grad():
         yield
 
 
-def batch(num_frames, slots):
-    items = (example(num_frames, slots, seed) for seed in range(2))
+def batch(num_frames, num_faces):
+    items = (example(num_frames, num_faces, seed) for seed in range(2))
     return [torch.cat(parts) for parts in zip(*items, strict=True)]
 
 
@@ -110,7 +110,7 @@ def test_log_mel_of_silence_and_of_hardly_anything():
 
 @pytest.mark.parametrize("num_frames", [7, 8])
 def test_scores_are_those_of_the_authors(model, num_frames):
-    found = heads(model, *example(num_frames, slots=3))
+    found = heads(model, *example(num_frames, num_faces=3))
     assert found.fused.shape == (1, 3, num_frames, 2)
     for name, recorded in (RECORDED if num_frames == 7 else {"fused": RECORDED_EVEN}).items():
         logits = getattr(found, name)[..., 1].flatten()
@@ -120,11 +120,11 @@ def test_scores_are_those_of_the_authors(model, num_frames):
 def test_scores_of_a_batch_as_published(model):
     published = LoCoNet(per_clip_conv3d=False, per_clip_audio=False).eval()
     published.load_state_dict(model.state_dict())
-    logits = heads(published, *batch(5, slots=3)).fused
+    logits = heads(published, *batch(5, num_faces=3)).fused
     np.testing.assert_allclose(logits[..., 1].flatten(), RECORDED_BATCH, atol=1e-4)
     published.training = True  # takes items as scenes; dropout and normalisation stay as they are
-    torch.testing.assert_close(published.predict(*batch(5, slots=3)).fused, logits)
-    assert (heads(model, *batch(5, slots=3)).fused - logits).abs().max() > 1e-2
+    torch.testing.assert_close(published.predict(*batch(5, num_faces=3)).fused, logits)
+    assert (heads(model, *batch(5, num_faces=3)).fused - logits).abs().max() > 1e-2
 
 
 def test_scores_on_a_real_face(model, shared_data):
@@ -159,7 +159,7 @@ def test_import_names_what_does_not_fit(weights):
 def test_saved_and_read_again(model, tmp_path):
     with torch.inference_mode(False):  # weights made within take other ways through torch
         again = Model.from_pretrained(model.save(tmp_path))
-    inputs = example(5, slots=2)
+    inputs = example(5, num_faces=2)
     assert torch.equal(again(*inputs), model(*inputs))
 
 
@@ -171,16 +171,16 @@ def test_switches_are_saved(tmp_path):
 
 
 def test_scenes():
-    _, faces = example(12, slots=4)
+    _, faces = example(12, num_faces=4)
     faces[0, 3] //= 2
     (scene,) = find_scenes(COMING_AND_GOING[:, :1], faces[:, :1])
-    assert scene.slots.tolist() == [[0, 0, 0]]
+    assert scene.faces.tolist() == [[0, 0, 0]]
     scenes = find_scenes(COMING_AND_GOING[:, :2], faces[:, :2])
-    assert [s.slots.tolist() for s in scenes] == [[[0, 1, 1]], [[1, 0, 0]]]
+    assert [s.faces.tolist() for s in scenes] == [[[0, 1, 1]], [[1, 0, 0]]]
     assert [s.span for s in scenes] == [(0, 12), (4, 12)]
     # frames together: 0-1 6, 0-2 7, 0-3 5, 1-2 5, 1-3 6, 2-3 3
     scenes = find_scenes(COMING_AND_GOING, faces)
-    assert [s.slots.tolist() for s in scenes] == [
+    assert [s.faces.tolist() for s in scenes] == [
         [[0, 2, 1]],
         [[1, 3, 0]],
         [[2, 0, 1]],
@@ -193,55 +193,55 @@ def test_scenes_hold_faces_that_are_there_together():
     present = torch.zeros(1, 3, 10, dtype=torch.bool)
     present[0, 0, :5] = present[0, 1, 5:] = True
     scenes = find_scenes(present, torch.zeros(1, 3, 10, 4, 4))
-    assert [s.slots.tolist() for s in scenes] == [[[0, 0, 0]], [[1, 1, 1]]]
+    assert [s.faces.tolist() for s in scenes] == [[[0, 0, 0]], [[1, 1, 1]]]
 
 
-@pytest.mark.parametrize("slots", [1, 2])
-def test_few_faces_are_repeated(model, slots):
-    waveform, faces = example(6, slots)
+@pytest.mark.parametrize("num_faces", [1, 2])
+def test_few_faces_are_repeated(model, num_faces):
+    waveform, faces = example(6, num_faces)
     scores = model.predict(waveform, faces).fused
-    for slot in range(slots):
-        scene = [slot, slots - 1 - slot, slots - 1 - slot]
-        close(scores[:, slot], heads(model, waveform, faces[:, scene]).fused[:, 0])
+    for face in range(num_faces):
+        scene = [face, num_faces - 1 - face, num_faces - 1 - face]
+        close(scores[:, face], heads(model, waveform, faces[:, scene]).fused[:, 0])
 
 
-@pytest.mark.parametrize("slots", [1, 2, 3, 4, 5])
-def test_order_of_faces_means_nothing(model, slots):
-    waveform, faces = example(5, slots)
+@pytest.mark.parametrize("num_faces", [1, 2, 3, 4, 5])
+def test_order_of_faces_means_nothing(model, num_faces):
+    waveform, faces = example(5, num_faces)
     scores = model(waveform, faces)
-    assert scores.shape == (1, 5, slots)
-    order = torch.randperm(slots, generator=torch.Generator().manual_seed(slots))
+    assert scores.shape == (1, 5, num_faces)
+    order = torch.randperm(num_faces, generator=torch.Generator().manual_seed(num_faces))
     close(model(waveform, faces[:, order]), scores[..., order])
 
 
 def test_order_of_faces_that_come_and_go_means_nothing(model):
-    waveform, faces = example(12, slots=4)
+    waveform, faces = example(12, num_faces=4)
     scores = model(waveform, faces, COMING_AND_GOING)
     order = [2, 0, 3, 1]
     close(model(waveform, faces[:, order], COMING_AND_GOING[:, order]), scores[..., order])
 
 
 def test_sharing_changes_nothing(model):
-    waveform, faces = example(12, slots=4)
+    waveform, faces = example(12, num_faces=4)
     shared = model.predict(waveform, faces, COMING_AND_GOING)
     spectra = model.spectrum(waveform[:, 0], num_frames=48)
     pictures = torch.where(COMING_AND_GOING[..., None, None], faces, 0)
     for scene in find_scenes(COMING_AND_GOING, faces):
-        (first, last), slots = scene.span, scene.slots[0]
-        alone = model.heads(spectra[:, 4 * first : 4 * last], pictures[:, slots, first:last])
+        (first, last), members = scene.span, scene.faces[0]
+        alone = model.heads(spectra[:, 4 * first : 4 * last], pictures[:, members, first:last])
         for found, expected in zip(shared, alone, strict=True):
-            close(found[:, slots[0], first:last], expected[:, 0])
+            close(found[:, members[0], first:last], expected[:, 0])
 
 
 def test_batch_is_each_item_alone(model):
-    waveform, faces = batch(5, slots=2)
+    waveform, faces = batch(5, num_faces=2)
     together = model(waveform, faces)
     for i in range(2):
         close(together[i : i + 1], model(waveform[i : i + 1], faces[i : i + 1]))
 
 
 def test_padding_changes_nothing(model):
-    waveform, faces = example(12, slots=4)
+    waveform, faces = example(12, num_faces=4)
     expected = model(waveform, faces, COMING_AND_GOING)
     before, after = 3, 4
     padded = torch.full((1, 6, before + 12 + after, 112, 112), 200, dtype=torch.uint8)
@@ -256,7 +256,7 @@ def test_padding_changes_nothing(model):
 
 
 def test_absent_pixels_are_never_read(model):
-    waveform, faces = example(12, slots=4)
+    waveform, faces = example(12, num_faces=4)
     scores = model(waveform, faces, COMING_AND_GOING)
     seen = COMING_AND_GOING[..., None, None]
     other = model(waveform, torch.where(seen, faces, 255 - faces), COMING_AND_GOING)
@@ -265,8 +265,8 @@ def test_absent_pixels_are_never_read(model):
     assert scores[0, :, 0].all()
 
 
-def test_in_training_three_slots_are_one_scene(model):
-    waveform, faces = example(6, slots=3)
+def test_in_training_three_faces_are_one_scene(model):
+    waveform, faces = example(6, num_faces=3)
     expected = heads(model, waveform, faces)
     mask = torch.ones(1, 3, 6, dtype=torch.bool)
     model.training = True  # dropout and normalisation stay as they are
@@ -287,7 +287,7 @@ def test_in_training_three_slots_are_one_scene(model):
 
 @pytest.mark.parametrize("num_frames", [1, 2, 3])
 def test_a_few_frames(model, num_frames):
-    scores = model(*example(num_frames, slots=2))
+    scores = model(*example(num_frames, num_faces=2))
     assert scores.shape == (1, num_frames, 2)
     assert torch.isfinite(scores).all()
 
@@ -300,7 +300,7 @@ def test_no_faces(model):
 
 
 def test_twenty_faces(model):
-    waveform, faces = example(1, slots=20)
+    waveform, faces = example(1, num_faces=20)
     scores = model(waveform, faces)
     assert scores.shape == (1, 1, 20)
     assert torch.isfinite(scores).all()
@@ -315,11 +315,11 @@ def test_sound_may_end_early(model):
     close(scores, model(silence, faces))
 
 
-@pytest.mark.parametrize("slots", [2, 3])
-def test_trains(slots):
+@pytest.mark.parametrize("num_faces", [2, 3])
+def test_trains(num_faces):
     with torch.inference_mode(False), torch.enable_grad():
         model = LoCoNet().train()
-        predicted = model.predict(*(x.clone() for x in example(4, slots)))
+        predicted = model.predict(*(x.clone() for x in example(4, num_faces)))
         sum(logits.square().mean() for logits in predicted).backward()
     assert not [name for name, p in model.named_parameters() if p.grad is None]
     used = {name for name, p in model.named_parameters() if p.grad.any()}

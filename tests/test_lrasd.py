@@ -8,7 +8,8 @@ import torch
 
 from pyannote_av.core.model import Model
 from pyannote_av.models.active_speaker.lrasd import LRASD
-from pyannote_av.models.importers import convert, get_network, import_checkpoint
+from pyannote_av.models.importers import convert, import_checkpoint
+from pyannote_av.models.registry import get_network
 
 
 def numbers(text):
@@ -90,10 +91,10 @@ def authors_weights():
     return state
 
 
-def example(num_frames, slots=1, seed=0):
+def example(num_frames, num_faces=1, seed=0):
     random = np.random.default_rng(seed)
     waveform = 0.1 * random.standard_normal((1, 1, 640 * num_frames))
-    faces = random.integers(0, 256, (1, slots, num_frames, 112, 112), dtype=np.uint8)
+    faces = random.integers(0, 256, (1, num_faces, num_frames, 112, 112), dtype=np.uint8)
     return torch.tensor(waveform, dtype=torch.float32), torch.tensor(faces)
 
 
@@ -116,7 +117,7 @@ def test_scores_are_those_of_the_authors(model):
 
 
 def test_scores_are_log_odds(model):
-    waveform, faces = example(10, slots=2)
+    waveform, faces = example(10, num_faces=2)
     fused = model.predict(waveform, faces).fused
     probability = fused.softmax(dim=-1)[..., 1].transpose(1, 2)
     torch.testing.assert_close(model(waveform, faces).sigmoid(), probability)
@@ -161,23 +162,23 @@ def test_saved_and_read_again(model, tmp_path):
     torch.testing.assert_close(again(waveform, faces), model(waveform, faces))
 
 
-def test_without_slots_there_is_one_face(model):
+def test_without_an_axis_of_faces_there_is_one_face(model):
     waveform, faces = example(12)
     torch.testing.assert_close(model(waveform, faces[:, 0]), model(waveform, faces))
 
 
 def test_faces_are_scored_independently(model):
-    waveform, faces = example(15, slots=3)
+    waveform, faces = example(15, num_faces=3)
     together = model(waveform, faces)
-    for slot in range(3):
-        alone = model(waveform, faces[:, slot : slot + 1])
-        torch.testing.assert_close(together[:, :, slot : slot + 1], alone, atol=1e-5, rtol=0)
+    for face in range(3):
+        alone = model(waveform, faces[:, face : face + 1])
+        torch.testing.assert_close(together[:, :, face : face + 1], alone, atol=1e-5, rtol=0)
     swapped = model(waveform, faces.flip(1))
     torch.testing.assert_close(swapped, together.flip(2), atol=1e-5, rtol=0)
 
 
 def test_batch_is_each_item_alone(model):
-    items = [example(14, slots=2, seed=seed) for seed in range(2)]
+    items = [example(14, num_faces=2, seed=seed) for seed in range(2)]
     together = model(*(torch.cat(parts) for parts in zip(*items, strict=True)))
     for i, item in enumerate(items):
         torch.testing.assert_close(together[i : i + 1], model(*item), atol=1e-5, rtol=0)
@@ -201,7 +202,7 @@ def test_padding_changes_nothing(model):
 
 
 def test_absent_pixels_are_never_read(model):
-    waveform, faces = example(30, slots=2)
+    waveform, faces = example(30, num_faces=2)
     mask = torch.ones(1, 2, 30, dtype=torch.bool)
     mask[0, 0, 10:18] = False
     mask[0, 1, :5] = False
@@ -213,7 +214,7 @@ def test_absent_pixels_are_never_read(model):
 
 
 def test_face_that_is_never_there(model):
-    waveform, faces = example(10, slots=2)
+    waveform, faces = example(10, num_faces=2)
     mask = torch.ones(1, 2, 10, dtype=torch.bool)
     mask[:, 1] = False
     scores = model(waveform, faces, mask)
@@ -250,7 +251,7 @@ def test_faces_are_needed(model):
 def test_trains():
     with torch.inference_mode(False), torch.enable_grad():
         model = LRASD().train()
-        waveform, faces = example(8, slots=2)
+        waveform, faces = example(8, num_faces=2)
         model(waveform.clone(), faces.clone()).square().mean().backward()
     used = [name for name, p in model.named_parameters() if p.grad is not None and p.grad.any()]
     for branch in ("acoustic", "visual", "fusion", "decoder", "classifier"):

@@ -36,7 +36,7 @@ from pyannote_av.formats.annotations import read_lab, read_rttm, read_uem
 from pyannote_av.simulation.statistics import ConversationStatistics
 from pyannote_av.tasks.recordings import load_recordings
 from pyannote_av.tasks.track_labels import load_runs
-from pyannote_av.training.stages import read_stages
+from pyannote_av.training.config import TrainingConfig
 
 #: those that would fill memory, or never come to an end: they get a process of their own
 LARGE = ("billion", "merges", "GB", "100 MB", "million", "many", "base 60", "lie", "device", "wide")
@@ -117,7 +117,7 @@ def test_what_memory_cannot_hold_is_refused(tmp_path):
 READERS = {
     "a.json": (read_json, FaceTracks.read, ConversationStatistics.read),
     "a.json.gz": (read_json, FaceTracks.read),
-    "a.yaml": (read_yaml, read_stages),
+    "a.yaml": (read_yaml, TrainingConfig.read),
     "a.csv": (FaceTracks.read, read_rows),
     "a.csv.gz": (FaceTracks.read, read_rows),
     "a.npz": (read_npz, FaceTracks.read, load_runs, load_recordings),

@@ -143,7 +143,7 @@ def test_prepare_and_evaluate(name, raw, prepared, capsys):
 #: parameters that make networks and batches small
 SMALL = {
     "ActiveSpeakerDetection": {"frames_per_batch": 30, "duration": 0.6},
-    "TargetSpeakerSegmentation": {"batch_size": 2, "duration": 0.8, "max_slots": 2},
+    "TargetSpeakerSegmentation": {"batch_size": 2, "duration": 0.8, "max_targets": 2},
     "PairwiseRelation": {"ways": 2, "per_recording": 2, "duration": 0.3, "step": 0.1},
     "SpeakerCounting": {"batch_size": 2},
 }

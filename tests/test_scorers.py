@@ -16,7 +16,7 @@ from pyannote_av.models.active_speaker.network_scorer import (
     NetworkScorer,
 )
 from pyannote_av.models.active_speaker.scorers import ActiveSpeakerScorer, get_scorer
-from pyannote_av.models.importers import ACTIVE_SPEAKER_NETWORKS, get_network
+from pyannote_av.models.registry import get_network, published
 
 IN_PARTS = ("light-asd", "lr-asd")
 WHOLE = ("loconet", "talknet")
@@ -42,10 +42,10 @@ def network(name):
 
 @pytest.fixture(scope="module")
 def networks():
-    return {name: network(name) for name in ACTIVE_SPEAKER_NETWORKS}
+    return {name: network(name) for name in published("ActiveSpeakerDetection")}
 
 
-@pytest.mark.parametrize("name", ACTIVE_SPEAKER_NETWORKS)
+@pytest.mark.parametrize("name", published("ActiveSpeakerDetection"))
 def test_conformance(networks, name):
     scorer = NetworkScorer(networks[name], window_seconds=(1,))
     assert isinstance(scorer, ActiveSpeakerScorer)
@@ -63,7 +63,7 @@ def test_conformance(networks, name):
         assert np.isfinite(few).all()
 
 
-@pytest.mark.parametrize("name", ACTIVE_SPEAKER_NETWORKS)
+@pytest.mark.parametrize("name", published("ActiveSpeakerDetection"))
 def test_one_window_is_the_network_itself(networks, name):
     waveform, crops, present = example(25)
     scores = NetworkScorer(networks[name], window_seconds=(1,))(waveform, crops, present)
@@ -102,7 +102,7 @@ def test_calibration_is_of_the_published_score(networks):
     np.testing.assert_allclose(scorer(sound, crops, present), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ACTIVE_SPEAKER_NETWORKS)
+@pytest.mark.parametrize("name", published("ActiveSpeakerDetection"))
 def test_half_precision_is_close(networks, name):
     face = example(50)
     full = NetworkScorer(networks[name], window_seconds=(2,))(*face)

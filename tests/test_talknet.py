@@ -53,8 +53,8 @@ def _no_grad():
         yield
 
 
-def batch(num_frames, slots=1):
-    items = (example(num_frames, slots, seed) for seed in range(2))
+def batch(num_frames, num_faces=1):
+    items = (example(num_frames, num_faces, seed) for seed in range(2))
     return [torch.cat(parts) for parts in zip(*items, strict=True)]
 
 
@@ -113,12 +113,12 @@ def test_switch_is_saved(tmp_path):
 
 
 def test_faces_and_items_are_scored_independently(model):
-    waveform, faces = batch(6, slots=2)
+    waveform, faces = batch(6, num_faces=2)
     together = model(waveform, faces)
     for item in range(2):
-        for slot in range(2):
-            alone = model(waveform[item : item + 1], faces[item : item + 1, slot : slot + 1])
-            found = together[item : item + 1, :, slot : slot + 1]
+        for face in range(2):
+            alone = model(waveform[item : item + 1], faces[item : item + 1, face : face + 1])
+            found = together[item : item + 1, :, face : face + 1]
             torch.testing.assert_close(found, alone, atol=1e-5, rtol=0)
 
 
@@ -140,7 +140,7 @@ def test_padding_changes_nothing(model):
 
 
 def test_absent_pixels_are_never_read(model):
-    waveform, faces = example(10, slots=2)
+    waveform, faces = example(10, num_faces=2)
     mask = torch.ones(1, 2, 10, dtype=torch.bool)
     mask[0, 0, 4:7] = False
     mask[0, 1, :3] = False
@@ -174,7 +174,7 @@ def test_sound_may_end_early(model):
 def test_trains():
     with torch.inference_mode(False), torch.enable_grad():
         model = TalkNet().train()
-        heads = model.predict(*(x.clone() for x in example(6, slots=2)))
+        heads = model.predict(*(x.clone() for x in example(6, num_faces=2)))
         sum(logits.square().mean() for logits in heads).backward()
     without = [name for name, p in model.named_parameters() if p.grad is None]
     assert without == ["visual.pictures.trunk.0.shortcut.weight"]

@@ -34,7 +34,7 @@ from pyannote_av.pipelines.collectors import VisualFeatureCollector
 from pyannote_av.pipelines.inference import AVInference
 
 TINY = {"width": 16, "heads": 2, "channels": (4, 4, 8, 8), "cgima_layers": 1, "disa_layers": 1}
-TINY |= {"visual": "compact", "face_size": 32, "context": 8}
+TINY |= {"visual": "compact", "face_size": 32, "attention_window": 8}
 
 probabilities = arrays(
     np.float32,
@@ -358,7 +358,7 @@ def test_faces_without_voice_are_asked_only_where_they_are_seen(model):
     assert (found[400:, 3] == 0).all()
     assert (found[:200, 3] > 0).all()
     # and not at all when there are voices enough
-    full = AVInference(model, duration=2.0, step=2.0, max_slots=3)(waveform, [*crowd, face])
+    full = AVInference(model, duration=2.0, step=2.0, max_targets=3)(waveform, [*crowd, face])
     assert (full[:, 3] == 0).all()
     np.testing.assert_allclose(full[400:, :3], found[400:, :3], atol=1e-5)
 

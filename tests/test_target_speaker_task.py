@@ -37,11 +37,11 @@ from pyannote_av.simulation.speech import SpeechLibrary
 from pyannote_av.simulation.statistics import ConversationStatistics
 from pyannote_av.tasks import TargetSpeakerSegmentation
 from pyannote_av.tasks.recordings import recording
-from pyannote_av.tasks.target_batches import SlotBatches, fixed_chunks
+from pyannote_av.tasks.target_batches import TargetBatches, fixed_chunks
 from pyannote_av.tasks.target_chunks import Pictures
 from pyannote_av.tasks.target_corruption import Corruption
-from pyannote_av.tasks.target_losses import WEIGHTS, slot_losses
-from pyannote_av.tasks.target_metrics import SlotErrorRate, moments, slot_metrics
+from pyannote_av.tasks.target_metrics import TargetErrorRate, moments, target_metrics
+from pyannote_av.tasks.target_speaker_segmentation import LOSSES, target_losses
 
 TINY = {
     "width": 16,
@@ -126,13 +126,13 @@ def trainer(**kwargs) -> Trainer:
     return Trainer(**{"max_epochs": 1, **quiet, **kwargs})
 
 
-def batches_of(protocol, store, subset="train", faces=None, **options) -> SlotBatches:
+def batches_of(protocol, store, subset="train", faces=None, **options) -> TargetBatches:
     files = getattr(protocol, subset)()
     recordings = [recording(file, store) for file in files]
-    values = {"num_frames": 100, "batch_size": 4, "max_slots": 4, **options}
+    values = {"num_frames": 100, "batch_size": 4, "max_targets": 4, **options}
     if subset == "development":
         values["chunks"] = fixed_chunks(recordings, values["num_frames"])
-    return SlotBatches(store, recordings, read_voices(store), faces or Pictures(store), **values)
+    return TargetBatches(store, recordings, read_voices(store), faces or Pictures(store), **values)
 
 
 # batches
@@ -192,7 +192,7 @@ def test_batches_depend_on_epoch_and_seed_only(protocol, store):
     assert (a["X"].waveforms != c["X"].waveforms).any()
 
 
-def test_padding_is_never_labelled_and_slots_are_somebody(protocol, store):
+def test_padding_is_never_labelled_and_targets_are_somebody(protocol, store):
     batches = batches_of(protocol, store, corruption=Corruption(), batch_size=8)
     counts, orders = set(), set()
     for epoch in range(6):
@@ -238,12 +238,12 @@ def test_other_recordings_are_mixed_in(protocol, store, tmp_path):
     waveforms = []
     for corruption in (Corruption.none(), Corruption.none(sound_mixed=1.0)):
         batches = batches_of(protocol, store, corruption=corruption)
-        batches = replace(batches, voices=ArrayStore(tmp_path / "strangers"))
+        batches = replace(batches, speaker_embeddings=ArrayStore(tmp_path / "strangers"))
         waveforms.append(batches[0]["X"].waveforms)
     plain, mixed = waveforms
     assert (plain != mixed).flatten(1).any(dim=1).all()
-    # not where it may be the same people: then slots would speak who are said to be silent
-    batches = replace(batches, voices=ArrayStore(tmp_path / "friends"))
+    # not where it may be the same people: then targets would speak who are said to be silent
+    batches = replace(batches, speaker_embeddings=ArrayStore(tmp_path / "friends"))
     assert (batches[0]["X"].waveforms == plain).all()
     alone = Conversations(protocol.folder, URIS[:1], [])
     batches = batches_of(alone, store, corruption=Corruption(sound_mixed=1.0, dummies=1.0))
@@ -268,7 +268,7 @@ def test_chunks_are_inside_of_what_is_annotated(protocol, store):
         file["annotated"] = Timeline([Segment(1.0, 2.2), Segment(3.05, 7.9)])
     recordings = [recording(file, store) for file in files]
     assert [r.regions.tolist() for r in recordings] == [[[25, 55], [77, 197]]] * 2
-    batches = SlotBatches(store, recordings, read_voices(store), Pictures(store), 50, 64, 4)
+    batches = TargetBatches(store, recordings, read_voices(store), Pictures(store), 50, 64, 4)
     rng, starts = np.random.default_rng(0), []
     for _ in range(300):
         chunk = batches._draw(rng)
@@ -370,22 +370,22 @@ def some_batch(protocol, store, **options):
 @torch.no_grad()
 def losses_of(model, batch) -> dict[str, float]:
     output = model.predict(**batch["X"].present())
-    return {name: float(part.mean()) for name, part in slot_losses(output, batch, WEIGHTS).items()}
+    return {name: float(part.mean()) for name, part in target_losses(output, batch, LOSSES).items()}
 
 
 def rearranged(batch, change):
-    """With `change` applied along the axis of slots of all there is"""
+    """With `change` applied along the axis of targets of all there is"""
     parts = batch["X"].present()
-    slots = ("faces", "face_mask", "target_mask", "voiceprints")
-    X = AVInput(**{name: change(x, 1) if name in slots else x for name, x in parts.items()})
+    targets = ("faces", "face_mask", "target_mask", "voiceprints")
+    X = AVInput(**{name: change(x, 1) if name in targets else x for name, x in parts.items()})
     labels = {name: change(batch[name], 1) for name in ("acoustic", "visual", "sync")}
     return {"X": X, "y": change(batch["y"], 2), **labels}
 
 
-def test_losses_do_not_depend_on_the_order_of_slots_nor_on_padding(protocol, store):
+def test_losses_do_not_depend_on_the_order_of_targets_nor_on_padding(protocol, store):
     batch, model = some_batch(protocol, store), HMSANet(**TINY).eval()
     expected = losses_of(model, batch)
-    assert set(expected) == set(WEIGHTS)
+    assert set(expected) == set(LOSSES)
     assert all(value > 0 for value in expected.values())
     order = torch.randperm(batch["y"].shape[2])
     found = losses_of(model, rearranged(batch, lambda x, axis: x.index_select(axis, order)))
@@ -411,7 +411,7 @@ def test_nothing_that_is_not_labelled_is_in_a_loss(protocol, store):
             if isinstance(value, torch.Tensor)
         }
     )
-    sum(part.mean() for part in slot_losses(output, batch, WEIGHTS).values()).backward()
+    sum(part.mean() for part in target_losses(output, batch, LOSSES).values()).backward()
     y = batch["y"].transpose(1, 2)
     for name, labels in (
         ("logits", y),
@@ -430,7 +430,7 @@ def test_nothing_that_is_not_labelled_is_in_a_loss(protocol, store):
 def test_losses_are_means_over_what_is_labelled(protocol, store):
     batch, model = some_batch(protocol, store), HMSANet(**TINY).eval()
     output, y = model.predict(**batch["X"].present()), batch["y"].transpose(1, 2)
-    found = slot_losses(output, batch, {"diarization", "visual", "gate"})
+    found = target_losses(output, batch, {"diarization", "visual", "gate"})
     assert set(found) == {"diarization", "visual", "gate"}
     for name, logits, labels in (
         ("diarization", output.logits, y),
@@ -443,15 +443,20 @@ def test_losses_are_means_over_what_is_labelled(protocol, store):
     unknown = {
         name: torch.full_like(batch[name], -1) for name in ("y", "acoustic", "visual", "sync")
     }
-    assert all(part.mean() == 0 for part in slot_losses(output, unknown, WEIGHTS).values())
+    assert all(part.mean() == 0 for part in target_losses(output, unknown, LOSSES).values())
     plain = HMSANet(**TINY, fusion="concat").eval().predict(**batch["X"].present())
-    assert set(slot_losses(plain, batch, WEIGHTS)) == {"diarization", "fused", "acoustic", "visual"}
+    assert set(target_losses(plain, batch, LOSSES)) == {
+        "diarization",
+        "fused",
+        "acoustic",
+        "visual",
+    }
 
 
 # metrics
 
 
-def test_errors_are_those_of_pyannote_where_slots_are_known():
+def test_errors_are_those_of_pyannote_where_targets_are_known():
     from pyannote.core import Annotation
     from pyannote.metrics.diarization import DiarizationErrorRate
 
@@ -469,7 +474,7 @@ def test_errors_are_those_of_pyannote_where_slots_are_known():
     )
     target = torch.from_numpy(truth).to(torch.int8)
     activity = torch.from_numpy(found)
-    values = slot_metrics()
+    values = target_metrics()
     where = moments(target, torch.ones(3, 50, 4, dtype=torch.bool))
     for metric in values.values():
         metric.update(activity, target, moments=where)
@@ -502,20 +507,20 @@ def test_errors_by_moment():
     found = torch.tensor([[[1, 0], [0, 1], [1, 0], [0, 0], [1, 1]]]).repeat_interleave(4, dim=1)
     rates = {}
     for name in ("single", "overlap", "visible", "hidden", None):
-        metric = SlotErrorRate(condition=name)
+        metric = TargetErrorRate(condition=name)
         metric.update(found, target, moments=where)
         rates[name] = float(metric.compute())
     assert rates == pytest.approx(
         {"single": 1.0, "overlap": 0.5, "visible": 2 / 3, "hidden": 1.0, None: 1.0}
     )
-    assert float(SlotErrorRate().compute()) == 0
+    assert float(TargetErrorRate().compute()) == 0
 
 
 # training
 
 
 def small(protocol, store, **options) -> TargetSpeakerSegmentation:
-    values = {"duration": 4.0, "batch_size": 2, "num_workers": 0, "max_slots": 4, **options}
+    values = {"duration": 4.0, "batch_size": 2, "num_workers": 0, "max_targets": 4, **options}
     return TargetSpeakerSegmentation(protocol, store, **values)
 
 
@@ -632,13 +637,15 @@ def test_files_that_are_not_all_there_are_named(
     protocol, store, features, embedder, tmp_path, caplog
 ):
     with pytest.raises(FileNotFoundError, match="build_voices"):
-        small(protocol, store, voices=tmp_path / "none")
+        small(protocol, store, speaker_embeddings=tmp_path / "none")
     build_voices(store, URIS[1:], embedder, tmp_path)
-    task = small(protocol, store, voices=tmp_path)
+    task = small(protocol, store, speaker_embeddings=tmp_path)
     task.prepare_data()
     assert "1 train files" in caplog.text
     assert URIS[0] in caplog.text
-    task = small(Conversations(protocol.folder, URIS[:1], URIS[1:]), store, voices=tmp_path)
+    task = small(
+        Conversations(protocol.folder, URIS[:1], URIS[1:]), store, speaker_embeddings=tmp_path
+    )
     with pytest.raises(
         ValueError, match="nobody speaks, or nothing is annotated, in its train files"
     ):
@@ -660,7 +667,7 @@ def test_recordings_without_faces(protocol, store):
     for file in files:
         del file["face_tracks"]
     recordings = [recording(file, store) for file in files]
-    batches = SlotBatches(
+    batches = TargetBatches(
         store, recordings, read_voices(store), Pictures(store), 50, 8, 4, corruption=Corruption()
     )
     batch = batches[0]

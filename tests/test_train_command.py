@@ -63,7 +63,7 @@ def content(database, folder, tmp_path) -> dict:  # noqa: F811
                 "store": str(folder),
                 "duration": 0.8,
                 "batch_size": 2,
-                "max_slots": 3,
+                "max_targets": 3,
                 "num_workers": 0,
             },
         },
@@ -100,25 +100,37 @@ def same(first, second) -> bool:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("protocl=x", "protocl: there is no key 'protocl': is it 'protocol'?"),
-        ("task.nam=x", "task.nam: there is no key 'nam': is it 'name'?"),
-        ("task.name=Diarization", "task.name: .*'ActiveSpeakerDetection'"),
-        ("task.params.batchsize=1", "task.params: there is no key 'batchsize': is it 'batch_size'"),
+        ("protocl=x", "config.yaml: *protocl: unknown key; did you mean 'protocol'?"),
+        ("task.nam=x", "task.nam: unknown key; did you mean 'name'?"),
+        ("task.name=Diarization", "task.name: unknown task 'Diarization'; there is Active"),
+        (
+            "task.params.batchsize=1",
+            "task.params.batchsize: unknown key; did you mean 'batch_size'",
+        ),
         ("task.params.batch_size=many", "task.params.batch_size: 'many': .*integer"),
-        ("task.params={}", "task.params.store is missing"),
+        ("task.params={}", "task.params.store: is missing"),
         ("model={}", "model: give the name of a network, or a checkpoint"),
-        ("model.name=HMSA", "model.name: there is no key 'HMSA': is it 'HMSANet'?"),
-        ("model.params.widht=3", "model.params: there is no key 'widht': is it 'width'?"),
+        ("model.name=HMSANett", "model.name: unknown network 'HMSANett'; did you mean 'HMSANet'?"),
+        ("model.params.widht=3", "model.params.widht: unknown key; did you mean 'width'?"),
+        ("model.params.channels=wide", "model.params.channels: 'wide': .*sequence"),
         ("model.name=os.path.Model", "not one of the models"),
         ("stages=[]", "stages: a list of stages is expected"),
-        ("stages.all.lr=3", "stage all: there is no key 'lr'"),
-        ("stages.all.optimizer=Adagrat", "torch.optim has no optimizer 'Adagrat'"),
+        ("stages=[{train: [visual]}]", "stages.0.name: is missing"),
+        ("stages=[{name: a}, {name: a}]", "stages: two stages are called 'a'"),
+        ("stages.all.lr=3", "stages.all.lr: unknown key; there is name, train"),
+        ("stages.all.max_epoch=3", "stages.all.max_epoch: unknown key; did you mean 'max_epochs'"),
+        ("stages.all.max_epochs=0", "stages.all.max_epochs: 0: .*greater than or equal to 1"),
+        ("stages.all.schedule=linear", "stages.all.schedule: 'linear': .*'constant', 'cosine'"),
+        ("stages.all.name=a/b", "name: a stage cannot be called 'a/b'"),
+        ("stages.all.start=one", "stages: stage 'all' starts from 'one'"),
+        ("stages.all.optimizer=Adagrat", "stages.all.optimizer: .*; did you mean 'Adagrad'?"),
         ("stages.first.max_epochs=3", "no 'first' among \\['all'\\]"),
         ("stages.all.train=[visuals]", "HMSANet has no visuals, but acoustic"),
         ("stages.all.settings.bach_size=3", "TargetSpeakerSegmentation has no setting 'bach_size'"),
-        ("stages={preset: five}", "stages: .*'multi_stage' or 'end_to_end'|stages.preset"),
-        ("trainer.precison=16", "trainer: there is no key 'precison': is it 'precision'?"),
-        ("trainer.max_epochs=3", "trainer: max_epochs: stages say that"),
+        ("stages={preset: five}", "stages.preset: 'five': .*'multi_stage' or 'end_to_end'"),
+        ("stages={preset: multi_stage, epochs: [1]}", "stages: there are five stages, 1 lengths"),
+        ("trainer.precison=16", "trainer.precison: unknown key; did you mean 'precision'?"),
+        ("trainer.max_epochs=3", "trainer: max_epochs: stages define it"),
         ("trainer.devices=1000000000", "trainer: devices is 1000000000, where .* to 4096"),
         ("trainer.devices=[0,", "not valid YAML"),
         ("trainer.devices=many", "trainer: devices: 'many' is no number of devices"),
@@ -126,21 +138,21 @@ def same(first, second) -> bool:
         ("trainer.strategy=deepseed", "trainer: strategy: 'deepseed' is not one of auto, ddp"),
         ("trainer.strategy=deepspeed", "trainer: .*DeepSpeed"),
         ("trainer.profiler=os.system", "trainer: profiler: 'os.system' is not one of simple"),
-        ("trainer.plugins=[os.system]", "trainer: plugins: .*instance of CheckpointIO"),
-        ("trainer.callbacks=[os.system]", "trainer: callbacks: .*instance of Callback"),
+        ("trainer.plugins=[os.system]", "trainer.plugins: .*instance of CheckpointIO"),
+        ("trainer.callbacks=[os.system]", "trainer.callbacks: .*instance of Callback"),
         ("trainer.model_registry=me/mine", "trainer.model_registry uploads models. Pass trust"),
         ("task.params.cache=../files.npz", "task.params.cache: .* is outside of .*/run"),
         ("stages.all.settings={cache: ../files.npz}", "'all': settings.cache: .* is outside of"),
         ("stages.all.settings={val_monitor: 1}", "val_monitor of the task cannot be set"),
-        ("stages.all.settings=[3]", "stage all.settings: .*dictionary"),
-        ("stages.all.train=visual", "stage all.train: 'visual': .*tuple"),
-        ("stages.all.name=[a]", "stage .*name: .*string"),
+        ("stages.all.settings=[3]", "stages.all.settings: .*dictionary"),
+        ("stages.all.train=visual", "stages.all.train: 'visual': .*tuple"),
+        ("stages.all.name=[a]", "stages.0.name: .*string"),
         ("task.params.augmentation=3", "task.params.augmentation: {transform: Gain"),
         (
             "task.params.augmentation={transform: Gain, params: {x: 3}}",
             "task.params.augmentation: .*'x'",
         ),
-        ("loggers=[tensorbord]", "no logger 'tensorbord'"),
+        ("loggers=[tensorbord]", "unknown logger 'tensorbord'; did you mean 'tensorboard'?"),
         ("seed=-1", "seed: .*greater than or equal to 0"),
         ("protocol=Tiny.SpeakerDiarization.Walk", "no protocol 'Tiny.SpeakerDiarization.Walk'"),
         ("protocol=Tiny", "names read DATABASE.TASK.PROTOCOL"),
@@ -183,12 +195,12 @@ def test_a_checkpoint_of_another_network(config, tmp_path):
 
 
 def test_every_key_is_explained():
-    told = keys()
+    listed = keys()
     for part in (TrainingConfig, PlanConfig):
         for name in part.model_fields:
-            assert f"{name}" in told
-    for name in Stage.__dataclass_fields__:
-        line = next(line for line in told.splitlines() if line.strip().startswith(f"{name}: "))
+            assert f"{name}" in listed
+    for name in Stage.model_fields:
+        line = next(line for line in listed.splitlines() if line.strip().startswith(f"{name}: "))
         assert len(line) > 25, line
     assert keys() in run("--keys").output
 
@@ -213,14 +225,57 @@ def test_presets_are_stages(content):
     assert [stage.name for stage in TrainingConfig.parse(content).plan()] == ["end_to_end"]
 
 
+def test_stages_of_a_preset_can_be_changed(config, content):
+    content["stages"] = {"preset": "multi_stage", "epochs": 2}
+    config.write_text(yaml.safe_dump(content))
+    changes = ["stages.epochs=3", "stages.joint.max_epochs=30", "stages.0.learning_rate=0.5"]
+    plan = TrainingConfig.read(config, changes).plan()
+    assert [stage.max_epochs for stage in plan] == [3, 3, 3, 3, 30]
+    assert plan[0].learning_rate == 0.5
+    assert plan[1].settings == {"corruption": {}}
+    shown = run(config, "--check", *changes)
+    assert shown.exit_code == 0, shown.output
+    for wrong, message in (
+        (["stages.end.max_epochs=1"], "no 'end' among \\['visual', 'acoustic'"),
+        (["stages.joint.lr=1"], "stages.joint.lr: unknown key"),
+        ([*changes, "stages.epochs=9"], "give keys of the preset before those of its stages"),
+        (["stages.preset=six", "stages.joint.max_epochs=1"], "stages.preset: 'six'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            TrainingConfig.read(config, wrong)
+
+
+def test_the_command_of_the_documentation():
+    recipe = Path(__file__).parents[1] / "recipes" / "ava_avd" / "train" / "hmsanet.yaml"
+    plan = TrainingConfig.read(recipe, ["trainer.devices=4", "stages.joint.max_epochs=30"]).plan()
+    assert [stage.max_epochs for stage in plan] == [20, 10, 20, 10, 30]
+
+
+def test_former_names_are_read_with_one_warning(content):
+    content["task"]["params"]["max_slots"] = content["task"]["params"].pop("max_targets")
+    with pytest.warns(DeprecationWarning, match="max_slots is now max_targets") as caught:
+        config = TrainingConfig.parse(content)
+    assert len(caught) == 1
+    assert config.task.params["max_targets"] == 3
+    content["task"]["params"]["max_targets"] = 4
+    with pytest.raises(ValueError, match="max_slots is the former name of max_targets"):
+        TrainingConfig.parse(content)
+    content["task"]["params"].pop("max_slots")
+    content["model"]["params"] |= {"context": 5, "window": 1}
+    with pytest.warns(DeprecationWarning, match="context is now attention_window, window is now"):
+        config = TrainingConfig.parse(content)
+    assert config.model.params["attention_window"] == 5
+    assert config.model.params["speaker_reach"] == 1
+
+
 def test_learning_rates():
-    stage = Stage("a", schedule="exponential", decay=0.5, max_epochs=3)
+    stage = Stage(name="a", schedule="exponential", decay=0.5, max_epochs=3)
     assert [learning_rate_factor(stage, n, 6) for n in range(6)] == [1, 1, 0.5, 0.5, 0.25, 0.25]
-    stage = Stage("a", schedule="cosine", warm_up=2)
+    stage = Stage(name="a", schedule="cosine", warm_up=2)
     assert learning_rate_factor(stage, 0, 10) == 0.5
     assert learning_rate_factor(stage, 5, 10) == pytest.approx(0.5)
     assert learning_rate_factor(stage, 10, 10) == 0
-    assert learning_rate_factor(Stage("a"), 7, 10) == 1
+    assert learning_rate_factor(Stage(name="a"), 7, 10) == 1
 
 
 # training
@@ -263,6 +318,18 @@ def test_train_go_on_and_fine_tune(config, tmp_path):
         assert not changed or name.startswith("decoder"), name
     assert not same(after, model)
     assert not list((tmp_path / "tuned").rglob("metrics.csv"))
+
+
+def test_training_begun_under_former_names_continues(config, tmp_path):
+    assert run(config, "loggers=[]").exit_code == 0
+    path = tmp_path / "run" / "config.yaml"
+    then = yaml.safe_load(path.read_text())
+    params = then["task"]["params"]
+    params["max_slots"] = params.pop("max_targets")
+    path.write_text(yaml.safe_dump(then))
+    again = run(config, "loggers=[]")
+    assert again.exit_code == 0, again.output
+    assert yaml.safe_load(path.read_text())["task"]["params"]["max_targets"] == 3
 
 
 def test_python_does_the_same(config, tmp_path):

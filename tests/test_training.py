@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,21 +21,17 @@ from pyannote_av.data.build import build_store
 from pyannote_av.data.crop_store import CropStore
 from pyannote_av.models.active_speaker.lrasd import LRASD
 from pyannote_av.tasks import ActiveSpeakerDetection
-from pyannote_av.training import (
-    Stage,
-    end_to_end,
-    multi_stage,
-    optimize,
-    read_stages,
-    write_stages,
-)
+from pyannote_av.training import Stage, end_to_end, multi_stage, optimize
 from pyannote_av.training.fitting import freeze_others
+from pyannote_av.training.stages import check_stages
 
 QUIET = {"enable_progress_bar": False, "accelerator": "cpu"}
 PLAN = [
-    Stage("visual", ("visual", "visual_classifier"), max_epochs=2, learning_rate=1e-3),
-    Stage("fusion", ("fusion", "decoder", "classifier"), max_epochs=2, learning_rate=1e-3),
-    Stage("joint", max_epochs=3, learning_rate=1e-4, warm_up=2, schedule="cosine"),
+    Stage(name="visual", train=("visual", "visual_classifier"), max_epochs=2, learning_rate=1e-3),
+    Stage(
+        name="fusion", train=("fusion", "decoder", "classifier"), max_epochs=2, learning_rate=1e-3
+    ),
+    Stage(name="joint", max_epochs=3, learning_rate=1e-4, warm_up=2, schedule="cosine"),
 ]
 
 
@@ -94,48 +89,33 @@ def test_default_plan_trains_every_branch_then_all():
 
 
 @given(
-    st.lists(
-        st.builds(
-            Stage,
-            name=st.text("abcdef", min_size=1),
-            train=st.sampled_from([("*",), ("visual",), ("fusion", "decoder.layers")]),
-            losses=st.dictionaries(st.sampled_from(["visual", "nce"]), st.floats(0, 1)),
-            max_epochs=st.integers(1, 99),
-            patience=st.none() | st.integers(1, 9),
-            schedule=st.sampled_from(["constant", "cosine"]),
-            settings=st.dictionaries(st.sampled_from(["batch_size"]), st.integers(1, 9)),
-        ),
-        min_size=1,
-        max_size=4,
-        unique_by=lambda stage: stage.name,
+    st.builds(
+        Stage,
+        name=st.text("abcdef", min_size=1),
+        train=st.sampled_from([("*",), ("visual",), ("fusion", "decoder.layers")]),
+        losses=st.dictionaries(st.sampled_from(["visual", "nce"]), st.floats(0, 1)),
+        max_epochs=st.integers(1, 99),
+        patience=st.none() | st.integers(1, 9),
+        schedule=st.sampled_from(["constant", "cosine"]),
+        settings=st.dictionaries(st.sampled_from(["batch_size"]), st.integers(1, 9)),
     )
 )
 @settings(max_examples=25, deadline=None)
-def test_stages_survive_a_file(tmp_path_factory, stages):
-    path = tmp_path_factory.mktemp("plan") / "plan.yml"
-    assert read_stages(write_stages(stages, path)) == stages
+def test_stages_are_plain_data(stage):
+    for short in (False, True):
+        assert Stage(**json.loads(json.dumps(stage.to_dict(short)))) == stage
+    assert set(stage.to_dict()) == set(Stage.model_fields)
+    assert Stage(name="a").to_dict(short=True) == {"name": "a"}
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("name: visual", "a list of stages"),
-        ("- {name: a, frozen: [visual]}", "stage a: unknown 'frozen'"),
-        ("- {train: [visual]}", "stage number 1: .*name"),
-        ("- {name: a}\n- {name: a}", "two stages are called 'a'"),
-        ("- {name: a, start: b}\n- {name: b}", "stage 'a' starts from 'b'"),
-        ("- {name: a, schedule: linear}", "stage a: .*constant, cosine"),
-        ("- {name: a, max_epochs: 0}", "max_epochs"),
-        ("- {name: a/b}", "cannot be called"),
-        ("[]", "no stage"),
-    ],
-)
-def test_bad_plans_name_file_stage_and_key(tmp_path, text, message):
-    path = tmp_path / "plan.yml"
-    path.write_text(text)
-    with pytest.raises(ValueError, match=message) as caught:
-        read_stages(path)
-    assert str(path) in str(caught.value)
+def test_stages_that_do_not_fit_together():
+    one = Stage(name="a")
+    with pytest.raises(ValueError, match="two stages are called 'a'"):
+        check_stages([one, one])
+    with pytest.raises(ValueError, match="stage 'a' starts from 'b'"):
+        check_stages([Stage(name="a", start="b"), Stage(name="b")])
+    with pytest.raises(ValueError, match="no stage"):
+        check_stages([])
 
 
 # freezing
@@ -258,7 +238,7 @@ def test_killed_in_stage_three_ends_with_the_same_weights(corpus, trained, tmp_p
 
 def test_patience_ends_a_stage_early_and_survives_an_interruption(corpus, tmp_path):
     # nothing is learnt at a rate of nought: no epoch is better than the first
-    plan = [Stage("idle", ("classifier",), learning_rate=0.0, max_epochs=9, patience=2)]
+    plan = [Stage(name="idle", train=("classifier",), learning_rate=0.0, max_epochs=9, patience=2)]
     model = optimize(make_model(), make_task(corpus), plan, tmp_path / "a", **QUIET)
     assert model.lineage[-1]["epochs"] == 3
 
@@ -277,16 +257,10 @@ def test_patience_ends_a_stage_early_and_survives_an_interruption(corpus, tmp_pa
 def test_stages_may_start_from_any_earlier_one_or_a_file(corpus, trained, tmp_path):
     task, given = make_task(corpus, validation=False), str(trained[1] / "model.safetensors")
     plan = [
-        Stage("first", ("fusion",), max_epochs=1, learning_rate=1e-3),
-        Stage("second", ("decoder",), max_epochs=1, learning_rate=1e-3),
-        Stage("other", ("classifier",), max_epochs=1, learning_rate=0.0, start="first"),
-        Stage(
-            "given",
-            ("classifier",),
-            max_epochs=1,
-            learning_rate=0.0,
-            start=given,
-        ),
+        Stage(name="first", train=("fusion",), max_epochs=1, learning_rate=1e-3),
+        Stage(name="second", train=("decoder",), max_epochs=1, learning_rate=1e-3),
+        Stage(name="other", train=("classifier",), max_epochs=1, learning_rate=0.0, start="first"),
+        Stage(name="given", train=("classifier",), max_epochs=1, learning_rate=0.0, start=given),
     ]
     model = optimize(make_model(), task, plan, tmp_path, **QUIET)
     other = Model.from_pretrained(tmp_path / "03-other")
@@ -295,7 +269,7 @@ def test_stages_may_start_from_any_earlier_one_or_a_file(corpus, trained, tmp_pa
     assert same(model, trained[0])
     assert model.lineage[0] == {"start": "model.safetensors", "sha256": sha256_of(given)}
     assert model.lineage[-1]["stage"]["start"] == "model.safetensors"
-    some = [replace(plan[-1], take=("visual", "fusion"))]
+    some = [plan[-1].model_copy(update={"take": ("visual", "fusion")})]
     model = optimize(make_model(), task, some, tmp_path / "some", **QUIET)
     expected, initial = trained[0].state_dict(), make_model().state_dict()
     for name, value in model.state_dict().items():
@@ -306,19 +280,19 @@ def test_stages_may_start_from_any_earlier_one_or_a_file(corpus, trained, tmp_pa
 
 def test_stages_set_what_the_task_is_to_do(corpus, tmp_path):
     task = make_task(corpus, validation=False)
-    plan = [Stage("one", max_epochs=1, losses={"visual": 1.0}, settings={"batch_size": 1})]
+    plan = [Stage(name="one", max_epochs=1, losses={"visual": 1.0}, settings={"batch_size": 1})]
     optimize(make_model(), task, plan, tmp_path / "a", **QUIET)
     assert task.losses == {"visual": 1.0}
     assert task.batch_size == 1
-    plan = [Stage("one", max_epochs=1, settings={"bach_size": 1})]
+    plan = [Stage(name="one", max_epochs=1, settings={"bach_size": 1})]
     with pytest.raises(ValueError, match="has no setting 'bach_size'"):
         optimize(make_model(), task, plan, tmp_path / "b", **QUIET)
 
 
 def test_what_done_stages_set_is_set_when_training_goes_on(corpus, tmp_path):
     plan = [
-        Stage("one", max_epochs=1, losses={"visual": 1.0}, settings={"batch_size": 1}),
-        Stage("two", max_epochs=1),
+        Stage(name="one", max_epochs=1, losses={"visual": 1.0}, settings={"batch_size": 1}),
+        Stage(name="two", max_epochs=1),
     ]
     optimize(make_model(), make_task(corpus, validation=False), plan[:1], tmp_path, **QUIET)
     task = make_task(corpus, validation=False)  # as another process would make it
@@ -328,6 +302,6 @@ def test_what_done_stages_set_is_set_when_training_goes_on(corpus, tmp_path):
 
 
 def test_a_folder_belongs_to_one_plan(corpus, trained):
-    changed = [replace(PLAN[0], learning_rate=0.5), *PLAN[1:]]
+    changed = [PLAN[0].model_copy(update={"learning_rate": 0.5}), *PLAN[1:]]
     with pytest.raises(ValueError, match="begun with other learning_rate"):
         optimize(make_model(), make_task(corpus), changed, trained[1], **QUIET)

@@ -579,7 +579,7 @@ def models(tmp_path_factory) -> Path:
     voices = rng.standard_normal((40, VOICE))[who] + 0.7 * rng.standard_normal((len(who), VOICE))
     folder = tmp_path_factory.mktemp("models")
     tiny = {"width": 16, "heads": 2, "channels": (4, 4, 8, 8), "cgima_layers": 1}
-    tiny |= {"disa_layers": 1, "visual": "compact", "face_size": 32, "context": 8}
+    tiny |= {"disa_layers": 1, "visual": "compact", "face_size": 32, "attention_window": 8}
     HMSANet(**tiny).save(folder / "hmsanet")
     RelationOfEmbeddings(VOICE, FACE, widths=(16, 8), blocks=(1, 1)).save(folder / "relation")
     CYSMSD(VOICE, FACE, width=32, heads=2, max_speakers=4).save(folder / "counter")

@@ -19,8 +19,8 @@ from pyannote_av.models.embedding.campplus import CAMPPlus
 from pyannote_av.models.embedding.voiceprints import (
     enrol,
     num_windows,
+    segment_embeddings,
     speaker_features,
-    stretch_voices,
     voiceprint,
     windows_of_speakers,
 )
@@ -134,7 +134,7 @@ def middles(count: int) -> np.ndarray:
 def test_stretches_are_means_of_the_windows_that_lie_in_them():
     features = unit(np.random.default_rng(0).standard_normal((50, 6)))
     # windows 4 to 8 have their middles from 0.72 to 1.36 s, and are 1.2 s long
-    voices = stretch_voices(features, np.array([[0.12, 1.96], [0.119, 1.961], [0.13, 1.95]]))
+    voices = segment_embeddings(features, np.array([[0.12, 1.96], [0.119, 1.961], [0.13, 1.95]]))
     np.testing.assert_allclose(voices[0], unit(features[4:9].sum(axis=0)), atol=1e-6)
     np.testing.assert_allclose(voices[1], voices[0], atol=1e-6)
     np.testing.assert_allclose(voices[2], unit(features[5:8].sum(axis=0)), atol=1e-6)
@@ -149,7 +149,7 @@ def test_any_stretch_has_a_voice(count, seed):
     # also those that reach over the ends, and those that lie beyond
     start = rng.uniform(-1, 0.16 * count + 1, 20)
     stretches = np.stack([start, start + rng.uniform(0.01, 6, 20)], axis=1)
-    voices, middle = stretch_voices(features, stretches), middles(count)
+    voices, middle = segment_embeddings(features, stretches), middles(count)
     assert voices.shape == (20, 5)
     for voice_, (first, last) in zip(voices, stretches, strict=True):
         inside = (middle - 0.6 >= first - 1e-6) & (middle + 0.6 <= last + 1e-6)
@@ -163,7 +163,7 @@ def test_any_stretch_has_a_voice(count, seed):
         assert min(np.abs(voice_ - one).max() for one in expected) < 1e-3
     np.testing.assert_allclose(np.linalg.norm(voices, axis=1), 1, atol=1e-4)
     # each by itself
-    np.testing.assert_allclose(stretch_voices(features, stretches[3:4]), voices[3:4], atol=1e-6)
+    np.testing.assert_allclose(segment_embeddings(features, stretches[3:4]), voices[3:4], atol=1e-6)
 
 
 def test_short_stretches_have_the_nearest_window():
@@ -172,8 +172,8 @@ def test_short_stretches_have_the_nearest_window():
         [[0.7, 0.75], [0.5, 0.9], [0.0, 0.01], [7.9, 8.0], [20.0, 20.1], [0.2, 1.3]]
     )
     # of windows whose middles are at 0.08, 0.24, ... 7.92 s
-    assert stretch_voices(features, stretches).argmax(axis=1).tolist() == [4, 4, 0, 49, 49, 4]
-    assert (stretch_voices(features, stretches).sum(axis=1) == 1).all()
+    assert segment_embeddings(features, stretches).argmax(axis=1).tolist() == [4, 4, 0, 49, 49, 4]
+    assert (segment_embeddings(features, stretches).sum(axis=1) == 1).all()
 
 
 def test_silence_in_stretches():
@@ -181,7 +181,7 @@ def test_silence_in_stretches():
     features[10:20] = 0
     # windows 12 to 17, 8 to 13, and 13
     stretches = middles(50)[[[12, 17], [8, 13], [13, 13]]] + [-0.6, 0.6]
-    silent, both, short = stretch_voices(features, stretches)
+    silent, both, short = segment_embeddings(features, stretches)
     assert not silent.any()
     assert not short.any()
     assert np.flatnonzero(both).tolist() == [8, 9]
@@ -189,8 +189,8 @@ def test_silence_in_stretches():
 
 
 def test_no_stretches_and_no_sound():
-    assert stretch_voices(np.zeros((50, 3), np.float32), np.zeros((0, 2))).shape == (0, 3)
-    silent = stretch_voices(np.zeros((0, 3), np.float16), np.array([[0.0, 2.0]]))
+    assert segment_embeddings(np.zeros((50, 3), np.float32), np.zeros((0, 2))).shape == (0, 3)
+    silent = segment_embeddings(np.zeros((0, 3), np.float16), np.array([[0.0, 2.0]]))
     assert silent.shape == (1, 3)
     assert silent.dtype == np.float32
     assert not silent.any()
@@ -200,7 +200,7 @@ def test_stretches_sound_like_who_speaks_in_them(embedder):
     first, second = (voice(pitch, 6.0, seed) for seed, pitch in enumerate((90, 230)))
     features = speaker_features(sound(first, second), embedder)
     stretches = np.array([[0, 2], [2, 4], [3.5, 5.5], [6.5, 8.5], [8, 10], [9.5, 11.5]])
-    likeness = (x := stretch_voices(features, stretches)) @ x.T
+    likeness = (x := segment_embeddings(features, stretches)) @ x.T
     same = np.kron(np.eye(2, dtype=bool), np.ones((3, 3), bool))
     assert likeness[same].min() > likeness[~same].max()
 

@@ -30,7 +30,7 @@ from pyannote_av.core.grid import SAMPLE_RATE
 from pyannote_av.core.io import Video
 from pyannote_av.core.output import AVDiarizeOutput
 from pyannote_av.core.tracks import FaceSamples, FaceTracks
-from pyannote_av.models.embedding.voiceprints import speaker_features, stretch_voices
+from pyannote_av.models.embedding.voiceprints import segment_embeddings, speaker_features
 from pyannote_av.models.loading import load_model
 from pyannote_av.pipelines.face_tracking import FaceTracking
 from pyannote_av.vision.identity import DlibResnet, dlib_models
@@ -285,7 +285,7 @@ def test_voiceprints_are_in_order_of_labels(output, features, kind):
     labels = output.speaker_diarization.labels()
     for label, mine in zip(labels, output.speaker_embeddings, strict=True):
         turns = output.speaker_diarization.label_timeline(label)
-        heard = stretch_voices(features, np.array([tuple(turn) for turn in turns])).sum(axis=0)
+        heard = segment_embeddings(features, np.array([tuple(turn) for turn in turns])).sum(axis=0)
         own = heard @ mine
         if kind == "similarity":  # others may be wrong about who it is
             assert own == pytest.approx((output.speaker_embeddings @ heard).max())

@@ -411,7 +411,7 @@ def test_relations_are_learnt(kind, folder, store, tmp_path):
         protocol, store, ways=3, missing=0.2, batch_size=4, batches_per_epoch=8, **SHORT
     )
     losses = Losses()
-    plan = [Stage("episodes", max_epochs=5, learning_rate=1e-2)]
+    plan = [Stage(name="episodes", max_epochs=5, learning_rate=1e-2)]
     model = optimize(relation(kind), task, plan, tmp_path, callbacks=[losses], **QUIET)
     assert losses.seen[-1] < 0.8 * losses.seen[0]
     assert {"loss/train", "loss/val", "PairAUROC"} <= losses.metrics.keys()
@@ -461,7 +461,7 @@ def test_only_the_relation_network_of_avrnet_learns(folder, store, tmp_path):
     torch.manual_seed(0)
     model = AVRNet()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    plan = [Stage("relation", ("acoustic_norm", "mask", "relation"), max_epochs=1)]
+    plan = [Stage(name="relation", train=("acoustic_norm", "mask", "relation"), max_epochs=1)]
     optimize(model, task, plan, tmp_path, **QUIET)
     changed = {
         name.split(".")[0]
@@ -516,7 +516,7 @@ def test_verification_protocol(folder, store, tmp_path):
     assert any(first[0] != second[0] for first, second in pairs)
     assert all(first[1] == second[1] for first, second in pairs)
     assert not batch["visible"].any()
-    plan = [Stage("voices", max_epochs=1, learning_rate=1e-3)]
+    plan = [Stage(name="voices", max_epochs=1, learning_rate=1e-3)]
     model = optimize(relation("gmu"), task, plan, tmp_path, **QUIET)
     assert model.lineage[-1]["steps"] == 2
 
@@ -534,7 +534,7 @@ def test_without_identities_nobody_is_seen(folder, protocol, tmp_path, caplog):
     store = CropStore(blind)
     with pytest.raises(FileNotFoundError, match="build_identities"):
         PairwiseRelation(protocol, store, identities=tmp_path / "none", **SHORT)
-    plan = [Stage("voices", max_epochs=1, learning_rate=1e-3)]
+    plan = [Stage(name="voices", max_epochs=1, learning_rate=1e-3)]
     pairs = PairwiseRelation(protocol, store, ways=3, batches_per_epoch=2, **SHORT)
     assert "nobody is seen" in caplog.text
     for kind in ("gmu", "embed"):
@@ -676,8 +676,8 @@ def test_mirrored_people_are_as_alike_as_before(protocol, store):
 
 
 COUNT = [
-    Stage("first", max_epochs=15, learning_rate=1e-2),
-    Stage("second", max_epochs=3, learning_rate=2e-3, schedule="cosine"),
+    Stage(name="first", max_epochs=15, learning_rate=1e-2),
+    Stage(name="second", max_epochs=3, learning_rate=2e-3, schedule="cosine"),
 ]
 
 

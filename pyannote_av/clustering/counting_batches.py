@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from pyannote_av.clustering.labelled_windows import EmbeddedWindows, LabelledWindows
 from pyannote_av.clustering.windows import all_faces
-from pyannote_av.tasks.target_chunks import UNKNOWN
+from pyannote_av.tasks.recordings import UNKNOWN
 
 #: minimum share of a recording that an excerpt has, and its minimum number of windows
 _SHORTEST, _FEWEST = 0.25, 8

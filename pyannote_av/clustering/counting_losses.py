@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from pyannote.audio.utils.permutation import permutate
 
 from pyannote_av.clustering.cysmsd import CYSOutput
-from pyannote_av.tasks.target_chunks import UNKNOWN
-from pyannote_av.tasks.target_losses import Total, masked_bce
+from pyannote_av.tasks.losses import Total, masked_bce
+from pyannote_av.tasks.recordings import UNKNOWN
 
 
 def assign_speakers(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:

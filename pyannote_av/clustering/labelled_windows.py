@@ -14,7 +14,7 @@ from pyannote_av.core.grid import FRAME_RATE, SAMPLE_RATE, STEP_RATE
 from pyannote_av.core.tracks import FaceSamples
 from pyannote_av.data.array_store import ArrayStore
 from pyannote_av.data.crop_store import CropStore
-from pyannote_av.models.embedding.voiceprints import stretch_voices
+from pyannote_av.models.embedding.voiceprints import segment_embeddings
 from pyannote_av.tasks.recordings import LabelledFile
 
 #: minimum share of a window in which a speaker is active, to be one of its speakers
@@ -113,7 +113,7 @@ class EmbeddedWindows:
 
     def heard(self, uri: str, windows: Windows) -> np.ndarray:
         """Unit-length speaker embeddings (n, E), 0 in digital silence."""
-        return stretch_voices(self.voices[uri], windows.span)
+        return segment_embeddings(self.voices[uri], windows.span)
 
     def looks(self, uri: str) -> FaceSamples:
         """Face samples as embeddings (m, F)."""

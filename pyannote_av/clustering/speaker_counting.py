@@ -23,7 +23,7 @@ from pyannote_av.clustering.counting_losses import counting_losses, num_speakers
 from pyannote_av.clustering.labelled_windows import label_windows
 from pyannote_av.clustering.window_task import WindowTask
 from pyannote_av.data.crop_store import CropStore
-from pyannote_av.tasks.target_chunks import UNKNOWN
+from pyannote_av.tasks.recordings import UNKNOWN
 
 
 class SpeakerCounting(WindowTask):

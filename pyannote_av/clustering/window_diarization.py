@@ -25,7 +25,11 @@ from pyannote_av.core.output import AVDiarizeOutput, Report
 from pyannote_av.core.pipeline import DiarizationPipeline
 from pyannote_av.core.tracks import FaceSamples, FaceTracks
 from pyannote_av.data.crop_shard import LOOK_INTERVAL
-from pyannote_av.models.embedding.voiceprints import speaker_features, stretch_voices, voiceprint
+from pyannote_av.models.embedding.voiceprints import (
+    segment_embeddings,
+    speaker_features,
+    voiceprint,
+)
 from pyannote_av.models.loading import ModelReference, load_model
 from pyannote_av.pipelines.active_speaker_detection import ActiveSpeakerDetection
 from pyannote_av.pipelines.face_tracking import FaceTracking
@@ -270,7 +274,7 @@ class WindowDiarization(DiarizationPipeline):
             self.embedding,
             lambda: speaker_features(file["waveform"], self.embedding),
         )
-        return stretch_voices(features, spans)
+        return segment_embeddings(features, spans)
 
     def _output(
         self, scene: Scene, turns: Annotation, names: list[str], report: Report

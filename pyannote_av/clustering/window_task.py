@@ -12,8 +12,8 @@ from pyannote_av.clustering.identities import Identities
 from pyannote_av.clustering.labelled_windows import EmbeddedWindows, WindowReader, label_windows
 from pyannote_av.data.crop_store import CropStore
 from pyannote_av.data.voices import read_voices
-from pyannote_av.tasks.recording_task import RecordingTask
 from pyannote_av.tasks.recordings import LabelledFile
+from pyannote_av.tasks.store_task import RecordingTask
 
 logger = logging.getLogger(__name__)
 

@@ -20,14 +20,14 @@ class AVInput:
     Parameters
     ----------
     waveforms : (batch, 1, samples) tensor
-    faces : (batch, slots, frames, height, width) tensor, optional
-        Grey crops in [0, 255]. Or visual features of shape (batch, slots, frames, dimension).
-    face_mask : (batch, slots, frames) tensor, optional
+    faces : (batch, targets, frames, height, width) tensor, optional
+        Grey crops in [0, 255]. Or visual features of shape (batch, targets, frames, dimension).
+    face_mask : (batch, targets, frames) tensor, optional
         Where faces are present.
-    target_mask : (batch, slots) tensor, optional
-        Which slots hold a target speaker. The others are padding.
-    voiceprints : (batch, slots, dimension) tensor, optional
-        Speaker embedding of the target in each slot; zero where unknown.
+    target_mask : (batch, targets) tensor, optional
+        True for target speakers, False for padding.
+    voiceprints : (batch, targets, dimension) tensor, optional
+        Speaker embedding of each target; zero where unknown.
     speaker_features : (batch, windows, dimension) tensor, optional
         Speaker embeddings of short windows.
 

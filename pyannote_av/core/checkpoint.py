@@ -170,13 +170,15 @@ _PICKLE = SimpleNamespace(Unpickler=_Reader, load=_load, __name__="pickle")
 # ---------------------------------------------------------------------- the file around it
 
 
-def load_checkpoint(path: str | Path | BinaryIO) -> Any:
+def load_checkpoint(path: str | Path | BinaryIO, plain: bool = False) -> Any:
     """Read a torch checkpoint without executing anything in it.
 
     Parameters
     ----------
     path : str, Path or binary file
         Written by ``torch.save``, by Lightning or by pyannote.audio.
+    plain : bool, optional
+        Execute nothing in it under ``trust=True`` either.
 
     Returns
     -------
@@ -194,18 +196,18 @@ def load_checkpoint(path: str | Path | BinaryIO) -> Any:
         When it is empty, cut short or damaged, or unfolds to much more than its size.
     """
     if isinstance(path, io.IOBase):
-        return _read(path, getattr(path, "name", "the checkpoint"))
+        return _read(path, getattr(path, "name", "the checkpoint"), plain)
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"no such file: {printable(str(path), one_line=True)}")
     if not path.is_file():
         raise CheckpointError(f"{path} is not a regular file")
     with open(path, "rb") as file:
-        return _read(file, path)
+        return _read(file, path, plain)
 
 
-def _read(file: BinaryIO, where: object) -> Any:
-    if policy().trust:
+def _read(file: BinaryIO, where: object, plain: bool) -> Any:
+    if policy().trust and not plain:
         used_trust(f"{where} is unpickled, and may execute anything")
         return torch.load(file, map_location="cpu", weights_only=False)
     try:

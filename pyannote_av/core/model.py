@@ -30,6 +30,7 @@ from pyannote_av.core.checkpoint import (
 )
 from pyannote_av.core.hub import locate, named_on_hub, resolve
 from pyannote_av.core.reading import read_npz
+from pyannote_av.core.renaming import current_names
 from pyannote_av.core.text import printable
 from pyannote_av.core.trust import (
     UntrustedError,
@@ -67,6 +68,9 @@ class AVModel(_Model):
     lineage : list of dict
         Stages of training its weights went through, saved and loaded with them.
     """
+
+    #: current names of hyper-parameters by former name, under which files may hold them
+    FORMER_HPARAMS: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
@@ -159,7 +163,7 @@ def _load_safetensors(path: Path, overrides: Mapping[str, Any]) -> _Model:
     cls = named_class(metadata["architecture"], "model", path)
     hparams = _json_of(path, metadata, "hparams", dict)
     lineage = _json_of(path, metadata, "lineage", list)
-    hparams = {**hparams, **overrides}
+    hparams = {**_current(cls, hparams, path), **_current(cls, overrides, path)}
     check_hparams(cls, hparams, path)
     sizes = {name: tensor.numel() for name, tensor in state.items()}
     try:
@@ -170,6 +174,14 @@ def _load_safetensors(path: Path, overrides: Mapping[str, Any]) -> _Model:
         raise CheckpointError(f"{path} does not fit {cls.__name__}: {error}") from error
     model.lineage = lineage
     return model.eval()
+
+
+def _current(cls: type, hparams: Mapping[str, Any], path: object) -> dict[str, Any]:
+    """Hyper-parameters under their current names"""
+    try:
+        return current_names(hparams, getattr(cls, "FORMER_HPARAMS", {}))
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from error
 
 
 def _json_of(path: Path, metadata: Mapping[str, str], key: str, kind: type) -> Any:
@@ -378,7 +390,7 @@ class Model(_Model):
             if allowed.trust:
                 used_trust(f"{where} is unpickled, and may execute anything")
                 options = {"map_location": map_location, "strict": strict}
-                return _Model.from_pretrained(path, **options, **kwargs).eval()
+                return _Model.from_pretrained(_renamed(path, where), **options, **kwargs).eval()
             return _load_pyannote(path, where, strict, map_location, kwargs)
 
 
@@ -450,7 +462,7 @@ def plain_checkpoint(content: Mapping[str, Any], path: object) -> dict[str, Any]
     check_hparams(cls, hparams, path)
     return {
         "pytorch-lightning_version": str(content.get("pytorch-lightning_version", "2.0.0")),
-        "hyper_parameters": dict(hparams),
+        "hyper_parameters": _current(cls, hparams, path),
         "state_dict": dict(state),
         "pyannote.audio": {
             "versions": {str(name): str(version) for name, version in versions.items()},
@@ -460,13 +472,32 @@ def plain_checkpoint(content: Mapping[str, Any], path: object) -> dict[str, Any]
     }
 
 
+def _renamed(path: Any, where: object) -> Any:
+    """A checkpoint, or a copy of it where it holds former names of hyper-parameters"""
+    try:
+        content = load_checkpoint(path, plain=True)
+        cls, hparams = architecture(content, where), content["hyper_parameters"]
+        current = _current(cls, hparams, where)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        current = hparams = None  # more than plain weights, or damaged: pyannote.audio reads it
+    if isinstance(path, io.BytesIO):
+        path.seek(0)
+    if current == hparams:
+        return path
+    content["hyper_parameters"] = current
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    buffer.seek(0)
+    return buffer
+
+
 def _load_pyannote(
     path: Any, where: object, strict: bool, map_location: Any, overrides: Mapping[str, Any]
 ) -> _Model:
     content = load_checkpoint(path)
     cls = architecture(content, where)
     lineage = content["pyannote.audio"].get("lineage", [])
-    content = plain_checkpoint(content, where)
+    content, overrides = plain_checkpoint(content, where), _current(cls, overrides, where)
     # pyannote unpickles what it is given; what it is given here is known to be plain
     buffer = io.BytesIO()
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -11,31 +10,10 @@ import torch
 from pyannote_av.core.checkpoint import CheckpointError, load_checkpoint
 from pyannote_av.core.model import AVModel
 from pyannote_av.core.trust import trusting
-
-#: active speaker networks whose published checkpoints can be read
-ACTIVE_SPEAKER_NETWORKS = {
-    "light-asd": "pyannote_av.models.active_speaker.lightasd.LightASD",
-    "loconet": "pyannote_av.models.active_speaker.loconet.LoCoNet",
-    "lr-asd": "pyannote_av.models.active_speaker.lrasd.LRASD",
-    "talknet": "pyannote_av.models.active_speaker.talknet.TalkNet",
-}
-
-#: all networks whose published checkpoints can be read
-NETWORKS = {
-    **ACTIVE_SPEAKER_NETWORKS,
-    "avr-net": "pyannote_av.clustering.avrnet.AVRNet",
-}
+from pyannote_av.models.registry import get_network, published
 
 # prefixes that wrappers for distributed training add to tensor names
 _WRAPPERS = ("module.", "model.module.")
-
-
-def get_network(name: str) -> type[AVModel]:
-    """Return the class of a network by its name in ``NETWORKS``."""
-    if name not in NETWORKS:
-        raise ValueError(f"no network called {name!r}: choose from {', '.join(NETWORKS)}")
-    module, cls = NETWORKS[name].rsplit(".", 1)
-    return getattr(import_module(module), cls)
 
 
 def _unwrap(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -102,8 +80,8 @@ def import_checkpoint(
         A ``.model``, ``.pt`` or ``.ckpt`` file. Code in it is not executed unless
         `trust` is set.
     network : str or class, optional
-        A name in ``NETWORKS`` or a class. By default, the network is recognised from the names
-        of the tensors.
+        A class, or its name (see :mod:`pyannote_av.models.registry`). By default, the network is
+        recognised from the names of the tensors.
     trust : bool, optional
         Unpickle the whole file. This can execute arbitrary code.
 
@@ -131,6 +109,8 @@ def import_checkpoint(
     if network is None:
         network = _recognise(tensors)
     if isinstance(network, str):
+        if network not in published():
+            raise ValueError(f"no network called {network!r}: choose from {', '.join(published())}")
         network = get_network(network)
     try:
         return convert(tensors, network)
@@ -145,4 +125,4 @@ def _recognise(tensors: Mapping[str, torch.Tensor]) -> type[AVModel]:
     def known(network: type[AVModel]) -> int:
         return sum(network.rename(name) is not None for name in names)
 
-    return max(map(get_network, NETWORKS), key=known)
+    return max(map(get_network, published()), key=known)

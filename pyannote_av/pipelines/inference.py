@@ -30,7 +30,7 @@ class AVInference:
         Duration of chunks, and step between them, in seconds.
     batch_size : int, optional
         Chunks per forward pass.
-    max_slots : int, optional
+    max_targets : int, optional
         Maximum number of target speakers in one chunk. Targets with a voiceprint come first,
         then the faces that are visible for the longest time.
     device : torch.device, optional
@@ -42,14 +42,14 @@ class AVInference:
         duration: float = 8.0,
         step: float = 2.0,
         batch_size: int = 4,
-        max_slots: int = 20,
+        max_targets: int = 20,
         device: torch.device | None = None,
     ):
         if not 0 < step <= duration:
             raise ValueError(f"step must be above 0 and at most {duration:g} s, not {step:g}")
         self.model = model.eval()
         self.duration, self.step = duration, step
-        self.batch_size, self.max_slots = batch_size, max_slots
+        self.batch_size, self.max_targets = batch_size, max_targets
         self.to(device or torch.device("cpu"))
 
     def to(self, device: torch.device) -> AVInference:
@@ -96,7 +96,7 @@ class AVInference:
         window = np.hamming(STEPS * length + 2)[1:-1, None].astype(np.float32)
         batch = []
         for i, start in enumerate(starts):
-            batch.append((start, self._slots(targets, start, length)))
+            batch.append((start, self._chosen(targets, start, length)))
             if len(batch) == self.batch_size or i + 1 == len(starts):
                 for start, chosen, found in self._infer(
                     waveform, targets, speaker_features, batch, length
@@ -109,7 +109,7 @@ class AVInference:
                     progress(completed=i + 1, total=len(starts))
         return (total / weight)[: STEPS * num_frames]
 
-    def _slots(self, targets: Sequence[TargetSpeaker], start: int, length: int) -> list[int]:
+    def _chosen(self, targets: Sequence[TargetSpeaker], start: int, length: int) -> list[int]:
         """Indices of the targets of a chunk: those with a voiceprint or with a visible face"""
         seen = [
             sum(
@@ -127,15 +127,15 @@ class AVInference:
             for i, (target, frames) in enumerate(zip(targets, seen, strict=True))
             if target.voiceprint is not None or frames > 0
         ]
-        return sorted(i for _, _, i in sorted(ranks)[: self.max_slots])
+        return sorted(i for _, _, i in sorted(ranks)[: self.max_targets])
 
     def _infer(
         self, waveform, targets, speaker_features, batch, length
     ) -> Iterator[tuple[int, list[int], np.ndarray]]:
         """(first frame, targets, (4 x length, targets) probabilities) of each chunk"""
-        slots = max(1, max(len(chosen) for _, chosen in batch))
+        most = max(1, max(len(chosen) for _, chosen in batch))
         dimension = self.model.visual_dimension
-        shape = (len(batch), slots, length)
+        shape = (len(batch), most, length)
         faces = np.zeros((*shape, dimension), np.float32)
         face_mask, target_mask = np.zeros(shape, bool), np.zeros(shape[:2], bool)
         voice = self.model.hparams.voiceprint_dimension

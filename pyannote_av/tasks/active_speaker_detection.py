@@ -19,18 +19,10 @@ from torchmetrics.classification import BinaryAUROC, BinaryAveragePrecision
 from pyannote_av.core.grid import FRAME_RATE, SAMPLE_RATE
 from pyannote_av.data.crop_store import CropStore
 from pyannote_av.tasks.losses import head_loss, mean_count, talk_nce
-from pyannote_av.tasks.store_task import StoreTask
+from pyannote_av.tasks.recordings import SPEAKING, UNKNOWN
+from pyannote_av.tasks.store_task import StoreTask, complete
 from pyannote_av.tasks.track_batches import TrackBatches, buckets
-from pyannote_av.tasks.track_labels import (
-    SPEAKING,
-    UNKNOWN,
-    Runs,
-    complete,
-    cut,
-    labelled_runs,
-    load_runs,
-    save_runs,
-)
+from pyannote_av.tasks.track_labels import Runs, cut, labelled_runs, load_runs, save_runs
 
 logger = logging.getLogger(__name__)
 
@@ -188,13 +180,13 @@ class ActiveSpeakerDetection(StoreTask):
         logger.info("%d %s tracks are shorter than %d frames: left out", short, subset, shortest)
         if not len(pieces):
             raise ValueError(f"{self.protocol.name}: no {subset} track has {shortest} frames")
-        slots = self.model.num_slots
+        num_faces = self.model.num_faces
         batches = TrackBatches(
             store=self.store,
             runs=runs,
             pieces=pieces,
-            batches=buckets(slots * pieces["length"], self.frames_per_batch, self.batch_size),
-            num_slots=slots,
+            batches=buckets(num_faces * pieces["length"], self.frames_per_batch, self.batch_size),
+            num_faces=num_faces,
             training=training,
             seed=int(os.environ.get("PL_GLOBAL_SEED", 0)),
         )

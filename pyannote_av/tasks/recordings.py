@@ -17,10 +17,13 @@ from pyannote.core import Annotation, Timeline
 from pyannote_av.core.atomic import replacing
 from pyannote_av.core.grid import FRAME_RATE, SAMPLES_PER_FRAME, STEP_RATE, STEPS
 from pyannote_av.core.reading import LONGEST, ReadError, check_array, read_npz, whole
+from pyannote_av.core.tracks import FaceTracks
 from pyannote_av.data.crop_store import CropStore
-from pyannote_av.tasks.track_labels import face_tracks
 
 logger = logging.getLogger(__name__)
+
+#: labels of frames and steps
+SPEAKING, SILENT, UNKNOWN = 1, 0, -1
 
 #: tolerance for floating point errors, in steps and frames
 _TOLERANCE = 1e-4
@@ -122,6 +125,25 @@ def _regions(annotated: Timeline | None, num_frames: int) -> np.ndarray:
         if last > first:
             rows.append((first, last))
     return np.array(rows, np.int64).reshape(-1, 2)
+
+
+def face_tracks(file: Mapping[str, Any]) -> FaceTracks:
+    """Face tracks of a protocol's file, whose ``face_tracks`` are FaceTracks or a path.
+
+    Raises
+    ------
+    ValueError
+        If it has no face tracks.
+    """
+    tracks = file.get("face_tracks")
+    if isinstance(tracks, (str, Path)):
+        tracks = FaceTracks.read(tracks, uri=file["uri"])
+    if not isinstance(tracks, FaceTracks):
+        raise ValueError(
+            f"file {file['uri']!r} has no face_tracks: give the protocol a column or a "
+            "preprocessor of that name (FaceTracks, or the path of a file of them)"
+        )
+    return tracks
 
 
 def recording(file: Mapping[str, Any], store: CropStore) -> LabelledFile:

@@ -1,4 +1,4 @@
-"""Base class of tasks that read whole batches from a store."""
+"""Base classes of tasks: labels of a protocol are collected once, batches are read from a store."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ from pathlib import Path
 from tempfile import mkstemp
 from typing import Any, ClassVar
 
+import numpy as np
 from pyannote.audio.core.task import Task
+from pyannote.core import Segment, Timeline
 from pyannote.database import Protocol
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from pyannote_av.core.atomic import write_text
 from pyannote_av.core.checksums import digest, fingerprint
 from pyannote_av.core.reading import read_text
 from pyannote_av.core.tracks import FaceTracks
 from pyannote_av.data.crop_store import CropStore
-from pyannote_av.tasks.track_batches import BatchOrder
+from pyannote_av.tasks.recordings import LabelledFile, load_recordings, recording, save_recordings
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +57,61 @@ def _tracks_of(tracks: Any) -> bytes:
     return json.dumps(tracks.to_dict(), sort_keys=True).encode()
 
 
+class BatchOrder(DistributedSampler):
+    """Order of batches in each process.
+
+    Yields (epoch, index of the batch, whether it counts). If the batches do not divide evenly
+    among processes, some are repeated without counting: every batch counts once per epoch, and
+    every process makes the same number of steps.
+
+    Parameters
+    ----------
+    num_batches : int
+    num_replicas, rank : int
+        Number of processes, and index of this one.
+    shuffle : bool
+        Shuffle every epoch, in the same way in all processes.
+    seed : int
+    """
+
+    def __init__(
+        self, num_batches: int, num_replicas: int, rank: int, shuffle: bool, seed: int = 0
+    ):
+        super().__init__(range(num_batches), num_replicas, rank, shuffle=shuffle, seed=seed)
+
+    def __iter__(self) -> Iterator[tuple[int, int, bool]]:
+        count = len(self.dataset)
+        order = np.arange(count)
+        if self.shuffle:
+            order = np.random.default_rng([self.seed, self.epoch]).permutation(count)
+        for position in range(self.rank, self.total_size, self.num_replicas):
+            yield self.epoch, int(order[position % count]), position < count
+
+
+def _audio(file: Mapping[str, Any]) -> str:
+    return file["video"]
+
+
+def _scope(file: Mapping[str, Any]) -> str:
+    return "file"
+
+
+def _annotated(file: Mapping[str, Any]) -> Timeline:
+    return Timeline([Segment(0.0, float("inf"))], uri=file["uri"])
+
+
+def complete(protocol: Protocol) -> None:
+    """Add the keys that pyannote requires of all files, if a protocol does not provide them.
+
+    The audio is that of the video. Speaker labels are local to the file. The whole file counts as
+    annotated, without an end, because measuring its duration would require decoding it.
+    """
+    known = set(next(protocol.train()))
+    for key, value in {"audio": _audio, "scope": _scope, "annotated": _annotated}.items():
+        if key not in known:
+            protocol.preprocessors[key] = value
+
+
 class StoreTask(Task):
     """A task that collects the labels of a protocol once, and afterwards reads only from a store.
 
@@ -65,6 +122,8 @@ class StoreTask(Task):
     _temporary = False
     #: whether some parameters get no gradient in some steps, which distributed training must know
     SPARSE: ClassVar[bool] = False
+    #: current names of parameters by former name, under which configurations may hold them
+    FORMER_PARAMS: ClassVar[Mapping[str, str]] = {}
     #: methods that the trained models need, and the parameters that these methods must accept
     TRAINS: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
@@ -187,3 +246,75 @@ class StoreTask(Task):
         """Batches of development files."""
         # Lightning accepts an empty list for no validation, but not None
         return self._loader("development") if self.has_validation else []
+
+
+class RecordingTask(StoreTask):
+    """A task that learns from those recordings of a protocol that are in a store.
+
+    Subclasses implement :meth:`is_ready`, :meth:`is_useful` and :meth:`batches`.
+
+    Parameters
+    ----------
+    protocol : Protocol
+        Its files have ``annotation``, and optionally ``annotated`` and ``face_tracks``. The tracks
+        carry the speaker labels of the annotation.
+    store : CropStore, str or Path
+    others
+        As in ``pyannote.audio.core.task.Task``.
+    """
+
+    #: what else the task needs besides crops and sound, in words
+    NEEDS: ClassVar[str] = ""
+
+    def __init__(self, protocol: Protocol, store: CropStore | str | Path, **others):
+        complete(protocol)
+        super().__init__(protocol, **others)
+        self.store = store if isinstance(store, CropStore) else CropStore(store)
+
+    def is_ready(self, uri: str) -> bool:
+        """Whether everything that the task reads of a stored file exists."""
+        raise NotImplementedError
+
+    def is_useful(self, one: LabelledFile) -> bool:
+        """Whether a file contains anything to learn from."""
+        raise NotImplementedError
+
+    def collect(self, files: Iterable[Mapping], subset: str) -> list[LabelledFile]:
+        """Turns and faces of the files of a subset; see :class:`StoreTask`."""
+        found, missing = [], []
+        for file in files:
+            uri = file["uri"]
+            if uri in self.store and self.is_ready(uri):
+                found.append(recording(file, self.store))
+            else:
+                missing.append(uri)
+        if missing:
+            logger.warning(
+                "%d %s files of %s are left aside (%s): they are not in the store %s, or their "
+                "%s are missing or outdated",
+                len(missing),
+                subset,
+                self.protocol.name,
+                ", ".join(missing[:5]),
+                self.store.folder,
+                self.NEEDS,
+            )
+        if not any(map(self.is_useful, found)):
+            raise ValueError(
+                f"{self.protocol.name}: nobody speaks, or nothing is annotated, in its {subset} "
+                f"files that are in the store {self.store.folder}"
+            )
+        return found
+
+    def save(self, path: Path, subsets: Mapping[str, list[LabelledFile]]) -> None:
+        """See :class:`StoreTask`."""
+        save_recordings(path, self.protocol.name, subsets)
+
+    def load(self, path: Path) -> tuple[str, dict[str, list[LabelledFile]]]:
+        """See :class:`StoreTask`."""
+        return load_recordings(path)
+
+    @property
+    def val_monitor(self) -> tuple[str, str]:
+        """Name of the value to minimise: ``loss/val``."""
+        return "loss/val", "min"

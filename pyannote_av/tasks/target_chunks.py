@@ -1,6 +1,6 @@
-"""Slots and chunks: the target speakers of a model, and their inputs and labels.
+"""Targets and chunks: the target speakers of a model, and their inputs and labels.
 
-Each slot is one target speaker, known by a voiceprint, a face, or both.
+Each target is one target speaker, known by a voiceprint, a face, or both.
 """
 
 from __future__ import annotations
@@ -14,10 +14,7 @@ import numpy as np
 from pyannote_av.core.grid import STEPS
 from pyannote_av.data.crop_shard import SIDE
 from pyannote_av.data.crop_store import CropStore
-from pyannote_av.tasks.recordings import LabelledFile
-
-#: label of frames that are neither 1 nor 0
-UNKNOWN = -1
+from pyannote_av.tasks.recordings import UNKNOWN, LabelledFile
 
 
 class Faces(Protocol):
@@ -64,8 +61,8 @@ class Presences(Pictures):
 
 
 @dataclass
-class Slot:
-    """One slot of a chunk of T frames.
+class Target:
+    """One target of a chunk of T frames.
 
     Attributes
     ----------
@@ -137,7 +134,7 @@ class Excerpt:
         return self.recording.activity(self.start, self.stop)
 
     @cached_property
-    def seen(self) -> list[int]:
+    def visible(self) -> list[int]:
         """Persons whose face is visible."""
         who, _, first, stop = self.recording.faces.T
         return np.unique(who[(first < self.stop) & (stop > self.start)]).tolist()
@@ -145,9 +142,9 @@ class Excerpt:
     @property
     def attendance(self) -> Attendance:
         """Persons who matter to this excerpt."""
-        heard = self.activity.any(axis=0)
-        silent = [person for person in self.seen if person >= self.recording.num_speakers]
-        return Attendance(np.flatnonzero(heard).tolist(), np.flatnonzero(~heard).tolist(), silent)
+        speaks = self.activity.any(axis=0)
+        silent = [person for person in self.visible if person >= self.recording.num_speakers]
+        return Attendance(np.flatnonzero(speaks).tolist(), np.flatnonzero(~speaks).tolist(), silent)
 
     def at(self, start: int) -> Excerpt:
         """An excerpt of the same recording and length that starts at another frame."""
@@ -184,33 +181,33 @@ class Excerpt:
             low, high = max(first, self.start), min(stop, self.stop)
             if low >= high:
                 continue
-            content, seen = self.faces.read(self.recording.uri, track, low, high)
+            content, visible = self.faces.read(self.recording.uri, track, low, high)
             where = slice(low - self.start, high - self.start)
             # a face that is visible twice, as in a mirror: the first track counts
-            new = seen & ~present[where]
+            new = visible & ~present[where]
             face[where][new] = content[new]
-            present[where] |= seen
+            present[where] |= visible
         return face, present
 
 
-def choose(who: Attendance, max_slots: int, rng: np.random.Generator) -> list[int]:
-    """Persons to make slots of.
+def choose(who: Attendance, max_targets: int, rng: np.random.Generator) -> list[int]:
+    """Persons to make targets of.
 
-    All persons who speak, up to `max_slots`, and a random number of those who do not.
+    All persons who speak, up to `max_targets`, and a random number of those who do not.
 
     Parameters
     ----------
     who : Attendance
-    max_slots : int
+    max_targets : int
     rng : numpy.random.Generator
 
     Returns
     -------
     persons : list of int
     """
-    chosen = rng.permutation(who.speaking)[:max_slots].astype(int).tolist()
+    chosen = rng.permutation(who.speaking)[:max_targets].astype(int).tolist()
     others = rng.permutation([*who.absent, *who.silent]).astype(int).tolist()
-    room = min(len(others), max_slots - len(chosen))
+    room = min(len(others), max_targets - len(chosen))
     return chosen + others[: int(rng.integers(room + 1))]
 
 
@@ -221,14 +218,14 @@ def by_frame(activity: np.ndarray) -> np.ndarray:
 
 
 def visual_labels(speaking: np.ndarray, present: np.ndarray, genuine: bool) -> np.ndarray:
-    """Speech of a slot as far as its face shows it.
+    """Speech of a target as far as its face shows it.
 
     Parameters
     ----------
     speaking, present : (T,) bool arrays
-        Whether the slot's speaker speaks, and whether a face is visible.
+        Whether the target's speaker speaks, and whether a face is visible.
     genuine : bool
-        Whether this is the slot's own face at the right time.
+        Whether this is the target's own face at the right time.
 
     Returns
     -------
@@ -239,25 +236,25 @@ def visual_labels(speaking: np.ndarray, present: np.ndarray, genuine: bool) -> n
 
 
 def sync_labels(
-    speaking: np.ndarray, shown: np.ndarray, present: np.ndarray, genuine: bool
+    speaking: np.ndarray, shown_speaking: np.ndarray, present: np.ndarray, genuine: bool
 ) -> np.ndarray:
-    """Label whether the sound and the face of a slot belong together.
+    """Label whether the sound and the face of a target belong together.
 
     Parameters
     ----------
     speaking : (T,) bool array
-        Whether the slot's speaker speaks.
-    shown : (T,) bool array
+        Whether the target's speaker speaks.
+    shown_speaking : (T,) bool array
         Whether the visible person speaks at the time from which the face is taken.
     present : (T,) bool array
         Whether a face is visible.
     genuine : bool
-        Whether this is the slot's own face at the right time.
+        Whether this is the target's own face at the right time.
 
     Returns
     -------
     labels : (T,) int8 array
-        1 where the slot's own face is visible and speaks. 0 where the face is another one, or is
+        1 where the target's own face is visible and speaks. 0 where the face is another one, or is
         taken from another time, and either speaks. -1 elsewhere, because silence matches any
         silent face.
     """
@@ -265,5 +262,5 @@ def sync_labels(
     if genuine:
         labels[present & speaking] = 1
     else:
-        labels[present & (speaking | shown)] = 0
+        labels[present & (speaking | shown_speaking)] = 0
     return labels

@@ -1,7 +1,7 @@
 """Corruption of target speakers in training, so that models tolerate the same faults in use.
 
 Faces are shifted in time, swapped, lost for some frames or removed. Voiceprints are made of few
-windows, include wrong ones, or are missing. The sound may fail. No slot loses both its voice and
+windows, include wrong ones, or are missing. The sound may fail. No target loses both its voice and
 its face, so that one of them always identifies the speaker. Labels are always those of that
 speaker.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from enum import Enum
 from math import ceil
+from typing import ClassVar
 
 import numpy as np
 
@@ -21,7 +22,7 @@ from pyannote_av.models.embedding.voiceprints import voiceprint
 SHIFT = (0.5, 2.0)
 #: share of the frames of a face that are lost
 DELETED = (0.1, 0.6)
-#: share of a chunk in which a face must be visible to identify a slot without a voiceprint
+#: share of a chunk in which a face must be visible to identify a target without a voiceprint
 ENOUGH = 0.5
 #: largest share of wrong windows in a voiceprint, and largest norm of the noise added to it
 CONTAMINATION, NOISE = 0.2, 0.3
@@ -38,7 +39,7 @@ class Corruption:
     Attributes
     ----------
     voice_dropped : float
-        Remove the voiceprint of a slot whose face is visible most of the time.
+        Remove the voiceprint of a target whose face is visible most of the time.
     voice_varied : float
         Compute the voiceprint from some of the speaker's turns, a few wrong windows and noise.
         Otherwise it is computed from all turns.
@@ -47,7 +48,7 @@ class Corruption:
         speaker features. Similar voices stay similar, but a model cannot memorise speakers.
     face_dropped, face_swapped, face_shifted : float
         Remove the face, replace it by another face of the chunk, or shift it by 0.5 to 2 s. At
-        most one of these happens to a slot, and only to one that keeps its voiceprint.
+        most one of these happens to a target, and only to one that keeps its voiceprint.
     face_mixed : float
         Blend the face with another one of the recording (lip MixUp, with a weight from
         Beta(0.2, 0.2) of at most half). Labels remain those of the dominant face.
@@ -65,15 +66,17 @@ class Corruption:
         Filter the sound to simulate another microphone: gains of up to 10 dB that vary smoothly
         with frequency.
     dummies : float
-        Add a speaker of another recording, up to twice, if slots are left.
-    dummies_seen : float
-        Give such a slot a silent face ("negative sampling").
+        Add a speaker of another recording, up to twice, if targets are left.
+    dummies_visible : float
+        Give such a target a silent face ("negative sampling").
 
     Notes
     -----
     Defaults follow the published systems of the MISP 2022 challenge: swapped faces (baseline),
-    deleted frames (SJTU), silent lips in empty slots (WHU-Alibaba). The others are guesses.
+    deleted frames (SJTU), silent lips in empty targets (WHU-Alibaba). The others are guesses.
     """
+
+    FORMER_PARAMS: ClassVar = {"dummies_seen": "dummies_visible"}
 
     voice_dropped: float = 0.3
     voice_varied: float = 0.8
@@ -89,7 +92,7 @@ class Corruption:
     sound_mixed: float = 0.2
     sound_coloured: float = 0.5
     dummies: float = 0.5
-    dummies_seen: float = 0.5
+    dummies_visible: float = 0.5
 
     def __post_init__(self):
         for field in fields(self):
@@ -107,7 +110,7 @@ class Corruption:
 
 
 class Fate(Enum):
-    """Corruption of a slot as a whole."""
+    """Corruption of a target as a whole."""
 
     SPARED = "spared"
     VOICE_DROPPED = "voice dropped"
@@ -116,21 +119,21 @@ class Fate(Enum):
     FACE_SHIFTED = "face shifted"
 
 
-def fate(corruption: Corruption, voiced: bool, seen: float, rng: np.random.Generator) -> Fate:
-    """Draw the corruption of a slot: at most one, which leaves the speaker identifiable.
+def fate(corruption: Corruption, voiced: bool, visible: float, rng: np.random.Generator) -> Fate:
+    """Draw the corruption of a target: at most one, which leaves the speaker identifiable.
 
     Parameters
     ----------
     corruption : Corruption
     voiced : bool
         Whether its voiceprint is known.
-    seen : float
+    visible : float
         Share of frames in which its face is visible.
     rng : numpy.random.Generator
     """
-    if not voiced or not seen:
+    if not voiced or not visible:
         return Fate.SPARED
-    if seen >= ENOUGH and rng.random() < corruption.voice_dropped:
+    if visible >= ENOUGH and rng.random() < corruption.voice_dropped:
         return Fate.VOICE_DROPPED
     left = rng.random()
     for outcome, probability in (
@@ -162,15 +165,15 @@ def delete(present: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     present : (T,) bool array
         At least 40 % of the frames in which it was present.
     """
-    shown = np.flatnonzero(present)
-    goal = int(rng.uniform(*DELETED) * len(shown))
-    kept = np.ones(len(shown), bool)
+    visible = np.flatnonzero(present)
+    goal = int(rng.uniform(*DELETED) * len(visible))
+    kept = np.ones(len(visible), bool)
     while (lost := int((~kept).sum())) < goal:
         length = min(int(rng.integers(1, round(FRAME_RATE) + 1)), goal - lost)
-        first = int(rng.integers(len(shown)))
+        first = int(rng.integers(len(visible)))
         kept[first : first + length] = False
     remaining = np.zeros_like(present)
-    remaining[shown[kept]] = True
+    remaining[visible[kept]] = True
     return remaining
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torchmetrics import Metric
 
-from pyannote_av.tasks.target_chunks import UNKNOWN
+from pyannote_av.tasks.recordings import UNKNOWN
 
 #: types of errors
 COMPONENTS = ("false_alarm", "missed_detection", "confusion")
@@ -13,14 +13,14 @@ COMPONENTS = ("false_alarm", "missed_detection", "confusion")
 CONDITIONS = ("single", "overlap", "visible", "hidden")
 
 
-def moments(target: torch.Tensor, seen: torch.Tensor) -> dict[str, torch.Tensor]:
+def moments(target: torch.Tensor, visible: torch.Tensor) -> dict[str, torch.Tensor]:
     """Find the time steps of each condition.
 
     Parameters
     ----------
     target : (B, 4 T, S) int tensor
         1 speaking, 0 not, -1 not scored.
-    seen : (B, T, S) bool tensor
+    visible : (B, T, S) bool tensor
         Where faces are visible.
 
     Returns
@@ -31,7 +31,7 @@ def moments(target: torch.Tensor, seen: torch.Tensor) -> dict[str, torch.Tensor]
     """
     active = target == 1
     speakers = active.sum(dim=2)
-    hidden = (active & ~seen.repeat_interleave(4, dim=1)).any(dim=2)
+    hidden = (active & ~visible.repeat_interleave(4, dim=1)).any(dim=2)
     return {
         "single": speakers == 1,
         "overlap": speakers > 1,
@@ -40,7 +40,7 @@ def moments(target: torch.Tensor, seen: torch.Tensor) -> dict[str, torch.Tensor]
     }
 
 
-class SlotErrorRate(Metric):
+class TargetErrorRate(Metric):
     """Diarization error rate: false alarm, missed detection and confusion over speech.
 
     Parameters
@@ -97,12 +97,12 @@ class SlotErrorRate(Metric):
         return (errors / self.speech.clamp(min=1)).float()
 
 
-def slot_metrics() -> dict[str, Metric]:
+def target_metrics() -> dict[str, Metric]:
     """Diarization error rate, its components, and the rate under each condition."""
-    metrics: dict[str, Metric] = {"DiarizationErrorRate": SlotErrorRate()}
+    metrics: dict[str, Metric] = {"DiarizationErrorRate": TargetErrorRate()}
     names = {"false_alarm": "FalseAlarm", "missed_detection": "Miss", "confusion": "Confusion"}
     for component, name in names.items():
-        metrics[f"DiarizationErrorRate/{name}"] = SlotErrorRate((component,))
+        metrics[f"DiarizationErrorRate/{name}"] = TargetErrorRate((component,))
     for condition in CONDITIONS:
-        metrics[f"DiarizationErrorRate/{condition.title()}"] = SlotErrorRate(condition=condition)
+        metrics[f"DiarizationErrorRate/{condition.title()}"] = TargetErrorRate(condition=condition)
     return metrics

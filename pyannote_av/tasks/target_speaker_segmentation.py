@@ -1,21 +1,20 @@
 """Target speaker segmentation: estimate when given people speak, from their voices and faces.
 
-Each chunk of a recording comes with **slots**, one per target speaker: the people who speak in the
-chunk, some who speak elsewhere in the recording, others who are visible but never speak, and now
-and then somebody from another recording. Each slot is known by a voiceprint, a face, or both. In
-training, either may be corrupted (see
-:class:`~pyannote_av.tasks.target_corruption.Corruption`). Labels say when that person speaks.
-Slots come in random order and vary in number. Each output belongs to a known person, so that
-permutation-invariant training is not needed.
+Each chunk of a recording comes with **targets**: the people who speak in the chunk, some who speak
+elsewhere in the recording, others who are visible but never speak, and now and then somebody from
+another recording. Each target is known by a voiceprint, a face, or both. In training, either may be
+corrupted (see :class:`~pyannote_av.tasks.target_corruption.Corruption`). Labels say when that
+person speaks. Targets come in random order and vary in number. Each output belongs to a known
+person, so that permutation-invariant training is not needed.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from pyannote.audio.core.task import Problem, Resolution, Specifications
@@ -25,16 +24,74 @@ from torchmetrics import Metric
 
 from pyannote_av.core.batch import AVInput
 from pyannote_av.core.grid import FRAME_RATE, SAMPLE_RATE
+from pyannote_av.core.renaming import current_names
 from pyannote_av.data.crop_store import CropStore
 from pyannote_av.data.visual_features import VisualFeatures
 from pyannote_av.data.voices import read_voices
-from pyannote_av.tasks.recording_task import RecordingTask
-from pyannote_av.tasks.recordings import LabelledFile
-from pyannote_av.tasks.target_batches import SlotBatches, fixed_chunks
-from pyannote_av.tasks.target_chunks import UNKNOWN, Pictures, Presences
+from pyannote_av.tasks.losses import (
+    TargetOutput,
+    Total,
+    acoustic_loss,
+    contrast_loss,
+    diarization_loss,
+    fused_loss,
+    gate_loss,
+    visual_loss,
+)
+from pyannote_av.tasks.recordings import UNKNOWN, LabelledFile
+from pyannote_av.tasks.store_task import RecordingTask
+from pyannote_av.tasks.target_batches import TargetBatches, fixed_chunks
+from pyannote_av.tasks.target_chunks import Pictures, Presences
 from pyannote_av.tasks.target_corruption import Corruption
-from pyannote_av.tasks.target_losses import BRANCHES, WEIGHTS, SlotOutput, slot_losses
-from pyannote_av.tasks.target_metrics import moments, slot_metrics
+from pyannote_av.tasks.target_metrics import moments, target_metrics
+
+
+class Loss(NamedTuple):
+    """A loss of the task.
+
+    Attributes
+    ----------
+    weight : float
+        Default weight.
+    branch : str
+        Branch of the network that it needs.
+    function : callable
+        Returns the loss of an output and a batch, or None for networks that lack what it needs.
+    """
+
+    weight: float
+    branch: str
+    function: Callable[[TargetOutput, Mapping[str, torch.Tensor]], Total | None]
+
+
+#: losses by name; weights of streams as in TalkNet, of contrast as in TalkNCE, others are guesses
+LOSSES = {
+    "diarization": Loss(1.0, "decoder", diarization_loss),
+    "fused": Loss(0.4, "fusion", fused_loss),
+    "acoustic": Loss(0.4, "acoustic", acoustic_loss),
+    "visual": Loss(0.4, "visual", visual_loss),
+    "nce": Loss(0.3, "fusion", contrast_loss),
+    "gate": Loss(0.2, "fusion", gate_loss),
+}
+
+
+def target_losses(
+    output: TargetOutput, batch: Mapping[str, torch.Tensor], names: Collection[str]
+) -> dict[str, Total]:
+    """Unweighted losses by name.
+
+    Parameters
+    ----------
+    output : TargetOutput
+    batch : mapping
+        With ``y``, ``acoustic``, ``visual`` and ``sync``; see
+        :class:`~pyannote_av.tasks.target_batches.TargetBatches`.
+    names : collection of str
+        Losses to compute, of :data:`LOSSES`. Those that need gates are left out for a network
+        without gates.
+    """
+    found = {name: one.function(output, batch) for name, one in LOSSES.items() if name in names}
+    return {name: total for name, total in found.items() if total is not None}
 
 
 class TargetSpeakerSegmentation(RecordingTask):
@@ -42,7 +99,7 @@ class TargetSpeakerSegmentation(RecordingTask):
 
     Trains models with a method ``predict(waveforms, faces, face_mask, target_mask, voiceprints,
     speaker_features, branches)``, which returns the outputs of the requested branches as a
-    :class:`~pyannote_av.tasks.target_losses.SlotOutput`. Each file of the protocol has
+    :class:`~pyannote_av.tasks.losses.TargetOutput`. Each file of the protocol has
     ``annotation``, and optionally ``annotated`` and ``face_tracks`` (FaceTracks, or the path of a
     file that holds them). The tracks carry the speaker labels of the annotation.
 
@@ -52,7 +109,7 @@ class TargetSpeakerSegmentation(RecordingTask):
         pyannote.database protocol
     store : CropStore, str or Path
         Face crops and sound of the protocol's files; see ``build_store``.
-    voices : str or Path, optional
+    speaker_embeddings : str or Path, optional
         Folder that ``build_voices`` wrote. Defaults to the folder that it writes by default.
     features : bool, str or Path, optional
         Read visual features instead of face crops: True, or the folder that ``build_features``
@@ -62,9 +119,9 @@ class TargetSpeakerSegmentation(RecordingTask):
         collected before training and written to it. Defaults to a temporary file.
     duration : float, optional
         Duration of a chunk, in seconds. Defaults to 8.
-    max_slots : int, optional
-        Maximum number of slots of a chunk in training. In validation, there is one slot for each
-        speaker of the recording and for every other visible person. Defaults to 6.
+    max_targets : int, optional
+        Maximum number of targets of a chunk in training. In validation, all speakers of the
+        recording and all other visible persons are targets. Defaults to 6.
     batch_size : int, optional
         Number of chunks in a batch. Defaults to 32.
     num_workers : int, optional
@@ -72,16 +129,16 @@ class TargetSpeakerSegmentation(RecordingTask):
     pin_memory : bool, optional
         See PyTorch's documentation. Defaults to False.
     losses : dict of str to float, optional
-        Weights; see :func:`~pyannote_av.tasks.target_losses.slot_losses`. Losses that are not
-        named have weight zero. Can be set between stages of training.
+        Weights of :data:`LOSSES`. Losses that are not named have weight zero. Can be set between
+        stages of training.
     corruption : Corruption or dict of str to float, optional
-        Corruption of slots in training; ``Corruption.none()`` disables it. Can be set between
+        Corruption of targets in training; ``Corruption.none()`` disables it. Can be set between
         stages of training, like `features`.
     augmentation : BaseWaveformTransform, optional
         torch_audiomentations waveform transform, applied last to the training waveforms.
     metric : optional
-        Validation metrics, called with activities and labels (batch, 4 frames, slots), and
-        moments; see :class:`~pyannote_av.tasks.target_metrics.SlotErrorRate`. Defaults to the
+        Validation metrics, called with activities and labels (batch, 4 frames, targets), and
+        moments; see :class:`~pyannote_av.tasks.target_metrics.TargetErrorRate`. Defaults to the
         diarization error rate, its components, and the rate under each condition.
 
     Notes
@@ -96,18 +153,19 @@ class TargetSpeakerSegmentation(RecordingTask):
     """
 
     TRAINS: ClassVar = {"predict": ("voiceprints", "branches")}
-    NEEDS = "voices or visual features"
+    FORMER_PARAMS: ClassVar = {"max_slots": "max_targets", "voices": "speaker_embeddings"}
+    NEEDS = "speaker embeddings or visual features"
     SPARSE = True  # encoders with precomputed features and heads without a loss get no gradient
 
     def __init__(
         self,
         protocol: Protocol,
         store: CropStore | str | Path,
-        voices: str | Path | None = None,
+        speaker_embeddings: str | Path | None = None,
         features: bool | str | Path = False,
         cache: str | Path | None = None,
         duration: float = 8.0,
-        max_slots: int = 6,
+        max_targets: int = 6,
         batch_size: int = 32,
         num_workers: int | None = None,
         pin_memory: bool = False,
@@ -128,10 +186,11 @@ class TargetSpeakerSegmentation(RecordingTask):
             metric=metric,
         )
         self._transform = augmentation
-        self.voices = read_voices(self.store, voices)
+        self.speaker_embeddings = read_voices(self.store, speaker_embeddings)
         self.features = features
-        self.max_slots = max_slots
-        self.losses = WEIGHTS if losses is None else losses
+        self.max_targets = max_targets
+        defaults = {name: one.weight for name, one in LOSSES.items()}
+        self.losses = defaults if losses is None else losses
         self.corruption = Corruption() if corruption is None else corruption
         self.specifications = Specifications(
             problem=Problem.MULTI_LABEL_CLASSIFICATION,
@@ -154,13 +213,16 @@ class TargetSpeakerSegmentation(RecordingTask):
 
     @property
     def corruption(self) -> Corruption:
-        """Corruption of slots in training. Can be set between stages, also as a mapping."""
+        """Corruption of targets in training. Can be set between stages, also as a mapping."""
         return self._corruption
 
     @corruption.setter
     def corruption(self, corruption: Corruption | Mapping[str, float]) -> None:
         given = isinstance(corruption, Corruption)
-        self._corruption = corruption if given else Corruption(**corruption)
+        if not given:
+            named = current_names(corruption, Corruption.FORMER_PARAMS, "corruption")
+            corruption = Corruption(**named)
+        self._corruption = corruption
 
     @property
     def losses(self) -> dict[str, float]:
@@ -169,15 +231,16 @@ class TargetSpeakerSegmentation(RecordingTask):
 
     @losses.setter
     def losses(self, weights: Mapping[str, float]) -> None:
-        if unknown := sorted(set(weights) - set(WEIGHTS)):
-            raise ValueError(f"no losses are called {unknown}: there are {', '.join(WEIGHTS)}")
+        if unknown := sorted(set(weights) - set(LOSSES)):
+            raise ValueError(f"no losses are called {unknown}: there are {', '.join(LOSSES)}")
         self._losses = {name: float(weight) for name, weight in weights.items() if weight}
         if not self._losses or min(self._losses.values()) < 0:
             raise ValueError(f"weights of losses must be positive, not {dict(weights)}")
 
     def implied_hparams(self) -> dict[str, int]:
         """Dimension of voiceprints; see :class:`~pyannote_av.tasks.store_task.StoreTask`."""
-        return {"voiceprint_dimension": self.voices[next(iter(self.voices))].shape[1]}
+        some = next(iter(self.speaker_embeddings))
+        return {"voiceprint_dimension": self.speaker_embeddings[some].shape[1]}
 
     def is_useful(self, one: LabelledFile) -> bool:
         """Whether any part of a file is annotated."""
@@ -186,14 +249,14 @@ class TargetSpeakerSegmentation(RecordingTask):
     def is_ready(self, uri: str) -> bool:
         """Whether speaker embeddings and visual features match the content of the store"""
         digests = self.store[uri].index["sha256"]
-        arrays = {"waveform.npy": self.voices}
+        arrays = {"waveform.npy": self.speaker_embeddings}
         if isinstance(self.faces, VisualFeatures):
             arrays["crops.npy"] = self.faces.arrays
         return all(
             uri in there and there.source(uri) == digests[name] for name, there in arrays.items()
         )
 
-    def batches(self, subset: str, corruption: Corruption | None = None) -> SlotBatches:
+    def batches(self, subset: str, corruption: Corruption | None = None) -> TargetBatches:
         """Batches of "train" or "development" files.
 
         Parameters
@@ -209,14 +272,14 @@ class TargetSpeakerSegmentation(RecordingTask):
         transform = None
         if training and self._transform is not None:
             transform = partial(_augmented, augmentation=self.augmentation)
-        return SlotBatches(
+        return TargetBatches(
             store=self.store,
             recordings=recordings,
-            voices=self.voices,
-            faces=self.faces if self._looks else Presences(self.store),
+            speaker_embeddings=self.speaker_embeddings,
+            faces=self.faces if self._needs_faces else Presences(self.store),
             num_frames=num_frames,
             batch_size=self.batch_size,
-            max_slots=self.max_slots,
+            max_targets=self.max_targets,
             chunks=None if training else fixed_chunks(recordings, num_frames),
             corruption=corruption,
             transform=transform,
@@ -224,14 +287,14 @@ class TargetSpeakerSegmentation(RecordingTask):
         )
 
     @property
-    def _looks(self) -> bool:
+    def _needs_faces(self) -> bool:
         """Whether any loss depends on the appearance of faces"""
-        return {BRANCHES[name] for name in self.losses} != {"acoustic"}
+        return self._branches != {"acoustic"}
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, torch.Tensor]:
         """Weighted sum of losses."""
-        output = self._asked(batch["X"])
-        losses = slot_losses(output, batch, self.losses)
+        output = self._predict(batch["X"])
+        losses = target_losses(output, batch, self.losses)
         loss = sum(self.losses[name] * part.mean() for name, part in losses.items())
         self._log("loss/train", loss, batch["y"] != UNKNOWN)
         return {"loss": loss}
@@ -241,8 +304,8 @@ class TargetSpeakerSegmentation(RecordingTask):
         X, y = batch["X"], batch["y"]
         if not (y != UNKNOWN).any():  # batch repeated to give all processes equally many
             return
-        output = self._asked(X)
-        losses = slot_losses(output, batch, self.losses)
+        output = self._predict(X)
+        losses = target_losses(output, batch, self.losses)
         means = {name: part.total / part.counts.sum().clamp(min=1) for name, part in losses.items()}
         for name, mean in means.items():
             self._log(f"loss/val/{name}", mean, losses[name].counts)
@@ -251,8 +314,8 @@ class TargetSpeakerSegmentation(RecordingTask):
         if output.logits is None:
             return
         activity = output.logits.transpose(1, 2).float().sigmoid()
-        seen = X.face_mask.transpose(1, 2)
-        self.model.validation_metric(activity, y, moments=moments(y, seen))
+        visible = X.face_mask.transpose(1, 2)
+        self.model.validation_metric(activity, y, moments=moments(y, visible))
         self.model.log_dict(
             self.model.validation_metric,
             on_step=False,
@@ -262,9 +325,13 @@ class TargetSpeakerSegmentation(RecordingTask):
             batch_size=1,
         )
 
-    def _asked(self, X: AVInput) -> SlotOutput:
-        """Output of the branches that the weighted losses require"""
-        return self.model.predict(**X.present(), branches={BRANCHES[name] for name in self.losses})
+    @property
+    def _branches(self) -> set[str]:
+        """Branches of the network that the weighted losses need"""
+        return {LOSSES[name].branch for name in self.losses}
+
+    def _predict(self, X: AVInput) -> TargetOutput:
+        return self.model.predict(**X.present(), branches=self._branches)
 
     def _log(self, name: str, value: torch.Tensor, counts: torch.Tensor) -> None:
         self.model.log(
@@ -281,7 +348,7 @@ class TargetSpeakerSegmentation(RecordingTask):
 
     def default_metric(self) -> dict[str, Metric]:
         """Diarization error rate, its components, and the rate under each condition."""
-        return slot_metrics()
+        return target_metrics()
 
 
 def _augmented(waveforms: torch.Tensor, augmentation: BaseWaveformTransform) -> torch.Tensor:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, DistributedSampler
+from torch.utils.data import Dataset
 
 from pyannote_av.core.batch import AVInput
 from pyannote_av.core.grid import SAMPLES_PER_FRAME
 from pyannote_av.data.crop_shard import SIDE
 from pyannote_av.data.crop_store import CropStore
 from pyannote_av.tasks.face_augmentation import SNR, lose, mix, vary_camera, vary_view
-from pyannote_av.tasks.track_labels import SILENT, SPEAKING, UNKNOWN, Runs
+from pyannote_av.tasks.recordings import SILENT, SPEAKING, UNKNOWN
+from pyannote_av.tasks.track_labels import Runs
 
 
 def buckets(
@@ -48,37 +49,6 @@ def buckets(
     return batches
 
 
-class BatchOrder(DistributedSampler):
-    """Order of batches in each process.
-
-    Yields (epoch, index of the batch, whether it counts). If the batches do not divide evenly
-    among processes, some are repeated without counting: every batch counts once per epoch, and
-    every process makes the same number of steps.
-
-    Parameters
-    ----------
-    num_batches : int
-    num_replicas, rank : int
-        Number of processes, and index of this one.
-    shuffle : bool
-        Shuffle every epoch, in the same way in all processes.
-    seed : int
-    """
-
-    def __init__(
-        self, num_batches: int, num_replicas: int, rank: int, shuffle: bool, seed: int = 0
-    ):
-        super().__init__(range(num_batches), num_replicas, rank, shuffle=shuffle, seed=seed)
-
-    def __iter__(self) -> Iterator[tuple[int, int, bool]]:
-        count = len(self.dataset)
-        order = np.arange(count)
-        if self.shuffle:
-            order = np.random.default_rng([self.seed, self.epoch]).permutation(count)
-        for position in range(self.rank, self.total_size, self.num_replicas):
-            yield self.epoch, int(order[position % count]), position < count
-
-
 @dataclass
 class TrackBatches(Dataset):
     """Whole batches by (epoch, index, whether it counts), identical in every process.
@@ -92,7 +62,7 @@ class TrackBatches(Dataset):
         The items.
     batches : list of int arrays
         Indices into `pieces`.
-    num_slots : int
+    num_faces : int
         Number of faces in an item. The first one is the item's own face. The others are visible
         for at least half of the item. If there are too few, they are repeated (LoCoNet).
     training : bool
@@ -110,7 +80,7 @@ class TrackBatches(Dataset):
     runs: Runs
     pieces: np.ndarray
     batches: list[np.ndarray]
-    num_slots: int = 1
+    num_faces: int = 1
     training: bool = True
     mixing: float = 0.0
     dubbing: float = 0.0
@@ -129,7 +99,7 @@ class TrackBatches(Dataset):
         Returns
         -------
         batch : dict
-            ``X`` AVInput, and ``y`` (batch, slots, frames) int64: 1 speaking, 0 not, -1 not scored.
+            ``X`` AVInput, and ``y`` (batch, faces, frames) int64: 1 speaking, 0 not, -1 not scored.
         """
         epoch, index, counts = key if isinstance(key, tuple) else (0, key, True)
         rng = np.random.default_rng([self.seed, epoch, index])
@@ -137,22 +107,22 @@ class TrackBatches(Dataset):
         if self.training:
             pieces = self._truncate(pieces, rng)
         num_frames = int(pieces["length"].max())
-        shape = (len(pieces), self.num_slots, num_frames)
+        shape = (len(pieces), self.num_faces, num_frames)
         faces = np.zeros((*shape, SIDE, SIDE), np.uint8)
         present = np.zeros(shape, bool)
         labels = np.full(shape, UNKNOWN, np.int64)
         sound = np.zeros((len(pieces), 1, SAMPLES_PER_FRAME * num_frames), np.float32)
         for b, piece in enumerate(pieces):
-            for s, track in enumerate(self._slots(piece, rng)):
+            for s, track in enumerate(self._faces_of(piece, rng)):
                 self._fill(piece, track, rng, faces[b, s], present[b, s], labels[b, s])
-            heard = self._sound(piece)
+            own = self._sound(piece)
             if rng.random() < self.dubbing:
                 other = self._other_sound(piece, pieces, rng)
-                heard = np.resize(other, len(heard)) if len(other) else np.zeros_like(heard)
+                own = np.resize(other, len(own)) if len(other) else np.zeros_like(own)
                 labels[b][labels[b] == SPEAKING] = SILENT
             if rng.random() < self.mixing:
-                heard = mix(heard, self._other_sound(piece, pieces, rng), rng.uniform(*SNR))
-            sound[b, 0, : len(heard)] = heard
+                own = mix(own, self._other_sound(piece, pieces, rng), rng.uniform(*SNR))
+            sound[b, 0, : len(own)] = own
         if not self.training:
             labels[:, 1:] = UNKNOWN
         if not counts:
@@ -186,10 +156,10 @@ class TrackBatches(Dataset):
                 return self._sound(rng.choice(others))
         return np.zeros(0, np.float32)
 
-    def _slots(self, piece: np.void, rng: np.random.Generator) -> list[int]:
+    def _faces_of(self, piece: np.void, rng: np.random.Generator) -> list[int]:
         """The item's own track, and the tracks that provide context"""
         own = int(piece["track"])
-        if self.num_slots == 1:
+        if self.num_faces == 1:
             return [own]
         rows = self.runs.in_file(int(piece["file"]))
         first, last = piece["start"], piece["start"] + piece["length"]
@@ -203,14 +173,14 @@ class TrackBatches(Dataset):
             others = rng.permutation(others).astype(int).tolist()
         else:
             others.sort(key=lambda track: -overlap[track])
-        others = (others or [own])[: self.num_slots - 1]
-        return [own, *(others[i % len(others)] for i in range(self.num_slots - 1))]
+        others = (others or [own])[: self.num_faces - 1]
+        return [own, *(others[i % len(others)] for i in range(self.num_faces - 1))]
 
     def _fill(self, piece, track, rng, faces, present, labels) -> None:
         """Write one face: (T, 112, 112) crops, (T,) presence, (T,) labels"""
         length, start = int(piece["length"]), int(piece["start"])
         uri = self.runs.uris[piece["file"]]
-        crops, seen = self.store.crops(uri, track, start, start + length)
+        crops, visible = self.store.crops(uri, track, start, start + length)
         rows = self.runs.in_file(int(piece["file"]))
         for row in rows[rows["track"] == track]:
             low = max(start, int(row["start"]))
@@ -223,7 +193,7 @@ class TrackBatches(Dataset):
         if rng.random() < self.cameras:
             crops = vary_camera(crops, rng)
         if rng.random() < self.losses:
-            seen = lose(seen, rng)
+            visible = lose(visible, rng)
         faces[:length] = crops
-        present[:length] = seen
-        labels[:length][~seen] = UNKNOWN
+        present[:length] = visible
+        labels[:length][~visible] = UNKNOWN

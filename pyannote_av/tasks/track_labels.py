@@ -10,16 +10,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from pyannote.core import Annotation, Segment, Timeline
-from pyannote.database import Protocol
+from pyannote.core import Annotation, Timeline
 
 from pyannote_av.core.reading import LONGEST, ReadError, check_array, read_npz
 from pyannote_av.core.tracks import FRAME_RATE, FaceTracks, Label
+from pyannote_av.tasks.recordings import SILENT, SPEAKING, UNKNOWN, face_tracks
 from pyannote_av.vision.crops import on_grid
 
 logger = logging.getLogger(__name__)
-
-SPEAKING, SILENT, UNKNOWN = 1, 0, -1
 
 #: number of absent frames that split a track in two (1 s, as for crops)
 _ABSENCE = 25
@@ -55,30 +53,6 @@ class Runs(NamedTuple):
         """Rows of the table that belong to one file."""
         first, last = np.searchsorted(self.table["file"], [file, file + 1])
         return self.table[first:last]
-
-
-def _audio(file: Mapping[str, Any]) -> str:
-    return file["video"]
-
-
-def _scope(file: Mapping[str, Any]) -> str:
-    return "file"
-
-
-def _annotated(file: Mapping[str, Any]) -> Timeline:
-    return Timeline([Segment(0.0, float("inf"))], uri=file["uri"])
-
-
-def complete(protocol: Protocol) -> None:
-    """Add the keys that pyannote requires of all files, if a protocol does not provide them.
-
-    The audio is that of the video. Speaker labels are local to the file. The whole file counts as
-    annotated, without an end, because measuring its duration would require decoding it.
-    """
-    known = set(next(protocol.train()))
-    for key, value in {"audio": _audio, "scope": _scope, "annotated": _annotated}.items():
-        if key not in known:
-            protocol.preprocessors[key] = value
 
 
 def save_runs(path: Path, protocol: str, subsets: Mapping[str, Runs]) -> None:
@@ -129,25 +103,6 @@ def _load_subset(content: Mapping[str, np.ndarray], subset: str) -> Runs:
     if wrong.any():
         raise ValueError(f"{subset}-table: row {int(wrong.argmax())} is of no labels")
     return Runs(uris.tolist(), table, labels)
-
-
-def face_tracks(file: Mapping[str, Any]) -> FaceTracks:
-    """Face tracks of a protocol's file, whose ``face_tracks`` are FaceTracks or a path.
-
-    Raises
-    ------
-    ValueError
-        If it has no face tracks.
-    """
-    tracks = file.get("face_tracks")
-    if isinstance(tracks, (str, Path)):
-        tracks = FaceTracks.read(tracks, uri=file["uri"])
-    if not isinstance(tracks, FaceTracks):
-        raise ValueError(
-            f"file {file['uri']!r} has no face_tracks: give the protocol a column or a "
-            "preprocessor of that name (FaceTracks, or the path of a file of them)"
-        )
-    return tracks
 
 
 def speaking_labels(

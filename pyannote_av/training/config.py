@@ -2,28 +2,48 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
-import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 from pydantic import (
     BaseModel,
-    ConfigDict,
     Field,
     TypeAdapter,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 
 from pyannote_av.core.atomic import write_text
 from pyannote_av.core.reading import ReadError, parse_yaml, read_yaml, refusing, whole
-from pyannote_av.training.stages import Stage, check_stages, end_to_end, multi_stage
+from pyannote_av.core.renaming import current_names
+from pyannote_av.models.registry import get_network, trainable
+from pyannote_av.training.schema import (
+    Part,
+    check_arguments,
+    describe_errors,
+    did_you_mean,
+)
+from pyannote_av.training.stages import (
+    OF_STAGES,
+    Stage,
+    check_stages,
+    end_to_end,
+    multi_stage,
+)
 
+#: modules of the tasks, by name of the task
+TASKS = {
+    "ActiveSpeakerDetection": "pyannote_av.tasks.active_speaker_detection",
+    "TargetSpeakerSegmentation": "pyannote_av.tasks.target_speaker_segmentation",
+    "PairwiseRelation": "pyannote_av.clustering.pairwise_relation",
+    "SpeakerCounting": "pyannote_av.clustering.speaker_counting",
+}
 #: short names of loggers
 LOGGERS = {"csv": "CSVLogger", "tensorboard": "TensorBoardLogger"}
 #: maximum number of devices and of machines, because Lightning makes a list of them
@@ -32,29 +52,37 @@ MAX_DEVICES = 4096
 _PROFILERS = ("simple", "advanced", "pytorch")
 
 
-class _Part(BaseModel):
-    # unknown keys are errors
-    model_config = ConfigDict(extra="forbid")
-
-
-class TaskConfig(_Part):
+class TaskConfig(Part):
     """Task to train for."""
 
-    name: Literal[
-        "ActiveSpeakerDetection",
-        "TargetSpeakerSegmentation",
-        "PairwiseRelation",
-        "SpeakerCounting",
-    ] = Field(description="Name of a task of `pyannote_av.tasks`.")
+    name: str = Field(description=f"Name of the task: {', '.join(TASKS)}.")
     params: dict[str, Any] = Field(
-        default_factory=dict,
+        {},
+        validate_default=True,
         description="Parameters of the task. `store` is required; see the documentation of the "
         "task for the others. An `augmentation` has the format of torch_audiomentations: "
         "`{transform: Gain, params: {...}}`.",
     )
 
+    @field_validator("name")
+    @classmethod
+    def _known_task(cls, name: str) -> str:
+        if name not in TASKS:
+            raise ValueError(f"unknown task {name!r}; {did_you_mean(name, TASKS)}")
+        return name
 
-class ModelConfig(_Part):
+    @field_validator("params")
+    @classmethod
+    def _current_names(cls, params: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        if "name" not in info.data:
+            return params
+        kind = task_class(info.data["name"])
+        params = current_names(params, kind.FORMER_PARAMS, "task.params")
+        check_arguments(kind, params, given=("protocol",))
+        return params
+
+
+class ModelConfig(Part):
     """Model to train: a network from scratch, or a checkpoint to fine-tune."""
 
     name: str | None = Field(
@@ -68,9 +96,27 @@ class ModelConfig(_Part):
         "the name of known weights such as `lr-asd`, or a file published by the authors.",
     )
     params: dict[str, Any] = Field(
-        default_factory=dict,
+        {},
         description="Hyper-parameters of the network. With `checkpoint`, only those to change.",
     )
+
+    @field_validator("name")
+    @classmethod
+    def _known_network(cls, name: str | None) -> str | None:
+        if name is not None and "." not in name and name not in trainable():
+            raise ValueError(f"unknown network {name!r}; {did_you_mean(name, trainable())}")
+        return name
+
+    @field_validator("params")
+    @classmethod
+    def _current_names(cls, params: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        name = info.data.get("name")
+        if name not in trainable():  # known when the checkpoint, or the trusted class, is loaded
+            return params
+        kind = get_network(name)
+        params = current_names(params, kind.FORMER_HPARAMS, "model.params")
+        check_arguments(kind, params, given=("task",), complete=False)
+        return params
 
     @model_validator(mode="after")
     def _something(self) -> ModelConfig:
@@ -79,7 +125,7 @@ class ModelConfig(_Part):
         return self
 
 
-class PlanConfig(_Part):
+class PlanConfig(Part):
     """Predefined stages."""
 
     preset: Literal["multi_stage", "end_to_end"] = Field(
@@ -95,10 +141,14 @@ class PlanConfig(_Part):
         None, description="Learning rate. The joint stage of multi_stage uses a tenth of it."
     )
 
+    @model_validator(mode="after")
+    def _makes_stages(self) -> PlanConfig:
+        self.stages()
+        return self
+
     def stages(self) -> list[Stage]:
         """Stages of the preset."""
-        given = {"epochs": self.epochs, "learning_rate": self.learning_rate}
-        given = {name: value for name, value in given.items() if value is not None}
+        given = self.model_dump(exclude={"preset"}, exclude_none=True)
         if self.preset == "multi_stage":
             return multi_stage(**given)
         if isinstance(self.epochs, list):
@@ -106,22 +156,17 @@ class PlanConfig(_Part):
         return end_to_end(**given)
 
 
-class LoggerConfig(_Part):
+class LoggerConfig(Part):
     """Logger of Lightning, with parameters."""
 
     name: str = Field(description="Class of `lightning.pytorch.loggers`, such as `WandbLogger`.")
-    params: dict[str, Any] = Field(default_factory=dict, description="Parameters of the logger.")
+    params: dict[str, Any] = Field({}, description="Parameters of the logger.")
 
 
-class TrainingConfig(_Part):
-    """Configuration of a training.
+class TrainingConfig(Part):
+    """Configuration of a training; ``pyannote-av train --keys`` describes its fields.
 
     Paths are relative to the working directory.
-
-    Attributes
-    ----------
-    protocol, database, into, task, model, stages, trainer, loggers, seed
-        See ``pyannote-av train --keys``.
     """
 
     protocol: str = Field(
@@ -139,16 +184,16 @@ class TrainingConfig(_Part):
     task: TaskConfig
     model: ModelConfig
     stages: list[Stage] | PlanConfig = Field(
-        default_factory=lambda: [Stage("training")],
+        [Stage(name="training")],
         description="List of stages, trained one after the other, or `{preset: multi_stage}`.",
     )
     trainer: dict[str, Any] = Field(
-        default_factory=dict,
+        {},
         description="Parameters of Lightning's `Trainer`: accelerator, devices, num_nodes, "
         "strategy, precision, accumulate_grad_batches, sync_batchnorm, limit_train_batches, ...",
     )
     loggers: list[str | LoggerConfig] = Field(
-        default_factory=lambda: list(LOGGERS),
+        list(LOGGERS),
         description="List of loggers: `csv`, `tensorboard`, or others by name. `[]` for none.",
     )
     seed: int = Field(
@@ -157,28 +202,13 @@ class TrainingConfig(_Part):
 
     @field_validator("stages", mode="before")
     @classmethod
-    def _each_stage(cls, value: Any) -> Any:
-        """Validate stages one by one, for clear errors instead of one per member of the union."""
+    def _list_or_preset(cls, value: Any) -> Any:
+        """Choose by the type, so that errors are not those of both."""
         if isinstance(value, Mapping):
-            return PlanConfig(**value)
+            return PlanConfig.model_validate(value)
         if not isinstance(value, list) or not value:
             raise ValueError("a list of stages is expected, or {preset: ...}")
-        stages = []
-        for number, one in enumerate(value):
-            if isinstance(one, Stage):
-                stages.append(one)
-                continue
-            if not isinstance(one, Mapping):
-                raise ValueError(f"stage number {number + 1} is no mapping")
-            name = one.get("name", f"number {number + 1}")
-            if unknown := sorted(map(str, set(one) - set(Stage.__dataclass_fields__))):
-                known = Stage.__dataclass_fields__
-                raise ValueError(f"stage {name}: {unknown_key(unknown[0], known)}")
-            try:
-                stages.append(Stage(**check_params(Stage, one, f"stage {name}")))
-            except TypeError as error:
-                raise ValueError(f"stage {name}: {error}") from error
-        return check_stages(stages)
+        return check_stages(TypeAdapter(list[Stage]).validate_python(value))
 
     @field_validator("trainer")
     @classmethod
@@ -186,15 +216,9 @@ class TrainingConfig(_Part):
         from lightning.pytorch import Trainer
         from lightning.pytorch.strategies import StrategyRegistry
 
-        from pyannote_av.training.fitting import OF_STAGES
-
-        known = set(inspect.signature(Trainer.__init__).parameters) - {"self", "logger"}
-        for key in value:
-            if key in OF_STAGES:
-                raise ValueError(f"{key}: stages say that, or `into` does")
-            if key not in known:
-                raise ValueError(unknown_key(key, known))
-        check_params(Trainer, value, "trainer")
+        if defined := [key for key in OF_STAGES if key in value]:
+            raise ValueError(f"{defined[0]}: stages define it, or `into` does")
+        check_arguments(Trainer, value, given=("logger",))
         strategies = ("auto", *StrategyRegistry.available_strategies())
         for key, names in (("profiler", _PROFILERS), ("strategy", strategies)):
             if isinstance(name := value.get(key), str) and name not in names:
@@ -212,7 +236,8 @@ class TrainingConfig(_Part):
         for one in value:
             name = LOGGERS.get(one, one) if isinstance(one, str) else one.name
             if not isinstance(getattr(loggers, name, None), type):
-                raise ValueError(f"no logger {name!r}; there is {', '.join(loggers.__all__)}")
+                known = [*LOGGERS, *loggers.__all__]
+                raise ValueError(f"unknown logger {name!r}; {did_you_mean(name, known)}")
         return value
 
     def plan(self) -> list[Stage]:
@@ -222,7 +247,7 @@ class TrainingConfig(_Part):
     def to_dict(self) -> dict[str, Any]:
         """Convert to plain containers."""
         content = self.model_dump(mode="json", exclude={"stages"})
-        return {**content, "stages": [stage.to_short_dict() for stage in self.plan()]}
+        return {**content, "stages": [stage.to_dict(short=True) for stage in self.plan()]}
 
     @classmethod
     def read(cls, path: str | Path, overrides: Iterable[str] = ()) -> TrainingConfig:
@@ -233,7 +258,8 @@ class TrainingConfig(_Part):
         path : str or Path
         overrides : iterable of str, optional
             Changes, such as ``task.params.batch_size=8`` or ``stages.joint.max_epochs=20``. The
-            value is YAML. Stages are addressed by name, or by number from 0.
+            value is YAML. Stages, also those of a preset, are addressed by name, or by number
+            from 0.
 
         Raises
         ------
@@ -251,32 +277,28 @@ class TrainingConfig(_Part):
     def parse(cls, content: Mapping[str, Any], origin: str = "configuration") -> TrainingConfig:
         """Validate a configuration of plain containers.
 
+        Former names of parameters are replaced, with a DeprecationWarning.
+
         Raises
         ------
         ValueError
-            If keys are invalid. The message names all of them, and `origin`.
+            If keys are invalid. The message names these keys, and `origin`.
         """
         with refusing(origin):
             try:
-                return cls(**content)
+                return cls.model_validate(dict(content))
             except ValidationError as error:
-                raise ReadError("\n".join([f"{origin}:", *_wrong_keys(error)])) from error
+                lines = [f"  {line}" for line in describe_errors(error, content)]
+                raise ReadError("\n".join([f"{origin}:", *lines])) from error
 
     def write(self, path: str | Path) -> Path:
         """Write a YAML file that :meth:`read` can read."""
         return write_text(Path(path), yaml.safe_dump(self.to_dict(), sort_keys=False))
 
 
-def _wrong_keys(error: ValidationError) -> Iterator[str]:
-    """Describe validation errors, one line per key."""
-    for one in error.errors():
-        where = ".".join(map(str, one["loc"])) or "all of it"
-        message = one["msg"].removeprefix("Value error, ").removeprefix(f"{where}.")
-        if one["type"] == "extra_forbidden":
-            message = unknown_key(where.rsplit(".", 1)[-1], _siblings(one["loc"]))
-        elif one["type"] == "missing":
-            message = "is missing"
-        yield f"  {where}: {message}"
+def task_class(name: str) -> type:
+    """Class of a task of :data:`TASKS`."""
+    return getattr(import_module(TASKS[name]), name)
 
 
 def devices_of(value: Any) -> int | None:
@@ -297,70 +319,6 @@ def devices_of(value: Any) -> int | None:
         raise ValueError(f"devices: {value!r} is no number of devices, and no list") from None
 
 
-def check_params(
-    kind: type, params: Mapping[str, Any], where: str, given: tuple[str, ...] = ()
-) -> dict[str, Any]:
-    """Check parameters against the signature of a class, and convert their types.
-
-    Parameters
-    ----------
-    kind : class
-    params : mapping
-        Values by name.
-    where : str
-        Key of the configuration that holds the parameters.
-    given : tuple of str, optional
-        Parameters that the configuration must not contain.
-
-    Returns
-    -------
-    params : dict
-        Values converted to the annotated types, such as text to numbers.
-
-    Raises
-    ------
-    ValueError
-        If a key is unknown, missing, or of another type.
-    """
-    signature = inspect.signature(kind.__init__).parameters
-    known = {name: one for name, one in signature.items() if name not in ("self", *given)}
-    hints = typing.get_type_hints(kind.__init__)
-    found = dict(params)
-    for name, value in params.items():
-        if name not in known:
-            raise ReadError(f"{where}: {unknown_key(name, known)}")
-        hint = hints.get(name, Any)
-        if isinstance(hint, type) and issubclass(hint, int | float | bool | str):
-            config = None
-        else:
-            config = ConfigDict(arbitrary_types_allowed=True)
-        if name == "augmentation":
-            continue
-        try:
-            found[name] = TypeAdapter(hint, config=config).validate_python(value)
-        except ValidationError as error:
-            reason = "; ".join(sorted({one["msg"] for one in error.errors()}))
-            raise ReadError(f"{where}.{name}: {value!r}: {reason}") from error
-    for name, one in known.items():
-        if one.default is inspect.Parameter.empty and name not in params:
-            raise ReadError(f"{where}.{name} is missing")
-    return found
-
-
-def unknown_key(key: str, known: Iterable[str]) -> str:
-    """Error message for an unknown key, with the most similar known key."""
-    close = difflib.get_close_matches(key, list(known), 1)
-    return f"there is no key {key!r}" + (f": is it {close[0]!r}?" if close else "")
-
-
-def _siblings(location: tuple) -> list[str]:
-    """Known keys at the location of an unknown one."""
-    part: Any = TrainingConfig
-    for step in location[:-1]:
-        part = part.model_fields[step].annotation if step in part.model_fields else part
-    return list(part.model_fields)
-
-
 def override(content: dict[str, Any], assignment: str) -> None:
     """Change one value of a configuration, in place; see :meth:`TrainingConfig.read`.
 
@@ -374,9 +332,18 @@ def override(content: dict[str, Any], assignment: str) -> None:
         raise ValueError(f"{assignment!r}: overrides read key=value")
     *parents, last = path.split(".")
     value = parse_yaml(text, repr(assignment))
+    if parents[:1] == ["stages"] and len(parents) > 1:
+        _expand_preset(content, assignment)
     place: Any = content
     for step in parents:
-        place = _step(place, step, assignment)
+        if isinstance(place, list):
+            place = place[_index(place, step, assignment)]
+            continue
+        if not isinstance(place, dict):
+            raise ValueError(f"{assignment!r}: there is nothing below what is above {step!r}")
+        if place.get(step) is None:
+            place[step] = {}
+        place = place[step]
     if isinstance(place, list):
         place[_index(place, last, assignment)] = value
     elif isinstance(place, dict):
@@ -385,14 +352,15 @@ def override(content: dict[str, Any], assignment: str) -> None:
         raise ValueError(f"{assignment!r}: there is nothing below {'.'.join(parents)}")
 
 
-def _step(place: Any, step: str, assignment: str) -> Any:
-    if isinstance(place, list):
-        return place[_index(place, step, assignment)]
-    if not isinstance(place, dict):
-        raise ValueError(f"{assignment!r}: there is nothing below what is above {step!r}")
-    if place.get(step) is None:
-        place[step] = {}
-    return place[step]
+def _expand_preset(content: dict[str, Any], assignment: str) -> None:
+    """Replace a preset by its stages, one of which is to be changed"""
+    if isinstance(preset := content.get("stages"), Mapping):
+        try:
+            stages = PlanConfig.model_validate(preset).stages()
+        except ValidationError as error:
+            lines = describe_errors(error, preset)
+            raise ValueError(f"{assignment!r}: stages.{'; '.join(lines)}") from error
+        content["stages"] = [stage.to_dict(short=True) for stage in stages]
 
 
 def _index(place: list, step: str, assignment: str) -> int:
@@ -401,26 +369,27 @@ def _index(place: list, step: str, assignment: str) -> int:
         return names.index(step)
     if step.isdigit() and int(step) < len(place):
         return int(step)
-    raise ValueError(f"{assignment!r}: no {step!r} among {[n for n in names if n]}")
+    advice = ""
+    if step in PlanConfig.model_fields:
+        advice = "; give keys of the preset before those of its stages"
+    raise ValueError(f"{assignment!r}: no {step!r} among {[n for n in names if n]}{advice}")
 
 
 def keys() -> str:
     """List all keys of a configuration with their descriptions."""
-    from pyannote_av.training.stages import describe_fields
-
     lines: list[str] = []
 
     def tell(part: type[BaseModel], indent: str) -> None:
         for name, one in part.model_fields.items():
             kind = one.annotation
             if isinstance(kind, type) and issubclass(kind, BaseModel):
-                lines.append(f"{indent}{name}: {kind.__doc__.splitlines()[0]}")
+                lines.append(f"{indent}{name}: {inspect.getdoc(kind).splitlines()[0]}")
                 tell(kind, indent + "  ")
                 continue
-            needed = " (needed)" if one.is_required() else ""
-            lines.append(f"{indent}{name}{needed}: {one.description}")
+            required = " (required)" if one.is_required() else ""
+            lines.append(f"{indent}{name}{required}: {one.description}")
             if name == "stages":
-                lines.extend(f"{indent}  {key}: {text}" for key, text in describe_fields().items())
+                tell(Stage, indent + "  ")
                 lines.append(f"{indent}  or, instead of a list:")
                 tell(PlanConfig, indent + "  ")
             if name == "loggers":

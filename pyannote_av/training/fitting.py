@@ -22,15 +22,12 @@ from pyannote_av.core.atomic import replacing
 from pyannote_av.core.checkpoint import load_checkpoint
 from pyannote_av.core.model import AVModel
 from pyannote_av.training.pace import Pace, PaceMeter
-from pyannote_av.training.stages import EVERYTHING, Stage
+from pyannote_av.training.stages import EVERYTHING, OF_STAGES, Stage
 
 if TYPE_CHECKING:
     from pyannote.audio.core.task import Task
 
 logger = logging.getLogger(__name__)
-
-#: options that a stage defines, and that must not be passed to the ``Trainer``
-OF_STAGES = ("max_epochs", "gradient_clip_val", "default_root_dir")
 
 
 def within(name: str, modules: tuple[str, ...]) -> bool:
@@ -218,7 +215,7 @@ class Fit:
     def _trainer(self, options: dict[str, Any]) -> Trainer:
         stage = self.stage
         if own := sorted(set(options).intersection(OF_STAGES)):
-            raise ValueError(f"{', '.join(own)}: stages say that, not the trainer")
+            raise ValueError(f"{', '.join(own)}: stages define it, not the trainer")
         callbacks: list[Callback] = [self._course]
         if self.task.has_validation:
             monitor, mode = stage.monitored(self.task)

@@ -1,10 +1,10 @@
-"""What runs the stages of training, one after another, and goes on where it was killed.
+"""Run the stages of training one after another, and continue after an interruption.
 
 ::
 
-    FOLDER/01-visual/last.ckpt            of the epoch that ended last
+    FOLDER/01-visual/last.ckpt            of the last complete epoch
                      model.safetensors    weights of the best epoch, with the lineage of stages
-                     stage.json           the stage and its history; when this is there, it is done
+                     stage.json           the stage and its history; written when the stage is done
            02-acoustic/...
            model.safetensors              weights of the last stage
 """
@@ -15,7 +15,6 @@ import json
 import logging
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +22,7 @@ from pyannote_av.core.atomic import write_text
 from pyannote_av.core.checksums import sha256_of
 from pyannote_av.core.model import AVModel, read_safetensors
 from pyannote_av.core.reading import ReadError, parse_json, read_json, refusing
+from pyannote_av.core.renaming import current_names
 from pyannote_av.training.fitting import Fit, within
 from pyannote_av.training.stages import Stage, check_stages
 
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 
 def _load(model: AVModel, path: Path, stage: Stage) -> None:
-    """Tensors of the same name and shape"""
+    """Load tensors of the same name and shape"""
     state, own = read_safetensors(path)[0], model.state_dict()
     fitting = {
         name: value
@@ -41,23 +41,25 @@ def _load(model: AVModel, path: Path, stage: Stage) -> None:
         if within(name, stage.take) and name in own and own[name].shape == value.shape
     }
     if not fitting:
-        raise ReadError(f"stage {stage.name!r}: nothing of {path} fits {type(model).__name__}")
+        raise ReadError(f"stage {stage.name!r}: no tensor of {path} fits {type(model).__name__}")
     if left := sorted(own.keys() - fitting.keys()):
         logger.info("%s: %d tensors (%s, ...) are not in it", path, len(left), left[0])
     model.load_state_dict(fitting, strict=False)
 
 
 def _configure(task: Task, stage: Stage) -> None:
-    """What a stage sets stays set in those that follow, whether or not it is done already"""
+    """Apply the losses and settings of a stage; they also hold in later stages"""
     if stage.losses:
         task.losses = dict(stage.losses)
-    for name, value in stage.settings.items():
+    former = getattr(task, "FORMER_PARAMS", {})
+    settings = current_names(stage.settings, former, f"stage {stage.name!r}: settings")
+    for name, value in settings.items():
         known = isinstance(name, str) and not name.startswith("_") and hasattr(task, name)
         if not known or callable(getattr(task, name)):
             raise ValueError(f"stage {stage.name!r}: {type(task).__name__} has no setting {name!r}")
         try:
             setattr(task, name, value)
-        except AttributeError as error:  # what follows from the protocol is not for stages to say
+        except AttributeError as error:  # properties that follow from the protocol
             raise ValueError(f"stage {stage.name!r}: {name} of the task cannot be set") from error
 
 
@@ -72,41 +74,41 @@ def optimize(
 ) -> AVModel:
     """Train a model in stages.
 
-    Called again with the same folder, it goes on at the end of the last finished epoch, and ends
-    with the weights it would have ended with undisturbed (same machine, same number of threads).
+    If it is called again with the same folder, it continues after the last complete epoch, and
+    gives the same weights as an uninterrupted run (same machine, same number of threads).
 
     Parameters
     ----------
     model : AVModel
     task : Task
-        Trains the model on a protocol; its attribute ``losses`` is set by stages that have any.
+        Trains the model on a protocol. Stages with losses set its attribute ``losses``.
     stages : iterable of Stage
         Such as ``multi_stage()``.
     folder : str or Path
         Created if missing.
     seed : int, optional
     loggers : callable, optional
-        Given the folder of a stage, the loggers of its ``Trainer``. None without.
+        Takes the folder of a stage and returns the loggers of its ``Trainer``.
     **options
-        Of Lightning's ``Trainer``: ``accelerator``, ``devices``, ``precision``, ...
+        Options of Lightning's ``Trainer``: ``accelerator``, ``devices``, ``precision``, ...
 
     Returns
     -------
     model : AVModel
-        The same, in evaluation mode, with the weights of the last stage; ``model.lineage`` tells
-        where they come from.
+        The same model, in evaluation mode, with the weights of the last stage. Their origin is in
+        ``model.lineage``.
 
     Raises
     ------
     ValueError
-        When the folder was begun with other stages, or they do not fit model and task.
+        If the folder was begun with other stages, or the stages do not fit the model and the task.
     RuntimeError
-        When memory or disk are not enough, saying what to do.
+        If memory or disk space run out. The message says what to do.
 
     Notes
     -----
-    With several processes, all of them call this with the same arguments, as Lightning has them
-    do; the folder is one that they all see. The first one writes to it.
+    With several processes, Lightning lets all of them call this function with the same arguments.
+    All of them must see the folder; the first one writes to it.
     """
     stages, folder = check_stages(stages), Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -127,10 +129,10 @@ def optimize(
             fit.run()
             found = _best(fit.history, *stage.monitored(task)) if task.has_validation else {}
             steps = {"steps": int(fit.history[-1]["step"]), "epochs": len(fit.history)}
-            told = replace(stage, start=Path(stage.start).name).to_dict()
-            done = {"stage": told, "seed": seed, **steps, **found}
+            known = stage.model_copy(update={"start": Path(stage.start).name})
+            done = {"stage": known.to_dict(), "seed": seed, **steps, **found}
             model.lineage = [*lineage, done]
-            # nobody removes what others still read, nor goes on before it is written
+            # wait for each other before files are removed, and until they are written
             fit.trainer.strategy.barrier()
             if fit.trainer.is_global_zero:
                 model.save(place)
@@ -144,7 +146,7 @@ def optimize(
                     path.unlink()
             fit.trainer.strategy.barrier()
         results[stage.name] = place / "model.safetensors"
-    _begin(model, Stage("end"), results, initial, inherited)
+    _begin(model, Stage(name="end"), results, initial, inherited)
     for parameter in model.parameters():
         parameter.requires_grad = True
     model.eval()
@@ -154,7 +156,7 @@ def optimize(
 
 
 def _is_first() -> bool:
-    """Whether this is the process that writes"""
+    """Whether this process writes the files"""
     from torch import distributed
 
     alone = not (distributed.is_available() and distributed.is_initialized())
@@ -162,11 +164,11 @@ def _is_first() -> bool:
 
 
 def _begin(model, stage, results, initial, inherited) -> None:
-    """Weights and lineage a stage starts from"""
+    """Set the weights and the lineage that a stage starts from"""
     if stage.start.endswith(".safetensors"):
         model.load_state_dict(initial)
         _load(model, Path(stage.start), stage)
-        path = Path(stage.start)  # whose place is nobody else's business
+        path = Path(stage.start)  # only its name: the folder is private
         model.lineage = [*inherited, {"start": path.name, "sha256": sha256_of(path)}]
     elif not results:
         model.load_state_dict(initial)
@@ -178,7 +180,7 @@ def _begin(model, stage, results, initial, inherited) -> None:
 
 
 def _best(history: list[dict[str, float]], monitor: str, mode: str) -> dict[str, Any]:
-    """The epoch whose weights are those of a stage"""
+    """The best epoch of a stage, whose weights are its result"""
     rows = [row for row in history if not math.isnan(row.get(monitor, math.nan))]
     if not rows:
         return {}
@@ -187,15 +189,15 @@ def _best(history: list[dict[str, float]], monitor: str, mode: str) -> dict[str,
 
 
 def _check_same(place: Path, stage: Stage, seed: int) -> None:
-    """Raise ValueError where a stage was begun as another one"""
+    """Raise ValueError if a stage was begun with other values"""
     path, content = place / "begun.json", {"stage": stage.to_dict(), "seed": seed}
     if not path.is_file():
         write_text(path, json.dumps(content, indent=1))
         return
     begun = read_json(path)
-    with refusing(path, "not what a stage was begun with"):
-        # what was written before there was a field has its default
-        then, now = Stage(**begun["stage"]).to_dict(), json.loads(json.dumps(stage.to_dict()))
+    with refusing(path, "not the record of a begun stage"):
+        # fields that did not exist when the file was written have their defaults
+        then, now = Stage(**begun["stage"]).to_dict(), stage.to_dict()
         changed = [name for name in now if then[name] != now[name]]
         changed += ["seed"] * (begun["seed"] != seed)
     if changed:

@@ -1,4 +1,4 @@
-"""Definition of training stages: trained modules, losses, optimizer and duration.
+"""Stages of training: trained modules, losses, optimizer and duration.
 
 References
 ----------
@@ -10,18 +10,17 @@ one is split, because HMSA-Net has two new modules.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields, replace
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any, Literal
 
-from pyannote_av.core.atomic import write_text
-from pyannote_av.core.reading import ReadError, read_yaml, refusing
+from pydantic import ConfigDict, Field, field_validator
 
+from pyannote_av.training.schema import Part, did_you_mean
+
+#: options of Lightning's ``Trainer`` that the stages define
+OF_STAGES = ("max_epochs", "gradient_clip_val", "default_root_dir")
 #: value of `train` for a stage in which nothing is frozen
 EVERYTHING = ("*",)
-#: schedules of the learning rate
-SCHEDULES = ("constant", "cosine", "exponential")
 # the only remaining corruption of faces is a varied view and camera
 _WHOLE_FACES = {
     "face_dropped": 0.0,
@@ -32,122 +31,96 @@ _WHOLE_FACES = {
 }
 
 
-@dataclass(frozen=True)
-class Stage:
-    """One stage of training.
+class Stage(Part):
+    """One stage of training; ``pyannote-av train --keys`` describes its fields."""
 
-    Attributes
-    ----------
-    name : str
-        Name of the stage and of its folder.
-    train : tuple of str
-        Modules to train, as dotted names that include everything below; ``("*",)`` for all. The
-        others are frozen, with batch normalisation and dropout in evaluation mode.
-    losses : dict of str to float
-        Weights of the losses of the task. Defaults to those of the task.
-    max_epochs : int
-        Maximum number of epochs. The task defines the length of an epoch.
-    patience : int or None
-        Stop after that many epochs without improvement of `monitor`.
-    monitor : str or None
-        Metric that selects the best epoch, whose weights are the result of the stage. None for the
-        default of the task (its ``val_monitor``). Without development files nothing is monitored,
-        and the last weights are the result.
-    mode : {"min", "max"}
-        Whether a low or a high `monitor` is better. Only used if `monitor` is given.
-    start : str
-        "previous" (stage), the name of an earlier stage, or the path of a ``.safetensors`` file.
-        Tensors of the same name and shape are loaded from it.
-    take : tuple of str
-        Modules whose tensors are loaded; ``("*",)`` for all.
-    optimizer : str
-        Name of a class of ``torch.optim``. AdamW without weight decay is Adam.
-    learning_rate, weight_decay : float
-        Learning rate and weight decay of the optimizer.
-    warm_up : int
-        Number of steps in which the learning rate rises from zero.
-    schedule : {"constant", "cosine", "exponential"}
-        Cosine decays to zero in the last epoch. Exponential multiplies the learning rate by `decay`
-        after every epoch.
-    decay : float
-        See `schedule`.
-    clip : float or None
-        Maximum norm of gradients.
-    settings : dict of str to value
-        Attributes to set on the task, such as ``batch_size``.
-    """
+    model_config = ConfigDict(frozen=True)
 
-    name: str
-    train: tuple[str, ...] = EVERYTHING
-    losses: Mapping[str, float] = field(default_factory=dict)
-    max_epochs: int = 10
-    patience: int | None = None
-    monitor: str | None = None
-    mode: Literal["min", "max"] = "min"
-    start: str = "previous"
-    take: tuple[str, ...] = EVERYTHING
-    optimizer: str = "AdamW"
-    learning_rate: float = 1e-4
-    weight_decay: float = 0.0
-    warm_up: int = 0
-    schedule: Literal["constant", "cosine", "exponential"] = "constant"
-    decay: float = 0.95
-    clip: float | None = 5.0
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    name: str = Field(description="Name of the stage and of its folder.")
+    train: tuple[str, ...] = Field(
+        EVERYTHING,
+        min_length=1,
+        description="Modules to train, as dotted names that include everything below; `['*']` for "
+        "all. The others are frozen, with batch normalisation and dropout in evaluation mode.",
+    )
+    losses: dict[str, float] = Field(
+        {}, description="Weights of the losses of the task. Default: those of the task."
+    )
+    max_epochs: int = Field(
+        10, ge=1, description="Maximum number of epochs. The task defines the length of an epoch."
+    )
+    patience: int | None = Field(
+        None, description="Stop after that many epochs without improvement of `monitor`."
+    )
+    monitor: str | None = Field(
+        None,
+        description="Metric that selects the best epoch, whose weights are the result of the "
+        "stage. Default: that of the task. Without development files nothing is monitored, and the "
+        "last weights are the result.",
+    )
+    mode: Literal["min", "max"] = Field(
+        "min",
+        description="Whether a low or a high `monitor` is better. Only used if `monitor` is given.",
+    )
+    start: str = Field(
+        "previous",
+        description="`previous` (stage), the name of an earlier stage, or the path of a "
+        "`.safetensors` file. Tensors of the same name and shape are loaded from it.",
+    )
+    take: tuple[str, ...] = Field(
+        EVERYTHING, description="Modules whose tensors are loaded; `['*']` for all."
+    )
+    optimizer: str = Field(
+        "AdamW",
+        description="Name of a class of `torch.optim`. AdamW without weight decay is Adam.",
+    )
+    learning_rate: float = Field(1e-4, description="Learning rate of the optimizer.")
+    weight_decay: float = Field(0.0, description="Weight decay of the optimizer.")
+    warm_up: int = Field(
+        0, description="Number of steps in which the learning rate rises from zero."
+    )
+    schedule: Literal["constant", "cosine", "exponential"] = Field(
+        "constant",
+        description="Cosine decays to zero in the last epoch. Exponential multiplies the learning "
+        "rate by `decay` after every epoch.",
+    )
+    decay: float = Field(0.95, description="Factor of the exponential schedule.")
+    clip: float | None = Field(5.0, description="Maximum norm of gradients.")
+    settings: dict[str, Any] = Field(
+        {}, description="Attributes to set on the task, such as `batch_size`."
+    )
 
-    def __post_init__(self):
-        object.__setattr__(self, "train", tuple(self.train))
-        object.__setattr__(self, "take", tuple(self.take))
-        if not self.name or "/" in self.name or self.name.startswith("."):
-            raise ValueError(f"a stage cannot be called {self.name!r}: its folder is")
-        if not self.train:
-            raise ValueError(f"stage {self.name!r}: nothing learns (`train` is empty)")
-        if self.max_epochs < 1:
-            raise ValueError(f"stage {self.name!r}: max_epochs must be 1 or more")
-        if self.schedule not in SCHEDULES:
-            raise ValueError(
-                f"stage {self.name!r}: schedule must be one of {', '.join(SCHEDULES)}, not "
-                f"{self.schedule!r}"
-            )
-        if self.mode not in ("min", "max"):
-            raise ValueError(f"stage {self.name!r}: mode must be min or max, not {self.mode!r}")
-        self.optimizer_class()
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, name: str) -> str:
+        if not name or "/" in name or name.startswith("."):
+            raise ValueError(f"a stage cannot be called {name!r}: its folder has this name")
+        return name
+
+    @field_validator("optimizer")
+    @classmethod
+    def _known_optimizer(cls, name: str) -> str:
+        import torch
+
+        found = getattr(torch.optim, name, None)
+        if not isinstance(found, type) or not issubclass(found, torch.optim.Optimizer):
+            known = [one for one in dir(torch.optim) if one[0].isupper()]
+            raise ValueError(f"torch.optim has no {name!r}; {did_you_mean(name, known)}")
+        return name
 
     def optimizer_class(self) -> type:
         """Class of ``torch.optim`` that `optimizer` names."""
         import torch
 
-        found = getattr(torch.optim, self.optimizer, None)
-        if not isinstance(found, type) or not issubclass(found, torch.optim.Optimizer):
-            raise ValueError(
-                f"stage {self.name!r}: torch.optim has no optimizer {self.optimizer!r}"
-            )
-        return found
+        return getattr(torch.optim, self.optimizer)
 
     def monitored(self, task: Any) -> tuple[str, str]:
         """Metric that selects the best epoch, and whether "min" or "max" is better."""
-        if self.monitor is None:
-            return task.val_monitor
-        return self.monitor, self.mode
+        return task.val_monitor if self.monitor is None else (self.monitor, self.mode)
 
-    def to_dict(self) -> dict[str, Any]:
-        """All attributes, as plain JSON-serialisable containers."""
-        return {
-            **asdict(self),
-            "train": list(self.train),
-            "take": list(self.take),
-            "losses": dict(self.losses),
-            "settings": dict(self.settings),
-        }
-
-    def to_short_dict(self) -> dict[str, Any]:
-        """Attributes that differ from the defaults, for readable files."""
-        default = {
-            f.name: f.default_factory() if f.default_factory is not MISSING else f.default
-            for f in fields(self)
-        }
-        given = self.to_dict()
-        return {k: v for k, v in given.items() if v not in (default[k], list(EVERYTHING))}
+    def to_dict(self, short: bool = False) -> dict[str, Any]:
+        """Convert to plain containers; if `short`, only fields that differ from the defaults."""
+        return self.model_dump(mode="json", exclude_defaults=short)
 
 
 def multi_stage(epochs: int | Iterable[int] = 10, learning_rate: float = 1e-4) -> list[Stage]:
@@ -164,19 +137,33 @@ def multi_stage(epochs: int | Iterable[int] = 10, learning_rate: float = 1e-4) -
     lengths = [epochs] * 5 if isinstance(epochs, int) else list(epochs)
     if len(lengths) != 5:
         raise ValueError(f"there are five stages, {len(lengths)} lengths are given")
-    stages = [
-        Stage("visual", ("visual",), {"visual": 1.0}, settings={"corruption": _WHOLE_FACES}),
-        Stage("acoustic", ("acoustic",), {"acoustic": 1.0}, settings={"corruption": {}}),
-        Stage("fusion", ("fusion",), {"fused": 1.0, "nce": 1.0, "gate": 0.5}),
-        Stage("decoder", ("decoder",), {"diarization": 1.0}),
-        Stage(
-            "joint",
-            losses={"diarization": 1.0, "acoustic": 0.4, "visual": 0.4, "nce": 0.3, "gate": 0.2},
-        ),
+    stages: list[dict[str, Any]] = [
+        {
+            "name": "visual",
+            "train": ("visual",),
+            "losses": {"visual": 1.0},
+            "settings": {"corruption": _WHOLE_FACES},
+        },
+        {
+            "name": "acoustic",
+            "train": ("acoustic",),
+            "losses": {"acoustic": 1.0},
+            "settings": {"corruption": {}},
+        },
+        {
+            "name": "fusion",
+            "train": ("fusion",),
+            "losses": {"fused": 1.0, "nce": 1.0, "gate": 0.5},
+        },
+        {"name": "decoder", "train": ("decoder",), "losses": {"diarization": 1.0}},
+        {
+            "name": "joint",
+            "losses": {"diarization": 1.0, "acoustic": 0.4, "visual": 0.4, "nce": 0.3, "gate": 0.2},
+        },
     ]
     rates = [learning_rate] * 4 + [learning_rate / 10]
     return [
-        replace(stage, max_epochs=length, learning_rate=rate)
+        Stage(max_epochs=length, learning_rate=rate, **stage)
         for stage, length, rate in zip(stages, lengths, rates, strict=True)
     ]
 
@@ -184,7 +171,8 @@ def multi_stage(epochs: int | Iterable[int] = 10, learning_rate: float = 1e-4) -
 def end_to_end(epochs: int = 50, learning_rate: float = 1e-4) -> list[Stage]:
     """A single stage that trains everything, as a baseline for multi-stage training."""
     losses = multi_stage()[-1].losses
-    return [Stage("end_to_end", losses=losses, max_epochs=epochs, learning_rate=learning_rate)]
+    given = {"losses": losses, "max_epochs": epochs, "learning_rate": learning_rate}
+    return [Stage(name="end_to_end", **given)]
 
 
 def check_stages(stages: Iterable[Stage]) -> list[Stage]:
@@ -209,51 +197,3 @@ def check_stages(stages: Iterable[Stage]) -> list[Stage]:
             )
         known.append(stage.name)
     return stages
-
-
-def read_stages(path: str | Path) -> list[Stage]:
-    """Read stages from a YAML file, a list of attributes that differ from the defaults.
-
-    Raises
-    ------
-    ValueError
-        If the file is invalid, with the file, stage and key.
-    """
-    path = Path(path)
-    content = read_yaml(path)
-    if not isinstance(content, list) or not all(isinstance(one, dict) for one in content):
-        raise ReadError(f"{path}: a list of stages is expected")
-    known = {one.name for one in fields(Stage)}
-    stages = []
-    for number, one in enumerate(content, 1):
-        name = one.get("name", f"number {number}")
-        if unknown := sorted(one.keys() - known, key=str):
-            raise ReadError(f"{path}: stage {name}: unknown {', '.join(map(repr, unknown))}")
-        with refusing(f"{path}: stage {name}"):
-            stages.append(Stage(**one))
-    with refusing(path):
-        return check_stages(stages)
-
-
-def write_stages(stages: Iterable[Stage], path: str | Path) -> Path:
-    """Write stages in the format that :func:`read_stages` reads."""
-    import yaml
-
-    content = [stage.to_short_dict() for stage in stages]
-    return write_text(Path(path), yaml.safe_dump(content, sort_keys=False))
-
-
-def describe_fields() -> dict[str, str]:
-    """Description of each attribute of a stage, by name, taken from its docstring."""
-    import inspect
-    import re
-
-    found: dict[str, str] = {}
-    names: list[str] = []
-    for line in inspect.cleandoc(Stage.__doc__ or "").splitlines():
-        if head := re.fullmatch(r"(\w+(?:, \w+)*) : (.*)", line):
-            names = head[1].split(", ")
-            found |= dict.fromkeys(names, f"({head[2]})")
-        elif names and line.startswith("    "):
-            found |= {name: f"{found[name]} {line.strip()}" for name in names}
-    return found

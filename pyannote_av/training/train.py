@@ -1,4 +1,4 @@
-"""From a configuration to a trained model."""
+"""Build what a configuration describes, refuse what it may not do, and train."""
 
 from __future__ import annotations
 
@@ -7,50 +7,31 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
 
 from pyannote_av.core.model import AVModel, Model, check_hparams
 from pyannote_av.core.protocols import open_protocol
 from pyannote_av.core.reading import ReadError, read_text, read_yaml
+from pyannote_av.core.renaming import current_names
 from pyannote_av.core.trust import UntrustedError, loading, named_class, policy
 from pyannote_av.core.weights import REGISTRY, require
 from pyannote_av.models.importers import import_checkpoint
+from pyannote_av.models.registry import NETWORKS
 from pyannote_av.training.config import (
     LOGGERS,
     ModelConfig,
     TrainingConfig,
-    check_params,
     devices_of,
-    unknown_key,
+    task_class,
 )
 from pyannote_av.training.runner import optimize
+from pyannote_av.training.schema import check_arguments, describe_errors
 
 if TYPE_CHECKING:
     from pyannote.audio.core.task import Task
-
-#: networks that can be trained from scratch by name
-NETWORKS = {
-    "LRASD": "pyannote_av.models.active_speaker.lrasd",
-    "CompactASD": "pyannote_av.models.active_speaker.compact",
-    "LightASD": "pyannote_av.models.active_speaker.lightasd",
-    "LoCoNet": "pyannote_av.models.active_speaker.loconet",
-    "TalkNet": "pyannote_av.models.active_speaker.talknet",
-    "HMSANet": "pyannote_av.models.hmsanet.model",
-    "AVRNet": "pyannote_av.clustering.avrnet",
-    "RelationOfEmbeddings": "pyannote_av.clustering.embedded",
-    "FusedEmbeddings": "pyannote_av.clustering.embedded",
-    "CYSMSD": "pyannote_av.clustering.cysmsd",
-}
-
-#: tasks by name
-TASKS = {
-    "ActiveSpeakerDetection": "pyannote_av.tasks.active_speaker_detection",
-    "TargetSpeakerSegmentation": "pyannote_av.tasks.target_speaker_segmentation",
-    "PairwiseRelation": "pyannote_av.clustering.pairwise_relation",
-    "SpeakerCounting": "pyannote_av.clustering.speaker_counting",
-}
 
 # authors' files, as opposed to checkpoints that name their architecture
 _AUTHORS = {".model", ".pt", ".pth"}
@@ -74,7 +55,7 @@ _EXPANDED = re.compile(r"://|::|\$|%|^~")
 
 
 def train(config: TrainingConfig, trust: bool = False) -> AVModel:
-    """Train a model, or go on with it.
+    """Train a model, or continue an interrupted training.
 
     Parameters
     ----------
@@ -91,9 +72,9 @@ def train(config: TrainingConfig, trust: bool = False) -> AVModel:
     Raises
     ------
     ValueError
-        When the configuration makes no sense, or the folder was begun with another one.
+        If the configuration is invalid, or the folder belongs to another one.
     FileNotFoundError
-        When store, database or checkpoint are not there.
+        If the store, the database or the checkpoint does not exist.
     """
     from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
@@ -121,9 +102,8 @@ def train(config: TrainingConfig, trust: bool = False) -> AVModel:
 
 def make_task(config: TrainingConfig) -> Task:
     """Task of a configuration, on its protocol."""
-    module = TASKS[config.task.name]
-    kind, params = getattr(import_module(module), config.task.name), dict(config.task.params)
-    check_params(kind, params, "task.params", given=("protocol",))
+    kind = task_class(config.task.name)
+    params = check_arguments(kind, config.task.params, given=("protocol",))
     augmentation = params.get("augmentation")
     if augmentation is not None and not callable(augmentation):
         params["augmentation"] = make_augmentation(augmentation)
@@ -132,11 +112,14 @@ def make_task(config: TrainingConfig) -> Task:
 
 @contextmanager
 def _refusing(key: str) -> Iterator[None]:
-    """Turn whatever others raise for a part of the configuration into an error that names it."""
+    """Turn exceptions of other packages into an error that names the key of the configuration."""
     try:
         yield
     except (UntrustedError, ReadError):
         raise
+    except ValidationError as error:
+        lines = [f"{key}.{line}" for line in describe_errors(error, {})]
+        raise ReadError("\n".join(lines)) from error
     except Exception as error:  # of constructors of other packages
         raise ReadError(f"{key}: {error or type(error).__name__}") from error
 
@@ -156,10 +139,10 @@ def make_augmentation(augmentation: Any) -> Any:
     Raises
     ------
     UntrustedError
-        When it names another class.
+        If it names another class.
     ValueError
-        When it makes no sense, has more than :data:`MAX_NESTING` levels, or is to look for sound in
-        more than :data:`MAX_FILES` files and folders.
+        If it is invalid, has more than :data:`MAX_NESTING` levels, or would search more than
+        :data:`MAX_FILES` files and folders for sound.
     """
     from torch_audiomentations.utils.config import from_dict
 
@@ -168,7 +151,7 @@ def make_augmentation(augmentation: Any) -> Any:
 
 
 def _judged(augmentation: Any, depth: int = 1) -> dict[str, Any]:
-    """What ``from_dict`` may be given of an augmentation"""
+    """Checked arguments of ``from_dict``"""
     if not isinstance(augmentation, Mapping) or "transform" not in augmentation:
         raise ValueError("{transform: Gain, params: {...}} is expected")
     if depth > MAX_NESTING:
@@ -191,7 +174,7 @@ def _judged(augmentation: Any, depth: int = 1) -> dict[str, Any]:
 
 
 def _check_paths(key: str, paths: Any) -> None:
-    """Raise where there is nothing at a path, or so much that searching it would take minutes"""
+    """Raise if a path does not exist, or if searching it would take minutes"""
     count = 0
     for path in paths if isinstance(paths, (list, tuple)) else [paths]:
         if not Path(path).is_dir() and not Path(path).is_file():
@@ -209,23 +192,23 @@ def make_model(
     trust: bool = False,
     implied: Mapping[str, Any] | None = None,
 ) -> AVModel:
-    """Network from scratch, or from a checkpoint.
+    """Build a network, or load it from a checkpoint.
 
     Parameters
     ----------
     config : ModelConfig
     seed : int, optional
-        Of initial weights.
+        Seed of the initial weights.
     trust : bool, optional
-        Build any network that is named, and unpickle any checkpoint.
+        Build any named network, and unpickle any checkpoint.
     implied : mapping, optional
-        Hyper-parameters of networks from scratch that have them, unless the configuration says
-        otherwise.
+        Hyper-parameters for networks that have them and are trained from scratch. Those of the
+        configuration take precedence.
 
     Raises
     ------
     ValueError
-        When there is no such network, it has no such parameter, or the checkpoint is of another.
+        If there is no such network or parameter, or the checkpoint holds another network.
     """
     from lightning.pytorch import seed_everything
 
@@ -238,22 +221,23 @@ def _make_model(config: ModelConfig, implied: Mapping[str, Any]) -> AVModel:
     if config.checkpoint is None:
         kind = _network(config.name)
         check_hparams(kind, config.params, "model.params")
-        check_params(kind, config.params, "model.params", given=("task",))
         known = inspect.signature(kind.__init__).parameters
         fitting = {name: value for name, value in implied.items() if name in known}
         with _refusing("model.params"):
-            return kind(**{**fitting, **config.params})
+            return kind(**check_arguments(kind, {**fitting, **config.params}, given=("task",)))
     path = Path(config.checkpoint).expanduser()
     if config.checkpoint in REGISTRY and not path.exists():
         path = require(config.checkpoint)
     if path.is_file() and path.suffix in _AUTHORS:
         if config.params:
-            raise ValueError("model.params: networks of authors' files are as they are published")
+            raise ValueError("model.params: published weights come with fixed hyper-parameters")
         model = import_checkpoint(path)
     else:
         model = Model.from_pretrained(path, **config.params)
     if not isinstance(model, AVModel):
-        raise ValueError(f"model.checkpoint: {path} is a {type(model).__name__}, which is not ours")
+        raise ValueError(
+            f"model.checkpoint: {path} is a {type(model).__name__}, not a network of this package"
+        )
     if config.name is not None and not isinstance(model, _network(config.name)):
         raise ValueError(
             f"model.checkpoint: {path} is a {type(model).__name__}, not a {config.name}"
@@ -262,20 +246,19 @@ def _make_model(config: ModelConfig, implied: Mapping[str, Any]) -> AVModel:
 
 
 def _network(name: str) -> type[AVModel]:
-    module = NETWORKS.get(name)
-    if module is None and "." not in name:
-        raise ValueError(f"model.name: {unknown_key(name, NETWORKS)} (there is {list(NETWORKS)})")
-    found = named_class(name if module is None else f"{module}.{name}", "model", "model.name")
+    known = NETWORKS.get(name)
+    dotted = name if known is None else f"{known.module}.{name}"
+    found = named_class(dotted, "model", "model.name")
     if not issubclass(found, AVModel):
         raise ValueError(f"model.name: {name!r} is not a network of this package")
     return found
 
 
 def _trainer_options(options: Mapping[str, Any], task: Task) -> dict[str, Any]:
-    """Several processes need to know that some tensors have no gradient in some steps"""
+    """Distributed training must know that some tensors have no gradient in some steps"""
     options = dict(options)
     if not options.get("plugins"):
-        # those of ours write checkpoints whole, and read them without executing anything
+        # the plugin of `Fit` writes checkpoints atomically and never executes what they hold
         options.pop("plugins", None)
     several = _num_processes(options) > 1
     if several and task.SPARSE and options.get("strategy", "auto") in ("auto", "ddp"):
@@ -294,7 +277,7 @@ def _num_processes(options: Mapping[str, Any]) -> int:
 
 
 def check_trainer(options: Mapping[str, Any]) -> None:
-    """Refuse options of Lightning's ``Trainer`` by which models are sent elsewhere, unless trusted.
+    """Refuse options of Lightning's ``Trainer`` that upload models, unless trusted.
 
     Raises
     ------
@@ -308,9 +291,9 @@ def check_trainer(options: Mapping[str, Any]) -> None:
 
 
 def check_caches(config: TrainingConfig) -> None:
-    """Refuse caches that would be written outside of the folder of the training, unless trusted.
+    """Refuse caches outside of the output folder, unless trusted.
 
-    A cache that a task has written there before may be used again, and be brought up to date.
+    Caches that an earlier training wrote may be read and updated.
 
     Raises
     ------
@@ -335,14 +318,14 @@ def check_caches(config: TrainingConfig) -> None:
 
 
 def _is_stamp(path: Path) -> bool:
-    """Whether a file is what tasks put beside their caches"""
+    """Whether a file is the digest that tasks write next to their caches"""
     return path.is_file() and re.fullmatch("[0-9a-f]{64}", read_text(path, 1024)) is not None
 
 
 def check_loggers(config: TrainingConfig) -> None:
-    """Refuse loggers that send what they log to a server, or write elsewhere, unless trusted.
+    """Refuse loggers that send data to a server or write elsewhere, unless trusted.
 
-    Loggers take addresses of other machines for paths, and replace variables and ``~`` in them.
+    Loggers accept addresses of other machines as paths, and expand variables and ``~`` in them.
 
     Raises
     ------
@@ -385,7 +368,7 @@ def _loggers(config: TrainingConfig, folder: Path) -> list[Any]:
     found = []
     for one in config.loggers:
         if isinstance(one, str):
-            # of an own version each time: what was logged before a kill stays
+            # each run has its own version, so that the log of an interrupted one stays
             found.append(getattr(loggers, LOGGERS.get(one, one))(folder, name=f"{one}_logs"))
         else:
             with _refusing(f"loggers: {one.name}"):
@@ -393,17 +376,28 @@ def _loggers(config: TrainingConfig, folder: Path) -> list[Any]:
     return found
 
 
-# what may change when training goes on: it says where and how, and not what
+# keys that may change when training continues: they do not affect what is trained
 _MAY_CHANGE = ("trainer", "loggers", "database", "into")
 
 
+def _update(content: dict[str, Any], config: TrainingConfig) -> None:
+    """Replace former names in a configuration that an earlier version wrote, in place"""
+    former = {"task": task_class(config.task.name).FORMER_PARAMS}
+    if config.model.name in NETWORKS:
+        former["model"] = getattr(_network(config.model.name), "FORMER_HPARAMS", {})
+    for key, names in former.items():
+        part = content.get(key)
+        if isinstance(part, dict) and isinstance(part.get("params"), dict):
+            part["params"] = current_names(part["params"], names)
+
+
 def _remember(config: TrainingConfig) -> None:
-    """Write the configuration to its folder, or compare it with the one that is there"""
+    """Write the configuration to its folder, or compare it with the one found there"""
     path, now = config.into / "config.yaml", config.to_dict()
     if path.is_file():
-        then = read_yaml(path)
-        if not isinstance(then, dict):
+        if not isinstance(then := read_yaml(path), dict):
             raise ReadError(f"{path} is no configuration of a training: use another folder")
+        _update(then, config)
         changed = [key for key in now if key not in _MAY_CHANGE and then.get(key) != now[key]]
         if changed:
             raise ValueError(

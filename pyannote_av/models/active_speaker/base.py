@@ -65,7 +65,7 @@ class ActiveSpeakerModel(AVModel):
     learning_rate_decay: ClassVar[float] = 0.95
     weight_decay: ClassVar[float] = 0.0
     #: Number of faces that are scored together in training.
-    num_slots: ClassVar[int] = 1
+    num_faces: ClassVar[int] = 1
 
     def __init__(self, sample_rate: int = 16000, num_channels: int = 1, task=None):
         super().__init__(sample_rate=sample_rate, num_channels=num_channels, task=task)
@@ -125,7 +125,7 @@ class ActiveSpeakerModel(AVModel):
 
         Returns
         -------
-        heads : Heads of (batch, slots, frames, ...) tensors
+        heads : Heads of (batch, faces, frames, ...) tensors
             0 before the first and after the last frame in which a face is present.
         """
         if faces is None:
@@ -142,12 +142,12 @@ class ActiveSpeakerModel(AVModel):
         """Score each face by itself. Networks that compare faces override this method."""
         *shape, _, _ = faces.shape
         found: dict[str, torch.Tensor] = {}
-        for (first, last), item, slot in spans(present):
-            seen = present[item, slot, first:last, None, None]
-            pictures = torch.where(seen, faces[item, slot, first:last], ABSENT)
+        for (first, last), item, face in spans(present):
+            visible = present[item, face, first:last, None, None]
+            pictures = torch.where(visible, faces[item, face, first:last], ABSENT)
             heads = self.heads(spectra[item, 4 * first : 4 * last], pictures)
             frames = torch.arange(first, last, device=faces.device)[None]
-            where = (item[:, None], slot[:, None], frames)
+            where = (item[:, None], face[:, None], frames)
             for name, values in heads._asdict().items():
                 if values is not None:
                     whole = found.get(name)
@@ -167,14 +167,14 @@ class ActiveSpeakerModel(AVModel):
         ----------
         waveforms : (batch, 1, samples) tensor
             16 kHz audio in [-1, 1] that starts together with the first video frame.
-        faces : (batch, slots, frames, 112, 112) or (batch, frames, 112, 112) tensor
-            Grey face crops in [0, 255], typically uint8. Without slots, one face per item.
-        face_mask : (batch, slots, frames) or (batch, frames) tensor, optional
+        faces : (batch, faces, frames, 112, 112) or (batch, frames, 112, 112) tensor
+            Grey face crops in [0, 255], typically uint8. Without that axis, one face per item.
+        face_mask : (batch, faces, frames) or (batch, frames) tensor, optional
             Frames in which the face is present. Pixels of other frames are ignored.
 
         Returns
         -------
-        scores : (batch, frames, slots) tensor
+        scores : (batch, frames, faces) tensor
             Log-odds of speaking (logit of "speaking" minus logit of "silent"); 0 before the first
             and after the last frame in which a face is present.
 
@@ -194,21 +194,21 @@ def spans(
 
     Parameters
     ----------
-    present : (batch, slots, frames) bool tensor
+    present : (batch, faces, frames) bool tensor
 
     Yields
     ------
     span : (int, int)
         First frame, and one past the last.
-    item, slot : (n,) int tensors
+    item, face : (n,) int tensors
         Faces whose first and last frames are those of the span. There may be gaps in between.
     """
     groups: dict[tuple[int, int], list[tuple[int, int]]] = {}
     for b, faces in enumerate(present.cpu().numpy()):
-        for s, seen in enumerate(faces):
-            frames = seen.nonzero()[0]
+        for s, visible in enumerate(faces):
+            frames = visible.nonzero()[0]
             if len(frames):
                 groups.setdefault((int(frames[0]), int(frames[-1]) + 1), []).append((b, s))
     for span, members in groups.items():
-        item, slot = torch.tensor(members, device=present.device).unbind(1)
-        yield span, item, slot
+        item, face = torch.tensor(members, device=present.device).unbind(1)
+        yield span, item, face

@@ -38,7 +38,7 @@ def score_alone(model: nn.Module, spectra: torch.Tensor, faces: torch.Tensor) ->
         output = model.heads(spectra, faces)
         return output if torch.is_tensor(output) else output.fused
     # equals `heads` for a scene that repeats one face three times, but encodes it once
-    fused, *_ = model._listen(model.acoustic(spectra), model.visual(faces))
+    fused, *_ = model._fuse(model.acoustic(spectra), model.visual(faces))
     scene = fused[:, None].expand(-1, NUM_FACES, -1, -1)
     return model.classifier(model.decoder(scene))[:, 0]
 

@@ -31,7 +31,7 @@ _CHUNK = 128
 
 
 class InterSpeaker(nn.Module):
-    """Short-term context between the faces of a scene. Weights depend on the slot."""
+    """Short-term context between the faces of a scene. Weights depend on their order."""
 
     def __init__(self, dimension: int):
         super().__init__()
@@ -46,7 +46,7 @@ class InterSpeaker(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(scenes, 3, frames, dimension) to the same shape."""
         mixed = self.mix(x.permute(0, 3, 1, 2)).squeeze(2)
-        # channels are the outer axis, slots the inner one
+        # channels are the outer axis, faces the inner one
         mixed = mixed.unflatten(1, (x.shape[3], NUM_FACES)).permute(0, 2, 3, 1)
         return x + self.project(mixed)
 
@@ -68,16 +68,16 @@ class ContextLayer(nn.Module):
 class LoCoNet(ActiveSpeakerModel):
     """LoCoNet; see :class:`~pyannote_av.models.active_speaker.base.ActiveSpeakerModel`.
 
-    The network scores scenes of three faces. The face to score takes the first of three slots. The
-    two other faces that share the most frames with it take the other slots (see
+    The network scores scenes of three faces. The face to score comes first. The two other faces
+    that share the most frames with it follow (see
     :func:`~pyannote_av.models.active_speaker.scene.find_scenes`). A single other face is repeated,
     and a face without any other is its own context. Scores therefore work for any number of faces,
     and depend neither on the order of faces nor on faces that are never present. (The published
     evaluation draws the other two faces at random, from those present in the middle of the track.)
 
-    In training, the three slots form one scene. A single pass gives the scores of all three faces,
+    In training, the three faces form one scene. A single pass gives the scores of all three faces,
     and their order matters, as in the published code. Tasks put the face that a training example
-    is drawn for into the first slot.
+    is drawn for first.
 
     As in the published code, a face is a black image in each frame of the scene from which it is
     absent. A scene lasts from the first to the last frame of the face to score. In training, it
@@ -102,7 +102,7 @@ class LoCoNet(ActiveSpeakerModel):
 
     loss_weights: ClassVar = {"fused": 1.0, "acoustic": 0.4, "visual": 0.4}
     learning_rate: ClassVar[float] = 5e-5
-    num_slots: ClassVar[int] = NUM_FACES
+    num_faces: ClassVar[int] = NUM_FACES
 
     def __init__(
         self,
@@ -171,11 +171,11 @@ class LoCoNet(ActiveSpeakerModel):
             acoustic = acoustic.repeat(NUM_FACES, 1, 1)
         fused, *others = (
             x.unflatten(0, (-1, NUM_FACES))
-            for x in self._listen(acoustic, self.visual(faces.flatten(0, 1)))
+            for x in self._fuse(acoustic, self.visual(faces.flatten(0, 1)))
         )
         return Heads(self.classifier(self.decoder(fused)), *others)
 
-    def _listen(self, *features: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def _fuse(self, *features: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Fuse (n, frames, 128) features to (n, frames, 256); also return the rest of ``Heads``."""
         acoustic, visual = self.fusion(*features)
         fused = torch.cat([acoustic, visual], dim=-1)
@@ -197,9 +197,9 @@ class LoCoNet(ActiveSpeakerModel):
             first, last = group.span
             frames = torch.arange(first, last, device=faces.device)
             scene, place = group.scored.nonzero(as_tuple=True)
-            item, slot = group.item[scene], group.slots[scene, place]
+            item, face = group.item[scene], group.faces[scene, place]
             # a face may come later, or leave earlier, than the scene begins or ends
-            there = present[item, slot, first:last].int()
+            there = present[item, face, first:last].int()
             has_come = there.cummax(dim=1).values
             will_be = there.flip(1).cummax(dim=1).values.flip(1)
             within = (has_come & will_be).bool()[..., None]
@@ -207,18 +207,18 @@ class LoCoNet(ActiveSpeakerModel):
                 if name not in found:
                     found[name] = values.new_zeros(*present.shape, values.shape[-1])
                 values = torch.where(within, values[scene, place], 0.0)
-                where = (item[:, None], slot[:, None], frames[None])
+                where = (item[:, None], face[:, None], frames[None])
                 found[name] = found[name].index_put(where, values)
         return Heads(**found) if found else Heads(spectra.new_zeros(*present.shape, 2))
 
     def _score_as_published(self, spectra, faces, present, scenes: list[Scenes]) -> Iterator[Heads]:
         """Score scenes as in the published code: encode three faces for each scene."""
-        for (first, last), item, slots, _ in scenes:
+        for (first, last), item, members, _ in scenes:
             size = len(item) if self.training else 1
             heads = []
-            for i, s in zip(item.split(size), slots.split(size), strict=True):
-                seen = present[i[:, None], s, first:last, None, None]
-                pictures = torch.where(seen, faces[i[:, None], s, first:last], 0)
+            for i, s in zip(item.split(size), members.split(size), strict=True):
+                visible = present[i[:, None], s, first:last, None, None]
+                pictures = torch.where(visible, faces[i[:, None], s, first:last], 0)
                 heads.append(self.heads(spectra[i, 4 * first : 4 * last], pictures))
             yield Heads(*(torch.cat(parts) for parts in zip(*heads, strict=True)))
 
@@ -230,7 +230,7 @@ class LoCoNet(ActiveSpeakerModel):
         for (first, last), (who, role), features in zip(spans, casts, pictures, strict=True):
             items, item = who[:, 0].unique(return_inverse=True)
             acoustic = self.acoustic(spectra[items, 4 * first : 4 * last])[item]
-            fused, *others = self._listen(acoustic, self.visual.temporal(features))
+            fused, *others = self._fuse(acoustic, self.visual.temporal(features))
             logits = self.classifier(self.decoder(fused[role]))
             yield Heads(logits, *(values[role] for values in others))
 
@@ -244,7 +244,7 @@ class LoCoNet(ActiveSpeakerModel):
         spans : list of (int, int)
             First frame, and one past the last, of each group of scenes.
         casts : list of (n, 2) int tensors
-            Faces (item, slot) to encode in each span.
+            Faces (item, face) to encode in each span.
 
         Returns
         -------
@@ -265,12 +265,12 @@ class LoCoNet(ActiveSpeakerModel):
         features = []
         # in training, batch normalisation needs all windows at once
         for chunk in windows.split(len(windows) if self.training else _CHUNK):
-            item, slot, frame, first, last = (column[:, None] for column in chunk.unbind(1))
+            item, face, frame, first, last = (column[:, None] for column in chunk.unbind(1))
             frames = frame + around
             exists = ((frames >= first) & (frames <= last))[..., None, None]
             frames = torch.minimum(torch.maximum(frames, first), last)
-            seen = present[item, slot, frames][..., None, None]
-            pictures = normalise(torch.where(seen, faces[item, slot, frames], 0))
+            visible = present[item, face, frames][..., None, None]
+            pictures = normalise(torch.where(visible, faces[item, face, frames], 0))
             features.append(self.visual.pictures(torch.where(exists, pictures, 0.0)))
         features = torch.cat(features)[which]
         counts = [window.shape[:2] for window in wanted]

@@ -14,7 +14,7 @@ from pyannote_av.models.active_speaker.base import ABSENT, ActiveSpeakerModel
 from pyannote_av.models.active_speaker.export import OnnxNetwork, in_parts, score_alone
 from pyannote_av.models.active_speaker.loconet import LoCoNet
 from pyannote_av.models.blocks.separable import fold
-from pyannote_av.models.importers import ACTIVE_SPEAKER_NETWORKS
+from pyannote_av.models.registry import NETWORKS
 
 
 @dataclass(frozen=True)
@@ -140,14 +140,14 @@ class NetworkScorer:
         """See :func:`~pyannote_av.models.active_speaker.scorers.score_many`."""
         spans, spectra, pictures = [], [], []
         for waveform, crops, present in faces:
-            seen = np.flatnonzero(present)
-            span = slice(int(seen[0]), int(seen[-1]) + 1) if len(seen) else slice(0, 0)
-            shown = np.where(present[span, None, None], crops[span], np.uint8(self._absent))
+            visible = np.flatnonzero(present)
+            span = slice(int(visible[0]), int(visible[-1]) + 1) if len(visible) else slice(0, 0)
+            masked = np.where(present[span, None, None], crops[span], np.uint8(self._absent))
             sound = waveform.to(self.model.device)
             sound = self._network.spectrum(sound, num_frames=4 * len(crops))
             spans.append(span)
             spectra.append(sound[:, 4 * span.start : 4 * span.stop])
-            pictures.append(torch.from_numpy(shown))
+            pictures.append(torch.from_numpy(masked))
         parts = in_parts(self._network)
         visual = self._visual(pictures) if parts else pictures
         return [
@@ -229,5 +229,6 @@ class NetworkScorer:
 
 def _name_of(model: ActiveSpeakerModel) -> str:
     cls = type(model)
-    names = {path: name for name, path in ACTIVE_SPEAKER_NETWORKS.items()}
-    return names.get(f"{cls.__module__}.{cls.__qualname__}", cls.__name__)
+    known = NETWORKS.get(cls.__name__)
+    own = known is not None and known.module == cls.__module__
+    return (known.published if own else None) or cls.__name__

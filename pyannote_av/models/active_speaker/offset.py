@@ -125,7 +125,7 @@ def estimate_offset(
         if len(rows) < MIN_SECONDS * FRAME_RATE:
             continue
         # beyond the ends of the audio, repeat the first and last value of the envelope
-        heard = np.arange(rows[0] - lag, rows[-1] + lag + 1).clip(0, len(envelope) - 1)
-        curves.append(curve_of(motion[rows], envelope[heard], lag))
+        around = np.arange(rows[0] - lag, rows[-1] + lag + 1).clip(0, len(envelope) - 1)
+        curves.append(curve_of(motion[rows], envelope[around], lag))
         durations.append(len(rows) / FRAME_RATE)
     return offset_from_curves(curves, durations)

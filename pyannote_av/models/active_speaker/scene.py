@@ -20,62 +20,62 @@ class Scenes(NamedTuple):
         First frame, and one past the last.
     item : (n,) int tensor
         Index in the batch of the item that each scene belongs to.
-    slots : (n, 3) int tensor
-        Slots of the faces in each scene. A face may occur several times.
+    faces : (n, 3) int tensor
+        Indices of the faces in each scene. A face may occur several times.
     scored : (n, 3) bool tensor
         Faces that take their scores from the scene.
     """
 
     span: tuple[int, int]
     item: torch.Tensor
-    slots: torch.Tensor
+    faces: torch.Tensor
     scored: torch.Tensor
 
     def cast(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Unique faces (item, slot), (m, 2), and their indices in each scene, (n, 3)."""
-        item = self.item[:, None].expand_as(self.slots)
+        """Unique faces (item, face), (m, 2), and their indices in each scene, (n, 3)."""
+        item = self.item[:, None].expand_as(self.faces)
         who, role = (
-            torch.stack([item, self.slots], dim=-1).flatten(0, 1).unique(dim=0, return_inverse=True)
+            torch.stack([item, self.faces], dim=-1).flatten(0, 1).unique(dim=0, return_inverse=True)
         )
-        return who, role.view_as(self.slots)
+        return who, role.view_as(self.faces)
 
 
 def find_scenes(present: torch.Tensor, faces: torch.Tensor, as_one: bool = False) -> list[Scenes]:
     """Group faces into scenes.
 
     Each face gets its own scene, in which it comes first. The two faces that share the most frames
-    with it follow. Ties are broken by brightness (the darker face first), so the order of slots
+    with it follow. Ties are broken by brightness (the darker face first), so the order of faces
     never matters. A single other face is repeated. A face without any other is repeated itself.
 
     Parameters
     ----------
-    present : (batch, slots, frames) bool tensor
-    faces : (batch, slots, frames, height, width) tensor
+    present : (batch, faces, frames) bool tensor
+    faces : (batch, faces, frames, height, width) tensor
         Grey face crops.
     as_one : bool, optional
-        Use the three slots of each item, in order, as one scene. Slots without a face are filled
-        by repeating other faces.
+        Use the three faces of each item, in order, as one scene. Faces that are never present are
+        replaced by other faces.
 
     Returns
     -------
     scenes : list of Scenes
         Faces that are never present do not occur in any scene.
     """
-    seen = present.cpu().numpy()
+    presence = present.cpu().numpy()
     light = torch.where(present, faces.sum(dim=(3, 4)), 0).sum(dim=2).cpu().numpy()
-    light = light / np.maximum(1, seen.sum(axis=2))
+    light = light / np.maximum(1, presence.sum(axis=2))
     groups: dict[tuple[int, int], list[tuple[int, list[int], list[bool]]]] = {}
-    for item, there in enumerate(seen):
-        slots = there.any(axis=1).nonzero()[0].tolist()
-        if as_one and slots:
-            cast = [k if k in slots else slots[k % len(slots)] for k in range(NUM_FACES)]
-            scored = [k in slots for k in range(NUM_FACES)]
+    for item, there in enumerate(presence):
+        visible = there.any(axis=1).nonzero()[0].tolist()
+        if as_one and visible:
+            cast = [k if k in visible else visible[k % len(visible)] for k in range(NUM_FACES)]
+            scored = [k in visible for k in range(NUM_FACES)]
             groups.setdefault(_span(there.any(axis=0)), []).append((item, cast, scored))
         elif not as_one:
-            for slot in slots:
-                cast = [slot, *_company(slot, slots, there, light[item])]
+            for face in visible:
+                cast = [face, *_company(face, visible, there, light[item])]
                 scored = [True] + [False] * (NUM_FACES - 1)
-                groups.setdefault(_span(there[slot]), []).append((item, cast, scored))
+                groups.setdefault(_span(there[face]), []).append((item, cast, scored))
     return [
         Scenes(
             span, *(torch.tensor(part, device=present.device) for part in zip(*group, strict=True))
@@ -84,11 +84,11 @@ def find_scenes(present: torch.Tensor, faces: torch.Tensor, as_one: bool = False
     ]
 
 
-def _company(slot: int, slots: list[int], there: np.ndarray, light: np.ndarray) -> list[int]:
+def _company(face: int, visible: list[int], there: np.ndarray, light: np.ndarray) -> list[int]:
     """The other faces of a scene, the one with the most shared frames first."""
-    shared = (there & there[slot]).sum(axis=1)
-    others = [k for k in slots if k != slot and shared[k]]
-    others = sorted(others, key=lambda k: (-shared[k], light[k])) or [slot]
+    shared = (there & there[face]).sum(axis=1)
+    others = [k for k in visible if k != face and shared[k]]
+    others = sorted(others, key=lambda k: (-shared[k], light[k])) or [face]
     return [others[k % len(others)] for k in range(NUM_FACES - 1)]
 
 

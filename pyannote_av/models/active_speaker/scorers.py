@@ -1,4 +1,4 @@
-"""Active speaker scorers: one way to ask "is this face heard?", whatever answers."""
+"""Active speaker scorers: one interface to everything that scores faces."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class ActiveSpeakerScorer(Protocol):
         Returns
         -------
         scores : (T,) float32
-            Calibrated log-odds that the face is heard speaking; NaN where it is absent.
+            Calibrated log-odds that the face speaks audibly; NaN where it is absent.
         """
         ...
 
@@ -64,7 +64,7 @@ class ActiveSpeakerScorer(Protocol):
 class AverageScorer:
     """Weighted mean of the log-odds of other scorers.
 
-    LR-ASD knows what speaking looks like but hardly checks whether picture and sound belong
+    LR-ASD recognises speaking faces but hardly checks whether picture and sound belong
     together: moving the sound of a steady talker by a second changes little. Synchrony checks
     nothing else. Their errors are different ones.
 
@@ -143,7 +143,7 @@ def get_scorer(
     Raises
     ------
     MissingWeightsError
-        When weights are asked for that are not on this machine.
+        When the requested weights are not on this machine.
     ValueError
         For other names, and files that hold no active speaker network.
     """

@@ -100,8 +100,8 @@ def held_out_projections(
         less than a second of data is available.
     """
     count = len(visual)
-    heard = np.arange(count) + lag
-    valid = (heard >= 0) & (heard < len(acoustic)) & np.isfinite(visual).all(axis=1)
+    rows = np.arange(count) + lag
+    valid = (rows >= 0) & (rows < len(acoustic)) & np.isfinite(visual).all(axis=1)
     rows = np.flatnonzero(valid)
     x, y = np.full(count, np.nan), np.full(count, np.nan)
     if len(rows) < _MIN_FRAMES:

@@ -120,26 +120,26 @@ def voiceprint(features: np.ndarray, weights: np.ndarray | None = None) -> np.nd
     return total / max(float(np.linalg.norm(total)), 1e-6)
 
 
-def stretch_voices(features: np.ndarray, stretches: np.ndarray) -> np.ndarray:
+def segment_embeddings(features: np.ndarray, segments: np.ndarray) -> np.ndarray:
     """Speaker embeddings of segments: the mean over the windows inside each segment.
 
     Parameters
     ----------
     features : (L, E) array
         Speaker embeddings of the recording; see :func:`speaker_features`.
-    stretches : (n, 2) float array
+    segments : (n, 2) float array
         Start and end of each segment in seconds. A segment shorter than a window takes the
         nearest window.
 
     Returns
     -------
-    voices : (n, E) float32 array
+    embeddings : (n, E) float32 array
         Embeddings of unit norm; zero in digital silence.
     """
-    if not len(stretches) or not len(features):
-        return np.zeros((len(stretches), features.shape[1]), np.float32)
+    if not len(segments) or not len(features):
+        return np.zeros((len(segments), features.shape[1]), np.float32)
     # middle of window i: (HOP i + HOP / 2) / FRAME_RATE
-    start, end = (np.asarray(stretches, float).T * FRAME_RATE - HOP / 2) / HOP
+    start, end = (np.asarray(segments, float).T * FRAME_RATE - HOP / 2) / HOP
     half = WINDOW * FRAME_RATE / HOP / 2
     first, last = np.ceil(start + half - 1e-6), np.floor(end - half + 1e-6) + 1
     nearest = np.floor((start + end) / 2 + 0.5)
@@ -147,9 +147,9 @@ def stretch_voices(features: np.ndarray, stretches: np.ndarray) -> np.ndarray:
     first = first.clip(0, len(features) - 1).astype(int)
     last = np.maximum(last.clip(0, len(features)).astype(int), first + 1)
     spans = zip(first.tolist(), last.tolist(), strict=True)
-    voices = np.stack([features[a:b].sum(axis=0, dtype=np.float32) for a, b in spans])
-    length = np.linalg.norm(voices, axis=1, keepdims=True)
-    return (voices / np.maximum(length, 1e-6)).astype(np.float32)
+    embeddings = np.stack([features[a:b].sum(axis=0, dtype=np.float32) for a, b in spans])
+    length = np.linalg.norm(embeddings, axis=1, keepdims=True)
+    return (embeddings / np.maximum(length, 1e-6)).astype(np.float32)
 
 
 def windows_of_speakers(activity: np.ndarray) -> list[np.ndarray]:

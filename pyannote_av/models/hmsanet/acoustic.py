@@ -17,7 +17,7 @@ from torch import nn
 from pyannote_av.core.grid import FRAMES_PER_WINDOW, SAMPLES_PER_FRAME
 from pyannote_av.models.blocks.conformer import Conformer
 from pyannote_av.models.blocks.fbank import Fbank
-from pyannote_av.models.hmsanet.slots import Slots
+from pyannote_av.models.hmsanet.inputs import Targets
 
 #: spectra per video frame
 SPECTRA_PER_FRAME = 4
@@ -111,7 +111,7 @@ def interpolate(
 
     Parameters
     ----------
-    x : (batch, slots, windows, dimension) tensor
+    x : (batch, targets, windows, dimension) tensor
         Window i is centred on video frame 4i + 1.5.
     valid : (batch, windows) bool tensor
         Windows that may be used.
@@ -119,7 +119,7 @@ def interpolate(
 
     Returns
     -------
-    x : (batch, slots, num_frames, dimension) tensor
+    x : (batch, targets, num_frames, dimension) tensor
     known : (batch, num_frames) bool tensor
         False where neither adjacent window is valid; `x` is 0 there.
     """
@@ -192,7 +192,7 @@ class TargetAcoustic(nn.Module):
 
         Parameters
         ----------
-        voiceprints : (batch, slots, dimension) tensor
+        voiceprints : (batch, targets, dimension) tensor
             Unit vectors; 0 where unknown.
         speaker_features : (batch, windows, dimension) tensor or None
             Unit vectors; 0 where unknown.
@@ -200,8 +200,8 @@ class TargetAcoustic(nn.Module):
 
         Returns
         -------
-        scale : (batch, slots, 1, dimension') tensor
-        shift : (batch, slots, frames or 1, dimension') tensor
+        scale : (batch, targets, 1, dimension') tensor
+        shift : (batch, targets, frames or 1, dimension') tensor
         """
         known = voiceprints.any(dim=-1, keepdim=True)
         size = voiceprints.shape[-1] ** 0.5  # scales the entries of unit vectors to about 1
@@ -218,8 +218,8 @@ class TargetAcoustic(nn.Module):
         context = self.context(size * speaker_features).unsqueeze(1)
         context = context + self.match(size**2 * product)
         context = context + self.cosine(product.sum(dim=-1, keepdim=True))
-        context, heard = interpolate(context, valid, num_frames)
-        context = torch.where(heard[:, None, :, None], context, self.unknown_context)
+        context, known = interpolate(context, valid, num_frames)
+        context = torch.where(known[:, None, :, None], context, self.unknown_context)
         return 1 + scale, shift + context
 
     def forward(
@@ -227,7 +227,7 @@ class TargetAcoustic(nn.Module):
         waveforms: torch.Tensor,
         voiceprints: torch.Tensor,
         speaker_features: torch.Tensor | None,
-        slots: Slots,
+        targets: Targets,
         mask: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Compute acoustic features of each target speaker.
@@ -237,8 +237,8 @@ class TargetAcoustic(nn.Module):
         waveforms : (batch, samples) tensor
         voiceprints, speaker_features, mask
             See :meth:`condition`.
-        slots : Slots
-            Slots of the n target speakers.
+        targets : Targets
+            The n target speakers.
 
         Returns
         -------
@@ -247,11 +247,11 @@ class TargetAcoustic(nn.Module):
             The same at 100 Hz, before the Conformer blocks.
         """
         sound = self.sound(self.front_end(self.spectra(waveforms, mask), mask))
-        sound = slots.each(sound).unflatten(1, (-1, SPECTRA_PER_FRAME))
+        sound = targets.each(sound).unflatten(1, (-1, SPECTRA_PER_FRAME))
         scale, shift = self.condition(voiceprints, speaker_features, mask)
-        scale, shift = slots.pack(scale).unsqueeze(2), slots.pack(shift).unsqueeze(2)
+        scale, shift = targets.pack(scale).unsqueeze(2), targets.pack(shift).unsqueeze(2)
         detail = torch.addcmul(shift, sound, scale).relu()
-        x, mask = self.reduce(detail.flatten(2)), slots.each(mask)
+        x, mask = self.reduce(detail.flatten(2)), targets.each(mask)
         for layer in self.layers:
             x = layer(x, mask)
         return x, detail

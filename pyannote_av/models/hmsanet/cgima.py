@@ -36,17 +36,17 @@ class Agreement(NamedTuple):
 
     Attributes
     ----------
-    logits : (n, frames, 2, heads) tensor
+    gate_logits : (n, frames, 2, heads) tensor
         Logits of the gates: how much audio takes from video [0], and video from audio [1].
-    acoustic, visual : (n, frames, dimension) tensor
+    acoustic_sync, visual_sync : (n, frames, dimension) tensor
         Unit vectors that are similar where audio and video are synchronous.
     confidence : (n, frames) tensor
         Similarity at the best lag minus similarity at the median lag.
     """
 
-    logits: torch.Tensor
-    acoustic: torch.Tensor
-    visual: torch.Tensor
+    gate_logits: torch.Tensor
+    acoustic_sync: torch.Tensor
+    visual_sync: torch.Tensor
     confidence: torch.Tensor
 
 
@@ -60,8 +60,8 @@ class Fused(NamedTuple):
 def lag_correlation(
     acoustic: torch.Tensor,
     visual: torch.Tensor,
-    heard: torch.Tensor,
-    seen: torch.Tensor,
+    audible: torch.Tensor,
+    visible: torch.Tensor,
     lags: int = _LAGS,
     smooth: int = _SMOOTH,
 ) -> torch.Tensor:
@@ -71,7 +71,7 @@ def lag_correlation(
     ----------
     acoustic, visual : (n, frames, dimension) tensor
         Unit vectors.
-    heard, seen : (n, frames) bool tensor
+    audible, visible : (n, frames) bool tensor
         Frames in which audio or video is available. Only frames with both contribute.
     lags : int, optional
         Largest lag, in frames.
@@ -84,13 +84,13 @@ def lag_correlation(
         In [-1, 1], by lag of the video from -lags (early) to lags (late); 0 where undefined.
     """
     num_frames = acoustic.shape[1]
-    heard, seen = heard.to(acoustic.dtype), seen.to(acoustic.dtype)
-    acoustic = acoustic * heard.unsqueeze(-1)
-    visual = F.pad(visual * seen.unsqueeze(-1), (0, 0, lags, lags))
-    seen = F.pad(seen, (lags, lags))
+    audible, visible = audible.to(acoustic.dtype), visible.to(acoustic.dtype)
+    acoustic = acoustic * audible.unsqueeze(-1)
+    visual = F.pad(visual * visible.unsqueeze(-1), (0, 0, lags, lags))
+    visible = F.pad(visible, (lags, lags))
     shifts = [slice(i, i + num_frames) for i in range(2 * lags + 1)]
     likeness = torch.stack([(acoustic * visual[:, s]).sum(dim=-1) for s in shifts], dim=1)
-    count = torch.stack([heard * seen[:, s] for s in shifts], dim=1)
+    count = torch.stack([audible * visible[:, s] for s in shifts], dim=1)
     window = (2 * smooth + 1, 1, smooth)
     mean = F.avg_pool1d(likeness, *window) / F.avg_pool1d(count, *window).clamp_min(1e-3)
     return mean.transpose(1, 2)
@@ -262,8 +262,8 @@ class CGIMA(nn.Module):
         if self.synchrony is not None:
             agreement = self.synchrony(a, v, sound, picture, present, mask)
             here = present[:, :, None, None]
-            gates = (agreement.logits.sigmoid() * here).unbind(2)
-            bias = F.logsigmoid(agreement.logits).clamp_min(LOG_FLOOR)
+            gates = (agreement.gate_logits.sigmoid() * here).unbind(2)
+            bias = F.logsigmoid(agreement.gate_logits).clamp_min(LOG_FLOOR)
             bias = torch.where(here, bias, LOG_FLOOR)
             biases = torch.where(mask[:, :, None, None], bias, MASKED).unbind(2)
         for to_acoustic, to_visual in zip(self.to_acoustic, self.to_visual, strict=True):

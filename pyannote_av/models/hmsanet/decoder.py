@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from pyannote_av.models.blocks.conformer import Conformer
-from pyannote_av.models.hmsanet.disa import DISA, Alone, FixedSlots, MeanOfOthers
-from pyannote_av.models.hmsanet.slots import Slots
+from pyannote_av.models.hmsanet.disa import DISA, Alone, FixedTargets, MeanOfOthers
+from pyannote_av.models.hmsanet.inputs import Targets
 
 
 class TargetDecoder(nn.Module):
@@ -25,8 +25,8 @@ class TargetDecoder(nn.Module):
     num_layers : int
     reach : int
         See :class:`~pyannote_av.models.hmsanet.disa.DISA`.
-    max_slots : int
-        See :class:`~pyannote_av.models.hmsanet.disa.FixedSlots`.
+    max_targets : int
+        See :class:`~pyannote_av.models.hmsanet.disa.FixedTargets`.
     num_heads, dropout
         Parameters of attention.
     **conformer
@@ -40,7 +40,7 @@ class TargetDecoder(nn.Module):
         detail_dimension: int,
         num_layers: int,
         reach: int,
-        max_slots: int,
+        max_targets: int,
         num_heads: int,
         dropout: float,
         **conformer: Any,
@@ -52,7 +52,7 @@ class TargetDecoder(nn.Module):
             "none": Alone,
             "fixed": Alone,
         }
-        self.places = FixedSlots(width, max_slots) if kind == "fixed" else None
+        self.places = FixedTargets(width, max_targets) if kind == "fixed" else None
         self.exchanges = nn.ModuleList(exchanges[kind]() for _ in range(num_layers))
         self.layers = nn.ModuleList(
             Conformer(width, num_heads=num_heads, dropout=dropout, **conformer)
@@ -66,7 +66,7 @@ class TargetDecoder(nn.Module):
         self,
         z: torch.Tensor,
         detail: torch.Tensor,
-        slots: Slots,
+        targets: Targets,
         mask: torch.Tensor,
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Compute logits of speech.
@@ -77,26 +77,26 @@ class TargetDecoder(nn.Module):
             Fused features of the n target speakers.
         detail : (n, frames, 4, detail_dimension) tensor
             Acoustic features at 100 Hz.
-        slots : Slots
-            Slots of these target speakers.
+        targets : Targets
+            These target speakers.
         mask : (batch, frames) bool tensor
             True for frames that are not padding.
 
         Returns
         -------
         logits : (n, 4 x frames) tensor
-        weights : list of (batch, frames, heads, slots, keys) tensor
+        weights : list of (batch, frames, heads, targets, keys) tensor
             Attention weights of each layer. Empty unless `kind` is "disa".
         """
-        frames = slots.each(mask) if self.places is None else mask
+        frames = targets.each(mask) if self.places is None else mask
         if self.places is not None:
-            z = self.places(z, slots)
+            z = self.places(z, targets)
         weights = []
         for exchange, layer in zip(self.exchanges, self.layers, strict=True):
-            z, looked = exchange(z, slots, mask)
+            z, attention = exchange(z, targets, mask)
             z = layer(z, frames)
-            weights += [] if looked is None else [looked]
+            weights += [] if attention is None else [attention]
         if self.places is not None:
-            z = self.places.separate(z, slots)
+            z = self.places.separate(z, targets)
         hidden = self.from_context(z).unsqueeze(2) + self.from_detail(detail)
         return self.head(hidden.relu()).flatten(1), weights

@@ -1,4 +1,4 @@
-"""Check the inputs of HMSA-Net and fill in those that are missing."""
+"""Inputs of HMSA-Net: check them, fill in those that are missing, and pack target speakers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,43 @@ import torch
 import torch.nn.functional as F
 
 from pyannote_av.core.grid import FRAMES_PER_WINDOW, SAMPLES_PER_FRAME
-from pyannote_av.models.hmsanet.slots import Slots
+
+
+class Targets:
+    """Target speakers of a batch, packed into rows, so that padding costs no computation.
+
+    The items of a batch may have different numbers of target speakers, and are padded to the
+    largest one.
+
+    Parameters
+    ----------
+    mask : (batch, targets) bool tensor
+        True for target speakers, False for padding.
+    """
+
+    def __init__(self, mask: torch.Tensor):
+        self.mask = mask
+        self.shape = mask.shape
+        rows = mask.flatten().nonzero().squeeze(1)
+        # without padding, no rows have to be moved
+        self._rows = rows if len(rows) < mask.numel() else None
+        self._items = rows.div(mask.shape[1], rounding_mode="floor")
+
+    def pack(self, x: torch.Tensor) -> torch.Tensor:
+        """(batch, targets, ...) to (n, ...), where n is the number of target speakers."""
+        x = x.flatten(0, 1)
+        return x if self._rows is None else x.index_select(0, self._rows)
+
+    def unpack(self, x: torch.Tensor) -> torch.Tensor:
+        """(n, ...) to (batch, targets, ...), with 0 in padding."""
+        if self._rows is not None:
+            dense = x.new_zeros(self.mask.numel(), *x.shape[1:])
+            x = dense.index_copy(0, self._rows, x)
+        return x.unflatten(0, self.shape)
+
+    def each(self, x: torch.Tensor) -> torch.Tensor:
+        """(batch, ...) to (n, ...): repeat each item for each of its target speakers."""
+        return x.index_select(0, self._items)
 
 
 class Inputs(NamedTuple):
@@ -17,12 +53,12 @@ class Inputs(NamedTuple):
     Attributes
     ----------
     waveforms : (batch, samples) tensor
-    faces : (batch, slots, frames, dimension) or (batch, slots, frames, height, width) tensor
-    present : (batch, slots, frames) bool tensor
+    faces : (batch, targets, frames, dimension) or (batch, targets, frames, height, width) tensor
+    present : (batch, targets, frames) bool tensor
         Frames in which the face is present.
-    targets : Slots
-        Slots that hold a target speaker.
-    voiceprints : (batch, slots, dimension) tensor
+    targets : Targets
+        The target speakers of each item.
+    voiceprints : (batch, targets, dimension) tensor
         Unit vectors; 0 where unknown.
     speaker_features : (batch, windows, dimension) tensor or None
         Unit vectors; 0 where unknown.
@@ -33,7 +69,7 @@ class Inputs(NamedTuple):
     waveforms: torch.Tensor
     faces: torch.Tensor
     present: torch.Tensor
-    targets: Slots
+    targets: Targets
     voiceprints: torch.Tensor
     speaker_features: torch.Tensor | None
     real: torch.Tensor
@@ -84,7 +120,7 @@ def complete(
         return given.bool()
 
     real = mask(frame_mask, batch, frames)
-    targets = Slots(mask(target_mask, batch, count))
+    targets = Targets(mask(target_mask, batch, count))
     if faces is None:
         faces = waveforms.new_zeros(batch, count, frames, visual_dimension)
         present = torch.zeros_like(faces[..., 0], dtype=torch.bool)

@@ -10,7 +10,7 @@ Only the abstract is public. docs/hmsanet.md lists what is published and what is
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 
@@ -20,10 +20,9 @@ from pyannote_av.models.hmsanet.acoustic import SPECTRA_PER_FRAME, TargetAcousti
 from pyannote_av.models.hmsanet.cgima import CGIMA, Concatenation
 from pyannote_av.models.hmsanet.decoder import TargetDecoder
 from pyannote_av.models.hmsanet.inputs import complete
-from pyannote_av.models.hmsanet.output import AGREEMENT, HMSAOutput
 from pyannote_av.models.hmsanet.visual import TargetVisual
 
-#: branches that each give posteriors of their own
+#: branches that each give outputs of their own
 BRANCHES = ("acoustic", "visual", "fusion", "decoder")
 
 #: Hyper-parameters of a large network (38 M parameters, like its published predecessors), for
@@ -42,6 +41,43 @@ LARGE: dict[str, Any] = {
 }
 
 
+class HMSAOutput(NamedTuple):
+    """Outputs of all branches, per target speaker.
+
+    Outputs of padding targets are zero, those of padding frames undefined. Outputs of branches that
+    were not requested are None.
+
+    Attributes
+    ----------
+    logits : (batch, targets, 4 x frames) tensor or None
+        Logits of speech at 100 Hz: the final output.
+    fused_logits, acoustic_logits, visual_logits : (batch, targets, frames) tensor or None
+        Logits of speech at 25 Hz from both modalities, from audio alone and from video alone.
+        They are computed before speakers attend to each other, and serve training in stages.
+    gate_logits : (batch, targets, frames, 2, heads) tensor or None
+        Logits of the gates: how much the audio stream takes from video [0], and the video stream
+        from audio [1]. Like the next three outputs, None unless fusion is "cgima".
+    acoustic_sync, visual_sync : (batch, targets, frames, dimension) tensor or None
+        Unit vectors that are similar where audio and video are synchronous.
+    confidence : (batch, targets, frames) tensor or None
+        Synchrony: similarity at the best lag minus similarity at the median lag.
+    attention : tuple of (batch, frames, heads, targets, keys) tensor
+        Attention weights of each DISA layer, from each speaker to the others. The first key is
+        the learned "nobody". All speakers at frames t - `speaker_reach`, ..., t + `speaker_reach`
+        follow.
+    """
+
+    logits: torch.Tensor | None = None
+    fused_logits: torch.Tensor | None = None
+    acoustic_logits: torch.Tensor | None = None
+    visual_logits: torch.Tensor | None = None
+    gate_logits: torch.Tensor | None = None
+    acoustic_sync: torch.Tensor | None = None
+    visual_sync: torch.Tensor | None = None
+    confidence: torch.Tensor | None = None
+    attention: tuple[torch.Tensor, ...] = ()
+
+
 class HMSANet(AVModel):
     """Speech activity of target speakers, each given by a voiceprint, a face track, or both.
 
@@ -57,9 +93,9 @@ class HMSANet(AVModel):
         Number of channels of each convolution over the spectra.
     acoustic_layers, visual_layers, cgima_layers, disa_layers : int, optional
         Number of layers of each branch.
-    context : int, optional
+    attention_window : int, optional
         Frames (of 40 ms) on either side that each layer of attention over time covers.
-    window : int, optional
+    speaker_reach : int, optional
         Frames on either side that attention between speakers covers.
     expansion : int, optional
         Size of the hidden layer of a feedforward module, as a multiple of `width`.
@@ -75,12 +111,18 @@ class HMSANet(AVModel):
         concatenation.
     decoder : {"disa", "mean", "none", "fixed"}, optional
         How speakers exchange information: by attention, through the mean of the others, not at
-        all, or by concatenation of at most `max_slots` speakers.
-    max_slots : int, optional
+        all, or by concatenation of at most `max_targets` speakers.
+    max_targets : int, optional
         Largest number of speakers, used by "fixed" only.
     sample_rate, num_channels, task : optional
         As in ``pyannote.audio.Model``; the network is defined for 16 kHz mono.
     """
+
+    FORMER_HPARAMS: ClassVar = {
+        "context": "attention_window",
+        "max_slots": "max_targets",
+        "window": "speaker_reach",
+    }
 
     def __init__(
         self,
@@ -92,8 +134,8 @@ class HMSANet(AVModel):
         visual_layers: int = 1,
         cgima_layers: int = 1,
         disa_layers: int = 2,
-        context: int = 25,
-        window: int = 0,
+        attention_window: int = 25,
+        speaker_reach: int = 0,
         expansion: int = 2,
         dropout: float = 0.1,
         voiceprint_dimension: int = 192,
@@ -101,7 +143,7 @@ class HMSANet(AVModel):
         face_size: int = 112,
         fusion: Literal["cgima", "attention", "concat"] = "cgima",
         decoder: Literal["disa", "mean", "none", "fixed"] = "disa",
-        max_slots: int = 6,
+        max_targets: int = 6,
         sample_rate: int = SAMPLE_RATE,
         num_channels: int = 1,
         task=None,
@@ -114,7 +156,7 @@ class HMSANet(AVModel):
 
         attention = {
             "num_heads": heads,
-            "window": context,
+            "window": attention_window,
             "expansion": expansion,
             "dropout": dropout,
         }
@@ -139,8 +181,8 @@ class HMSANet(AVModel):
             width,
             self.acoustic.detail_dimension,
             disa_layers,
-            reach=window,
-            max_slots=max_slots,
+            reach=speaker_reach,
+            max_targets=max_targets,
             **attention,
         )
 
@@ -169,14 +211,14 @@ class HMSANet(AVModel):
 
         Parameters
         ----------
-        faces : (batch, slots, frames, height, width) tensor
+        faces : (batch, targets, frames, height, width) tensor
             Grey face crops in [0, 255].
-        face_mask : (batch, slots, frames) tensor, optional
+        face_mask : (batch, targets, frames) tensor, optional
             Frames in which the face is present. Pixels of other frames are ignored.
 
         Returns
         -------
-        features : (batch, slots, frames, visual_dimension) tensor
+        features : (batch, targets, frames, visual_dimension) tensor
             0 where the face is absent.
         """
         if face_mask is None:
@@ -219,7 +261,7 @@ class HMSANet(AVModel):
             visual_dimension=self.visual_dimension,
             voiceprint_dimension=self.hparams.voiceprint_dimension,
         )
-        said: dict[str, torch.Tensor] = {}
+        outputs: dict[str, torch.Tensor] = {}
         decides = "decoder" in branches
         fuses = decides or "fusion" in branches
         frames, present = x.targets.each(x.real), x.targets.pack(x.present)
@@ -227,21 +269,21 @@ class HMSANet(AVModel):
             a, detail = self.acoustic(
                 x.waveforms, x.voiceprints, x.speaker_features, x.targets, x.real
             )
-            said["acoustic_logits"] = self.acoustic.head(a).squeeze(-1)
+            outputs["acoustic_logits"] = self.acoustic.head(a).squeeze(-1)
         if fuses or "visual" in branches:
             faces = self.visual.encode(x.faces, x.present) if x.faces.ndim == 5 else x.faces
             v, picture = self.visual(x.targets.pack(faces), present, frames)
-            said["visual_logits"] = self.visual.head(v).squeeze(-1)
+            outputs["visual_logits"] = self.visual.head(v).squeeze(-1)
         if fuses:
             z, agreement = self.fusion(a, v, detail.flatten(2), picture, present, frames)
-            said["fused_logits"] = self.fusion.head(z).squeeze(-1)
+            outputs["fused_logits"] = self.fusion.head(z).squeeze(-1)
             if agreement is not None:
-                said |= zip(AGREEMENT, agreement, strict=True)
+                outputs |= agreement._asdict()
         attention: list[torch.Tensor] = []
         if decides:
-            said["logits"], attention = self.decoder(z, detail, x.targets, x.real)
-        said = {name: x.targets.unpack(one) for name, one in said.items()}
-        return HMSAOutput(**said, attention=tuple(attention))
+            outputs["logits"], attention = self.decoder(z, detail, x.targets, x.real)
+        outputs = {name: x.targets.unpack(one) for name, one in outputs.items()}
+        return HMSAOutput(**outputs, attention=tuple(attention))
 
     def forward(
         self,
@@ -263,13 +305,13 @@ class HMSANet(AVModel):
         waveforms : (batch, 1, samples) tensor
             16 kHz audio that starts together with the first video frame. There are
             T = samples // 640 frames.
-        faces : (batch, slots, T, height, width) or (batch, slots, T, visual_dimension) tensor
+        faces : (batch, targets, T, height, width) or (batch, targets, T, visual_dimension) tensor
             Grey face crops in [0, 255], or their :meth:`visual_features`.
-        face_mask : (batch, slots, T) tensor, optional
+        face_mask : (batch, targets, T) tensor, optional
             Frames in which the face is present. Other frames of `faces` are ignored.
-        target_mask : (batch, slots) tensor, optional
-            True for slots that hold a target speaker. Other slots are padding.
-        voiceprints : (batch, slots, voiceprint_dimension) tensor, optional
+        target_mask : (batch, targets) tensor, optional
+            True for target speakers, False for padding.
+        voiceprints : (batch, targets, voiceprint_dimension) tensor, optional
             Speaker embeddings of the target speakers, of any norm; 0 where unknown.
         speaker_features : (batch, ceil(T / 4), voiceprint_dimension) tensor, optional
             Speaker embeddings of windows of the recording. Window i is centred on frame
@@ -279,8 +321,8 @@ class HMSANet(AVModel):
 
         Returns
         -------
-        activities : (batch, 4 x T, slots) tensor
-            Posteriors of speech, at 100 Hz; 0 for padding slots and padding frames.
+        activities : (batch, 4 x T, targets) tensor
+            Posteriors of speech, at 100 Hz; 0 for padding targets and padding frames.
 
         Raises
         ------

@@ -43,15 +43,15 @@ class LightEncoder(VisualEncoder):
         initialise(self)
 
 
-def _held(pictures: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+def _hold(pictures: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
     """Fill gaps in a face track by repeating the last crop, so that they show no motion.
 
-    `pictures` has shape (n, frames, height, width). `seen` has shape (n, frames), and is true at
+    `pictures` has shape (n, frames, height, width). `present` has shape (n, frames), and is true at
     the first frame.
     """
-    frames = torch.arange(seen.shape[1], device=seen.device)
-    last = torch.where(seen, frames, 0).cummax(dim=1).values
-    return pictures[torch.arange(len(pictures), device=seen.device)[:, None], last]
+    frames = torch.arange(present.shape[1], device=present.device)
+    last = torch.where(present, frames, 0).cummax(dim=1).values
+    return pictures[torch.arange(len(pictures), device=present.device)[:, None], last]
 
 
 ENCODERS = {"compact": CompactEncoder, "lrasd": LightEncoder, "resnet": ResNetEncoder}
@@ -89,26 +89,26 @@ class TargetVisual(nn.Module):
 
         Parameters
         ----------
-        faces : (batch, slots, frames, height, width) tensor
+        faces : (batch, targets, frames, height, width) tensor
             Grey face crops in [0, 255].
-        present : (batch, slots, frames) bool tensor
+        present : (batch, targets, frames) bool tensor
             Frames in which the face is present. Pixels of other frames are ignored.
 
         Returns
         -------
-        features : (batch, slots, frames, dimension) tensor
+        features : (batch, targets, frames, dimension) tensor
             0 where the face is absent.
         """
         parameter = next(self.encoder.parameters())
         features = parameter.new_zeros(*present.shape, self.encoder.dimension)
         size = (self.face_size, self.face_size)
-        for (first, last), item, slot in spans(present):
-            seen = present[item, slot, first:last]
-            pictures = _held(faces[item, slot, first:last], seen)
+        for (first, last), item, target in spans(present):
+            visible = present[item, target, first:last]
+            pictures = _hold(faces[item, target, first:last], visible)
             pictures = F.adaptive_avg_pool2d(pictures.to(parameter.dtype), size)
-            found = self.encoder(pictures) * seen.unsqueeze(-1)
+            found = self.encoder(pictures) * visible.unsqueeze(-1)
             frames = torch.arange(first, last, device=faces.device)
-            where = (item[:, None], slot[:, None], frames)
+            where = (item[:, None], target[:, None], frames)
             features = features.index_put(where, found.to(features.dtype))
         return features
 

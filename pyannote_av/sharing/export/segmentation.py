@@ -16,17 +16,16 @@ from torch.export import Dim
 from pyannote_av.core.grid import SAMPLES_PER_FRAME
 from pyannote_av.models.blocks.window_attention import MASKED, WindowAttention, rotate, rotations
 from pyannote_av.models.hmsanet.acoustic import SPECTRA_PER_FRAME
-from pyannote_av.models.hmsanet.disa import FixedSlots
-from pyannote_av.models.hmsanet.inputs import unit
+from pyannote_av.models.hmsanet.disa import FixedTargets
+from pyannote_av.models.hmsanet.inputs import Targets, unit
 from pyannote_av.models.hmsanet.model import HMSANet
-from pyannote_av.models.hmsanet.slots import Slots
 from pyannote_av.sharing.export.graph import Graph, convert
 
 _SIZE = 112
 
 
-class _AllSlots(Slots):
-    """Slots that are not packed, because the mask is known only when the graph runs"""
+class _AllTargets(Targets):
+    """Targets that are not packed, because the mask is known only when the graph runs"""
 
     def __init__(self, mask: torch.Tensor):
         self.mask, self.shape = mask, mask.shape
@@ -61,18 +60,18 @@ class _WholeAttention(WindowAttention):
         return self.output(read.flatten(2))
 
 
-class _AllPlaces(FixedSlots):
+class _AllPlaces(FixedTargets):
     """The same layer for any batch size"""
 
-    def forward(self, z: torch.Tensor, slots: Slots) -> torch.Tensor:
-        z = torch.where(slots.mask[:, :, None, None], slots.unpack(z), self.nobody)
-        empty = self.nobody.expand(z.shape[0], self.max_slots, z.shape[2], -1)
-        places = torch.cat([z, empty], dim=1)[:, : self.max_slots]
+    def forward(self, z: torch.Tensor, targets: Targets) -> torch.Tensor:
+        z = torch.where(targets.mask[:, :, None, None], targets.unpack(z), self.nobody)
+        empty = self.nobody.expand(z.shape[0], self.max_targets, z.shape[2], -1)
+        places = torch.cat([z, empty], dim=1)[:, : self.max_targets]
         return self.join(places.transpose(1, 2).flatten(2))
 
 
 # modules to replace by equivalent ones that can be exported
-_REPLACED: dict[type, type] = {WindowAttention: _WholeAttention, FixedSlots: _AllPlaces}
+_REPLACED: dict[type, type] = {WindowAttention: _WholeAttention, FixedTargets: _AllPlaces}
 
 
 class _Logits(nn.Module):
@@ -94,13 +93,13 @@ class _Logits(nn.Module):
         speaker_features: torch.Tensor,
         frame_mask: torch.Tensor,
     ) -> torch.Tensor:
-        model, targets = self.model, _AllSlots(target_mask)
-        somebody, voices = target_mask.unsqueeze(2), speaker_features
+        model, targets = self.model, _AllTargets(target_mask)
+        somebody, windows = target_mask.unsqueeze(2), speaker_features
         voiceprints = torch.where(somebody, unit(voiceprints, waveforms), 0.0)
         present = targets.pack(face_mask & frame_mask.unsqueeze(1) & somebody)
         frames = targets.each(frame_mask)
         a, detail = model.acoustic(
-            waveforms[:, 0], voiceprints, unit(voices, waveforms), targets, frame_mask
+            waveforms[:, 0], voiceprints, unit(windows, waveforms), targets, frame_mask
         )
         v, picture = model.visual(targets.pack(faces), present, frames)
         z, _ = model.fusion(a, v, detail.flatten(2), picture, present, frames)
@@ -136,7 +135,7 @@ _NAMES = (
 
 
 def _confine(logits: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
-    """Set logits (batch, slots, 4 x frames) to 0 in padding"""
+    """Set logits (batch, targets, 4 x frames) to 0 in padding"""
     return logits * real.repeat_interleave(SPECTRA_PER_FRAME, dim=1).unsqueeze(1)
 
 
@@ -150,13 +149,13 @@ def hmsanet(model: HMSANet) -> list[Graph]:
     last frame in which they are present. They may be absent in between.
     """
     dimensions = model.visual_dimension, model.hparams.voiceprint_dimension
-    most = model.hparams.max_slots if model.hparams.decoder == "fixed" else 64
+    most = model.hparams.max_targets if model.hparams.decoder == "fixed" else 64
     batch, quarter = (Dim(name, min=1, max=4096) for name in ("batch", "quarter"))
-    slots = Dim("slots", min=1, max=most)
+    targets = Dim("targets", min=1, max=most)
     frames, faces, pictures = 4 * quarter, Dim("faces", max=4096), Dim("frames", min=2, max=16384)
 
     def inputs(sizes: Mapping[str, int], generator: torch.Generator) -> dict[str, torch.Tensor]:
-        b, s, t = sizes["batch"], sizes["slots"], sizes["frames"]
+        b, s, t = sizes["batch"], sizes["targets"], sizes["frames"]
 
         def noise(*shape: int) -> torch.Tensor:
             return torch.randn(shape, generator=generator)
@@ -184,19 +183,19 @@ def hmsanet(model: HMSANet) -> list[Graph]:
 
     def face_inputs(sizes: Mapping[str, int], generator: torch.Generator) -> dict:
         n, t = sizes["faces"], sizes["frames"]
-        shown = torch.randint(256, (n, t, _SIZE, _SIZE), generator=generator).byte()
+        crops = torch.randint(256, (n, t, _SIZE, _SIZE), generator=generator).byte()
         present = torch.rand(n, t, generator=generator) > 0.3
         present[:, 0] = present[:, -1] = True
-        return {"faces": shown, "present": present}
+        return {"faces": crops, "present": present}
 
-    example = {"batch": 2, "slots": 3, "frames": 28}
+    example = {"batch": 2, "targets": 3, "frames": 28}
     face_example = {"faces": 2, "frames": 12}
     axes = {
         "waveforms": {0: batch, 2: SAMPLES_PER_FRAME * 4 * quarter},
-        "faces": {0: batch, 1: slots, 2: frames},
-        "face_mask": {0: batch, 1: slots, 2: frames},
-        "target_mask": {0: batch, 1: slots},
-        "voiceprints": {0: batch, 1: slots},
+        "faces": {0: batch, 1: targets, 2: frames},
+        "face_mask": {0: batch, 1: targets, 2: frames},
+        "target_mask": {0: batch, 1: targets},
+        "voiceprints": {0: batch, 1: targets},
         "speaker_features": {0: batch, 1: quarter},
         "frame_mask": {0: batch, 1: frames},
     }
@@ -207,15 +206,15 @@ def hmsanet(model: HMSANet) -> list[Graph]:
             reference,
             inputs,
             [
-                {"batch": 1, "slots": 1, "frames": 4},
-                {"batch": 2, "slots": min(most, 5), "frames": 60},
-                {"batch": 1, "slots": 2, "frames": 204},
+                {"batch": 1, "targets": 1, "frames": 4},
+                {"batch": 2, "targets": min(most, 5), "frames": 60},
+                {"batch": 1, "targets": 2, "frames": 204},
             ],
             lambda: convert(_Logits(model), inputs(example, torch.Generator()), ["logits"], axes),
         ),
         Graph(
             "visual_features",
-            lambda shown, present: model.visual_features(shown[None], present[None])[0],
+            lambda crops, present: model.visual_features(crops[None], present[None])[0],
             face_inputs,
             [{"faces": 1, "frames": 7}, {"faces": 3, "frames": 30}],
             lambda: convert(

@@ -1,4 +1,4 @@
-"""Slots of chunks: who speaks, whose face is seen, what is labelled, and what happens to them."""
+"""Targets of chunks: who speaks, whose face is visible, labels, and corruption."""
 
 from dataclasses import replace
 
@@ -10,6 +10,7 @@ from pyannote.core import Annotation, Segment
 
 from pyannote_av.models.embedding.voiceprints import num_windows
 from pyannote_av.tasks.recordings import LabelledFile, load_recordings, save_recordings, steps_of
+from pyannote_av.tasks.target_batches import TargetMaker
 from pyannote_av.tasks.target_chunks import (
     Attendance,
     Excerpt,
@@ -30,7 +31,6 @@ from pyannote_av.tasks.target_corruption import (
     shift,
     varied_voiceprint,
 )
-from pyannote_av.tasks.target_making import SlotMaker
 
 DIMENSION = 64
 
@@ -159,16 +159,16 @@ def test_a_face_is_put_together_from_all_tracks_of_a_person():
 
 @given(st.integers(0, 12), st.integers(0, 12), st.integers(1, 8), st.integers(0, 999))
 @settings(max_examples=80, deadline=None)
-def test_those_who_speak_come_first(speaking, others, max_slots, seed):
+def test_those_who_speak_come_first(speaking, others, max_targets, seed):
     who = Attendance(
         list(range(speaking)),
         list(range(20, 20 + others // 2)),
         list(range(40, 40 + others - others // 2)),
     )
-    chosen = choose(who, max_slots, np.random.default_rng(seed))
-    assert len(set(chosen)) == len(chosen) <= max_slots
+    chosen = choose(who, max_targets, np.random.default_rng(seed))
+    assert len(set(chosen)) == len(chosen) <= max_targets
     assert set(chosen) <= {*who.speaking, *who.absent, *who.silent}
-    assert len(set(chosen) & set(who.speaking)) == min(speaking, max_slots)
+    assert len(set(chosen) & set(who.speaking)) == min(speaking, max_targets)
 
 
 def test_frames_are_speech_when_half_of_their_steps_are():
@@ -199,7 +199,7 @@ def test_probabilities_are_probabilities():
     assert Corruption.none().voice_dropped == 0
 
 
-def test_at_most_one_thing_happens_to_a_slot():
+def test_at_most_one_thing_happens_to_a_target():
     rng, corruption = np.random.default_rng(0), Corruption()
     fates = [fate(corruption, True, 1.0, rng) for _ in range(20000)]
     share = {outcome: fates.count(outcome) / len(fates) for outcome in Fate}
@@ -291,27 +291,27 @@ def test_features_of_a_mixture_are_between_those_of_its_parts():
     assert (mix_features(0 * one, 0 * other, 0.0) == 0).all()
 
 
-# making slots
+# making targets
 
 
-def maker(*recordings, **corruption) -> SlotMaker:
-    return SlotMaker(voices_of(*recordings), Corruption.none(**corruption))
+def maker(*recordings, **corruption) -> TargetMaker:
+    return TargetMaker(voices_of(*recordings), Corruption.none(**corruption))
 
 
-def test_slots_are_what_the_recording_says():
+def test_targets_are_what_the_recording_says():
     recording = talk()
     make = maker(recording)
     chunk = Excerpt(recording, 50, 100, Numbered())
-    slot = make.slot(chunk, 0, True, np.random.default_rng(0))
-    assert slot.present.all()
-    assert slot.face[:, 1].tolist() == list(range(50, 150))
-    assert slot.speaking.tolist() == [True] * 200 + [False] * 200
-    assert slot.visual.tolist() == [1] * 50 + [0] * 50
-    assert slot.sync.tolist() == [1] * 50 + [-1] * 50
-    features = make.voices["talk"]
-    assert slot.voiceprint @ features[10] > 0.99
-    assert slot.voiceprint @ features[35] < 0.9
-    silent = make.slot(chunk, 2, True, np.random.default_rng(0))
+    target = make.target(chunk, 0, True, np.random.default_rng(0))
+    assert target.present.all()
+    assert target.face[:, 1].tolist() == list(range(50, 150))
+    assert target.speaking.tolist() == [True] * 200 + [False] * 200
+    assert target.visual.tolist() == [1] * 50 + [0] * 50
+    assert target.sync.tolist() == [1] * 50 + [-1] * 50
+    features = make.speaker_embeddings["talk"]
+    assert target.voiceprint @ features[10] > 0.99
+    assert target.voiceprint @ features[35] < 0.9
+    silent = make.target(chunk, 2, True, np.random.default_rng(0))
     assert not silent.voiceprint.any()
     assert not silent.speaking.any()
     assert (silent.visual == 0).all()
@@ -319,33 +319,33 @@ def test_slots_are_what_the_recording_says():
 
 
 @pytest.mark.parametrize("what", ["voice_dropped", "face_dropped", "face_swapped", "face_shifted"])
-def test_what_happens_to_slots(what):
+def test_what_happens_to_targets(what):
     recording = talk()
     chunk = Excerpt(recording, 150, 100, Numbered())
-    slot = maker(recording, **{what: 1.0}).slot(chunk, 0, True, np.random.default_rng(0))
+    target = maker(recording, **{what: 1.0}).target(chunk, 0, True, np.random.default_rng(0))
     # labels are of the person all the same
-    assert (slot.speaking == chunk.speaking(0)).all()
-    assert slot.voiceprint.any() == (what != "voice_dropped")
+    assert (target.speaking == chunk.speaking(0)).all()
+    assert target.voiceprint.any() == (what != "voice_dropped")
     if what == "voice_dropped":
-        assert slot.present.all()
-        assert set(slot.sync) == {1, -1}
+        assert target.present.all()
+        assert set(target.sync) == {1, -1}
         return
-    assert (slot.visual == -1).all()
-    assert 1 not in slot.sync
+    assert (target.visual == -1).all()
+    assert 1 not in target.sync
     if what == "face_dropped":
-        assert not slot.present.any()
-        assert not slot.face.any()
+        assert not target.present.any()
+        assert not target.face.any()
     elif what == "face_swapped":
-        assert set(slot.face[:, 0]) <= {3, 4}
-        assert (slot.sync[chunk.speaking(0)[::4]] == 0).all()
+        assert set(target.face[:, 0]) <= {3, 4}
+        assert (target.sync[chunk.speaking(0)[::4]] == 0).all()
     else:
-        shifted = slot.face[:, 1] - np.arange(150, 250)
-        assert set(slot.face[:, 0]) <= {1, 2}
+        shifted = target.face[:, 1] - np.arange(150, 250)
+        assert set(target.face[:, 0]) <= {1, 2}
         assert 13 <= abs(shifted[50]) <= 50
-        assert (slot.sync == 0).any()
+        assert (target.sync == 0).any()
 
 
-def test_slots_of_unknown_voice_keep_their_face():
+def test_targets_of_unknown_voice_keep_their_face():
     recording, rng = talk(), np.random.default_rng(0)
     everything = {
         "voice_dropped": 0.5,
@@ -358,49 +358,51 @@ def test_slots_of_unknown_voice_keep_their_face():
     fates = set()
     for _ in range(100):
         for person, tracks in own.items():
-            slot = make.slot(chunk, person, True, rng)
-            face = slot.face[slot.present]
+            target = make.target(chunk, person, True, rng)
+            face = target.face[target.present]
             genuine = len(face) and set(face[:, 0]) <= tracks
-            genuine = bool(genuine and (face[:, 1] == np.arange(150, 250)[slot.present]).all())
-            assert slot.voiceprint.any() or (genuine and slot.present.mean() >= 0.4)
-            assert ((slot.visual >= 0) <= slot.present).all()
-            assert genuine or (slot.visual == -1).all()
-            assert genuine or (slot.sync <= 0).all()
-            assert not genuine or (slot.sync != 0).all()
-            fates.add((bool(slot.voiceprint.any()), genuine, bool(slot.present.any())))
+            genuine = bool(genuine and (face[:, 1] == np.arange(150, 250)[target.present]).all())
+            assert target.voiceprint.any() or (genuine and target.present.mean() >= 0.4)
+            assert ((target.visual >= 0) <= target.present).all()
+            assert genuine or (target.visual == -1).all()
+            assert genuine or (target.sync <= 0).all()
+            assert not genuine or (target.sync != 0).all()
+            fates.add((bool(target.voiceprint.any()), genuine, bool(target.present.any())))
     assert len(fates) == 4
 
 
 def test_nothing_happens_to_faces_where_nothing_is_heard():
     recording = talk()
     make = maker(recording, face_dropped=1.0)
-    slot = make.slot(Excerpt(recording, 150, 100, Numbered()), 0, False, np.random.default_rng(0))
-    assert slot.present.all()
+    target = make.target(
+        Excerpt(recording, 150, 100, Numbered()), 0, False, np.random.default_rng(0)
+    )
+    assert target.present.all()
 
 
 def test_nobody_to_be_swapped_with():
     alone = talk(faces=[[0, 1, 0, 500]])
     make = maker(alone, face_swapped=1.0)
-    slot = make.slot(Excerpt(alone, 150, 100, Numbered()), 0, True, np.random.default_rng(0))
-    assert set(slot.face[:, 0]) == {1}
-    assert set(slot.sync) == {1, -1}
+    target = make.target(Excerpt(alone, 150, 100, Numbered()), 0, True, np.random.default_rng(0))
+    assert set(target.face[:, 0]) == {1}
+    assert set(target.sync) == {1, -1}
 
 
 def test_dummies_are_silent_people_of_other_recordings():
     one, other = talk(), talk("other")
-    make = maker(one, other, dummies=1.0, dummies_seen=0.5)
+    make = maker(one, other, dummies=1.0, dummies_visible=0.5)
     rng, seen = np.random.default_rng(0), 0
     for _ in range(30):
-        slots = make.dummies(one, 3, lambda: Excerpt(other, 40, 60, Numbered()), rng)
-        assert len(slots) == 2
-        for slot in slots:
-            assert (make.voices["other"] @ slot.voiceprint).max() > 0.99
-            assert not slot.speaking.any()
-            assert (slot.sync == -1).all()
-            assert (slot.visual[slot.present] == 0).all()
-            assert (slot.visual[~slot.present] == -1).all()
-            seen += slot.present.any()
-            for track, frame in slot.face[slot.present].astype(int).tolist():
+        targets = make.dummies(one, 3, lambda: Excerpt(other, 40, 60, Numbered()), rng)
+        assert len(targets) == 2
+        for target in targets:
+            assert (make.speaker_embeddings["other"] @ target.voiceprint).max() > 0.99
+            assert not target.speaking.any()
+            assert (target.sync == -1).all()
+            assert (target.visual[target.present] == 0).all()
+            assert (target.visual[~target.present] == -1).all()
+            seen += target.present.any()
+            for track, frame in target.face[target.present].astype(int).tolist():
                 person = {1: 0, 2: 0, 3: 1, 4: 2}[track]
                 assert person == 2 or not other.activity(frame, frame + 1)[:, person].any()
     assert 10 < seen < 40
@@ -414,13 +416,13 @@ def test_nobody_of_this_recording_is_a_dummy():
     make = maker(one, other, dummies=1.0)
     assert make.strangers(one, other) == [0, 1]
     # bob is back
-    bob = make.voices["talk"][30]
+    bob = make.speaker_embeddings["talk"][30]
     heard = by_frame(other.activity(0, 500))[2::4]
-    make.voices["other"][heard[:, 1] & ~heard[:, 0]] = bob
-    make = SlotMaker(make.voices, make.corruption)
+    make.speaker_embeddings["other"][heard[:, 1] & ~heard[:, 0]] = bob
+    make = TargetMaker(make.speaker_embeddings, make.corruption)
     assert make.strangers(one, other) == [0]
     assert make.strangers(one, one) == []
     rng = np.random.default_rng(0)
     for _ in range(10):
-        for slot in make.dummies(one, 2, lambda: Excerpt(other, 40, 60, Numbered()), rng):
-            assert slot.voiceprint @ bob < 0.45
+        for target in make.dummies(one, 2, lambda: Excerpt(other, 40, 60, Numbered()), rng):
+            assert target.voiceprint @ bob < 0.45
