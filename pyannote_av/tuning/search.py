@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial
 
 from pyannote_av.core.atomic import locked
 from pyannote_av.core.trust import trusting
-from pyannote_av.core.workers import Failure, Pool, open_pool
+from pyannote_av.core.workers import Failure, Pool, open_pool, run
 from pyannote_av.tuning.cache import Cache
 from pyannote_av.tuning.evaluator import Evaluation, Evaluator, load, metric_of
 from pyannote_av.tuning.freezing import flat, tuned_names
@@ -208,11 +208,9 @@ def _search_together(
     """Run the trials in other processes, and record them in their order"""
     with open_pool(evaluator, processes) as pool:
         # each process fills the cache for its share of the files first, to avoid waiting
-        warming = {-1 - file: file for file in range(len(evaluator.files))}
-        for number, job in warming.items():
-            pool.submit(number, job, None)
-        while warming:
-            warming.pop(_next_result(pool, warming)[0])
+        for attempt in run(pool, range(len(evaluator.files)), retries=1):
+            if attempt.final and attempt.failure:
+                raise RuntimeError(attempt.failure.message)
         running: dict[int, Any] = {}
         results: dict[int, Evaluation] = {}
         proposed: list[FrozenTrial] = []  # those not recorded, in order
@@ -226,7 +224,7 @@ def _search_together(
                 proposed.append(trial)
                 pool.submit(number, running[number], None)
             number, result = _next_result(pool, running)
-            running.pop(number)
+            del running[number]
             results[number] = result
             while proposed and recorded in results:
                 study.add_trial(finished(proposed.pop(0), results.pop(recorded)))
@@ -234,14 +232,14 @@ def _search_together(
 
 
 def _next_result(pool: Pool, jobs: Mapping[int, Any]) -> tuple[int, Any]:
-    """Number and result of the next job that ends; those whose process dies are begun again"""
+    """Number and result of the next trial that ends; those whose process dies are begun again"""
     for _ in range(_MAX_DEATHS):
         number, value = pool.next()
         if not isinstance(value, Failure):
             return number, value
         if value.kind != "ProcessDied":
             break
-        logger.warning("a trial is begun again: %s", value.message)
+        logger.warning("trial %d is begun again: %s", number, value.message)
         pool.submit(number, jobs[number], None)
     raise RuntimeError(value.message)
 
