@@ -78,8 +78,8 @@ def bootstrap(
     from scipy import stats
 
     def der(errors: np.ndarray, speech: np.ndarray, axis: int = -1) -> np.ndarray:
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return errors.sum(axis) / speech.sum(axis)
+        errors, speech = errors.sum(axis), speech.sum(axis)
+        return np.divide(errors, speech, out=np.full_like(speech, np.nan), where=speech > 0)
 
     data = np.asarray(difference, float), np.asarray(total, float)
     values = np.full(samples, der(*data))
@@ -91,7 +91,7 @@ def bootstrap(
                 data, der, paired=True, n_resamples=samples, method="percentile", rng=seed
             )
         values = drawn.bootstrap_distribution
-    values = values[np.isfinite(values)]
+    values = values[~np.isnan(values)]
     if not len(values):
         return float("nan"), float("nan"), 1.0
     tail = min((values <= 0).sum(), (values >= 0).sum())
