@@ -103,11 +103,8 @@ def ended(into: Path) -> dict[int, str]:
     journal = into / "study.journal"
     lines = journal.read_bytes().split(b"\n")[:-1] if journal.exists() else []
     logs = [json.loads(line) for line in lines]
-    return {
-        one["trial_id"]: one["datetime_complete"]
-        for one in logs
-        if one["op_code"] == 6 and one["state"] in (1, 2)
-    }
+    recorded = [one["datetime_complete"] for one in logs if one["op_code"] == 4]
+    return dict(enumerate(recorded))
 
 
 def entries(cache: Path) -> dict[str, int]:

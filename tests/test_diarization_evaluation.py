@@ -478,6 +478,17 @@ def test_permutation_goes_through_all_swaps_of_few_files():
     assert permutation([1.0, 2.0, -3.0]) == 1
     assert permutation([0.0, 0.0]) == 1
     assert permutation(np.ones(40)) == 1 / 10_001
+    # the last digit of a sum depends on its order
+    assert permutation([0.1, 0.2, -0.3]) == 1
+    assert permutation([5.0]) == 1
+
+
+@pytest.mark.filterwarnings("error")
+def test_bootstrap_of_few_files():
+    assert bootstrap([5.0], [10.0], samples=99) == (0.5, 0.5, 2 / 100)
+    # draws without speech are ignored
+    assert bootstrap([1.0, 2.0], [10.0, 0.0])[:2] == pytest.approx((0.1, 0.3))
+    assert np.isnan(bootstrap([0.0, 1.0], [0.0, 0.0])[:2]).all()
 
 
 def test_holm_by_hand():

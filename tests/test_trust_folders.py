@@ -8,9 +8,12 @@ import os
 from pathlib import Path
 
 import numpy as np
+import optuna
 import pytest
 import torch
 import yaml
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from safetensors.numpy import save as to_safetensors
 
 from pyannote_av.batch.identity import pipeline_identity
@@ -40,7 +43,7 @@ from pyannote_av.training.train import (
 )
 from pyannote_av.tuning.cache import Cache
 from pyannote_av.tuning.serialization import Entry, from_bytes, to_bytes
-from pyannote_av.tuning.study import alone, describe, lock_of, open_study
+from pyannote_av.tuning.study import open_study
 from pyannote_av.vision.crops import _grid_near, _resample, on_grid
 
 AUDIO = "pyannote_av.pipelines.audio_diarization.AudioDiarization"
@@ -483,33 +486,23 @@ def test_whole_disks_are_not_searched_for_noise(tmp_path, monkeypatch):
 # ---------------------------------------------------------------- studies
 
 
+ABOUT = {"objectives": ["error"]}
 VICTIM = "line one\nno end of the last line"
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["study.journal", "study.json", ".lock", ".claims.lock", ".process-0.lock", "cache"],
-)
+@pytest.mark.parametrize("name", ["study.journal", "cache"])
 def test_links_in_the_folder_of_a_study_are_not_written_through(name, tmp_path):
     into = tmp_path / "into"
     into.mkdir()
     (tmp_path / "victim").mkdir() if name == "cache" else (tmp_path / "victim").write_text(VICTIM)
     (into / name).symlink_to("../victim")
 
-    def use() -> None:
-        with alone(into):
-            describe(into, {"a": 1})
-            open_study(into, 1)
-
     with pytest.raises(ValueError, match=f"{name} is"):
-        use()
+        open_study(into, ABOUT)
     if name == "cache":
         assert not list((tmp_path / "victim").iterdir())
     else:
         assert (tmp_path / "victim").read_text() == VICTIM
-    if name == ".process-0.lock":
-        with pytest.raises(ValueError, match="is no plain file"):
-            lock_of(into, 0)
 
 
 @pytest.mark.parametrize("kind", ["fifo", "folder", "device"])
@@ -519,7 +512,7 @@ def test_only_files_are_journals(kind, tmp_path):
         path
     )
     with pytest.raises(ValueError, match="is no plain file"):
-        open_study(tmp_path, 1)
+        open_study(tmp_path, ABOUT)
 
 
 RECORD = {"op_code": 0, "worker_id": "a", "study_name": "tuning", "directions": [1]}
@@ -544,15 +537,25 @@ def test_malformed_journals_are_named(lines, tmp_path):
     text = lines if isinstance(lines, str) else json.dumps(lines)
     (tmp_path / "study.journal").write_text(text + "\n")
     with pytest.raises(ValueError, match=r"study\.journal: not the journal of a study"):
-        open_study(tmp_path, 1)
+        open_study(tmp_path, ABOUT)
+
+
+@pytest.mark.parametrize("about", [None, 3, [], "objectives"])
+def test_journals_of_others_are_not_continued(about, tmp_path):
+    backend = JournalFileBackend(str(tmp_path / "study.journal"))
+    study = optuna.create_study(storage=JournalStorage(backend), study_name="tuning")
+    study.set_user_attr("about", about)
+    study.tell(study.ask(), 0.5)
+    with pytest.raises(ValueError, match="was not written by this version"):
+        open_study(tmp_path, ABOUT)
 
 
 def test_studies_go_on(tmp_path):
-    with alone(tmp_path):
-        study = open_study(tmp_path, 1)
+    with locked(tmp_path):
+        study = open_study(tmp_path, ABOUT)
         study.tell(study.ask(), 0.5)
-    with alone(tmp_path):
-        assert [trial.value for trial in open_study(tmp_path, 1).trials] == [0.5]
+    with locked(tmp_path):
+        assert [trial.value for trial in open_study(tmp_path, ABOUT).trials] == [0.5]
 
 
 def test_links_in_a_cache_are_not_written_through(tmp_path):

@@ -23,13 +23,13 @@ from typer.testing import CliRunner
 
 from pyannote_av import Pipeline
 from pyannote_av.clustering.scene import ScoredFaces
+from pyannote_av.core.atomic import locked
 from pyannote_av.core.caching import Entry, checksum
 from pyannote_av.core.tracks import FaceSamples, FaceTracks, PictureStats
 from pyannote_av.fusion.targets import FaceStretch
 from pyannote_av.pipelines.speaking_scores import SpeakingScores
-from pyannote_av.tuning.freezing import freeze
+from pyannote_av.tuning.freezing import flat, freeze
 from pyannote_av.tuning.hashing import file_checksum, pipeline_checksum
-from pyannote_av.tuning.optimizer_adapter import flat
 from pyannote_av.tuning.search import optimize
 from pyannote_av.tuning.serialization import from_bytes, to_bytes
 
@@ -308,10 +308,10 @@ def begin(database: Path, into: Path, *options) -> subprocess.Popen:
 
 
 def wait_for(into: Path, done: int, process: subprocess.Popen) -> None:
-    """Until so many trials have ended"""
+    """Until so many trials are recorded"""
     journal = into / "study.journal"
     while process.poll() is None:
-        if journal.exists() and journal.read_bytes().count(b'"op_code":6') >= done:
+        if journal.exists() and journal.read_bytes().count(b'"op_code":4') >= done:
             return
         time.sleep(0.01)
 
@@ -386,12 +386,19 @@ def test_a_study_is_about_one_thing(undisturbed, files, tmp_path):
 
 
 def test_one_at_a_time(files, tmp_path):
-    from filelock import FileLock
+    with locked(tmp_path), pytest.raises(RuntimeError, match="another process is writing to"):
+        optimize("audio", files, tmp_path, trials=1)
 
-    with (
-        FileLock(tmp_path / ".lock"),
-        pytest.raises(RuntimeError, match="another process is tuning into this folder"),
-    ):
+
+def test_studies_of_earlier_versions_are_not_continued(files, tmp_path):
+    with open(tmp_path / "study.journal", "w") as journal:
+        for record in (
+            {"op_code": 0, "study_name": "tuning", "directions": [1]},
+            {"op_code": 4, "study_id": 0, "datetime_start": "2025-01-01T00:00:00.000000+00:00"},
+            {"op_code": 8, "trial_id": 0, "user_attr": {"place": 0}},
+        ):
+            journal.write(json.dumps({"worker_id": "a", **record}) + "\n")
+    with pytest.raises(ValueError, match=r"not written by this version .*; --cache"):
         optimize("audio", files, tmp_path, trials=1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -74,11 +75,23 @@ def bootstrap(
     Bisani and Ney, "Bootstrap estimates for confidence intervals in ASR performance evaluation",
     ICASSP 2004.
     """
-    difference, total = np.asarray(difference, float), np.asarray(total, float)
-    drawn = np.random.default_rng(seed).integers(len(total), size=(samples, len(total)))
-    weight = total[drawn].sum(axis=1)
-    # ignore draws without speech
-    values = difference[drawn].sum(axis=1)[weight > 0] / weight[weight > 0]
+    from scipy import stats
+
+    def der(errors: np.ndarray, speech: np.ndarray, axis: int = -1) -> np.ndarray:
+        errors, speech = errors.sum(axis), speech.sum(axis)
+        return np.divide(errors, speech, out=np.full_like(speech, np.nan), where=speech > 0)
+
+    data = np.asarray(difference, float), np.asarray(total, float)
+    values = np.full(samples, der(*data))
+    if len(data[0]) > 1:
+        # scipy refuses a single file, and warns about draws without speech, which are ignored here
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+            drawn = stats.bootstrap(
+                data, der, paired=True, n_resamples=samples, method="percentile", rng=seed
+            )
+        values = drawn.bootstrap_distribution
+    values = values[~np.isnan(values)]
     if not len(values):
         return float("nan"), float("nan"), 1.0
     tail = min((values <= 0).sum(), (values >= 0).sum())
@@ -101,17 +114,27 @@ def permutation(difference: ArrayLike, samples: int = SAMPLES, seed: int = SEED)
     p : float
         Two-sided p-value.
     """
+    from scipy import stats
+
     difference = np.asarray(difference, float)
-    count = len(difference)
-    exact = count < 63 and 2**count <= samples
-    if exact:
-        bits = (np.arange(2**count)[:, None] >> np.arange(count)) & 1
-    else:
-        bits = np.random.default_rng(seed).integers(2, size=(samples, count))
-    sums = np.abs((1 - 2 * bits) @ difference)
-    # with tolerance, because rounding depends on the order of summation
-    as_much = (sums >= abs(difference.sum()) - 1e-9).sum()
-    return float(as_much / len(sums) if exact else (as_much + 1) / (len(sums) + 1))
+    if len(difference) < 2:
+        return 1.0  # both permutations are as extreme
+
+    def size(errors: np.ndarray, axis: int = -1) -> np.ndarray:
+        # rounded, because the last digits depend on the order of summation
+        return np.abs(errors.sum(axis)).round(9)
+
+    return float(
+        stats.permutation_test(
+            (difference,),
+            size,
+            permutation_type="samples",
+            n_resamples=samples,
+            alternative="greater",
+            vectorized=True,
+            rng=seed,
+        ).pvalue
+    )
 
 
 def holm(p: ArrayLike) -> np.ndarray:

@@ -42,11 +42,8 @@ def plain(value: Any) -> Any:
 
 def write_rows(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     """Write flat rows with the same keys as a CSV file with a header."""
-    import csv
-    import io
+    import pandas as pd
 
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(plain(rows))
-    return write_text(path, text.getvalue())
+    # as objects, because a column of integers with a gap would become one of floats
+    table = pd.DataFrame(plain(rows), dtype=object)
+    return write_text(path, table.to_csv(index=False, lineterminator="\n"))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pyannote.pipeline import Pipeline
 from pyannote.pipeline.parameter import Categorical, Frozen, Integer, LogUniform, Uniform
 
 from pyannote_av.core.reading import parse_yaml
-from pyannote_av.tuning.optimizer_adapter import flat
 
 
 def freeze(pipeline: Pipeline, names: Sequence[str]) -> Pipeline:
@@ -65,6 +64,18 @@ def tuned_names(pipeline: Pipeline) -> list[str]:
     """Names of the hyper-parameters that are not frozen."""
     kinds = flat(pipeline.parameters())
     return [name for name, kind in kinds.items() if not isinstance(kind, Frozen)]
+
+
+def flat(nested: Mapping[str, Any], separator: str = ".") -> dict[str, Any]:
+    """Nested hyper-parameters by their full name, such as ``clustering.threshold``."""
+    found = {}
+    for name, value in nested.items():
+        if isinstance(value, Mapping):
+            inner = flat(value, separator)
+            found |= {f"{name}{separator}{other}": one for other, one in inner.items()}
+        else:
+            found[name] = value
+    return found
 
 
 def _freeze(pipeline: Pipeline, name: str, kind: Any, value: Any) -> None:

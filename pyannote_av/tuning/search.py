@@ -6,26 +6,27 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.trial import FrozenTrial
 
+from pyannote_av.core.atomic import locked
 from pyannote_av.core.trust import trusting
+from pyannote_av.core.workers import Failure, Pool, open_pool, run
 from pyannote_av.tuning.cache import Cache
-from pyannote_av.tuning.freezing import tuned_names
+from pyannote_av.tuning.evaluator import Evaluation, Evaluator, load, metric_of
+from pyannote_av.tuning.freezing import flat, tuned_names
 from pyannote_av.tuning.hashing import file_checksum, reference_checksum
-from pyannote_av.tuning.optimizer_adapter import flat, metric_of
-from pyannote_av.tuning.result import Result, complete_of, write_result
-from pyannote_av.tuning.study import alone, describe, open_study
-from pyannote_av.tuning.trials import SAMPLERS, finished, give_up
-from pyannote_av.tuning.worker import Loaded, Setup, load, run, work
+from pyannote_av.tuning.result import Result, write_result
+from pyannote_av.tuning.study import open_study
+from pyannote_av.tuning.trials import SAMPLERS, Schedule, complete_of, finished
 
 logger = logging.getLogger(__name__)
 
-# seconds between checks of the worker processes
-_POLL = 0.2
+# how many processes may die one after the other before tuning is given up
+_MAX_DEATHS = 10
 
 
 def optimize(
@@ -96,7 +97,8 @@ def optimize(
     FileNotFoundError
         If a file is missing.
     RuntimeError
-        If the pipeline fails on a file, all processes end early, or another process uses `into`.
+        If the pipeline fails on a file, processes die again and again, or another process uses
+        `into`.
     """
     _check(trials, processes, sampler, prune, cost, num_speakers)
     into = Path(into)
@@ -108,23 +110,8 @@ def optimize(
     plain = [_plain(file, loaded.preprocessors, num_speakers) for file in files]
     checksums = [file_checksum(file) for file in plain]
     folder = Path(cache) if cache is not None else into / "cache"
-    setup = Setup(
-        str(pipeline),
-        plain,
-        checksums,
-        tuple(freeze),
-        into,
-        folder,
-        trials,
-        processes,
-        seed,
-        sampler,
-        prune,
-        cost,
-        device,
-        trust,
-    )
-    with alone(into), trusting(trust):
+    evaluator = Evaluator(str(pipeline), tuple(freeze), plain, folder, cost, device, trust)
+    with locked(into), trusting(trust):
         about = {
             "pipeline": [type(loaded.pipeline).__name__, loaded.checksum],
             "start": flat(loaded.pipeline.parameters(instantiated=True)),
@@ -137,17 +124,20 @@ def optimize(
             "sampler": sampler,
             "pruning": prune,
         }
-        describe(into, about)
+        study = open_study(into, about)
         if cache is None:
             Cache(folder).tidy()
-        study = open_study(into, len(about["objectives"]))
-        if lost := give_up(study):
-            logger.info("%d trials that did not end are begun again", lost)
+        lag = 1 if processes == 1 else 2 * processes
+        objectives = len(about["objectives"])
+        schedule = Schedule(loaded.pipeline, objectives, seed, sampler, lag, prune)
         start = time.perf_counter()
-        with _progress(progress, study, trials) as after:
-            after(study)
-            if len(finished(study)) < trials:
-                _search(setup, loaded, study, after)
+        with _progress(progress, trials) as shown:
+            if len(shown(study)) < trials:
+                if processes == 1:
+                    evaluator.load(loaded)
+                    _search(study, schedule, trials, evaluator, shown)
+                else:
+                    _search_together(study, schedule, trials, evaluator, processes, shown)
         seconds = time.perf_counter() - start
         kept = Cache(folder).size()
         return write_result(into, str(pipeline), loaded.pipeline, study, about, kept, seconds)
@@ -196,66 +186,80 @@ def _find_audio(file: Mapping[str, Any]) -> Path:
         ) from error
 
 
-def _search(setup: Setup, loaded: Loaded, study: optuna.Study, after: Callable) -> None:
-    """Run all trials, in this process or in others"""
-    if setup.processes == 1:
-        work(setup, loaded, after=after)
-        return
-    context = get_context("spawn")
-    workers = [context.Process(target=run, args=(setup, k)) for k in range(setup.processes)]
-    try:
-        for worker in workers:
-            worker.start()
-        alive = list(workers)
-        while alive:
-            alive[0].join(_POLL)
-            for worker in [one for one in alive if one.exitcode is not None]:
-                alive.remove(worker)
-                if worker.exitcode:
-                    lost = give_up(study, worker.pid)
-                    logger.warning(
-                        "a process ended with code %s; %d of its trials go to %d others",
-                        worker.exitcode,
-                        lost,
-                        len(alive),
-                    )
-            after(study)
-    finally:
-        for worker in workers:
-            if worker.is_alive():
-                worker.kill()
-                worker.join()
-    if (done := len(finished(study))) < setup.trials:
-        raise RuntimeError(
-            f"all processes ended early, after {done} of {setup.trials} trials (see above); "
-            "begun again, tuning goes on from there"
-        )
+def _search(
+    study: optuna.Study, schedule: Schedule, total: int, evaluator: Evaluator, shown: Callable
+) -> None:
+    """Run the trials in this process"""
+    while len(trials := shown(study)) < total:
+        trial, job = schedule.next(trials)
+        study.add_trial(finished(trial, evaluator(job)))
+
+
+def _search_together(
+    study: optuna.Study,
+    schedule: Schedule,
+    total: int,
+    evaluator: Evaluator,
+    processes: int,
+    shown: Callable,
+) -> None:
+    """Run the trials in other processes, and record them in their order"""
+    with open_pool(evaluator, processes) as pool:
+        # each process fills the cache for its share of the files first, to avoid waiting
+        for attempt in run(pool, range(len(evaluator.files)), retries=1):
+            if attempt.final and attempt.failure:
+                raise RuntimeError(attempt.failure.message)
+        running: dict[int, Any] = {}
+        results: dict[int, Evaluation] = {}
+        proposed: list[FrozenTrial] = []  # those not recorded, in order
+        while (recorded := len(trials := shown(study))) < total:
+            while (
+                len(running) < processes
+                and len(proposed) < schedule.lag
+                and (number := recorded + len(proposed)) < total
+            ):
+                trial, running[number] = schedule.next([*trials, *proposed])
+                proposed.append(trial)
+                pool.submit(number, running[number], None)
+            number, result = _next_result(pool, running)
+            del running[number]
+            results[number] = result
+            while proposed and recorded in results:
+                study.add_trial(finished(proposed.pop(0), results.pop(recorded)))
+                recorded += 1
+
+
+def _next_result(pool: Pool, jobs: Mapping[int, Any]) -> tuple[int, Any]:
+    """Number and result of the next trial that ends; those whose process dies are begun again"""
+    for _ in range(_MAX_DEATHS):
+        number, value = pool.next()
+        if not isinstance(value, Failure):
+            return number, value
+        if value.kind != "ProcessDied":
+            break
+        logger.warning("trial %d is begun again: %s", number, value.message)
+        pool.submit(number, jobs[number], None)
+    raise RuntimeError(value.message)
 
 
 @contextmanager
-def _progress(shown: bool, study: optuna.Study, total: int) -> Iterator[Callable]:
-    """Yield a function to call after each trial, or periodically, to update the progress bar"""
-    if not shown:
-        yield lambda study: None
-        return
+def _progress(shown: bool, total: int) -> Iterator[Callable[[optuna.Study], list[FrozenTrial]]]:
+    """Yield a function that returns the trials of a study, and shows them in a progress bar"""
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import Progress
 
-    columns = [TextColumn("trials"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
-    best = TextColumn("{task.description}")
-    with Progress(*columns, best, console=Console(stderr=True)) as bar:
+    with Progress(console=Console(stderr=True), disable=not shown) as bar:
         task = bar.add_task("", total=total)
 
-        def after(study: optuna.Study) -> None:
-            done = finished(study)
-            values = [one.values[0] for one in complete_of(done)]
-            text = f"best so far: {100 * min(values):.2f} %" if values else ""
-            bar.update(task, completed=len(done), description=text)
+        def trials_of(study: optuna.Study) -> list[FrozenTrial]:
+            trials = study.get_trials(deepcopy=False)
+            values = [one.values[0] for one in complete_of(trials)]
+            best = f", best so far: {100 * min(values):.2f} %" if values else ""
+            bar.update(
+                task,
+                completed=len(trials),
+                description=f"{len(trials)} of {total} trials{best}",
+            )
+            return trials
 
-        yield after
+        yield trials_of

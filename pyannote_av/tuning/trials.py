@@ -1,206 +1,148 @@
-"""Schedule of trials, which is reproducible even if processes are killed and restarted.
+"""Trials: the values that they try, and the records of their results.
 
-Trials have places 0, 1, 2, ... The values tried at a place are drawn with a seed of that place,
-given the results of earlier places. If a trial does not finish, another trial takes its place.
+Trials are numbered 0, 1, 2, ... The values of a trial are drawn by a sampler of Optuna with a seed
+of its number, given the results of earlier trials. They can therefore be drawn again after an
+interruption, and only finished trials are recorded.
 """
 
 from __future__ import annotations
 
-import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
 import optuna
-from optuna.exceptions import ExperimentalWarning
-from optuna.pruners import BasePruner
-from optuna.samplers import BaseSampler
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FixedTrial, FrozenTrial, TrialState
+from pyannote.pipeline import Pipeline
 
-from pyannote_av.tuning.optimizer_adapter import Candidate
+from pyannote_av.tuning.evaluator import Evaluation
+from pyannote_av.tuning.freezing import flat
 
 #: samplers without any state besides the trials so far
 SAMPLERS = ("TPESampler", "RandomSampler")
 
-_PLACE, _PROCESS, _VALUES = "place", "process", "values"
-_DONE = (TrialState.COMPLETE, TrialState.PRUNED)
+# minimum number of trials that a trial is compared with before it is pruned, as in Optuna
+_ENOUGH = 5
 
 
-class Given(BaseSampler):
-    """A sampler that suggests predefined values."""
+@dataclass(frozen=True)
+class Schedule:
+    """What each trial of a study tries.
 
-    def __init__(self) -> None:
-        self.values: dict[str, Any] = {}
-
-    def infer_relative_search_space(self, study, trial) -> dict:
-        """Empty: parameters are sampled independently."""
-        return {}
-
-    def sample_relative(self, study, trial, search_space) -> dict:
-        """Empty, for the same reason."""
-        return {}
-
-    def sample_independent(self, study, trial, param_name, param_distribution) -> Any:
-        """Predefined value of a parameter."""
-        return self.values[param_name]
-
-
-class MedianOfEarlier(BasePruner):
-    """Prunes trials that are worse than the median of earlier ones after as many files.
-
-    optuna's ``MedianPruner`` compares the best intermediate value of a trial, which suits training.
-    Here, that would be the value after the first, easy files.
-
-    Parameters
+    Attributes
     ----------
-    num_files : int
-        Number of files. A trial is never pruned after the last one.
-    """
-
-    #: minimum number of trials to compare with, as in optuna
-    ENOUGH = 5
-
-    def __init__(self, num_files: int) -> None:
-        self.earlier: Sequence[FrozenTrial] = ()
-        self._last = num_files - 1
-
-    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
-        """Whether to prune a trial."""
-        step = trial.last_step
-        others = [
-            one.intermediate_values[step]
-            for one in self.earlier
-            if one.state == TrialState.COMPLETE and step in one.intermediate_values
-        ]
-        if step == self._last or len(others) < self.ENOUGH:
-            return False
-        return trial.intermediate_values[step] > np.median(others)
-
-
-class TrialSchedule:
-    """Assigns the trials of a study to processes.
-
-    Parameters
-    ----------
-    candidate : Candidate
-        Adapter of the pipeline to tune.
-    start : mapping
-        Values tried at place 0, by optuna's names.
-    total : int
-        Total number of places.
+    pipeline : Pipeline
+        The pipeline to tune. Trial 0 tries the values that it has.
+    objectives : int
+        Number of values to minimise.
     seed : int
     sampler : {"TPESampler", "RandomSampler"}
-    lag : int
-        The values tried at a place depend on the results of places at least this far before it. 1
-        for one process. With several processes, a lag above their number avoids waiting.
-    num_files : int
-        Number of files that a trial is evaluated on.
+    lag : int, optional
+        A trial depends on the results of trials that are at least this far before it, so that
+        `lag` trials can be evaluated at the same time. Of the later ones, only the values that they
+        try are taken into account.
+    prune : bool, optional
+        Stop trials that are worse than the median of earlier trials after the same number of files.
     """
 
-    def __init__(
-        self,
-        candidate: Candidate,
-        start: Mapping[str, Any],
-        total: int,
-        seed: int,
-        sampler: str,
-        lag: int,
-        num_files: int,
-    ):
-        self._candidate, self._start, self._total = candidate, dict(start), total
-        self._seed, self._sampler, self._lag = seed, sampler, lag
-        self.given, self.pruner = Given(), MedianOfEarlier(num_files)
+    pipeline: Pipeline
+    objectives: int
+    seed: int
+    sampler: str
+    lag: int = 1
+    prune: bool = False
 
-    def claim(self, study: optuna.Study) -> Trial | None:
-        """Start the next trial. Only one process may call this at a time.
+    def known(self, trials: Sequence[FrozenTrial]) -> Sequence[FrozenTrial]:
+        """Those of the earlier trials whose results the next one depends on."""
+        return trials[: max(0, len(trials) - self.lag + 1)]
 
-        Returns
-        -------
-        trial : Trial or None
-            None if no trial can start until others have finished.
+    def propose(self, trials: Sequence[FrozenTrial]) -> FrozenTrial:
+        """The next trial, not evaluated yet, given all earlier ones in their order."""
+        if not trials:
+            now = self.pipeline.parameters(instantiated=True)
+            return self._suggest(FixedTrial(flat(now, ">")))
+        seed = int(np.random.SeedSequence([self.seed, len(trials)]).generate_state(1)[0])
+        known = self.known(trials)
+        # a study in memory, because Optuna draws given everything that a study contains
+        study = optuna.create_study(
+            directions=["minimize"] * self.objectives,
+            sampler=getattr(optuna.samplers, self.sampler)(seed=seed),
+        )
+        study.add_trials([*known, *map(_running, trials[len(known) :])])
+        return self._suggest(study.ask())
+
+    def next(self, trials: Sequence[FrozenTrial]) -> tuple[FrozenTrial, tuple]:
+        """The next trial, and its job for :class:`~pyannote_av.tuning.evaluator.Evaluator`.
+
+        Parameters
+        ----------
+        trials : sequence of FrozenTrial
+            All earlier trials, in order. Only those that are :meth:`known` must be finished.
         """
-        trials = placed(study)
-        done = {place for place, one in trials.items() if one.state in _DONE}
-        place = next((k for k in range(self._total) if k not in trials), None)
-        if place is None or any(k not in done for k in range(place - self._lag + 1)):
-            return None
-        known = max(0, place - self._lag + 1)
-        earlier = [trials[k] for k in range(known)]
-        pending = [trials[k].user_attrs[_VALUES] for k in range(known, place)]
-        self.given.values = self._suggest(place, study.directions, earlier, pending)
-        trial = study.ask()
-        # set before the place, because only trials with a place are read by other processes
-        trial.set_user_attr(_VALUES, self.given.values)
-        trial.set_user_attr(_PROCESS, os.getpid())
-        trial.set_user_attr(_PLACE, place)
-        return trial
+        trial = self.propose(trials)
+        return trial, (nested_of(self.pipeline, FixedTrial(trial.params)), self.limits(trials))
 
-    def is_done(self, study: optuna.Study) -> bool:
-        """Whether all places are done."""
-        return len(finished(study)) >= self._total
+    def limits(self, trials: Sequence[FrozenTrial]) -> list[float]:
+        """Error rates after each file but the last, above which the next trial is pruned.
 
-    def _suggest(
-        self,
-        place: int,
-        directions: Sequence,
-        earlier: Sequence[FrozenTrial],
-        pending: Sequence[Mapping[str, Any]],
-    ) -> dict[str, Any]:
-        """Values to try at a place, given the values of unfinished trials"""
-        self.pruner.earlier = earlier
-        if place == 0:
-            return self._start
-        options: dict[str, Any] = {}
-        options["seed"] = int(np.random.SeedSequence([self._seed, place]).generate_state(1)[0])
-        if self._sampler == "TPESampler" and pending:
-            # otherwise several processes would try similar values
-            options["constant_liar"] = True
-        with warnings.catch_warnings():
-            # that option is experimental, and pyannote.pipeline uses deprecated optuna functions
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            warnings.simplefilter("ignore", FutureWarning)
-            view = optuna.create_study(
-                directions=directions, sampler=getattr(optuna.samplers, self._sampler)(**options)
-            )
-            view.add_trials(earlier)
-            for values in pending:
-                view.enqueue_trial(values)
-                self._candidate.parameters(view.ask())
-            trial = view.ask()
-            self._candidate.parameters(trial)
-        return trial.params
+        They are the medians of earlier trials. Optuna's ``MedianPruner`` compares the best
+        intermediate value of a trial, which suits training. Here, that would be the value after
+        the first, easy files.
+        """
+        if not self.prune:
+            return []
+        rates = [
+            list(one.intermediate_values.values())
+            for one in self.known(trials)
+            if one.state == TrialState.COMPLETE
+        ]
+        return np.median(rates, axis=0)[:-1].tolist() if len(rates) >= _ENOUGH else []
+
+    def _suggest(self, trial: optuna.trial.BaseTrial) -> FrozenTrial:
+        nested_of(self.pipeline, trial)
+        return _running(trial)
 
 
-def placed(study: optuna.Study) -> dict[int, FrozenTrial]:
-    """Running and finished trials, by place."""
-    trials = study.get_trials(deepcopy=False, states=(*_DONE, TrialState.RUNNING))
-    return {one.user_attrs[_PLACE]: one for one in trials if _PLACE in one.user_attrs}
+def nested_of(pipeline: Pipeline, trial: optuna.trial.BaseTrial) -> dict[str, Any]:
+    """Nested hyper-parameters that a trial suggests, including frozen ones."""
+    with warnings.catch_warnings():
+        # pyannote.pipeline uses deprecated functions of Optuna
+        warnings.simplefilter("ignore", FutureWarning)
+        return pipeline.parameters(trial=trial)
 
 
-def finished(study: optuna.Study) -> list[FrozenTrial]:
-    """Finished trials, in the order of their places."""
-    return [one for _, one in sorted(placed(study).items()) if one.state in _DONE]
+def _running(trial: Any) -> FrozenTrial:
+    return optuna.create_trial(
+        state=TrialState.RUNNING, params=trial.params, distributions=trial.distributions
+    )
 
 
-def give_up(study: optuna.Study, process: int | None = None) -> int:
-    """Mark unfinished trials, of one process or of all, as failed, so that others replace them.
+def finished(trial: FrozenTrial, evaluation: Evaluation) -> FrozenTrial:
+    """A proposed trial with its results.
 
-    Returns
-    -------
-    count : int
-        Number of such trials.
+    Raises
+    ------
+    ValueError
+        If the error rate is not a number.
     """
-    lost = [
-        one
-        for one in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        if process is None or one.user_attrs.get(_PROCESS) == process
-    ]
-    for one in lost:
-        study.tell(one.number, state=TrialState.FAIL)
-    return len(lost)
+    pruned = evaluation.values is None
+    values = evaluation.rates[-1:] if pruned else evaluation.values
+    if np.isnan(values).any():
+        raise ValueError(f"the error rate of a trial is {values[0]}: is there any reference?")
+    made = optuna.create_trial(
+        state=TrialState.PRUNED if pruned else TrialState.COMPLETE,
+        values=values,
+        params=trial.params,
+        distributions=trial.distributions,
+        intermediate_values=dict(enumerate(evaluation.rates)),
+    )
+    made.datetime_start -= timedelta(seconds=evaluation.seconds)
+    return made
 
 
-def place_of(trial: FrozenTrial) -> int:
-    """Place of a trial."""
-    return trial.user_attrs[_PLACE]
+def complete_of(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Trials that were not pruned."""
+    return [one for one in trials if one.state == TrialState.COMPLETE]
