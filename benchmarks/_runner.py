@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pyannote_av.core.atomic import replacing, write_text
+from pyannote_av.evaluation.tables import plain
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).parent / "results"
@@ -224,24 +225,23 @@ class Results:
 
 
 def to_json(content: Mapping[str, Any]) -> str:
-    """JSON with one line for each row of a table, and for everything that fits on one."""
-    return _pretty(content, 0) + "\n"
+    """JSON with one line for each row of a table, and for everything that fits on one.
+
+    Floats have 6 digits. NaN and infinity become null.
+    """
+    return _pretty(plain(content), 0) + "\n"
 
 
 def _pretty(value: Any, depth: int) -> str:
     flat = json.dumps(value, default=_number)
-    row = isinstance(value, Mapping) and not any(
-        isinstance(v, (Mapping, list, tuple)) for v in value.values()
-    )
-    if not isinstance(value, (Mapping, list, tuple)) or (
-        depth and (len(flat) + depth < 100 or (depth > 1 and row))
-    ):
+    if not isinstance(value, (dict, list)) or (depth and len(flat) + depth < 100):
         return flat
     inner, outer = "\n" + " " * (depth + 1), "\n" + " " * depth
-    if isinstance(value, Mapping):
-        items = (f"{json.dumps(str(k))}: {_pretty(v, depth + 1)}" for k, v in value.items())
-        return "{" + inner + f",{inner}".join(items) + outer + "}"
-    return "[" + inner + f",{inner}".join(_pretty(v, depth + 1) for v in value) + outer + "]"
+    if isinstance(value, dict):
+        items = [f"{json.dumps(key)}: {_pretty(one, depth + 1)}" for key, one in value.items()]
+        is_row = depth > 1 and not any(isinstance(one, (dict, list)) for one in value.values())
+        return flat if is_row else f"{{{inner}{f',{inner}'.join(items)}{outer}}}"
+    return f"[{inner}{f',{inner}'.join(_pretty(one, depth + 1) for one in value)}{outer}]"
 
 
 def _number(value: Any) -> float | int:

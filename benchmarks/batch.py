@@ -44,7 +44,7 @@ from benchmarks._runner import Results, add, table
 SEED = 0
 TIMEOUT = 8.0
 #: the file that cannot be opened, and the one that is damaged
-LEASED, DAMAGED = 1, 2
+LEASED, DAMAGED = 42, 7
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -270,6 +270,8 @@ def engines(given: argparse.Namespace) -> dict:
     """Local processes and Ray on the same files."""
     from pyannote_av.batch.engines import Engine
 
+    if given.files <= LEASED:
+        raise ValueError(f"--files must be more than {LEASED}, the number of the leased file")
     work, folder = given.work, given.work / f"sounds{given.files}"
     manifest = cut_sounds(folder, given.files)
     (folder / f"{DAMAGED:03d}.wav").write_bytes(random.Random(SEED).randbytes(20_000))
