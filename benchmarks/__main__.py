@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     # before numpy and torch are imported: one thread, unless a benchmark sets another number
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    os.environ["PYANNOTE_METRICS_ENABLED"] = "0"
+    os.environ.update(PYANNOTE_METRICS_ENABLED="0", PYTHONWARNINGS="ignore")
     warnings.simplefilter("ignore")
     from benchmarks._runner import Results, add, find_weights
 

@@ -1,12 +1,11 @@
 """Every network trained from scratch and fine-tuned, with one command each, on a CPU.
 
-Examples:
-    python -m benchmarks training CORPUS WORK
-    python -m benchmarks training CORPUS WORK --pace --only hmsanet
+Example:
+    python -m benchmarks training CORPUS WORK --only lrasd hmsanet
 
 Runs ``pyannote-av train`` on the configurations of ``recipes/simulated/train`` with small batches.
-Then each checkpoint is used in its pipeline, which diarizes the sample file. ``--pace`` measures
-the speed of the configurations as they are instead. An interrupted run continues where it was.
+Then each checkpoint is used in its pipeline, which diarizes the sample file. An interrupted run
+continues where it was.
 
 Writes training.json. Results of networks that are not run are kept.
 """
@@ -56,7 +55,6 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=50, help="steps of an epoch (default: 50)")
     parser.add_argument("--epochs", type=int, default=6, help="from scratch (default: 6)")
     parser.add_argument("--fine-tuning", type=int, default=4, help="epochs of it (default: 4)")
-    parser.add_argument("--pace", action="store_true", help="speed of the configurations as is")
 
 
 def folder(name: str, tuned: bool, given: argparse.Namespace) -> Path:
@@ -102,12 +100,6 @@ def overrides(name: str, tuned: bool, given: argparse.Namespace) -> list[str]:
     return [*changes, f"stages.training.max_epochs={epochs}"]
 
 
-def records(into: Path) -> dict[str, dict]:
-    """What training wrote about each stage."""
-    paths = sorted(into.glob("*/stage.json"))
-    return {path.parent.name: json.loads(path.read_text()) for path in paths}
-
-
 def train_and_use(name: str, given: argparse.Namespace) -> dict[str, Any]:
     """Train from scratch, fine-tune, and diarize with both."""
     rows, used = [], {}
@@ -115,14 +107,15 @@ def train_and_use(name: str, given: argparse.Namespace) -> dict[str, Any]:
         into = folder(name, tuned, given)
         config = f"{name}-finetune" if tuned else name
         train(config, into, given, *overrides(name, tuned, given))
-        for stage, record in records(into).items():
+        for path in sorted(into.glob("*/stage.json")):
+            record = json.loads(path.read_text())
             history, done = record["history"], record["lineage"][-1]
             (metric,) = set(done) - {"stage", "seed", "steps", "epochs", "epoch"}
             rows.append(
                 {
                     **record["pace"],
                     "network": name,
-                    "stage": stage,
+                    "stage": path.parent.name,
                     "fine-tuned": tuned,
                     "steps": done["steps"],
                     "loss": [history[0]["loss/train"], history[-1]["loss/train"]],
@@ -132,19 +125,6 @@ def train_and_use(name: str, given: argparse.Namespace) -> dict[str, Any]:
             )
         used["fine-tuned" if tuned else "scratch"] = diarize(name, into)
     return {"training": rows, "pipeline": used}
-
-
-def pace(name: str, given: argparse.Namespace) -> dict[str, Any]:
-    """Speed over eight steps of each stage of a configuration as it is, and waiting for data.
-
-    Batches of active speaker networks are smaller, because theirs are for GPUs (20 GB for LR-ASD).
-    """
-    into = given.work / f"{name}-pace"
-    stages = "stages.epochs" if name == "hmsanet" else "stages.training.max_epochs"
-    few = ["trainer.limit_train_batches=8", "trainer.limit_val_batches=1", f"{stages}=1"]
-    small = ["task.params.frames_per_batch=300"] * (name in ("lrasd", "talknet", "loconet"))
-    train(name, into, given, "loggers=[]", *few, *small)
-    return {stage: record["pace"] for stage, record in records(into).items()}
 
 
 def diarize(name: str, weights: Path) -> dict[str, Any]:
@@ -176,16 +156,11 @@ def diarize(name: str, weights: Path) -> dict[str, Any]:
 
 
 def run(given: argparse.Namespace, results: Results) -> None:
-    """Train all networks, or measure their pace."""
+    """Train all networks, and use them."""
     given.corpus, given.work = given.corpus.resolve(), given.work.resolve()
+    columns = {key: key for key in ("network", "stage", "fine-tuned", "steps", "metric")}
     for name in given.only:
-        if given.pace:
-            found = pace(name, given)
-            print(name, json.dumps(found))
-            results.update("training", f"pace of {name}", {"stages": found})
-        else:
-            found = train_and_use(name, given)
-            columns = {key: key for key in ("network", "stage", "fine-tuned", "steps", "metric")}
-            print(table(found["training"], {**columns, "first, best": "development"}))
-            print(found["pipeline"])
-            results.update("training", name, found)
+        found = train_and_use(name, given)
+        print(table(found["training"], {**columns, "first, best": "development"}))
+        print(found["pipeline"])
+        results.update("training", name, found)

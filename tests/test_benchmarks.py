@@ -28,10 +28,13 @@ QUICK = {
 }
 
 
+#: set by the runner, for itself and its children
+VARIABLES = "OMP_NUM_THREADS", "PYANNOTE_AV_WEIGHTS", "PYANNOTE_METRICS_ENABLED", "PYTHONWARNINGS"
+
+
 @pytest.fixture
 def keep_environment(monkeypatch):
-    """The runner sets variables for itself and its children."""
-    for name in ("OMP_NUM_THREADS", "PYANNOTE_METRICS_ENABLED", "PYANNOTE_AV_WEIGHTS"):
+    for name in VARIABLES:
         monkeypatch.setenv(name, os.environ.get(name, "1"))
 
 
