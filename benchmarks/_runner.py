@@ -158,8 +158,8 @@ def processor() -> str:
 class Results:
     """Result files of one run. All are replaced atomically.
 
-    Every JSON file starts with the command, the versions and the conditions of the run that made
-    it: processor, cores, threads, load averages, date.
+    Every JSON file starts with the command, the versions and the environment of the run that made
+    it: date, processor, cores, threads, load averages.
 
     Parameters
     ----------
@@ -177,12 +177,12 @@ class Results:
         self._versions, self._load = versions(), os.getloadavg()[0]
 
     def head(self) -> dict[str, Any]:
-        """Command, versions and conditions."""
+        """Command, versions and environment."""
         torch = sys.modules.get("torch")
         return {
             "command": self.command,
             "versions": self._versions,
-            "conditions": {
+            "environment": {
                 "date": datetime.now(timezone.utc).date().isoformat(),
                 "processor": processor(),
                 "cores": os.cpu_count(),

@@ -57,7 +57,7 @@ def check_head(path: Path) -> dict:
     content = json.loads(text)
     assert content["command"].startswith("python -m benchmarks ")
     assert content["versions"]["torch"]
-    assert content["conditions"]["processor"]
+    assert content["environment"]["processor"]
     assert str(path.parent) not in text
     return content
 
