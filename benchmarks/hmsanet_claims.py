@@ -44,8 +44,8 @@ if TYPE_CHECKING:
     from pyannote_av.tasks import TargetSpeakerSegmentation
     from pyannote_av.training import Stage, TrainingConfig
 
-#: epochs of one stage, and of five
-EPOCHS, STAGES = 6, (1, 1, 1, 1, 2)
+#: epochs of the five stages of ``stages``
+STAGES = (1, 1, 1, 1, 2)
 FUSIONS = ("cgima", "attention", "concat")
 DECODERS = ("disa", "mean", "none", "fixed")
 DELAYS = (3, 6, 10)  # frames of 40 ms
@@ -73,6 +73,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     add(parser, "--only", choices=PARTS, default=list(PARTS))
     parser.add_argument("--networks", nargs="+", default=list(variants()), choices=variants())
     parser.add_argument("--steps", type=int, default=100, help="steps of an epoch (default: 100)")
+    parser.add_argument("--epochs", type=int, default=6, help="except in stages (default: 6)")
 
 
 # ------------------------------------------------------------------------------------ training
@@ -116,14 +117,14 @@ def variants() -> dict[str, dict[str, Any]]:
     }
 
 
-def plan(name: str, start: Path) -> list[Stage]:
+def plan(name: str, start: Path, epochs: int) -> list[Stage]:
     """Stages in which a network is trained."""
     from pyannote_av.training.stages import multi_stage
 
     (whole,) = shipped().plan()
     begin = {"start": str(start), "take": ("visual.encoder",)}
     if name != "stages":
-        return [replace(whole, max_epochs=EPOCHS, **begin)]
+        return [replace(whole, max_epochs=epochs, **begin)]
     chosen = [
         replace(stage, max_epochs=length, warm_up=20)
         for stage, length in zip(
@@ -154,7 +155,7 @@ def train(given: argparse.Namespace) -> None:
             optimize(
                 HMSANet(**{**shipped().model.params, **variants()[name]}),
                 make_task(given.corpus, given.work),
-                plan(name, start),
+                plan(name, start, given.epochs),
                 given.work / f"{name}-{seed}",
                 seed=1000 * seed,
                 limit_train_batches=given.steps,

@@ -323,7 +323,7 @@ def test_training(corpus, work, tmp_path):
 
 @pytest.mark.slow
 def test_hmsanet_claims(corpus, work, tmp_path):
-    small = ("--seeds", 0, "--networks", "cgima", "concat", "stages", "--steps", 1)
+    small = ("--seeds", 0, "--networks", "cgima", "concat", "--steps", 1, "--epochs", 1)
     run("hmsanet_claims", corpus, work / "claims", *small, "--into", tmp_path)
     content = check_head(tmp_path / "hmsanet_claims.json")
     assert set(content["fusion"]["as they are"]) == {"cgima", "concat"}
