@@ -1,56 +1,79 @@
-"""Active speaker scores on real faces: how well, at what threshold, at what cost.
+"""Active speaker detection on real faces: accuracy and time of each scorer.
 
-    python benchmarks/active_speaker.py DATA_FOLDER [--json FILE] [--scorers NAME ...]
+Example:
+    python -m benchmarks active_speaker DATA --scorers compact-asd lr-asd
 
-DATA_FOLDER holds ``clips`` and, for LR-ASD and Light-ASD, ``weights``:
+DATA contains ``clips`` and, for LR-ASD and Light-ASD, ``weights``:
 
-- ``clips/crops/{speaking,silent}/*.mp4``: 224 x 224 face crops with the sound of their scene;
-- ``clips/several/meeting_table.{mp4,rttm}``: speaker 1 sits on the left, speaker 0 on the right;
-- ``clips/several/*``: several faces, of which it is not known who speaks;
-- ``clips/talkers/*``, ``clips/single/*``: one person each, who does all the talking.
+- ``clips/crops/{speaking,silent}/*.mp4``: 224 x 224 face crops, with the sound of their scene
+- ``clips/several/meeting_table.{mp4,rttm}``: speaker 1 sits on the left, speaker 0 on the right
+- ``clips/several/*``: several faces, without labels
+- ``clips/talkers/*`` and ``clips/single/*``: one person each, who is the only speaker
 
-Scores are those of the pipeline: smoothed over 5 frames, 0 is the threshold. Faces are found once
-and scored by everyone.
+Scores are smoothed over 5 frames, and the threshold is 0, as in the pipeline. Faces are detected
+once, and scored by every scorer. Writes active_speaker.json.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
+from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
-import torch
-from pyannote.database.util import load_rttm
-from scipy.ndimage import uniform_filter1d
-from sklearn.metrics import roc_auc_score
 
-from pyannote_av.core import weights
-from pyannote_av.core.grid import FRAME_RATE
-from pyannote_av.core.io import Video
-from pyannote_av.core.tracks import FaceTracks, TrackSegment
-from pyannote_av.pipelines.active_speaker_detection import ActiveSpeakerDetection
-from pyannote_av.pipelines.face_tracking import FaceTracking
-from pyannote_av.vision.crops import crop_video
+from benchmarks._data import SEGMENT, clips, score_faces
+from benchmarks._runner import Results, add, table
+from pyannote_av.core.grid import FRAME_RATE, SAMPLE_RATE, SAMPLES_PER_FRAME
+
+if TYPE_CHECKING:
+    import torch
+
+    from pyannote_av.core.tracks import FaceTracks, TrackSegment
+    from pyannote_av.pipelines.active_speaker_detection import ActiveSpeakerDetection
 
 OFFSETS = (0.0, 0.4, -0.4)
-SCORERS = ("lr-asd", "light-asd", "lr-asd-ava", "light-asd-ava", "synchrony", "lr-asd+synchrony")
-UNITS = ("frames", "tracks")
+SCORERS = (
+    *("compact-asd", "compact-asd+synchrony", "lr-asd", "light-asd", "lr-asd-ava"),
+    *("light-asd-ava", "synchrony", "lr-asd+synchrony"),
+)
+#: heading of the table to key of a row
+COLUMNS = {
+    "scorer": "scorer",
+    "crops, frames: AUC": "frames_auc",
+    "accuracy": "frames_accuracy",
+    "crops, tracks: AUC": "tracks_auc",
+    "accuracy ": "tracks_accuracy",
+    "table, frames: AUC": "table_auc",
+    "accuracy  ": "table_accuracy",
+    "talkers: voiced above 0": "talkers",
+    "worst": "talkers_worst",
+    "single": "single",
+    "worst ": "single_worst",
+    "ms per face and frame": "ms",
+}
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    add(parser, "data")
+    parser.add_argument("--scorers", nargs="+", default=list(SCORERS), metavar="NAME")
+    add(parser, "--only", metavar="CLIP", help="use these clips only (default: all)")
 
 
 def published_crop(image: np.ndarray) -> np.ndarray:
-    """From a 224 x 224 face crop to what active speaker networks see: its grey centre."""
+    """Input of active speaker networks: the grey centre of a 224 x 224 face crop."""
+    import cv2
+
     grey = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (224, 224))
     return grey[56:168, 56:168]
 
 
 @dataclass
 class Clip:
-    """A clip whose faces have been found."""
+    """A clip and its face tracks."""
 
     waveform: torch.Tensor
     tracks: FaceTracks
@@ -59,15 +82,22 @@ class Clip:
     @classmethod
     def read(cls, path: Path) -> Clip:
         """Track the faces of a file."""
+        from pyannote_av.core.io import Video
+        from pyannote_av.pipelines.face_tracking import FaceTracking
+        from pyannote_av.vision.crops import crop_video
+
         tracks = FaceTracking(embedder=None)(str(path))
         return cls(Video().waveform(path), tracks, list(crop_video(tracks, str(path))))
 
     @classmethod
     def of_crops(cls, path: Path) -> Clip:
-        """One face throughout, cut as published."""
+        """One face throughout, cropped as published."""
+        from pyannote_av.core.io import Video
+        from pyannote_av.core.tracks import FaceTracks, TrackSegment
+
         crops = np.stack([published_crop(frame.image) for frame in Video().frames(path)])
         present = np.ones(len(crops), bool)
-        pieces = [slice(start, start + 300) for start in range(0, len(crops), 300)]
+        pieces = [slice(start, start + SEGMENT) for start in range(0, len(crops), SEGMENT)]
         boxes = np.tile([0.0, 0.0, 1.0, 1.0], (len(crops), 1))
         return cls(
             Video().waveform(path),
@@ -77,32 +107,35 @@ class Clip:
 
     def score(self, pipeline: ActiveSpeakerDetection) -> FaceTracks:
         """Tracks with their scores."""
-        listener = pipeline.listen(self.waveform)
-        for segment in self.segments:
-            listener(segment)
-        return listener.scores(self.tracks)
+        return score_faces(pipeline, self.waveform, self.segments, self.tracks)[0]
 
     def voiced(self) -> np.ndarray:
-        """Whether each row of the tracks is within 25 dB of the loud parts of the sound."""
+        """Whether the sound is within 25 dB of its loud parts, for each row of the tracks."""
+        from scipy.ndimage import uniform_filter1d
+
         samples = self.waveform[0].numpy()
-        frames = samples[: len(samples) // 640 * 640].reshape(-1, 640)
+        count = len(samples) // SAMPLES_PER_FRAME
+        frames = samples[: count * SAMPLES_PER_FRAME].reshape(count, -1)
         level = 10 * np.log10(np.square(frames).mean(axis=1) + 1e-10)
         is_loud = uniform_filter1d((level > np.percentile(level, 95) - 25).astype(float), 5) > 0.5
         index = np.round(self.tracks.time * FRAME_RATE).astype(int)
         return is_loud[np.clip(index, 0, len(is_loud) - 1)]
 
 
-def summary(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+def accuracy(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """AUC, and accuracy at 0."""
+    from sklearn.metrics import roc_auc_score
+
+    both = len(set(labels.tolist())) == 2
     return {
-        "auc": float(roc_auc_score(labels, scores)),
+        "auc": float(roc_auc_score(labels, scores)) if both else float("nan"),
         "accuracy at 0": float(((scores > 0) == labels).mean()),
         "faces x frames": len(scores),
     }
 
 
 def crops_of_one_scene(pipeline: ActiveSpeakerDetection, clips: dict[Path, Clip]) -> dict:
-    """Every frame of a clip counts as its folder says."""
+    """Each frame of a clip has the label of its folder."""
     scores, means, seconds = [], {}, 0.0
     for path, clip in clips.items():
         begin = perf_counter()
@@ -113,15 +146,17 @@ def crops_of_one_scene(pipeline: ActiveSpeakerDetection, clips: dict[Path, Clip]
     pooled, labels = (np.concatenate(parts) for parts in zip(*scores, strict=True))
     tracks = np.array(list(means.values())), np.array([k.startswith("sp") for k in means])
     return {
-        "frames": summary(pooled, labels),
-        "tracks": summary(*tracks),
+        "frames": accuracy(pooled, labels),
+        "tracks": accuracy(*tracks),
         "mean score per track": means,
         "ms per face and frame": 1000 * seconds / len(pooled),
     }
 
 
 def two_people_at_a_table(pipeline: ActiveSpeakerDetection, clip: Clip, rttm: Path) -> dict:
-    """Faces found in the picture; whom they belong to is told by where they sit."""
+    """Accuracy of each seat and of both; faces are assigned to speakers by their position."""
+    from pyannote.database.util import load_rttm
+
     reference = next(iter(load_rttm(rttm).values()))
     tracks = clip.score(pipeline)
     left = tracks.box[:, [0, 2]].mean(axis=1) < 0.5
@@ -131,13 +166,13 @@ def two_people_at_a_table(pipeline: ActiveSpeakerDetection, clip: Clip, rttm: Pa
             labels |= side & np.array([turn.overlaps(t + 0.02) for t in tracks.time])
     known = np.isfinite(tracks.speaking)
     return {
-        name: summary(tracks.speaking[rows], labels[rows])
+        name: accuracy(tracks.speaking[rows], labels[rows])
         for name, rows in (("left", left & known), ("right", ~left & known), ("both", known))
     }
 
 
 def one_person_each(pipeline: ActiveSpeakerDetection, clips: dict[Path, Clip]) -> dict:
-    """Share of the voiced frames at which the only person there is said to speak."""
+    """Share of voiced frames in which the only person is detected as speaking."""
     found = {}
     for path, clip in clips.items():
         tracks, voiced = clip.score(pipeline), clip.voiced()
@@ -151,7 +186,7 @@ def one_person_each(pipeline: ActiveSpeakerDetection, clips: dict[Path, Clip]) -
 
 
 def several_without_labels(pipeline: ActiveSpeakerDetection, clip: Clip) -> dict:
-    """What is said of each track of at least a second, in order of how often it speaks."""
+    """Scores of each track of at least a second, ordered by how often it speaks."""
     tracks, voiced = clip.score(pipeline), clip.voiced()
     found = {}
     for track in tracks.tracks:
@@ -168,93 +203,78 @@ def several_without_labels(pipeline: ActiveSpeakerDetection, clip: Clip) -> dict
 
 
 def talkers_out_of_sync(clips: dict[Path, Clip]) -> dict[str, list]:
-    """Offset and confidence found when the sound is moved by 0, +0.4 and -0.4 s.
+    """Detected offset and its confidence when the sound is shifted by 0, +0.4 and -0.4 s.
 
-    Some clips are out of sync by themselves: what counts is how the answer moves.
+    Some clips are out of sync themselves, so only the differences between the offsets matter.
     """
+    import torch
+
+    from pyannote_av.pipelines.active_speaker_detection import ActiveSpeakerDetection
+
     pipeline = ActiveSpeakerDetection(scorer="synchrony")
     results = {}
     for path, clip in clips.items():
         results[path.stem] = []
         for offset in OFFSETS:
-            moved = torch.roll(clip.waveform, round(16000 * offset), dims=1)
-            listener = pipeline.listen(moved)
-            for segment in clip.segments:
-                listener(segment)
-            results[path.stem].append([round(value, 2) for value in listener.offset()])
+            moved = torch.roll(clip.waveform, round(SAMPLE_RATE * offset), dims=1)
+            _, found = score_faces(pipeline, moved, clip.segments, clip.tracks)
+            results[path.stem].append([round(value, 2) for value in found])
     return results
 
 
-def judge(scorer: str, clips: dict[Path, Clip], folder: Path) -> dict:
-    """All figures of one scorer."""
-    pipeline = ActiveSpeakerDetection(scorer=scorer)
+def measure(scorer: str, clips: dict[Path, Clip]) -> dict:
+    """All figures of one scorer, for the groups of clips that are there."""
+    from pyannote_av.pipelines.active_speaker_detection import ActiveSpeakerDetection
+
+    pipeline, found = ActiveSpeakerDetection(scorer=scorer), {}
 
     def under(*names: str) -> dict[Path, Clip]:
         return {path: clip for path, clip in clips.items() if path.parent.name in names}
 
-    table = folder / "several" / "meeting_table.mp4"
-    return {
-        "crops": crops_of_one_scene(pipeline, under("speaking", "silent")),
-        "meeting_table": two_people_at_a_table(pipeline, clips[table], table.with_suffix(".rttm")),
-        "talkers": one_person_each(pipeline, under("talkers")),
-        "single": one_person_each(pipeline, under("single")),
-        "several": {
-            path.stem: several_without_labels(pipeline, clip)
-            for path, clip in under("several").items()
-        },
-    }
+    if crops := under("speaking", "silent"):
+        found["crops"] = crops_of_one_scene(pipeline, crops)
+    for path, clip in under("several").items():
+        if path.with_suffix(".rttm").is_file():
+            found[path.stem] = two_people_at_a_table(pipeline, clip, path.with_suffix(".rttm"))
+        found.setdefault("several", {})[path.stem] = several_without_labels(pipeline, clip)
+    for group in ("talkers", "single"):
+        if some := under(group):
+            found[group] = one_person_each(pipeline, some)
+    return found
 
 
-def row(scorer: str, found: dict) -> str:
-    """The figures that matter, as a row of a Markdown table."""
-    crops, table = found["crops"], found["meeting_table"]["both"]
-    cells = [scorer]
-    cells += [f"{crops[of]['auc']:.3f} / {crops[of]['accuracy at 0']:.3f}" for of in UNITS]
-    cells += [f"{table['auc']:.3f} / {table['accuracy at 0']:.3f}"]
-    cells += [f"{found[of]['mean']:.3f} ({found[of]['worst']:.2f})" for of in ("talkers", "single")]
-    cells += [f"{crops['ms per face and frame']:.2f}"]
-    return f"| {' | '.join(cells)} |"
+def row(scorer: str, found: dict) -> dict:
+    """Row of the table."""
+    cells = {"scorer": scorer}
+    for name, part in (("frames", "crops"), ("tracks", "crops"), ("table", "meeting_table")):
+        one = found.get(part, {}).get("both" if name == "table" else name, {})
+        cells |= {f"{name}_auc": one.get("auc"), f"{name}_accuracy": one.get("accuracy at 0")}
+    for name in ("talkers", "single"):
+        one = found.get(name, {})
+        cells |= {name: one.get("mean"), f"{name}_worst": one.get("worst")}
+    return {**cells, "ms": found.get("crops", {}).get("ms per face and frame")}
 
 
-HEADER = """\
-| scorer | crops, frames: AUC / accuracy | crops, tracks | table, frames | talkers: voiced above 0 \
-(worst) | single | ms per frame |
-|---|---|---|---|---|---|---|"""
+def run(given: argparse.Namespace, results: Results) -> None:
+    """Score all clips with all scorers."""
+    from pyannote_av.core.weights import MissingWeightsError
 
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--scorers", nargs="+", default=list(SCORERS))
-    arguments = parser.parse_args()
-    os.environ.setdefault("PYANNOTE_AV_WEIGHTS", str(arguments.data / "weights"))
-    folder = arguments.data / "clips"
-
-    clips = {path: Clip.of_crops(path) for path in sorted(folder.glob("crops/*/*.mp4"))}
-    for kind in ("talkers", "single", "several"):
-        for path in sorted(folder.glob(f"{kind}/*")):
-            if path.suffix in {".mp4", ".mpg", ".avi"}:
-                clips[path] = Clip.read(path)
-
-    results, rows = {}, []
-    for scorer in arguments.scorers:
+    crops = clips(given.data, ("crops/speaking", "crops/silent"), given.only)
+    scenes = clips(given.data, ("talkers", "single", "several"), given.only)
+    loaded = {path: Clip.of_crops(path) for path in crops}
+    loaded |= {path: Clip.read(path) for path in scenes}
+    content, rows = {}, []
+    for scorer in given.scorers:
         try:
-            results[scorer] = judge(scorer, clips, folder)
-        except weights.MissingWeightsError as error:
-            print(f"{scorer}: {error}")
+            content[scorer] = measure(scorer, loaded)
+        except MissingWeightsError as error:
+            rows.append({"scorer": scorer, "error": str(error)})
             continue
-        rows.append(row(scorer, results[scorer]))
-        print(scorer, json.dumps(results[scorer], indent=2))
-    print(HEADER, *rows, sep="\n")
-    talkers = {path: clip for path, clip in clips.items() if path.stem.startswith("hdtf_")}
-    results["offsets"] = talkers_out_of_sync(talkers)
-    print("offset found, confidence, at", OFFSETS)
-    for clip, found in results["offsets"].items():
-        print(f"  {clip:26}", *found)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=2))
-
-
-if __name__ == "__main__":
-    main()
+        rows.append(row(scorer, content[scorer]))
+    print(table(rows, COLUMNS))
+    talkers = {path: clip for path, clip in loaded.items() if path.stem.startswith("hdtf_")}
+    content["offsets"] = talkers_out_of_sync(talkers)
+    print(f"\noffset (s) and confidence, sound shifted by {OFFSETS} s")
+    for name, found in content["offsets"].items():
+        print(f"  {name:26}", *found)
+    results.write("active_speaker", content)

@@ -1,25 +1,42 @@
-"""Audio branch against pyannote.audio's own pipeline: same weights, same hyper-parameters.
+"""The audio pipeline against pyannote.audio's own: DER and time, with the same weights.
 
-    OMP_NUM_THREADS=1 python benchmarks/audio_branch.py FOLDER [--pairs 3] [--json OUT.json]
+Example:
+    python -m benchmarks audio_branch DATA --repeats 3
 
-FOLDER holds a ``database.yml`` with protocol ``Debug.SpeakerDiarization.Debug``. Both pipelines are
-given the decoded waveform, one after the other (A B A B ...), on one thread; times are those of
-the process (user + system), so that other work on the machine does not count.
+DATA contains ``ami``, 13 excerpts of AMI meetings. Both pipelines get the decoded waveform, in
+turn (A B A B ...), on one thread, with the same hyper-parameters. Times are CPU times (user +
+system), so that other work on the machine does not count. Writes audio_branch.json.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import statistics
 import time
-import warnings
-from pathlib import Path
 
-os.environ.setdefault("PYANNOTE_METRICS_ENABLED", "0")
+from benchmarks._data import ami
+from benchmarks._runner import Results, add, table
 
-PROTOCOL = "Debug.SpeakerDiarization.Debug"
+COLUMNS = {
+    "subset": "subset",
+    "file": "uri",
+    "duration (s)": "duration",
+    "speakers": "speakers",
+    "stock speakers": "stock_speakers",
+    "our speakers": "our_speakers",
+    "stock DER %": "stock_der",
+    "our DER %": "our_der",
+    "difference %": "difference",
+    "stock s": "stock_best",
+    "our s": "our_best",
+    "ratio": "ratio",
+}
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    add(parser, "data", "--limit")
+    add(parser, "--repeats", help="runs of each pipeline per file (default: %(default)s)")
 
 
 def stock_pipeline(ours):
@@ -39,119 +56,81 @@ def stock_pipeline(ours):
 
 
 def timed(pipeline, file):
-    """(diarization, seconds of processor time)"""
+    """Diarization, and seconds of CPU time."""
     file = dict(file)
     start = time.process_time()
     output = pipeline(file)
     return output.speaker_diarization, time.process_time() - start
 
 
-def run(folder: Path, pairs: int, subsets: list[str], limit: int | None) -> list[dict]:
-    """One row per file: error rates of both pipelines and ratio of their times."""
-    import torch
-    from pyannote.database import FileFinder, registry
+def compare(stock, ours, file: dict, repeats: int) -> dict:
+    """Row of one file: error rates of both pipelines, and the ratio of their times."""
     from pyannote.metrics.diarization import DiarizationErrorRate
 
     from pyannote_av.core.grid import SAMPLE_RATE
     from pyannote_av.core.io import Video
-    from pyannote_av.pipelines.audio_diarization import AudioDiarization
 
-    torch.set_num_threads(1)
-    registry.load_database(folder / "database.yml")
-    protocol = registry.get_protocol(PROTOCOL, preprocessors={"audio": FileFinder()})
-    ours = AudioDiarization()
-    ours.instantiate(ours.default_parameters())
-    stock = stock_pipeline(ours)
-
-    rows = []
-    for subset in subsets:
-        for file in list(getattr(protocol, subset)())[:limit]:
-            waveform = Video().waveform({"audio": file["audio"], "uri": file["uri"]})
-            sound = {"waveform": waveform, "sample_rate": SAMPLE_RATE, "uri": file["uri"]}
-            row = {
-                "subset": subset,
-                "uri": file["uri"],
-                "duration": waveform.shape[1] / SAMPLE_RATE,
-                "speakers": len(file["annotation"].labels()),
-                "stock_seconds": [],
-                "our_seconds": [],
-            }
-            for _ in range(pairs):
-                theirs, seconds = timed(stock, sound)
-                row["stock_seconds"].append(seconds)
-                mine, seconds = timed(ours, sound)
-                row["our_seconds"].append(seconds)
-            for name, hypothesis in (("stock", theirs), ("our", mine)):
-                metric = DiarizationErrorRate(collar=0.0, skip_overlap=False)
-                details = metric(
-                    file["annotation"], hypothesis, uem=file["annotated"], detailed=True
-                )
-                total = details["total"] or float("nan")
-                row[f"{name}_der"] = 100 * details["diarization error rate"]
-                row[f"{name}_errors"] = {
-                    key: details[key] for key in ("missed detection", "false alarm", "confusion")
-                }
-                row[f"{name}_speakers"] = len(hypothesis.labels())
-            row["total"] = total
-            difference = DiarizationErrorRate(collar=0.0)
-            row["difference"] = 100 * difference(theirs, mine, uem=file["annotated"])
-            row["ratio"] = statistics.median(
-                a / b for a, b in zip(row["stock_seconds"], row["our_seconds"], strict=True)
-            )
-            rows.append(row)
-            print(line(row))
-    return rows
-
-
-def line(row: dict) -> str:
-    """A row of the table."""
-    return (
-        f"{row['subset']:<12} {row['uri']:<8} {row['duration']:6.1f} {row['speakers']:>4}"
-        f" {row['stock_speakers']:>6} {row['our_speakers']:>4}"
-        f" {row['stock_der']:9.2f} {row['our_der']:8.2f} {row['difference']:8.2f}"
-        f" {min(row['stock_seconds']):8.2f} {min(row['our_seconds']):7.2f} {row['ratio']:6.2f}"
+    waveform = Video().waveform({"audio": file["audio"], "uri": file["uri"]})
+    sound = {"waveform": waveform, "sample_rate": SAMPLE_RATE, "uri": file["uri"]}
+    row = {
+        "subset": file["subset"],
+        "uri": file["uri"],
+        "duration": waveform.shape[1] / SAMPLE_RATE,
+        "speakers": len(file["annotation"].labels()),
+    }
+    times: dict[str, list[float]] = {"stock": [], "our": []}
+    turns = {}
+    for _ in range(repeats):
+        for name, pipeline in (("stock", stock), ("our", ours)):
+            turns[name], seconds = timed(pipeline, sound)
+            times[name].append(seconds)
+    for name, hypothesis in turns.items():
+        metric = DiarizationErrorRate(collar=0.0, skip_overlap=False)
+        details = metric(file["annotation"], hypothesis, uem=file["annotated"], detailed=True)
+        row["total"] = details["total"] or float("nan")
+        row[f"{name}_der"] = 100 * details["diarization error rate"]
+        row[f"{name}_errors"] = sum(
+            details[key] for key in ("missed detection", "false alarm", "confusion")
+        )
+        row[f"{name}_speakers"] = len(hypothesis.labels())
+        row[f"{name}_seconds"], row[f"{name}_best"] = times[name], min(times[name])
+    difference = DiarizationErrorRate(collar=0.0)
+    row["difference"] = 100 * difference(turns["stock"], turns["our"], uem=file["annotated"])
+    row["ratio"] = statistics.median(
+        a / b for a, b in zip(times["stock"], times["our"], strict=True)
     )
+    return row
 
 
 def summary(rows: list[dict]) -> dict:
-    """Pooled error rates per subset, and the median ratio of times."""
-    result = {}
+    """Pooled error rates per subset, and medians of times."""
+    result: dict = {}
     for subset in dict.fromkeys(row["subset"] for row in rows):
         # a file without reference speech has no error rate
         chosen = [r for r in rows if r["subset"] == subset and r["total"] == r["total"]]
         total = sum(r["total"] for r in chosen)
-        result[subset] = {
-            f"{name}_der": 100 * sum(sum(r[f"{name}_errors"].values()) for r in chosen) / total
-            for name in ("stock", "our")
-        }
+        if chosen:
+            result[subset] = {
+                f"{name}_der": 100 * sum(r[f"{name}_errors"] for r in chosen) / total
+                for name in ("stock", "our")
+            }
     result["ratio"] = statistics.median(r["ratio"] for r in rows)
-    result["our_real_time_factor"] = statistics.median(
-        min(r["our_seconds"]) / r["duration"] for r in rows
-    )
+    result["our_real_time_factor"] = statistics.median(r["our_best"] / r["duration"] for r in rows)
     return result
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--pairs", type=int, default=3, help="runs of either pipeline per file")
-    parser.add_argument("--limit", type=int, help="files per subset")
-    parser.add_argument("--subsets", nargs="+", default=["test", "development", "train"])
-    parser.add_argument("--json", type=Path, help="write rows and summary there")
-    arguments = parser.parse_args()
-    warnings.simplefilter("ignore")
+def run(given: argparse.Namespace, results: Results) -> None:
+    """Compare both pipelines on all excerpts."""
+    import torch
 
-    print(f"{'':<35}{'speakers':<14}{'DER %':>10}{'differ':>16}{'seconds':>17}")
-    print(
-        f"{'subset':<12} {'uri':<8} {'length':>6} {'ref':>4} {'stock':>6} {'ours':>4}"
-        f" {'stock':>9} {'ours':>8} {'%':>8} {'stock':>8} {'ours':>7} {'ratio':>6}"
-    )
-    rows = run(arguments.folder, arguments.pairs, arguments.subsets, arguments.limit)
+    from pyannote_av.pipelines.audio_diarization import AudioDiarization
+
+    torch.set_num_threads(1)
+    ours = AudioDiarization()
+    ours.instantiate(ours.default_parameters())
+    stock = stock_pipeline(ours)
+    rows = [compare(stock, ours, file, given.repeats) for file in ami(given.data, given.limit)]
     figures = summary(rows)
-    print(json.dumps(figures, indent=2))
-    if arguments.json:
-        arguments.json.write_text(json.dumps({"summary": figures, "rows": rows}, indent=2))
-
-
-if __name__ == "__main__":
-    main()
+    print(table(rows, COLUMNS))
+    print(figures)
+    results.write("audio_branch", {"summary": figures, "files": rows})

@@ -1,43 +1,40 @@
-"""Small files that ask for much: what becomes of each, in how much memory and time.
+"""Small files that ask for a lot: outcome, peak memory and time of reading each.
 
-    python benchmarks/bounds.py [--into benchmarks/results] [--only WORD]
+Examples:
+    python -m benchmarks bounds
+    python -m benchmarks bounds --only wav
 
-Makes every file of ``tests/hostile_media.py`` and ``tests/hostile_data.py`` and reads each in a
-process of its own. Writes ``bounds.json`` and ``bounds.txt``: bytes of the file, with those that
-belong to it, peak of the memory above that of the process before it reads, seconds, and outcome.
+Makes every file of ``tests/hostile_media.py`` and ``tests/hostile_data.py``, and reads each in a
+process of its own. The size includes files that belong to it. The peak is the memory above that of
+the process before it reads. Writes bounds.json and bounds.txt.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import multiprocessing
-import resource
 import sys
 import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks._runner import ROOT, Results, add, in_fresh_process, peak_memory
 
-import hostile_data
-import hostile_media
-
-from pyannote_av.core.atomic import write_text
-from pyannote_av.core.files import MediaError
-from pyannote_av.core.io import Video
-from pyannote_av.core.text import printable
-
-ROOT = Path(__file__).resolve().parents[1]
-#: seconds after which a case is given up
+#: seconds after which reading a file is given up
 PATIENCE = 300.0
 
 
+def options(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    add(parser, "--only", metavar="WORD", help="cases whose name contains one of these words")
+
+
 def read_media(path: Path) -> str:
-    """Decode all that a media file has, and say what came out."""
+    """Decode everything in a media file, and summarize it."""
+    from pyannote_av.core.io import Video
+
     video, problems, found = Video(), [], []
     info = video.probe(path)
     if info.audio:
@@ -47,8 +44,13 @@ def read_media(path: Path) -> str:
     return "; ".join([*found, *problems])
 
 
+@cache
 def cases() -> dict[str, Callable[[Path], tuple[Path, Callable[[Path], object]]]]:
-    """All cases by name: what writes a file into a folder, and gives it with its reader."""
+    """By name: functions that write a file into a folder, and return it with its reader."""
+    sys.path.insert(0, str(ROOT / "tests"))
+    import hostile_data
+    import hostile_media
+
     media = {
         f"media: {name}": lambda folder, make=make: (make(folder), read_media)
         for name, make in hostile_media.CASES.items()
@@ -56,82 +58,54 @@ def cases() -> dict[str, Callable[[Path], tuple[Path, Callable[[Path], object]]]
     return {**media, **hostile_data.CASES}
 
 
-def measure(name: str, folder: str, answers: multiprocessing.Queue) -> None:
-    """Read a file, and say how that went."""
-    path, reader = cases()[name](Path(folder))
-    size = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
-    before = _resident()
-    start = time.perf_counter()
-    try:
-        with warnings.catch_warnings(record=True):
-            warnings.simplefilter("always")
-            value = reader(path)
-        outcome = "read" + (f": {value}" if isinstance(value, str) else "")
-    except (MediaError, ValueError, OSError) as error:
-        outcome = f"refused: {error}"
-    except BaseException as error:
-        outcome = f"NOT BOUNDED: {type(error).__name__}: {error}"
-    seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    where = str(Path(folder))
-    answers.put(
-        {
-            "file": name,
-            "bytes": size,
-            "outcome": printable(outcome.replace(where, "FOLDER"), one_line=True)[:400],
-            "peak_mb": round(max(0.0, peak - before), 1),
-            "seconds": round(seconds, 3),
-        }
-    )
+def measure(name: str) -> dict:
+    """Row of one case."""
+    from pyannote_av.core.files import MediaError
+    from pyannote_av.core.text import printable
+
+    with tempfile.TemporaryDirectory() as folder:
+        path, reader = cases()[name](Path(folder))
+        size = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
+        before, start = peak_memory(), time.perf_counter()
+        try:
+            with warnings.catch_warnings(record=True):
+                warnings.simplefilter("always")
+                value = reader(path)
+            outcome = "read" + (f": {value}" if isinstance(value, str) else "")
+        except (MediaError, ValueError, OSError) as error:
+            outcome = f"refused: {error}"
+        except BaseException as error:
+            outcome = f"NOT BOUNDED: {type(error).__name__}: {error}"
+        seconds = time.perf_counter() - start
+    outcome = outcome.replace(folder, "FOLDER")
+    return {
+        "file": name,
+        "bytes": size,
+        "outcome": printable(outcome, one_line=True)[:400],
+        "peak_mb": round(max(0.0, peak_memory() - before), 1),
+        "seconds": round(seconds, 3),
+    }
 
 
-def _resident() -> float:
-    """Memory of this process (MB)"""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize() / 2**20
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--into", type=Path, default=ROOT / "benchmarks/results")
-    parser.add_argument("--only", default="", help="cases whose name has this word")
-    options = parser.parse_args()
-    # a child begins with all that is imported here, so that its peak is that of the reading
-    context = multiprocessing.get_context("fork")
-    rows = []
+def run(given: argparse.Namespace, results: Results) -> None:
+    """Read all files."""
+    words, rows = given.only or [""], []
     for name in cases():
-        if options.only not in name:
+        if not any(word in name for word in words):
             continue
-        with tempfile.TemporaryDirectory() as folder:
-            answers = context.Queue()
-            process = context.Process(target=measure, args=(name, folder, answers))
-            process.start()
-            try:
-                row = answers.get(timeout=PATIENCE)
-            except Exception:
-                row = {"file": name, "outcome": f"NOT BOUNDED: ended, or over {PATIENCE:g} s"}
-            process.kill()
-            process.join()
+        # a fork has everything imported, so that its peak is that of reading
+        row = in_fresh_process(measure, name, timeout=PATIENCE, start="fork")
+        if "error" in row:
+            row = {"file": name, "outcome": f"NOT BOUNDED: {row['error']}"}
         rows.append(row)
-        print(f"{row['file']:60} {row.get('peak_mb', '-'):>8} MB {row.get('seconds', '-'):>8} s")
+        print(f"{name:60} {row.get('peak_mb', '-'):>8} MB {row.get('seconds', '-'):>8} s")
+    results.write("bounds", {"cases": rows})
     worst = sorted(rows, key=lambda row: -row.get("peak_mb", float("inf")))
-    command = f"python benchmarks/bounds.py {' '.join(sys.argv[1:])}".strip()
-    write_text(
-        options.into / "bounds.json",
-        json.dumps({"command": command, "cases": rows}, indent=1) + "\n",
-    )
     lines = [
-        f"{row['file']} | {row.get('bytes', '-')} | {row.get('peak_mb', '-')} | "
-        f"{row.get('seconds', '-')} | {row['outcome']}"
+        " | ".join(str(row.get(key, "-")) for key in ("file", "bytes", "peak_mb", "seconds"))
+        + f" | {row['outcome']}"
         for row in worst
     ]
-    write_text(
-        options.into / "bounds.txt",
-        "\n".join(["file | bytes | peak MB | seconds | outcome", *lines]) + "\n",
-    )
+    results.text("bounds.txt", "\n".join(["file | bytes | peak MB | seconds | outcome", *lines]))
     failed = [row["file"] for row in rows if row["outcome"].startswith("NOT BOUNDED")]
     print(f"{len(rows)} cases, {len(failed)} not bounded: {', '.join(failed)}")
-
-
-if __name__ == "__main__":
-    main()

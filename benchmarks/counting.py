@@ -1,37 +1,29 @@
-"""Who is to say how many speak at a time: the first pass, the network, or both, by what is seen.
+"""Ways to decide how many people speak at a time: DER of the first pass, the network, or both.
 
-    python benchmarks/counting.py DATA WORK [--corpus CORPUS] [--pipeline hmsanet]
-                                  [--into benchmarks/results]
+Example:
+    python -m benchmarks counting DATA WORK --corpus CORPUS
 
-On conversations for development (``recipes/simulated/held_aside.py``, kept in WORK) and, with
-CORPUS, which ``recipes/simulated/corpus.py`` made, on some whose mouths are real (the network was
-trained on these: there are no others); the parameters of the pipeline were chosen on both. And on
-the recordings of ``real_recordings.py``, which nothing was chosen on. Writes ``counting.json``:
-error rates by data and by parameters, and on how many files they are worse than those of sound
-alone by more than half a point. First passes and what the network says are shared by all
-parameters.
+Hyper-parameters of the target speaker pipeline are compared on development conversations
+(``recipes/simulated/held_aside.py``, kept in WORK) and, with ``--corpus``, on conversations with
+real mouths. The network was trained on the latter, because there are no others. The parameters of
+the pipeline were chosen on both. DATA also contains the recordings of ``real_recordings``, on which
+nothing was chosen.
+
+Writes counting.json: DER, its parts, and the number of files that are worse than the audio-only
+result by more than half a point. All variants share the first pass and the posteriors of the
+network.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import sys
-import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-from real_recordings import ami, table
+from benchmarks._data import ami, existing, meeting_table
+from benchmarks._runner import Results, add, table
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from pyannote_av.clustering.identities import build_identities
-from pyannote_av.data.crop_store import CropStore
-from recipes.simulated.corpus import PARTS
-from recipes.simulated.held_aside import load, read, simulate
-
-#: of the pipeline that ships, if nothing else is said
+#: changes of the hyper-parameters, by name
 COUNTING: dict[str, dict] = {
     "first pass": {"counting": "first_pass"},
     "network": {"counting": "network"},
@@ -43,45 +35,45 @@ COUNTING: dict[str, dict] = {
     },
     **{f"onset_unheard {least}": {"onset_unheard": least} for least in (0.5, 0.95)},
 }
-#: parts of the corpus with real mouths, and files of each
-REAL, FILES = tuple(part.name for part in PARTS if part.real), 4
+#: files of each part of the corpus with real mouths
+REAL_FILES = 4
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    add(parser, "data", "work", "--pipeline", "--limit")
+    parser.add_argument("--corpus", type=Path, metavar="CORPUS", help="add those with real mouths")
+    parser.add_argument("--files", type=int, default=40, help="development conversations")
 
 
 def sources(given: argparse.Namespace) -> Iterator[tuple]:
-    """Name, pipeline and files of all data."""
+    """Name, pipeline and files of each data set."""
     from pyannote_av import Pipeline
+    from pyannote_av.clustering.identities import build_identities
+    from pyannote_av.data.crop_store import CropStore
+    from recipes.simulated.corpus import PARTS
+    from recipes.simulated.held_aside import load, read, simulate
 
-    store = simulate(given.data, given.work, "development", 40)
+    def of(store: CropStore, uris: list[str]) -> Iterator[dict]:
+        return (read(store, uri) for uri in uris[: given.limit])
+
+    store = simulate(given.data, given.work, "development", given.files)
     yield "simulated, development", load(given.pipeline, store), of(store, store.uris)
-    if given.corpus is not None:
-        for part in REAL:
-            store = CropStore(given.corpus / "parts" / part)
-            uris = store.uris[:FILES]
+    for part in PARTS if given.corpus is not None else ():
+        if part.real:
+            store = CropStore(existing(given.corpus / "parts" / part.name, "part of the corpus"))
+            uris = store.uris[:REAL_FILES]
             build_identities(store, uris=uris, interval=1e9, progress=True)
             yield "simulated, real mouths", load(given.pipeline, store), of(store, uris)
     pipeline = Pipeline.from_pretrained(given.pipeline)
-    yield "AMI", pipeline, ami(given.data / "ami")
-    yield "table", pipeline, table(given.data / "clips" / "several")
+    yield "AMI", pipeline, iter(ami(given.data, given.limit))
+    yield "table", pipeline, iter(meeting_table(given.data))
 
 
-def of(store: CropStore, uris: Iterable[str]) -> Iterator[dict]:
-    """Files of a store."""
-    return (read(store, uri) for uri in uris)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("data", type=Path)
-    parser.add_argument("work", type=Path)
-    parser.add_argument("--corpus", type=Path, help="for conversations with real mouths")
-    parser.add_argument("--pipeline", default="hmsanet", help="name or folder")
-    parser.add_argument("--into", type=Path, default=Path(__file__).parent / "results")
-    given = parser.parse_args()
-    os.environ.update(OMP_NUM_THREADS="1", PYANNOTE_METRICS_ENABLED="0")
-    warnings.simplefilter("ignore")
+def run(given: argparse.Namespace, results: Results) -> None:
+    """Diarize all data with all variants."""
     import torch
 
-    from pyannote_av.core.atomic import write_text
     from pyannote_av.evaluation.diarization import evaluate
 
     torch.set_num_threads(1)
@@ -89,34 +81,28 @@ def main() -> None:
     for name, pipeline, files in sources(given):
         usual = pipeline.parameters(instantiated=True)
         references, maps, turns = known.setdefault(
-            name, ({}, {}, {how: {} for how in ("sound alone", *COUNTING)})
+            name, ({}, {}, {how: {} for how in ("audio only", *COUNTING)})
         )
         for file in files:
             uri, file = file["uri"], dict(file)
             references[uri], maps[uri] = file.pop("annotation"), file.pop("annotated")
-            turns["sound alone"][uri] = pipeline.first_pass.audio(dict(file)).speaker_diarization
-            pipeline.training = True  # a file keeps what does not depend on parameters
+            turns["audio only"][uri] = pipeline.first_pass.audio(dict(file)).speaker_diarization
+            pipeline.training = True  # so that variants share what does not depend on parameters
             for how, values in COUNTING.items():
                 turns[how][uri] = pipeline.instantiate({**usual, **values})(file)
             pipeline.training = False
             print(f"{name}: {uri}", flush=True)
-        pipeline.instantiate(usual)  # the next data may have the same pipeline
+        pipeline.instantiate(usual)  # the next data set may have the same pipeline
     found: dict[str, dict] = {}
     for name, (references, maps, turns) in known.items():
-        results = {how: evaluate(references, said, maps) for how, said in turns.items()}
-        alone = results["sound alone"].per_file()
+        scored = {how: evaluate(references, one, maps) for how, one in turns.items()}
+        alone = scored["audio only"].per_file()
         found[name] = {}
-        for how, result in results.items():
-            scores, total = result.per_file(), result["automatic", "Full"]
+        for how, result in scored.items():
+            scores, figures = result.per_file(), result["automatic", "Full"].figures()
             found[name][how] = {
-                part: round(total.figures()[part], 2)
+                part: round(figures[part], 2)
                 for part in ("der", "false_alarm", "missed", "confusion")
             } | {"worse": sum(scores[uri].der - alone[uri].der > 0.005 for uri in scores)}
-            print(f"{name}, {how}: {found[name][how]}")
-    command = "python benchmarks/counting.py DATA WORK" + " --corpus CORPUS" * bool(given.corpus)
-    content = {"command": command, "DER (%)": found}
-    write_text(given.into / "counting.json", json.dumps(content, indent=1) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+        print(f"\n{name}\n{table([{'variant': how, **one} for how, one in found[name].items()])}")
+    results.write("counting", {"DER (%)": found})

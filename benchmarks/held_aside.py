@@ -1,80 +1,118 @@
-"""HMSA-Net, late fusion and sound alone on conversations that were held aside from training.
+"""HMSA-Net, late fusion and audio alone on held-out simulated conversations.
 
-    python benchmarks/held_aside.py DATA WORK [--files 200] [--limit N] [--workers 2]
-                                    [--pipeline hmsanet] [--sweeps] [--into benchmarks/results]
+Examples:
+    python -m benchmarks held_aside DATA WORK --workers 2
+    python -m benchmarks held_aside DATA WORK --sweeps desync missing-faces noise
 
-The conversations are those of ``recipes/simulated/held_aside.py``; WORK keeps them, and what is
-said of every file, and the next run goes on from there. Writes ``held_aside.json``, ``.txt`` and
-``.png``, and ``held_aside_files.csv`` (DER of each file); with ``--sweeps``, also
-``held_aside_desync`` and ``held_aside_missing_faces``, ``.json`` and ``.png``: sound that is late
-or early and faces that are missing, on a tenth of the files.
+The conversations are those of ``recipes/simulated/held_aside.py``, made from DATA. WORK keeps them
+and all turns. Face tracks are given.
+
+Writes held_aside.json, .txt and .png, and held_aside_files.csv (DER of each file). ``--sweeps``
+also disturbs every tenth file: audio out of sync with the video, missing faces, noise. Each writes
+held_aside_SWEEP.json and .png.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
+from functools import cache, partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from pyannote_av.core.tracks import FaceTracks
-from pyannote_av.data.crop_store import CropStore
-from recipes.simulated.held_aside import load, read, simulate
+from benchmarks._runner import Results, add
 
 if TYPE_CHECKING:
+    from pyannote_av.data.crop_store import CropStore
     from pyannote_av.evaluation.sweeps import Sweep
 
 SYSTEMS = ("audio", "late_fusion", "hmsanet")
-#: what is changed, and how much: see ``pyannote_av.evaluation.sweeps.DISTURBANCES``
+#: values of each sweep; see ``pyannote_av.evaluation.sweeps.DISTURBANCES``
 SWEPT = {
     "desync": (-0.4, -0.2, 0.0, 0.2, 0.4),
     "missing-faces": (0.0, 0.25, 0.5, 0.75, 1.0),
+    "noise": (float("inf"), 20.0, 10.0, 0.0),
 }
+#: values that leave a file as it is
+NEUTRAL = {"desync": 0.0, "missing-faces": 0.0, "noise": float("inf")}
 
-_loaded: dict = {}
+
+class Change(NamedTuple):
+    """A disturbance and its value."""
+
+    kind: str
+    value: float
+
+    def __call__(self, file: Mapping) -> Mapping:
+        """Disturb a file."""
+        from pyannote_av.evaluation.sweeps import DISTURBANCES
+
+        one = DISTURBANCES[self.kind]
+        return one.change(file, self.value, **({"seed": 0} if one.random else {}))
+
+    @property
+    def name(self) -> str:
+        """Name of its folder."""
+        return "as-is" if self.value == NEUTRAL[self.kind] else f"{self.kind}{self.value:+g}"
 
 
-def diarize(name: str, folder: Path, into: Path, uri: str, change: Callable | None = None) -> str:
-    """Write what all systems say of a file."""
+AS_IS = Change("desync", 0.0)
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    add(parser, "data", "work", "--pipeline", "--workers")
+    parser.add_argument("--files", type=int, default=200, help="conversations (default: 200)")
+    add(parser, "--limit", help="score N of them, of all layouts (default: all)")
+    parser.add_argument("--sweeps", nargs="+", default=[], choices=SWEPT, metavar="SWEEP")
+
+
+@cache
+def loaded(name: str, folder: Path):
+    """A pipeline that takes its faces from a store, loaded once in a process."""
+    from pyannote_av.data.crop_store import CropStore
+    from recipes.simulated.held_aside import load
+
+    return load(name, CropStore(folder))
+
+
+def diarize(name: str, folder: Path, into: Path, change: Change, uri: str) -> None:
+    """Write the turns of all systems for one file, unless they are there."""
+    from pyannote_av.data.crop_store import CropStore
     from pyannote_av.formats.rttm import write_rttm
+    from recipes.simulated.held_aside import read
 
     if all((into / system / f"{uri}.rttm").is_file() for system in SYSTEMS):
-        return uri
-    if name not in _loaded:
-        _loaded[name] = load(name, CropStore(folder))
-    pipeline, file = _loaded[name], read(CropStore(folder), uri)
-    file = dict(file if change is None else change(file))
-    file |= {"problems": [], "decoding_seconds": 0.0}
-    first, seen = pipeline._first(file, (None, None, None), lambda *_, **__: None)
-    said = {"audio": first.output.audio_only, "late_fusion": first.output.speaker_diarization}
-    heard = pipeline._heard(file)
-    second = pipeline._second(file, first, seen, heard, np.inf, lambda *_, **__: None)
-    said["hmsanet"] = second.speaker_diarization
-    for system, turns in said.items():
-        write_rttm(turns.rename_tracks(), into / system / f"{uri}.rttm")
-    return uri
+        return
+    turns = {}
+
+    def keep(step: str, artifact, **_) -> None:
+        if step == "fusion":
+            turns["late_fusion"] = artifact
+
+    file = read(CropStore(folder), uri)
+    output = loaded(name, folder)(dict(change(file)), hook=keep)
+    turns |= {"audio": output.audio_only, "hmsanet": output.speaker_diarization}
+    for system in SYSTEMS:
+        write_rttm(turns[system].rename_tracks(), into / system / f"{uri}.rttm")
 
 
-def run(
-    name: str, store: CropStore, into: Path, uris: list[str], workers: int, change=None
+def diarize_all(
+    given: argparse.Namespace, store: CropStore, uris: Sequence[str], change: Change = AS_IS
 ) -> dict[str, dict]:
     """Turns by system and file."""
     from pyannote.core import Annotation
     from pyannote.database.util import load_rttm
     from rich.progress import track
 
-    work = partial(diarize, name, store.folder, into, change=change)
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        for _ in track(pool.map(work, uris), total=len(uris), description=into.name):
+    into = given.work / "rttm" / Path(given.pipeline).name / change.name
+    work = partial(diarize, given.pipeline, store.folder, into, change)
+    with ProcessPoolExecutor(given.workers, mp_context=get_context("spawn")) as pool:
+        for _ in track(pool.map(work, uris), total=len(uris), description=change.name):
             pass
     return {
         system: {
@@ -85,15 +123,8 @@ def run(
     }
 
 
-def changed(file: Mapping, kind: str, value: float) -> Mapping:
-    """A file with something wrong."""
-    from pyannote_av.evaluation.sweeps import DISTURBANCES
-
-    return DISTURBANCES[kind].change(file, value)
-
-
-def in_turn(uris: Sequence[str]) -> list[str]:
-    """Files of all layouts in turn, so that the first of them have the shares of all."""
+def mixed(uris: Sequence[str]) -> list[str]:
+    """Files in an order in which the first ones have the shares of layouts that all have."""
     layouts: dict[str, list[str]] = {}
     for uri in uris:
         layouts.setdefault(uri.rsplit("-", 1)[0], []).append(uri)
@@ -105,11 +136,11 @@ def in_turn(uris: Sequence[str]) -> list[str]:
     return sorted(uris, key=place.__getitem__)
 
 
-def by_file(files: Mapping[str, Mapping], results: list, values: Mapping[str, float]) -> str:
-    """Error rates of thirds of the files, in the order of a value."""
+def by_thirds(files: Mapping[str, Mapping], results: list, values: Mapping[str, float]) -> str:
+    """DER of thirds of the files, ordered by a value."""
     order = sorted(files, key=values.__getitem__)
     lines = []
-    for part in np.array_split(order, 3):
+    for part in np.array_split(order, min(3, len(order))):
         cells = []
         for result in results:
             scores = result.per_file()
@@ -127,18 +158,17 @@ def face_height(file: Mapping) -> float:
     return float(np.median(heights)) if len(heights) else 0.0
 
 
-def swept(kind: str, name: str, store: CropStore, work: Path, workers: int) -> list[Sweep]:
-    """What each system says when files are changed more and more, on every tenth of them."""
+def swept(kind: str, given: argparse.Namespace, store: CropStore, uris: list[str]) -> list[Sweep]:
+    """Results of each system by value of a disturbance."""
     from pyannote_av.evaluation.diarization import evaluate
     from pyannote_av.evaluation.sweeps import Sweep
+    from recipes.simulated.held_aside import read
 
     runs: dict[str, dict] = {system: {} for system in SYSTEMS}
     for value in SWEPT[kind]:
-        change = partial(changed, kind=kind, value=value)
-        into = work / "rttm" / (f"{kind}{value:+g}" if value else "as-is")
-        uris = store.uris[::10]
-        systems = run(name, store, into, uris, workers, change)
-        # turns move along with the sound
+        change = Change(kind, value)
+        systems = diarize_all(given, store, uris, change)
+        # the reference is shifted along with the audio
         files = {uri: change(read(store, uri)) for uri in uris}
         references = {uri: file["annotation"] for uri, file in files.items()}
         maps = {uri: file["annotated"] for uri, file in files.items()}
@@ -147,27 +177,18 @@ def swept(kind: str, name: str, store: CropStore, work: Path, workers: int) -> l
     return [Sweep(kind, values) for values in runs.values()]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("data", type=Path)
-    parser.add_argument("work", type=Path)
-    parser.add_argument("--files", type=int, default=200)
-    parser.add_argument("--limit", type=int, help="score that many only, of all layouts")
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--pipeline", default="hmsanet", help="name or folder")
-    parser.add_argument("--sweeps", action="store_true")
-    parser.add_argument("--into", type=Path, default=Path(__file__).parent / "results")
-    given = parser.parse_args()
-    os.environ.update(OMP_NUM_THREADS="1", PYANNOTE_METRICS_ENABLED="0")
+def run(given: argparse.Namespace, results: Results) -> None:
+    """Diarize and score all conversations, and sweep."""
     from pyannote_av.cli.evaluate import score
-    from pyannote_av.core.atomic import write_text
+    from pyannote_av.core.tracks import FaceTracks
     from pyannote_av.evaluation import report
     from pyannote_av.evaluation.sweeps import plot_sweeps, write_json
+    from recipes.simulated.held_aside import read, simulate
 
     store = simulate(given.data, given.work, "test", given.files)
-    uris = sorted(in_turn(store.uris)[: given.limit])
+    uris = sorted(mixed(store.uris)[: given.limit])
     files = {uri: read(store, uri) for uri in uris}
-    systems = run(given.pipeline, store, given.work / "rttm" / "as-is", uris, given.workers)
+    systems = diarize_all(given, store, uris)
     references = {uri: file["annotation"] for uri, file in files.items()}
     maps = {uri: file["annotated"] for uri, file in files.items()}
     faces = {uri: FaceTracks.read(store.folder / "tracks" / f"{uri}.npz") for uri in files}
@@ -175,26 +196,23 @@ def main() -> None:
     text = report.to_text(*found)
     text += f"\n\nheight of faces (pixels), thirds of the files: {', '.join(systems)}\n"
     heights = {uri: face_height(file) for uri, file in files.items()}
-    text += by_file(files, found[0], heights)
+    text += by_thirds(files, found[0], heights)
     scores = [result.per_file() for result in found[0]]
     rows = [
         {"uri": uri, "face height": round(heights[uri])}
         | {name: round(100 * one[uri].der, 2) for name, one in zip(systems, scores, strict=True)}
         for uri in uris
     ]
-    report.write_rows(given.into / "held_aside_files.csv", rows)
-    command = f"python benchmarks/held_aside.py DATA WORK --pipeline {given.pipeline}"
-    report.write_json(given.into / "held_aside.json", *found, command, per_file=False)
-    report.plot(found[0], given.into / "held_aside.png")
-    for kind in SWEPT if given.sweeps else ():
-        found = swept(kind, given.pipeline, store, given.work, given.workers)
-        stem = given.into / f"held_aside_{kind.replace('-', '_')}"
-        write_json(stem.with_suffix(".json"), found, f"{command} --sweeps")
-        plot_sweeps(found, stem.with_suffix(".png"))
-        text += "".join(f"\n\n{one}" for one in found)
-    print(text)
-    write_text(given.into / "held_aside.txt", text)
-
-
-if __name__ == "__main__":
-    main()
+    report.write_rows(results.folder / "held_aside_files.csv", rows)
+    results.adopt("held_aside", lambda path: report.write_json(path, *found, per_file=False))
+    results.plot("held_aside.png", lambda path: report.plot(found[0], path))
+    some = [uri for uri in store.uris[::10] if given.limit is None or uri in uris]
+    for kind in given.sweeps:
+        sweeps, stem = (
+            swept(kind, given, store, some or uris),
+            f"held_aside_{kind.replace('-', '_')}",
+        )
+        results.adopt(stem, lambda path, found=sweeps: write_json(path, found))
+        results.plot(f"{stem}.png", lambda path, found=sweeps: plot_sweeps(found, path))
+        text += "".join(f"\n\n{one}" for one in sweeps)
+    results.text("held_aside.txt", text)

@@ -1,10 +1,13 @@
-"""Every network trained from scratch and fine-tuned, by one command each, at the size of a CPU.
+"""Every network trained from scratch and fine-tuned, with one command each, on a CPU.
 
-``python benchmarks/training.py CORPUS WORK`` runs ``pyannote-av train`` on the configurations of
-``recipes/simulated/train`` with small batches, on what ``recipes/simulated/corpus.py`` wrote to
-CORPUS (with identities); what is done in WORK stays. Then each checkpoint is put into its pipeline,
-which diarizes the sample file. ``--pace`` measures how fast the configurations are as they stand.
-Writes ``results/training.json``.
+Example:
+    python -m benchmarks training CORPUS WORK --only lrasd hmsanet
+
+Runs ``pyannote-av train`` on the configurations of ``recipes/simulated/train`` with small batches.
+Then each checkpoint is used in its pipeline, which diarizes the sample file. An interrupted run
+continues where it was.
+
+Writes training.json. Results of networks that are not run are kept.
 """
 
 from __future__ import annotations
@@ -17,127 +20,117 @@ import sys
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-RECIPES = ROOT / "recipes" / "simulated" / "train"
-RESULT = ROOT / "benchmarks" / "results" / "training.json"
+from benchmarks._runner import ROOT, Results, add, table
 
-#: steps of an epoch, and epochs: from scratch and fine-tuned
-STEPS, EPOCHS, FEWER = 50, 6, 4
+RECIPES = ROOT / "recipes" / "simulated" / "train"
 _ASD = ("task.params.frames_per_batch=100", "task.params.duration=2.0")
-_HMSA = ("task.params.batch_size=4", "task.params.max_targets=4")
-#: what makes them small
+#: overrides that make batches small
 SMALL = {
     "lrasd": _ASD,
     "talknet": _ASD,
     "loconet": ("task.params.frames_per_batch=100", "task.params.duration=1.2"),
-    "hmsanet": _HMSA,
+    "hmsanet": ("task.params.batch_size=4", "task.params.max_targets=4"),
     "avrnet": ("task.params.ways=6",),
     "cysmsd": ("task.params.batch_size=16",),
 }
-#: batches to validate on: tracks are seen whole there, the longest first
+#: validation batches; they contain whole tracks, the longest ones first
 VALIDATION = {"lrasd": 6, "talknet": 3, "loconet": 2, "hmsanet": 20, "avrnet": 10, "cysmsd": 9}
+#: networks with few batches per epoch, and how many more epochs they get
+LONGER = {"cysmsd": 4}
+#: stages of fine-tuning
+STAGES = {"avrnet": ("relation", "all")}
 COMPACT = "model.params={width: 96, visual: compact, face_size: 56}"
-# malloc that gives memory back after every step takes as long as the step
+# if malloc returns memory after every step, that takes as long as the step
 QUICK = {
     "MALLOC_MMAP_THRESHOLD_": "4000000000",
     "MALLOC_TRIM_THRESHOLD_": "8000000000",
     "MALLOC_TOP_PAD_": "100000000",
-    "PYANNOTE_METRICS_ENABLED": "0",
 }
 
 
-def overrides(name: str, tuned: bool, corpus: Path, work: Path) -> list[str]:
-    """What is said on the command line."""
-    given = [
+def options(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    add(parser, "corpus", "work")
+    add(parser, "--only", choices=SMALL, default=list(SMALL), help="networks (default: all)")
+    parser.add_argument("--steps", type=int, default=50, help="steps of an epoch (default: 50)")
+    parser.add_argument("--epochs", type=int, default=6, help="from scratch (default: 6)")
+    parser.add_argument("--fine-tuning", type=int, default=4, help="epochs of it (default: 4)")
+
+
+def folder(name: str, tuned: bool, given: argparse.Namespace) -> Path:
+    """Folder of weights and records."""
+    return given.work / (f"{name}-finetune" if tuned else name)
+
+
+def train(config: str, into: Path, given: argparse.Namespace, *overrides: str) -> None:
+    """Run ``pyannote-av train``."""
+    common = [
         "protocol=Simulated.SpeakerDiarization.Simulated",
-        f"database={corpus / 'database.yml'}",
-        f"into={folder(name, tuned, work)}",
-        f"task.params.store={corpus}",
-        "task.params.num_workers=0",
+        f"database={given.corpus / 'database.yml'}",
+        f"into={into}",
+        f"task.params.store={given.corpus}",
         "trainer.accelerator=cpu",
+    ]
+    command = [sys.executable, "-m", "pyannote_av", "train", str(RECIPES / f"{config}.yaml")]
+    subprocess.run(
+        [*command, *common, *overrides], check=True, env={**os.environ, **QUICK}, cwd=ROOT
+    )
+
+
+def overrides(name: str, tuned: bool, given: argparse.Namespace) -> list[str]:
+    """Changes of a configuration."""
+    changes = [
+        "task.params.num_workers=0",
         "trainer.precision=bf16-mixed",
-        f"trainer.limit_train_batches={STEPS}",
+        f"trainer.limit_train_batches={given.steps}",
         f"trainer.limit_val_batches={VALIDATION[name]}",
         *SMALL[name],
     ]
+    epochs = LONGER.get(name, 1) * (given.fine_tuning if tuned else given.epochs)
     if tuned:
-        given.append(f"model.checkpoint={folder(name, False, work) / 'model.safetensors'}")
-        epochs = 4 * FEWER if name == "cysmsd" else FEWER
-        return [*given, *(f"stages.{n}.max_epochs={epochs}" for n in _stages(name))]
+        weights = folder(name, False, given) / "model.safetensors"
+        stages = STAGES.get(name, ("fine-tune",))
+        epochs_of = [f"stages.{stage}.max_epochs={epochs}" for stage in stages]
+        return [*changes, f"model.checkpoint={weights}", *epochs_of]
     if name == "hmsanet":
-        # the visual encoder first sees faces, and learns slowly
-        plan = "{preset: multi_stage, epochs: [4, 2, 3, 2, 2], learning_rate: 1.0e-3}"
-        return [*given, COMPACT, f"stages={plan}"]
-    # of 13 batches each
-    longer = 4 * EPOCHS if name == "cysmsd" else EPOCHS
-    return [*given, f"stages.training.max_epochs={longer}"]
+        # the visual encoder starts from random weights, and learns slowly
+        whole = [4, 2, 3, 2, 2] if given.epochs > 1 else [1] * 5
+        stages = f"{{preset: multi_stage, epochs: {whole}, learning_rate: 1.0e-3}}"
+        return [*changes, COMPACT, f"stages={stages}"]
+    return [*changes, f"stages.training.max_epochs={epochs}"]
 
 
-def _stages(name: str) -> list[str]:
-    return {"avrnet": ["relation", "all"]}.get(name, ["fine-tune"])
-
-
-def folder(name: str, tuned: bool, work: Path) -> Path:
-    """Where weights and records are."""
-    return work / (f"{name}-finetune" if tuned else name)
-
-
-def train(name: str, tuned: bool, corpus: Path, work: Path) -> list[dict[str, Any]]:
-    """One command; a row for every stage."""
-    config = RECIPES / f"{name}{'-finetune' if tuned else ''}.yaml"
-    command = [sys.executable, "-m", "pyannote_av", "train", str(config)]
-    command += overrides(name, tuned, corpus, work)
-    subprocess.run(command, check=True, env={**os.environ, **QUICK}, cwd=ROOT)
-    rows = []
-    for path in sorted(folder(name, tuned, work).glob("*/stage.json")):
-        record = json.loads(path.read_text())
-        history, done = record["history"], record["lineage"][-1]
-        (metric,) = set(done) - {"stage", "seed", "steps", "epochs", "epoch"}
-        rows.append(
-            {
-                **record["pace"],
-                "network": name,
-                "stage": path.parent.name,
-                "fine-tuned": tuned,
-                "steps": done["steps"],
-                "loss": [history[0]["loss/train"], history[-1]["loss/train"]],
-                "metric": metric,
-                "development": [history[0][metric], done[metric]],
-            }
-        )
-    return rows
-
-
-def pace(name: str, corpus: Path, work: Path) -> dict[str, Any]:
-    """Eight steps of each stage of the configuration as it is: steps a second, and waiting.
-
-    But for active speaker networks, whose batches are for GPUs: those of LR-ASD take 20 GB.
-    """
-    given = [
-        "protocol=Simulated.SpeakerDiarization.Simulated",
-        f"database={corpus / 'database.yml'}",
-        f"into={work / f'{name}-pace'}",
-        f"task.params.store={corpus}",
-        "trainer.accelerator=cpu",
-        "trainer.limit_train_batches=8",
-        "trainer.limit_val_batches=1",
-        "loggers=[]",
-    ]
-    if name in ("lrasd", "talknet", "loconet"):
-        given.append("task.params.frames_per_batch=300")
-    stages = "stages.epochs" if name == "hmsanet" else "stages.training.max_epochs"
-    command = [sys.executable, "-m", "pyannote_av", "train", str(RECIPES / f"{name}.yaml")]
-    subprocess.run(
-        [*command, *given, f"{stages}=1"], check=True, env={**os.environ, **QUICK}, cwd=ROOT
-    )
-    found = {}
-    for path in sorted((work / f"{name}-pace").glob("*/stage.json")):
-        found[path.parent.name] = json.loads(path.read_text())["pace"]
-    return found
+def train_and_use(name: str, given: argparse.Namespace) -> dict[str, Any]:
+    """Train from scratch, fine-tune, and diarize with both."""
+    rows, used = [], {}
+    for tuned in (False, True):
+        into = folder(name, tuned, given)
+        config = f"{name}-finetune" if tuned else name
+        train(config, into, given, *overrides(name, tuned, given))
+        for path in sorted(into.glob("*/stage.json")):
+            record = json.loads(path.read_text())
+            history, done = record["history"], record["lineage"][-1]
+            (metric,) = set(done) - {"stage", "seed", "steps", "epochs", "epoch"}
+            rows.append(
+                {
+                    **record["pace"],
+                    "network": name,
+                    "stage": path.parent.name,
+                    "fine-tuned": tuned,
+                    "steps": done["steps"],
+                    "loss": [history[0]["loss/train"], history[-1]["loss/train"]],
+                    "metric": metric,
+                    "development": [history[0][metric], done[metric]],
+                }
+            )
+        used["fine-tuned" if tuned else "scratch"] = diarize(name, into)
+    return {"training": rows, "pipeline": used}
 
 
 def diarize(name: str, weights: Path) -> dict[str, Any]:
-    """The sample file, by the pipeline of a network with these weights."""
+    """Result on the sample file, with the pipeline of a network with these weights."""
+    from pyannote.metrics.diarization import DiarizationErrorRate
+
     from pyannote_av.clustering.counting_diarization import CountingDiarization
     from pyannote_av.clustering.relation_diarization import RelationDiarization
     from pyannote_av.formats.loaders import StrictRTTM
@@ -155,8 +148,6 @@ def diarize(name: str, weights: Path) -> dict[str, Any]:
         pipeline = ActiveSpeakerDetection(scorer=str(weights / "model.safetensors"))
         tracks = pipeline.instantiate(pipeline.default_parameters())(path)
         return {"rows scored": int((tracks.speaking == tracks.speaking).sum())}
-    from pyannote.metrics.diarization import DiarizationErrorRate
-
     pipeline = makers[name]()
     output = pipeline.instantiate(pipeline.default_parameters())(path)
     reference = StrictRTTM(path.with_suffix(".rttm"))({"uri": path.stem})
@@ -164,34 +155,12 @@ def diarize(name: str, weights: Path) -> dict[str, Any]:
     return {"DER of the sample": round(100 * error, 2)}
 
 
-def main() -> None:
-    """Train, fine-tune, diarize."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("corpus", type=Path)
-    parser.add_argument("work", type=Path)
-    parser.add_argument("--only", nargs="+", choices=SMALL, default=list(SMALL))
-    parser.add_argument("--pace", action="store_true", help="of the configurations as they are")
-    arguments = parser.parse_args()
-    content = json.loads(RESULT.read_text()) if RESULT.is_file() else {}
-    for name in arguments.only:
-        if arguments.pace:
-            content.setdefault("pace", {})[name] = pace(
-                name, arguments.corpus.resolve(), arguments.work.resolve()
-            )
-            RESULT.write_text(json.dumps(content, indent=1) + "\n")
-            print(name, json.dumps(content["pace"][name], indent=1))
-            continue
-        rows = []
-        for tuned in (False, True):
-            rows += train(name, tuned, arguments.corpus.resolve(), arguments.work.resolve())
-        used = {}
-        for tuned in (False, True):
-            where = folder(name, tuned, arguments.work.resolve())
-            used["fine-tuned" if tuned else "scratch"] = diarize(name, where)
-        content[name] = {"training": rows, "pipeline": used}
-        RESULT.write_text(json.dumps(content, indent=1) + "\n")
-        print(json.dumps(content[name], indent=1))
-
-
-if __name__ == "__main__":
-    main()
+def run(given: argparse.Namespace, results: Results) -> None:
+    """Train all networks, and use them."""
+    given.corpus, given.work = given.corpus.resolve(), given.work.resolve()
+    columns = {key: key for key in ("network", "stage", "fine-tuned", "steps", "metric")}
+    for name in given.only:
+        found = train_and_use(name, given)
+        print(table(found["training"], {**columns, "first, best": "development"}))
+        print(found["pipeline"])
+        results.update("training", name, found)

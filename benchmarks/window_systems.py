@@ -1,17 +1,21 @@
-"""Systems that cut speech into windows, trained and compared on simulated conversations.
+"""Systems that cluster windows of speech, trained and compared on simulated conversations.
 
-    python benchmarks/window_systems.py DATA CORPUS WORK [--seeds 0 1 2] [--into benchmarks/results]
+Examples:
+    python -m benchmarks window_systems DATA CORPUS WORK
+    python -m benchmarks window_systems DATA CORPUS WORK --only compare --systems speech VBx
 
-CORPUS is what ``recipes/simulated/corpus.py`` made of DATA: conversations of real voices and
-portraits that talk, none of whom is in two subsets. Each is heard through a noise of DATA, of its
-own loudness (0 to 20 dB below speech), as films and meetings differ. AVR-Net (on embeddings), the
-fusions it was compared with, and CYS-MSD are trained on its train files; a PLDA is fitted to them;
-thresholds of all systems are chosen on development files; then all are scored on test files, each
-trained network with every seed: as in AVA-AVD, with an oracle that says where speech is and which
-faces talk, and more and more of these missing; and with both found, by segmentation-3.0 and LR-ASD
-(TalkSet weights, see ``pyannote-av download``). Face tracks are those of the simulation throughout.
-Last, there are the AMI excerpts of DATA, for voices alone. Everything is taken up where it was
-left.
+CORPUS is made from DATA; nobody is in two of its subsets. A noise from DATA is added to each
+conversation, 0 to 20 dB below the speech. AVR-Net (on embeddings), the fusions that its paper
+compares, and CYS-MSD are trained on the train files; a PLDA is fitted to them. Thresholds of all
+systems are chosen on development files. All are then scored on test files, each trained network
+with every seed:
+
+- oracle, as in AVA-AVD: speech and talking faces are given; a growing share of them is missing
+- automatic: segmentation-3.0 and LR-ASD detect them (weights: `pyannote-av download`)
+
+Face tracks are given in both. Finally, the AMI excerpts of DATA are scored, for speech alone.
+Parts: train, compare, report. An interrupted run continues where it was. Writes
+window_systems.json, .txt and .png.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import warnings
+import pickle
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -28,21 +32,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fusion_tuning import once as remember
 
+from benchmarks._data import ami, existing, protocol, score_faces, stored_segments
+from benchmarks._runner import Results, add
+from benchmarks._runner import table as markdown
 from pyannote_av.core.atomic import replacing, write_text
 
-#: shares of talking faces that are not shown
+#: shares of talking faces that are missing
 RATES = (0.0, 0.25, 0.5, 0.75, 1.0)
-#: dB of speech above noise, and which noises are heard in which subset
+#: signal-to-noise ratio in dB, and noises of each subset
 SNR = (0.0, 20.0)
 NOISES = {"train": slice(0, 3), "development": slice(3, 4), "test": slice(4, 5)}
-#: of development files, to choose thresholds by
+#: rule by which thresholds are chosen
 TUNED_ON = "Full"
-#: folder of voices in noise
+#: folder of speaker embeddings of noisy conversations
 VOICES = "voices-noisy"
 THRESHOLDS = tuple(round(0.06 * k, 2) for k in range(1, 17))
-#: log-odds from which a face is taken to talk, where no oracle says so
+#: thresholds in log-odds above which a face talks, without oracle
 TALKING = (1.0, 3.0, 5.0)
 
 logger = logging.getLogger(__name__)
@@ -50,18 +56,18 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class System:
-    """A pipeline, and what is tuned of it.
+    """A pipeline and its tuned hyper-parameters.
 
     Attributes
     ----------
     make : callable
         (folder of trained models, seed, options of windows) -> pipeline
     grid : dict
-        Hyper-parameters and values that are tried.
+        Values to try for each hyper-parameter.
     trained : bool
-        Whether it differs by seed.
+        Whether it depends on the seed.
     faces : bool
-        Whether it looks.
+        Whether it uses faces.
     """
 
     make: Callable[..., Any]
@@ -141,26 +147,29 @@ SYSTEMS = {
 }
 
 
+PARTS = ("train", "compare", "report")
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    add(parser, "data", "corpus", "work", "--seeds")
+    add(parser, "--only", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--systems", nargs="+", default=list(SYSTEMS), choices=SYSTEMS)
+    parser.add_argument("--epochs", type=int, metavar="N", help="epochs of all networks, to try it")
+
+
 # ------------------------------------------------------------------------------------ training
 
 
-def protocol_of(corpus: Path):
-    """The protocol of a simulated corpus."""
-    from pyannote.database import registry
-
-    registry.load_database(corpus / "database.yml")
-    return registry.get_protocol("Simulated.SpeakerDiarization.Simulated")
-
-
 def sound(store, uri: str, data: Path) -> np.ndarray:
-    """What is heard of a file (samples,): noise is by its uri, and always the same."""
+    """Noisy waveform of a file (samples,). The noise depends on its uri only."""
     import zlib
 
     import soundfile
 
     clean = store.waveform(uri, 0, store[uri].index["samples"] // 640)
     rng = np.random.default_rng(zlib.crc32(uri.encode()))
-    noises = sorted((data / "noise").glob("noise*.wav"))[NOISES[uri.split("-")[0]]]
+    noises = sorted(existing(data / "noise").glob("noise*.wav"))[NOISES[uri.split("-")[0]]]
     noise, rate = soundfile.read(noises[rng.integers(len(noises))], dtype="float32")
     if rate != 16000 or noise.ndim > 1:
         raise ValueError(f"{noises}: expected 16 kHz, mono")
@@ -169,8 +178,8 @@ def sound(store, uri: str, data: Path) -> np.ndarray:
     return clean + noise * np.float32(loudness * 10 ** (-rng.uniform(*SNR) / 20))
 
 
-def listen(corpus: Path, data: Path) -> None:
-    """Voices of all files in their noise."""
+def embed(corpus: Path, data: Path) -> None:
+    """Speaker embeddings of all noisy conversations."""
     import torch
 
     from pyannote_av.data.array_store import fill
@@ -181,15 +190,15 @@ def listen(corpus: Path, data: Path) -> None:
     store, embedder = CropStore(corpus), load_model("campplus")
 
     def compute(uri: str) -> np.ndarray:
-        heard = torch.from_numpy(sound(store, uri, data))[None]
-        return speaker_features(heard, embedder).astype(np.float16)
+        noisy = torch.from_numpy(sound(store, uri, data))[None]
+        return speaker_features(noisy, embedder).astype(np.float16)
 
     sources = {uri: store[uri].index["sha256"]["waveform.npy"] for uri in store.uris}
     fill(corpus / VOICES, {"embedder": "campplus", "snr": list(SNR)}, sources, compute, "Voices")
 
 
-def train(corpus: Path, work: Path, seed: int) -> None:
-    """All networks of a seed."""
+def train(corpus: Path, work: Path, seed: int, epochs: int | None) -> None:
+    """All networks of a seed. `epochs` overrides the numbers of epochs."""
     import torch
 
     from pyannote_av.clustering.cysmsd import CYSMSD
@@ -201,13 +210,13 @@ def train(corpus: Path, work: Path, seed: int) -> None:
     from pyannote_av.training.runner import optimize
     from pyannote_av.training.stages import Stage
 
-    store, protocol = CropStore(corpus), protocol_of(corpus)
+    store, files = CropStore(corpus), protocol(corpus)
     dimensions = 192, Identities(store).dimension
     common = {"voices": corpus / VOICES, "cache": work / "files.npz", "num_workers": 0}
-    relation = PairwiseRelation(protocol, store, per_recording=3, **common)
-    counting = SpeakerCounting(protocol, store, **common)
+    relation = PairwiseRelation(files, store, per_recording=3, **common)
+    counting = SpeakerCounting(files, store, **common)
     published = {"learning_rate": 5e-4, "weight_decay": 1e-4}
-    # with the published rate, it has hardly begun to learn by then
+    # with the published rate, it hardly learns in this number of epochs
     faster = {"learning_rate": 2e-3, "weight_decay": 1e-4, "max_epochs": 15}
     plans = {
         "avr-net": (RelationOfEmbeddings, {}, relation, Stage(name="relation", **faster)),
@@ -237,7 +246,11 @@ def train(corpus: Path, work: Path, seed: int) -> None:
         optimize(
             network(*dimensions, **changed),
             task,
-            [stage.model_copy(update={"schedule": "cosine"})],
+            [
+                stage.model_copy(
+                    update={"schedule": "cosine", "max_epochs": epochs or stage.max_epochs}
+                )
+            ],
             work / f"{name}-{seed}",
             seed=1000 * seed,
             enable_progress_bar=False,
@@ -255,10 +268,10 @@ def fit(corpus: Path, data: Path, work: Path) -> None:
     store = CropStore(corpus)
 
     def files() -> Iterator[dict]:
-        for one in protocol_of(corpus).train():
-            heard = torch.from_numpy(sound(store, one["uri"], data))[None]
+        for one in protocol(corpus).train():
+            noisy = torch.from_numpy(sound(store, one["uri"], data))[None]
             known = {key: one[key] for key in ("uri", "annotation", "annotated")}
-            yield {**known, "waveform": heard, "sample_rate": 16000, "scope": "file"}
+            yield {**known, "waveform": noisy, "sample_rate": 16000, "scope": "file"}
 
     if not (work / "plda" / "plda.npz").is_file():
         found = plda_embeddings(files(), duration=2.0, most=5)
@@ -269,7 +282,7 @@ def fit(corpus: Path, data: Path, work: Path) -> None:
 
 
 def simulated(corpus: Path, data: Path, work: Path, subset: str) -> Iterator[tuple[dict, dict]]:
-    """Files of a subset, and what is seen of them: with and without an oracle."""
+    """Files of a subset, and their scored faces: with and without oracle."""
     import torch
 
     from pyannote_av.clustering.identities import Identities
@@ -280,7 +293,7 @@ def simulated(corpus: Path, data: Path, work: Path, subset: str) -> Iterator[tup
 
     store = CropStore(corpus)
     voices, identities = read_voices(store, corpus / VOICES), Identities(store)
-    for one in getattr(protocol_of(corpus), subset)():
+    for one in getattr(protocol(corpus), subset)():
         uri = one["uri"]
         shard = store[uri]
         file = {
@@ -294,12 +307,12 @@ def simulated(corpus: Path, data: Path, work: Path, subset: str) -> Iterator[tup
             "training_cache/voices": (None, np.asarray(voices[uri])),
         }
         found = speaking(shard, file["waveform"], work / "speaking" / f"{uri}.npy")
-        seen = {"oracle": told(found, one["face_tracks"]), "automatic": found}
-        yield file, {vad: ScoredFaces(tracks, identities[uri]) for vad, tracks in seen.items()}
+        scored = {"oracle": oracle(found, one["face_tracks"]), "automatic": found}
+        yield file, {vad: ScoredFaces(tracks, identities[uri]) for vad, tracks in scored.items()}
 
 
-def told(tracks, reference: str):
-    """Face tracks with scores of an oracle."""
+def oracle(tracks, reference: str):
+    """Face tracks with scores from the reference."""
     from pyannote_av.core.tracks import FaceTracks, Label
 
     known = FaceTracks.read(reference)
@@ -322,7 +335,7 @@ def active_speaker_detection():
 
 @cache
 def voice_activity_detection():
-    """That of all pipelines, loaded once; it leaves what it says in the file."""
+    """The one of all pipelines, loaded once."""
     from pyannote.audio.pipelines import VoiceActivityDetection
 
     from pyannote_av.models.loading import load_model
@@ -334,26 +347,19 @@ def voice_activity_detection():
 
 
 def speaking(shard, waveform, path: Path):
-    """Face tracks with scores of speaking, which are kept in a file."""
-    from pyannote_av.core.tracks import TrackSegment
-
+    """Face tracks with speaking scores, which are kept in a file."""
     tracks = shard.face_tracks
     if not path.is_file():
-        listener = active_speaker_detection().listen(waveform)
-        for track, start, length, _ in shard.pieces.tolist():
-            for first in range(start, start + length, 300):
-                last = min(start + length, first + 300)
-                listener(TrackSegment(track, first, *shard.crops(track, first, last)))
-        path.parent.mkdir(parents=True, exist_ok=True)
+        scored, _ = score_faces(
+            active_speaker_detection(), waveform, stored_segments(shard), tracks
+        )
         with replacing(path) as temporary, open(temporary, "wb") as file:
-            np.save(file, listener.scores(tracks).speaking)
+            np.save(file, scored.speaking)
     return replace(tracks, speaking=np.load(path))
 
 
 def excerpts(data: Path) -> Iterator[tuple[dict, dict]]:
-    """The AMI excerpts: nothing is seen of them."""
-    from pyannote.database.util import load_rttm, load_uem
-
+    """The AMI excerpts, which have no faces."""
     from pyannote_av.clustering.scene import ScoredFaces
     from pyannote_av.core.io import Video
     from pyannote_av.core.tracks import FaceSamples, FaceTracks
@@ -361,27 +367,19 @@ def excerpts(data: Path) -> Iterator[tuple[dict, dict]]:
     from pyannote_av.models.loading import load_model
 
     embedder = load_model("campplus")
-    references, maps = {}, {}
-    for path in sorted((data / "ami").rglob("*.rttm")):
-        references |= load_rttm(path)
-    for path in sorted((data / "ami").rglob("*.uem")):
-        maps |= load_uem(path)
-    for path in sorted((data / "ami").rglob("*.flac")):
-        uri = path.stem
-        if uri not in references:
-            continue
-        waveform = Video().waveform(path)
+    for one in ami(data):
+        waveform = Video().waveform(one["audio"])
         file = {
-            "uri": uri,
+            "uri": one["uri"],
             "waveform": waveform,
             "sample_rate": 16000,
             "problems": [],
-            "annotation": references[uri],
-            "annotated": maps[uri],
-            "lab": references[uri].get_timeline().support().crop(maps[uri]),
+            "annotation": one["annotation"],
+            "annotated": one["annotated"],
+            "lab": one["annotation"].get_timeline().support().crop(one["annotated"]),
             "training_cache/voices": (None, speaker_features(waveform, embedder)),
         }
-        nobody = ScoredFaces(FaceTracks.empty(uri=uri), FaceSamples.none())
+        nobody = ScoredFaces(FaceTracks.empty(uri=one["uri"]), FaceSamples.none())
         yield file, {"oracle": nobody, "automatic": nobody}
 
 
@@ -389,7 +387,7 @@ def excerpts(data: Path) -> Iterator[tuple[dict, dict]]:
 
 
 def settings(system: System, vad: str) -> Iterator[dict[str, Any]]:
-    """All that is tried of a system."""
+    """All combinations of hyper-parameters to try."""
     grid = {**system.grid}
     if system.faces and vad == "automatic":
         grid["talking"] = TALKING
@@ -398,21 +396,20 @@ def settings(system: System, vad: str) -> Iterator[dict[str, Any]]:
 
 
 def prepared(system: System, work: Path, seed: int, vad: str):
-    """The pipeline of a system, which remembers what it has computed."""
+    """The pipeline of a system, which caches intermediate results in its files."""
     pipeline = system.make(work, seed, oracle_vad=vad == "oracle", embedder=None)
     pipeline.training = True
     return pipeline
 
 
 def find_speech(file: dict, path: Path) -> None:
-    """Add what the voice activity detection of all pipelines has to say of a file."""
+    """Add the result of voice activity detection to a file, for all pipelines."""
     vad = voice_activity_detection()
-
-    def find(file: dict):
+    if not path.is_file():
         vad.apply(file)
-        return file[vad.CACHED_SEGMENTATION]
-
-    file[vad.CACHED_SEGMENTATION] = remember(path, find, file)
+        with replacing(path) as temporary:
+            temporary.write_bytes(pickle.dumps(file[vad.CACHED_SEGMENTATION]))
+    file[vad.CACHED_SEGMENTATION] = pickle.loads(path.read_bytes())
 
 
 def diarize(pipeline, files, chosen: Mapping[str, Any], missing: float = 0.0, seed: int = 0):
@@ -452,7 +449,7 @@ def once(path: Path, compute: Callable[[], Any]) -> Any:
 
 
 def seeds_of(system: System, seeds: list[int]) -> list[int]:
-    """Those by which it differs."""
+    """Seeds that make a difference."""
     return seeds if system.trained else seeds[:1]
 
 
@@ -472,7 +469,7 @@ def compare(corpus: Path, data: Path, work: Path, seeds: list[int], names: list[
             if (place / "done").is_file():
                 continue
             pipeline = prepared(system, work, seed, vad)
-            # what a pipeline remembers of a file is of no use to another
+            # each pipeline gets copies, because it caches intermediate results in them
             files = {
                 part: [(dict(file), seen[vad]) for file, seen in some]
                 for part, some in sets.items()
@@ -506,15 +503,16 @@ def compare(corpus: Path, data: Path, work: Path, seeds: list[int], names: list[
 
 
 def scores_of(work: Path, name: str, seed: int, vad: str, what: str) -> dict[str, Any]:
-    """What :func:`compare` wrote."""
+    """Scores that :func:`compare` wrote."""
     path = work / "scores" / f"{name}-{seed}-{vad}" / f"{what}.json"
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def report(work: Path, into: Path, seeds: list[int]) -> None:
-    """Table, plot, and what differs with significance."""
-    result: dict[str, Any] = {"systems": {}, "differences": {}, "counting": {}}
-    for name, system in SYSTEMS.items():
+def report(work: Path, results: Results, seeds: list[int], names: list[str]) -> None:
+    """Tables, plot, and significance of differences."""
+    result: dict[str, Any] = {"systems": {}, "differences": {}}
+    for name in names:
+        system = SYSTEMS[name]
         mine = seeds_of(system, seeds)
         row: dict[str, Any] = {}
         for vad, rule in product(("oracle", "automatic"), ("Full", "Fair")):
@@ -543,18 +541,17 @@ def report(work: Path, into: Path, seeds: list[int]) -> None:
     pairs += [
         ("CYS-MSD", other) for other in ("CYS-MSD, threshold", "CYS-MSD, published", "speech")
     ]
-    for first, second in pairs:
+    for first, second in (pair for pair in pairs if set(pair) <= set(names)):
         for vad in ("oracle", "automatic"):
             one = difference(work, first, second, vad, seeds)
             result["differences"][f"{first} - {second}, {vad}"] = one
-    write_text(into / "window_systems.json", json.dumps(result, indent=1) + "\n")
-    write_text(into / "window_systems.txt", table(result))
-    print(table(result))
-    plot(result, into)
+    results.write("window_systems", result)
+    results.text("window_systems.txt", tables(result))
+    results.plot("window_systems.png", lambda path: plot(result, path))
 
 
 def difference(work: Path, first: str, second: str, vad: str, seeds: list[int]) -> dict[str, Any]:
-    """DER of one system less that of another, seeds averaged, with what chance may do to it."""
+    """Difference of DER of two systems, averaged over seeds, with range and p-value."""
     from pyannote_av.evaluation.significance import bootstrap, permutation
 
     wrong = {}
@@ -572,7 +569,7 @@ def difference(work: Path, first: str, second: str, vad: str, seeds: list[int]) 
     }
 
 
-def table(result: Mapping[str, Any]) -> str:
+def tables(result: Mapping[str, Any]) -> str:
     """All figures, as text."""
 
     def cell(values: list[float]) -> str:
@@ -580,9 +577,9 @@ def table(result: Mapping[str, Any]) -> str:
         return f"{np.mean(values):.2f}{reach}"
 
     lines = [
-        "Simulated conversations in noise, tracks given, mean (range) of seeds, percent. c0, c.25:",
-        "collar 0 and 0.25 s to either side, overlap scored; thresholds by development files at c0",
-        "average: mean SPKE (oracle, c.25) over shares of missing faces. count: oracle.",
+        "Simulated conversations in noise, tracks given: mean (range) of seeds, in percent.",
+        "c0, c.25: collar of 0 and of 0.25 s on either side, overlap scored; thresholds are chosen",
+        "at c0. average: mean SPKE (oracle, c.25) over shares of missing faces. count: oracle.",
         "",
     ]
     columns = {
@@ -597,11 +594,11 @@ def table(result: Mapping[str, Any]) -> str:
         "AMI oracle c0": "AMI oracle Full DER",
         "AMI automatic c0": "AMI automatic Full DER",
     }
-    rows = [["system", *columns]]
-    for name, row in result["systems"].items():
-        rows.append([name, *(cell(row[key]) for key in columns.values())])
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines += ["  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
+    rows = [
+        {"system": name} | {title: cell(row[key]) for title, key in columns.items()}
+        for name, row in result["systems"].items()
+    ]
+    lines.append(markdown(rows))
     lines += ["", "SPKE (oracle, c.25) with a share of faces missing: " + str(RATES)]
     for name, row in result["systems"].items():
         lines.append(f"{name:>20}: " + "  ".join(f"{v:5.2f}" for v in row["missing"]))
@@ -615,11 +612,13 @@ def table(result: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def plot(result: Mapping[str, Any], into: Path) -> None:
-    """Errors, and what missing faces do to them."""
-    import matplotlib.pyplot as plt
+def plot(result: Mapping[str, Any], path: Path) -> None:
+    """DER of all systems, and SPKE by share of missing faces."""
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
 
-    figure, axes = plt.subplots(1, 2, figsize=(13, 5), layout="constrained")
+    figure = Figure(figsize=(13, 5), layout="constrained")
+    axes = figure.subplots(1, 2)
     names = list(result["systems"])
     for k, vad in enumerate(("oracle", "automatic")):
         values = [result["systems"][name][f"{vad} Full DER"] for name in names]
@@ -632,7 +631,7 @@ def plot(result: Mapping[str, Any], into: Path) -> None:
     axes[0].legend()
     for k, name in enumerate(names):
         style = "-" if SYSTEMS[name].faces else ":"
-        values, colour = result["systems"][name]["missing"], plt.get_cmap("tab20")(k)
+        values, colour = result["systems"][name]["missing"], colormaps["tab20"](k)
         axes[1].plot(RATES, values, style, marker="o", label=name, color=colour)
     axes[1].set(
         xlabel="share of talking faces that are missing",
@@ -641,36 +640,23 @@ def plot(result: Mapping[str, Any], into: Path) -> None:
         yscale="log",
     )
     axes[1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    figure.savefig(into / "window_systems.png", dpi=110)
+    figure.savefig(path, dpi=110)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("data", type=Path)
-    parser.add_argument("corpus", type=Path)
-    parser.add_argument("work", type=Path)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--into", type=Path, default=Path("benchmarks/results"))
-    parser.add_argument("--systems", nargs="+", default=list(SYSTEMS), choices=list(SYSTEMS))
-    parser.add_argument("--only", choices=("train", "compare", "report"))
-    given = parser.parse_args()
+def run(given: argparse.Namespace, results: Results) -> None:
+    """Run the parts, in order."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    warnings.filterwarnings("ignore")
     given.work.mkdir(parents=True, exist_ok=True)
-    if given.only in (None, "train"):
+    if "train" in given.only:
         from pyannote_av.clustering.identities import build_identities
         from pyannote_av.data.crop_store import CropStore
 
         build_identities(CropStore(given.corpus), interval=4.0, progress=True)
-        listen(given.corpus, given.data)
+        embed(given.corpus, given.data)
         fit(given.corpus, given.data, given.work)
         for seed in given.seeds:
-            train(given.corpus, given.work, seed)
-    if given.only in (None, "compare"):
+            train(given.corpus, given.work, seed, given.epochs)
+    if "compare" in given.only:
         compare(given.corpus, given.data, given.work, given.seeds, given.systems)
-    if given.only in (None, "report"):
-        report(given.work, given.into, given.seeds)
-
-
-if __name__ == "__main__":
-    main()
+    if "report" in given.only:
+        report(given.work, results, given.seeds, given.systems)

@@ -739,3 +739,13 @@ def test_visible_speech_of_ava_avd(real, shared_data):
         total += visible_speech(file["annotation"], tracks, file["annotated"])
     assert 100 * total[0] / total[1] == pytest.approx(35.8, abs=1.0)
     assert describe(files)["visible_speech"] == pytest.approx(40.5, abs=0.1)
+
+
+@pytest.mark.slow
+def test_shipped_statistics_are_reproduced(shared_data, tmp_path):
+    command = [sys.executable, "-m", "recipes.simulated.statistics", str(shared_data)]
+    subprocess.run([*command, "--into", str(tmp_path)], check=True, cwd=ROOT)
+    shipped = ROOT / "pyannote_av" / "simulation" / "fitted"
+    for name in ("ava_avd", "ami"):
+        expected = (shipped / f"{name}.json").read_bytes()
+        assert (tmp_path / f"{name}.json").read_bytes() == expected

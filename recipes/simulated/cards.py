@@ -3,8 +3,8 @@
     python -m recipes.simulated.cards [--results benchmarks/results]
                                       [--into pyannote_av/pretrained]
 
-The cards only contain results of ``benchmarks/held_aside.py`` and
-``benchmarks/real_recordings.py``.
+The cards only contain results of ``python -m benchmarks held_aside`` and
+``python -m benchmarks real_recordings``.
 """
 
 from __future__ import annotations

@@ -1,24 +1,28 @@
-"""Collections under attack, and what they cost.
+"""Many files: killed runs, local processes against Ray, and processing time.
 
-    python benchmarks/collection_runs.py WORK [--only kills ray speed] [--files 200] [--kills 10]
+Examples:
+    python -m benchmarks batch WORK --only speed
+    python -m benchmarks batch WORK --only ray --files 200
 
-WORK is a folder for what is made on the way. Everything is cut from the sample file.
+All files are cut from the sample file.
 
-kills: ``apply --manifest`` and ``prepare --manifest`` are killed (-9) at random moments and started
-again until they end; outputs must be those of runs that nobody disturbed, each done once. Every
-other kill comes while files are worked on, the others while processes start and look at files.
-ray: many short files by the local engine and by Ray on two simulated nodes; a damaged file, a file
-that cannot be opened (somebody has a lease on it), and, in one run, a node that is lost.
-speed: seconds of work per second of media, one worker of one thread; once more with the weights
-that ``pyannote-av download`` fetches, if $PYANNOTE_AV_WEIGHTS has them.
+kills: ``apply --manifest`` and ``prepare --manifest`` are killed (-9) at random moments, and
+started again until they finish. Outputs are compared with those of undisturbed runs, and it is
+counted how often each file was done. Every other kill happens while files are processed, the others
+at any time after the start.
 
-Figures go to benchmarks/results/collections.json, next to those of parts that were not run.
+ray: many short files on the local engine and on Ray with two simulated nodes. One file is damaged,
+and one cannot be opened (another process holds a lease on it). In one run, a node is lost.
+
+speed: seconds of work per second of media, with one worker and one thread. The result has another
+key if $PYANNOTE_AV_WEIGHTS is set, because optional weights may then be used.
+
+Writes batch.json. Results of parts that are not run are kept.
 """
 
 from __future__ import annotations
 
 import argparse
-import fcntl
 import json
 import os
 import random
@@ -31,16 +35,28 @@ import wave
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from statistics import mean
 
-RESULTS = Path(__file__).parent / "results" / "collections.json"
+from benchmarks._runner import Results, add, table
+
 SEED = 0
 TIMEOUT = 8.0
+#: the file that cannot be opened, and the one that is damaged
+LEASED, DAMAGED = 42, 7
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    add(parser, "work")
+    add(parser, "--only", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--files", type=int, default=200, help="files for `ray`")
+    parser.add_argument("--kills", type=int, default=10, help="kills of each command")
 
 
 def cut_sounds(folder: Path, count: int) -> Path:
-    """Sounds of 2 to 4 s; returns the list of them."""
+    """Write audio files of 2 to 4 s; returns the manifest."""
     from pyannote_av.core.grid import SAMPLE_RATE
     from pyannote_av.core.io import Video
     from pyannote_av.data.shard_writer import to_int16
@@ -49,7 +65,6 @@ def cut_sounds(folder: Path, count: int) -> Path:
     rng = random.Random(SEED)
     whole = to_int16(Video().waveform(sample()).numpy()[0])
     folder.mkdir(parents=True, exist_ok=True)
-    lines = ["uri,audio"]
     for i in range(count):
         length = int(rng.uniform(2, 4) * SAMPLE_RATE)
         start = rng.randrange(len(whole) - length)
@@ -58,12 +73,11 @@ def cut_sounds(folder: Path, count: int) -> Path:
             file.setsampwidth(2)
             file.setframerate(SAMPLE_RATE)
             file.writeframes(whole[start : start + length].astype("<i2").tobytes())
-        lines.append(f"{i:03d},{i:03d}.wav")
-    return write_list(folder, lines)
+    return write_manifest(folder, "audio", [f"{i:03d}.wav" for i in range(count)])
 
 
 def cut_videos(folder: Path, count: int) -> Path:
-    """Videos of 1 s; returns the list of them."""
+    """Write videos of 1 s; returns the manifest."""
     from pyannote.core import Segment
 
     from pyannote_av.core.grid import SAMPLE_RATE
@@ -74,28 +88,26 @@ def cut_videos(folder: Path, count: int) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     video, path = Video(), sample()
     sound = video.waveform(path).numpy()[0]
-    lines = ["uri,video"]
     for i in range(count):
         pictures, _ = video.crop(path, Segment(i, i + 1))
-        heard = sound[i * SAMPLE_RATE : (i + 1) * SAMPLE_RATE]
-        encode(folder / f"{i:03d}.mp4", enumerate(pictures), heard, SIZE, compression=20)
-        lines.append(f"{i:03d},{i:03d}.mp4")
-    return write_list(folder, lines)
+        own = sound[i * SAMPLE_RATE : (i + 1) * SAMPLE_RATE]
+        encode(folder / f"{i:03d}.mp4", enumerate(pictures), own, SIZE, compression=20)
+    return write_manifest(folder, "video", [f"{i:03d}.mp4" for i in range(count)])
 
 
-def write_list(folder: Path, lines: list[str]) -> Path:
+def write_manifest(folder: Path, column: str, names: list[str]) -> Path:
     path = folder / "list.csv"
-    path.write_text("\n".join(lines) + "\n")
+    lines = [f"{name.partition('.')[0]},{name}" for name in names]
+    path.write_text("\n".join([f"uri,{column}", *lines]) + "\n")
     return path
 
 
 def command(*arguments: object) -> list[str]:
-    code = "import sys; from pyannote_av.cli import main; main()"
-    return [sys.executable, "-c", code, *map(str, arguments)]
+    return [sys.executable, "-m", "pyannote_av", *map(str, arguments)]
 
 
-def contents(into: Path) -> dict[str, str]:
-    """Digests of what was made, whatever is known about it apart."""
+def digests(into: Path) -> dict[str, str]:
+    """Checksums of the outputs."""
     from pyannote_av.core.atomic import HOUSEKEEPING
     from pyannote_av.core.checksums import sha256_of
 
@@ -107,27 +119,19 @@ def contents(into: Path) -> dict[str, str]:
     }
 
 
-def events_of(into: Path) -> list[dict]:
+def done_events(into: Path) -> list[tuple[str, float]]:
+    """File and time of all files that were done, in order."""
     from pyannote_av.batch.ledger import read_events
 
-    return read_events(into)
-
-
-def working_seconds(into: Path) -> float:
-    """From the first file that was done to the last."""
-    from datetime import datetime
-
-    done = [one["time"] for one in events_of(into) if one["event"] == "done"]
-    times = [datetime.fromisoformat(time).timestamp() for time in done]
-    return max(times) - min(times)
-
-
-def done_events(into: Path) -> Counter:
-    return Counter(one["uri"] for one in events_of(into) if one["event"] == "done")
+    return [
+        (one["uri"], datetime.fromisoformat(one["time"]).timestamp())
+        for one in read_events(into)
+        if one["event"] == "done"
+    ]
 
 
 def killed(arguments: list[object], folder: Path, kills: int) -> dict:
-    """Kill a command again and again; compare with a run that was left alone."""
+    """Kill a command repeatedly; compare with an undisturbed run."""
     rng = random.Random(SEED)
     whole, into = folder / "whole", folder / "killed"
     for path in (whole, into):
@@ -135,19 +139,20 @@ def killed(arguments: list[object], folder: Path, kills: int) -> dict:
     since = time.perf_counter()
     subprocess.run(command(*arguments, "--into", whole), check=True, stdout=subprocess.DEVNULL)
     lasts = time.perf_counter() - since
-    working = working_seconds(whole)
+    times = [moment for _, moment in done_events(whole)]
+    working = max(times) - min(times)
     moments, progress, ended = [], [], 0
     while len(moments) < kills and ended < 3:
         at_work = len(moments) % 2 == 1
         wait = rng.uniform(0, 2 * working / kills if at_work else lasts - working)
-        before = done_events(into).total()
+        before = len(done_events(into))
         since = time.perf_counter()
         process = subprocess.Popen(
             command(*arguments, "--into", into),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        while at_work and process.poll() is None and done_events(into).total() == before:
+        while at_work and process.poll() is None and len(done_events(into)) == before:
             time.sleep(0.01)
         try:
             process.wait(wait)
@@ -156,49 +161,52 @@ def killed(arguments: list[object], folder: Path, kills: int) -> dict:
             process.send_signal(signal.SIGKILL)
             process.wait()
             moments.append(round(time.perf_counter() - since, 2))
-            progress.append(len(done_events(into)))
-    last = subprocess.run(command(*arguments, "--into", into), stdout=subprocess.PIPE, text=True)
-    expected, found, events = contents(whole), contents(into), done_events(into)
+            progress.append(len({uri for uri, _ in done_events(into)}))
+    last = subprocess.run(command(*arguments, "--into", into), stdout=subprocess.DEVNULL)
+    expected, found = digests(whole), digests(into)
+    counts = Counter(uri for uri, _ in done_events(into))
     return {
-        "command": " ".join(map(str, arguments[:1])),
+        "command": str(arguments[0]),
         "seconds undisturbed": round(lasts, 1),
         "killed after (s)": moments,
         "runs that ended before they were killed": ended,
         "files done at each kill": progress,
         "exit code of the last run": last.returncode,
-        "files": len(done_events(whole)),
+        "files": len({uri for uri, _ in done_events(whole)}),
         "outputs": len(expected),
         "outputs that are the same": sum(found.get(k) == v for k, v in expected.items()),
         "outputs too many": len(found.keys() - expected.keys()),
-        "files done once": sum(n == 1 for n in events.values()),
-        "files done more than once": sum(n > 1 for n in events.values()),
+        "files done once": sum(n == 1 for n in counts.values()),
+        "files done more than once": sum(n > 1 for n in counts.values()),
     }
 
 
-def attack(work: Path, kills: int) -> list[dict]:
-    sounds = cut_sounds(work / "sounds60", 60)
-    videos = cut_videos(work / "videos", 16)
+def kill_runs(given: argparse.Namespace) -> dict:
+    """Kill `apply` and `prepare`."""
+    sounds = cut_sounds(given.work / "sounds60", 60)
+    videos = cut_videos(given.work / "videos", 16)
     apply = ["apply", "--manifest", sounds, "--pipeline", "audio"]
     prepare = ["prepare", "--manifest", videos]
-    return [
-        killed(apply, work / "kill_apply", kills),
-        killed(prepare, work / "kill_prepare", kills),
+    rows = [
+        killed(apply, given.work / "kill_apply", given.kills),
+        killed(prepare, given.work / "kill_prepare", given.kills),
     ]
+    return {"runs": rows}
 
 
 @contextmanager
 def lease(path: Path) -> Iterator[None]:
-    """Keep others from opening a file for 45 s: they wait, as for a disk that does not answer."""
+    """Let others wait when they open a file, as on a disk that does not answer."""
+    import fcntl
+
     signal.signal(signal.SIGIO, signal.SIG_IGN)
     with open(path, "rb+") as file:
         fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
         yield
 
 
-def collection(manifest: Path, into: Path, engine, tell=None) -> dict:
-    """One run over all files; seconds from the first that was handed out to the last done."""
-    from datetime import datetime
-
+def process_all(manifest: Path, into: Path, engine, tell=None) -> dict:
+    """One run over all files, and its speed from the first file that was done to the last."""
     from pyannote_av.batch.diarization import Diarize
     from pyannote_av.batch.ledger import read_record
     from pyannote_av.batch.manifest import read_manifest
@@ -206,7 +214,7 @@ def collection(manifest: Path, into: Path, engine, tell=None) -> dict:
 
     shutil.rmtree(into, ignore_errors=True)
     since = time.perf_counter()
-    with lease(manifest.with_name("042.wav")):
+    with lease(manifest.with_name(f"{LEASED:03d}.wav")):
         report = process(
             Diarize("audio"),
             read_manifest(manifest),
@@ -215,10 +223,8 @@ def collection(manifest: Path, into: Path, engine, tell=None) -> dict:
             Limits(timeout=TIMEOUT, retries=2),
             tell=tell or (lambda job, result, final: None),
         )
-    events = [one for one in events_of(into) if one["event"] == "done"]
-    times = sorted(datetime.fromisoformat(one["time"]).timestamp() for one in events)
-    counts = Counter(one["uri"] for one in events)
-    # of all but the first file, which waits for models to be loaded
+    events = done_events(into)
+    times, counts = sorted(moment for _, moment in events), Counter(uri for uri, _ in events)
     return {
         "done": len(report.done),
         "failed": {
@@ -229,12 +235,13 @@ def collection(manifest: Path, into: Path, engine, tell=None) -> dict:
         "seconds of work for a file": round(
             mean(read_record(into, uri)["seconds"] for uri in counts), 3
         ),
+        # the first file waits for models to be loaded
         "files per second": round((len(times) - 1) / (times[-1] - times[0]), 2),
-        "load average": round(os.getloadavg()[0], 1),
     }
 
 
 def on_two_nodes(manifest: Path, into: Path, lose_after: int | None) -> dict:
+    """The same on Ray; one node is removed after some files."""
     import ray
     from ray.cluster_utils import Cluster
 
@@ -253,36 +260,37 @@ def on_two_nodes(manifest: Path, into: Path, lose_after: int | None) -> dict:
             cluster.remove_node(second, allow_graceful=False)
 
     try:
-        return collection(manifest, into, Engine("ray", 2, cluster.address), tell)
+        return process_all(manifest, into, Engine("ray", 2, cluster.address), tell)
     finally:
         ray.shutdown()
         cluster.shutdown()
 
 
-def engines(work: Path, files: int) -> dict:
+def engines(given: argparse.Namespace) -> dict:
+    """Local processes and Ray on the same files."""
     from pyannote_av.batch.engines import Engine
 
-    folder = work / f"sounds{files}"
-    manifest = cut_sounds(folder, files)
-    (folder / "007.wav").write_bytes(random.Random(SEED).randbytes(20_000))
+    if given.files <= LEASED:
+        raise ValueError(f"--files must be more than {LEASED}, the number of the leased file")
+    work, folder = given.work, given.work / f"sounds{given.files}"
+    manifest = cut_sounds(folder, given.files)
+    (folder / f"{DAMAGED:03d}.wav").write_bytes(random.Random(SEED).randbytes(20_000))
     runs = {
-        "local, 1 worker": collection(manifest, work / "local1", Engine(workers=1)),
-        "local, 2 workers": collection(manifest, work / "local2", Engine(workers=2)),
+        "local, 1 worker": process_all(manifest, work / "local1", Engine(workers=1)),
+        "local, 2 workers": process_all(manifest, work / "local2", Engine(workers=2)),
         "ray, 2 nodes": on_two_nodes(manifest, work / "ray", None),
-        "ray, 2 nodes, one lost": on_two_nodes(manifest, work / "lost", files // 2),
+        "ray, 2 nodes, one lost": on_two_nodes(manifest, work / "lost", given.files // 2),
     }
-    expected = contents(work / "local1")
-    for name, folder in zip(runs, ("local1", "local2", "ray", "lost"), strict=True):
-        found = contents(work / folder)
+    expected = digests(work / "local1")
+    for name, into in zip(runs, ("local1", "local2", "ray", "lost"), strict=True):
+        found = digests(work / into)
         same = sum(found.get(path) == digest for path, digest in expected.items())
         runs[name]["outputs as those of one worker"] = f"{same} of {len(expected)}"
-    return runs
+    return {"runs": runs}
 
 
-def speed(work: Path) -> dict:
-    """Real-time factors on the sample file, by the clock and by the time of the processor."""
-    import torch
-
+def speed(given: argparse.Namespace) -> dict:
+    """Real-time factors on the sample file, by elapsed and by CPU time."""
     from pyannote_av.batch.diarization import Diarize
     from pyannote_av.batch.jobs import Job
     from pyannote_av.batch.preparation import Prepare
@@ -290,25 +298,23 @@ def speed(work: Path) -> dict:
     from pyannote_av.core.workers import single_thread
     from pyannote_av.simulation.sample import sample
 
-    into = work / "speed"
+    into = given.work / "speed"
     shutil.rmtree(into, ignore_errors=True)
     single_thread()
-    torch.set_num_threads(1)
     duration = Video().get_duration(sample())
     found = {}
     works = {"audio": Diarize("audio"), "late_fusion": Diarize("late_fusion")}
     for name, one in {**works, "prepare": Prepare(into / "store")}.items():
-        # the first file pays for what is done once in a process
+        # the first file includes what is done once in a process
         first, second = (Job(f"{k}", {"video": str(sample())}) for k in range(2))
         (into / name).mkdir(parents=True)
         one.load()
         one.process(first, into / name)
-        clock, processor = time.perf_counter(), time.process_time()
+        clock, cpu = time.perf_counter(), time.process_time()
         one.process(second, into / name)
         found[name] = {
             "real-time factor": round((time.perf_counter() - clock) / duration, 3),
-            "of the processor": round((time.process_time() - processor) / duration, 3),
-            "load average": round(os.getloadavg()[0], 1),
+            "of the processor": round((time.process_time() - cpu) / duration, 3),
         }
         if name == "late_fusion":
             report = json.loads((into / name / "1.json").read_text())["report"]
@@ -316,29 +322,17 @@ def speed(work: Path) -> dict:
     return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("work", type=Path)
-    parser.add_argument("--only", nargs="+", choices=("kills", "ray", "speed"))
-    parser.add_argument("--files", type=int, default=200)
-    parser.add_argument("--kills", type=int, default=10)
-    arguments = parser.parse_args()
-    os.environ.update(OMP_NUM_THREADS="1", PYANNOTE_METRICS_ENABLED="0")
+PARTS = {"kills": kill_runs, "ray": engines, "speed": speed}
+
+
+def run(given: argparse.Namespace, results: Results) -> None:
+    """Run the parts."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    parts = {
-        "kills": lambda: attack(arguments.work, arguments.kills),
-        "ray": lambda: engines(arguments.work, arguments.files),
-        "speed": lambda: speed(arguments.work),
-    }
-    found = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
-    for name in arguments.only or parts:
-        key = name
-        if name == "speed" and os.environ.get("PYANNOTE_AV_WEIGHTS"):
+    for part in given.only:
+        found, key = PARTS[part](given), part
+        if part == "speed" and os.environ.get("PYANNOTE_AV_WEIGHTS"):
             key = "speed, downloaded weights"
-        found[key] = parts[name]()
-        print(json.dumps({key: found[key]}, indent=1))
-        RESULTS.write_text(json.dumps(found, indent=1) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+        rows = found.get("runs", found)
+        rows = rows if isinstance(rows, list) else [{"what": k, **v} for k, v in rows.items()]
+        print(f"\n{key}\n{table(rows)}")
+        results.update("batch", key, found)

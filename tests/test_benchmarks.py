@@ -1,0 +1,340 @@
+"""Benchmarks: the runner, and every benchmark at its smallest size."""
+
+import json
+import os
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks import _runner  # noqa: E402
+from benchmarks.__main__ import main, overview, summaries  # noqa: E402
+
+RESULTS = ROOT / "benchmarks" / "results"
+NAMES = list(summaries())
+#: benchmarks that need no data and are quick, at their smallest size
+QUICK = {
+    "bounds": ["--only", "JSON"],
+    "relation_cost": ["--windows", "3", "--threads", "1"],
+    "hmsanet_cost": [
+        *("--models", "compact", "--repeats", "1"),
+        *("--speakers", "1", "2", "--seconds", "1", "2"),
+    ],
+}
+
+
+#: set by the runner, for itself and its children
+VARIABLES = "OMP_NUM_THREADS", "PYANNOTE_AV_WEIGHTS", "PYANNOTE_METRICS_ENABLED", "PYTHONWARNINGS"
+
+
+@pytest.fixture
+def keep_environment(monkeypatch):
+    for name in VARIABLES:
+        monkeypatch.setenv(name, os.environ.get(name, "1"))
+
+
+def run(*words: object) -> str:
+    """Run a benchmark as users do; returns what it prints."""
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", *map(str, words)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, f"{words}:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    return done.stdout
+
+
+def check_head(path: Path) -> dict:
+    """A result says how it was made, and no path of this machine."""
+    text = path.read_text(encoding="utf-8")
+    content = json.loads(text)
+    assert content["command"].startswith("python -m benchmarks ")
+    assert content["versions"]["torch"]
+    assert content["environment"]["processor"]
+    assert str(path.parent) not in text
+    return content
+
+
+# ------------------------------------------------------------------------------------ runner
+
+
+def test_list_without_name():
+    text = run()
+    for name in NAMES:
+        (line,) = [line for line in text.splitlines() if line.strip().startswith(f"{name} ")]
+        assert line.endswith(".")
+    assert text.strip() == overview().strip()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_help_has_examples(name, capsys, keep_environment):
+    with pytest.raises(SystemExit) as end:
+        main([name, "--help"])
+    assert end.value.code == 0
+    text = capsys.readouterr().out
+    assert summaries()[name] in text
+    assert f"    python -m benchmarks {name}" in text
+    assert "--into" in text
+
+
+def test_unknown_name(capsys):
+    assert main(["no-such-benchmark"]) == 2
+    assert "no-such-benchmark" in capsys.readouterr().err
+
+
+def test_missing_data_is_an_error_with_the_path(tmp_path, capsys, keep_environment):
+    assert main(["clips", str(tmp_path)]) == 1
+    assert str(tmp_path / "clips" / "several") in capsys.readouterr().err
+
+
+def test_commands_name_arguments_instead_of_paths(tmp_path):
+    import argparse
+
+    parser = argparse.ArgumentParser()
+    _runner.add(parser, "data", "work", "--pipeline", "--limit", "--into")
+    words = [f"{tmp_path}/data/", "work", "--pipeline", f"{tmp_path}/mine", "--limit", "2"]
+    words += [f"--into={tmp_path}/results"]
+    command = _runner.command_line("held_aside", words, parser.parse_args(words))
+    assert command == (
+        "python -m benchmarks held_aside DATA WORK --pipeline mine --limit 2 --into=INTO"
+    )
+
+
+def test_results_keep_other_parts(tmp_path):
+    import argparse
+
+    given = argparse.Namespace(into=tmp_path)
+    results = _runner.Results("batch", ["--only", "ray"], given)
+    results.update("batch", "ray", {"runs": [{"files": 3, "seconds": float("inf")}]})
+    results.update("batch", "speed", {"factor": 0.5})
+    content = json.loads((tmp_path / "batch.json").read_text())
+    assert content["ray"]["runs"] == [{"files": 3, "seconds": None}]
+    assert content["speed"]["command"] == "python -m benchmarks batch --only ray"
+    assert [path.name for path in tmp_path.iterdir()] == ["batch.json"]
+
+
+def test_table():
+    rows = [{"clip": "a", "der": 1.234}, {"clip": "bb", "error": "no sound"}]
+    assert _runner.table(rows, {"clip": "clip", "DER %": "der"}).splitlines() == [
+        "| clip | DER % |",
+        "| ---- | ----: |",
+        "| a    |  1.23 |",
+        "| bb   | FAILED: no sound |",
+    ]
+
+
+def identify() -> dict:
+    return {"process": os.getpid()}
+
+
+def fail() -> dict:
+    raise ValueError("no sound")
+
+
+def test_fresh_process():
+    assert _runner.in_fresh_process(identify)["process"] != os.getpid()
+    assert _runner.in_fresh_process(fail) == {"error": "ValueError: no sound"}
+
+
+# ------------------------------------------------------------------------------------ results
+
+
+def test_results_say_how_they_were_made():
+    for path in RESULTS.glob("*.json"):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        parts = [content] if "command" in content else list(content.values())
+        for part in parts:
+            assert part["command"].startswith("python -m "), path
+            assert part["versions"], path
+            name = part["command"].split()[3]
+            assert name in NAMES or "recipes" in part["command"], path
+
+
+def test_results_are_cited():
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *ROOT.glob("recipes/**/*.md")]
+    pages += ROOT.glob("pyannote_av/pretrained/*/README.md")
+    text = "".join(path.read_text(encoding="utf-8") for path in pages)
+    missing = [path.name for path in RESULTS.iterdir() if path.stem not in text]
+    assert not missing
+
+
+def test_benchmarks_are_cited():
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    text = "".join(path.read_text(encoding="utf-8") for path in pages)
+    assert [name for name in NAMES if f"python -m benchmarks {name}" not in text] == []
+
+
+# ------------------------------------------------------------------------------------ benchmarks
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_small_without_data(name, tmp_path):
+    run(name, *QUICK[name], "--into", tmp_path)
+    check_head(tmp_path / f"{name}.json")
+
+
+@pytest.fixture(scope="session")
+def data(shared_data) -> Path:
+    return shared_data
+
+
+@pytest.fixture(scope="session")
+def corpus(data, tmp_path_factory) -> Path:
+    """A corpus as the recipe makes it, of two short conversations for each subset."""
+    from pyannote_av.data.crop_store import CropStore
+    from pyannote_av.data.voices import build_voices
+    from recipes.simulated.corpus import SUBSETS, Part, join, links
+
+    folder = tmp_path_factory.mktemp("corpus")
+    speech = sorted((data / "speech" / "librispeech").glob("*.flac"))
+    portraits = sorted((data / "portraits").glob("*.jpg"))
+    folders = {}
+    for number, subset in enumerate(SUBSETS):
+        links(speech[40 * number : 40 * number + 40], folder / "speech" / subset)
+        links(portraits[number::3], folder / "portraits" / subset)
+        part = Part(subset, "film", 2, number + 1, "ava_avd")
+        folders[part] = folder / "parts" / part.name
+        options = {
+            "into": folders[part],
+            "speech": folder / "speech" / subset,
+            "portraits": folder / "portraits" / subset,
+            "files": part.files,
+            "minutes": 0.5,
+            "speakers": "3-4",
+            "seed": part.seed,
+            "subset": subset,
+        }
+        words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
+        command = [sys.executable, "-m", "pyannote_av", "simulate", "--store", *words]
+        subprocess.run(command, check=True, cwd=ROOT)
+    join(folders, folder)
+    build_voices(CropStore(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def work(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("work")
+
+
+@pytest.mark.slow
+def test_active_speaker_cost(tmp_path):
+    small = ("--seconds", 1, "--repeats", 1, "--networks", "talknet")
+    run("active_speaker_cost", *small, "--into", tmp_path)
+    content = check_head(tmp_path / "active_speaker_cost.json")
+    assert content["networks"]["lr-asd fp32"]["ratio"]["median"] == 1
+
+
+@pytest.mark.slow
+def test_active_speaker(data, tmp_path):
+    clips = ("person_1", "meeting_table", "hdtf_RD_Radio4_a")
+    kinds = ("speaking", "silent")
+    crops = [next((data / "clips" / "crops" / kind).glob("*.mp4")) for kind in kinds]
+    only = [*clips, *(path.stem for path in crops)]
+    scorers = ("--scorers", "compact-asd", "synchrony")
+    run("active_speaker", data, "--only", *only, *scorers, "--into", tmp_path)
+    content = check_head(tmp_path / "active_speaker.json")
+    assert content["compact-asd"]["meeting_table"]["both"]["auc"] > 0.8
+    assert list(content["offsets"]) == ["hdtf_RD_Radio4_a"]
+
+
+@pytest.mark.slow
+def test_audio_branch(data, tmp_path):
+    run("audio_branch", data, "--limit", 1, "--repeats", 1, "--into", tmp_path)
+    content = check_head(tmp_path / "audio_branch.json")
+    assert content["files"][0]["difference"] < 5
+
+
+@pytest.mark.slow
+def test_clips(data, tmp_path):
+    text = run("clips", data, "--only", "person_1", "--reasons", "--into", tmp_path)
+    assert "person_1" in text
+    content = check_head(tmp_path / "clips_hmsanet.json")
+    assert (
+        content["command"]
+        == "python -m benchmarks clips DATA --only person_1 --reasons --into INTO"
+    )
+    (row,) = content["clips"]
+    assert row["others"] == 0
+    assert row["peak_memory"] > row["memory_when_loaded"] > 100
+
+
+@pytest.mark.slow
+def test_real_recordings(data, tmp_path):
+    run("real_recordings", data, "--limit", 1, "--into", tmp_path)
+    for name in ("real_ami", "real_table"):
+        content = check_head(tmp_path / f"{name}.json")
+        assert {row["system"] for row in content["scores"]} == {"audio", "late_fusion", "hmsanet"}
+
+
+@pytest.mark.slow
+def test_held_aside(data, work, tmp_path):
+    options = ("--files", 1, "--limit", 1, "--sweeps", "noise", "desync", "missing-faces")
+    run("held_aside", data, work, *options, "--into", tmp_path)
+    content = check_head(tmp_path / "held_aside.json")
+    assert "DATA WORK" in content["command"]
+    for name in ("noise", "desync", "missing_faces"):
+        assert check_head(tmp_path / f"held_aside_{name}.json")["files"] == 1
+        assert (tmp_path / f"held_aside_{name}.png").stat().st_size > 1000
+
+
+@pytest.mark.slow
+def test_counting(data, work, tmp_path):
+    run("counting", data, work, "--files", 1, "--limit", 1, "--into", tmp_path)
+    content = check_head(tmp_path / "counting.json")
+    assert set(content["DER (%)"]) == {"simulated, development", "AMI", "table"}
+
+
+@pytest.mark.slow
+def test_batch(work, tmp_path):
+    run("batch", work / "batch", "--only", "speed", "--into", tmp_path)
+    run("batch", work / "batch", "--only", "kills", "--kills", 1, "--into", tmp_path)
+    content = json.loads((tmp_path / "batch.json").read_text())
+    for one in content["kills"]["runs"]:
+        assert one["outputs that are the same"] == one["outputs"]
+    (key,) = [name for name in content if name.startswith("speed")]
+    assert content[key]["audio"]["real-time factor"] > 0
+
+
+@pytest.mark.slow
+def test_batch_on_ray(work, tmp_path):
+    pytest.importorskip("ray", reason="needs Ray: pip install 'pyannote-av[ray]'")
+    run("batch", work / "batch", "--only", "ray", "--files", 43, "--into", tmp_path)
+    runs = json.loads((tmp_path / "batch.json").read_text())["ray"]["runs"]
+    assert {one["done"] for one in runs.values()} == {41}
+
+
+@pytest.mark.slow
+def test_training(corpus, work, tmp_path):
+    small = ("--only", "lrasd", "cysmsd", "--steps", 1, "--epochs", 1, "--fine-tuning", 1)
+    run("training", corpus, work / "training", *small, "--into", tmp_path)
+    content = json.loads((tmp_path / "training.json").read_text())
+    assert content["lrasd"]["pipeline"]["scratch"]["rows scored"] > 1000
+    assert len(content["cysmsd"]["training"]) == 2
+    assert "CORPUS WORK" in content["lrasd"]["command"]
+
+
+@pytest.mark.slow
+def test_hmsanet_claims(corpus, work, tmp_path):
+    small = ("--seeds", 0, "--networks", "cgima", "concat", "--steps", 1, "--epochs", 1)
+    run("hmsanet_claims", corpus, work / "claims", *small, "--into", tmp_path)
+    content = check_head(tmp_path / "hmsanet_claims.json")
+    assert set(content["fusion"]["as they are"]) == {"cgima", "concat"}
+    assert content["gates"]["cgima|0"]["genuine"][2] > 0
+
+
+@pytest.mark.slow
+def test_window_systems(data, corpus, work, tmp_path):
+    systems = ("speech", "speech + face", "GMU", "CYS-MSD")
+    small = partial(run, "window_systems", data, corpus, work / "windows", "--seeds", 0)
+    small("--systems", *systems, "--epochs", 1, "--into", tmp_path)
+    content = check_head(tmp_path / "window_systems.json")
+    assert set(content["systems"]) == set(systems)
+    assert content["systems"]["speech"]["oracle Full DER"][0] >= 0
