@@ -224,3 +224,102 @@ def garbage(path: str | Path, size: int = 20000, seed: int = 0) -> Path:
     path = Path(path)
     path.write_bytes(np.random.default_rng(seed).bytes(size))
     return path
+
+
+# --- sound with faults --------------------------------------------------------------------------
+
+
+def chirps(t: np.ndarray) -> np.ndarray:
+    """Sound that is never silent and never repeats itself: samples at times `t` (seconds)
+
+    A tone whose frequency depends on the tenth of a second, so that any part of it shows when it
+    was made.
+    """
+    steps = np.floor(t * 10 + 1e-9)
+    frequency = 300 + 1500 * np.modf(np.abs(np.sin(steps * 12.9898) * 43758.5453))[0]
+    return (0.3 * np.sin(2 * np.pi * frequency * (t - steps / 10))).astype(np.float32)
+
+
+def offset_at(waveform, made: float, shown: float | None = None, signal=chirps) -> float:
+    """Seconds by which the sound made at `made` comes after `shown` (best match in +-0.4 s)"""
+    samples = np.asarray(waveform, np.float64).reshape(-1)
+    first = round((made if shown is None else shown) * 16000) - 6400
+    part = samples[max(first, 0) : first + 6400 + 8000 + 6400]
+    reference = signal(made + np.arange(8000) / 16000)
+    match = np.correlate(part, reference, mode="valid")
+    return (int(np.argmax(match)) + max(first, 0) - first - 6400) / 16000
+
+
+def write_stamped(
+    path: str | Path,
+    stamp: Callable[[float, int], float | None],
+    *,
+    duration: float = 6.0,
+    rate: int = 48000,
+    clock: float = 1.0,
+    signal: Callable[[np.ndarray], np.ndarray] = chirps,
+    options: dict[str, str] | None = None,
+) -> Path:
+    """Matroska, or another container of PCM, whose packets carry any time stamps
+
+    Parameters
+    ----------
+    stamp : callable
+        Time (s) and number of a packet of 1024 samples to its time stamp (s), None to lose it.
+    clock : float
+        Samples are made at `rate` times this.
+    """
+    import av
+
+    path = Path(path)
+    with av.open(str(path), "w", options=options or {}) as container:
+        stream = container.add_stream("pcm_s16le", rate=rate, layout="mono")
+        for number, first in enumerate(range(0, round(duration * rate * clock), 1024)):
+            times = np.arange(first, first + 1024) / (rate * clock)
+            samples = np.round(32767 * signal(times)).astype(np.int16)
+            frame = av.AudioFrame.from_ndarray(samples[None], format="s16", layout="mono")
+            frame.sample_rate, frame.pts, frame.time_base = rate, first, Fraction(1, rate)
+            time = stamp(float(times[0]), number)
+            for packet in stream.encode(frame):
+                if time is not None:
+                    packet.pts = packet.dts = round(time * 1000)
+                    packet.time_base, packet.duration = Fraction(1, 1000), 21
+                    container.mux(packet)
+    return path
+
+
+def write_encoded(
+    path: str | Path,
+    codec: str,
+    signal: Callable[[np.ndarray], np.ndarray],
+    *,
+    duration: float = 6.0,
+    rate: int = 44100,
+    layout: str = "mono",
+    codec_options: dict[str, str] | None = None,
+    **options: str,
+) -> Path:
+    """Sound alone, with options of the encoder and of the container"""
+    import av
+
+    path = Path(path)
+    with av.open(str(path), "w", options=options) as container:
+        stream = container.add_stream(codec, rate=rate, layout=layout)
+        stream.options = codec_options or {}
+        _mux(container, [(stream, _sounds(0.0, duration, rate, layout, signal))])
+    return path
+
+
+def join(path: str | Path, *parts: Path) -> Path:
+    """Files behind each other, byte by byte"""
+    path = Path(path)
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    return path
+
+
+def write_floats(path: str | Path, samples: np.ndarray, rate: int = 16000) -> Path:
+    """WAV of 32-bit floats, (n,) or (n, channels)"""
+    from scipy.io import wavfile
+
+    wavfile.write(path, rate, np.asarray(samples, np.float32))
+    return Path(path)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pyannote_av.core.clock import BACK, Joint, jumps, shift_at
 from pyannote_av.core.files import longest
-from pyannote_av.core.media import AudioStream, MediaInfo, Reading, VideoStream, faults
+from pyannote_av.core.media import AudioStream, MediaInfo, Reading, VideoStream, faults, scan
 
 if TYPE_CHECKING:
     import av
@@ -51,6 +52,10 @@ class Damage:
         Time at which decoding began.
     longest : float
         Times beyond this are rejected (seconds).
+    reached : float
+        End of the last packet of any stream (seconds).
+    joins : int
+        Number of places where another recording begins.
     """
 
     errors: int = 0
@@ -60,6 +65,8 @@ class Damage:
     end: float | None = None
     start: float = 0.0
     longest: float = math.inf
+    reached: float = 0.0
+    joins: int = 0
 
     @classmethod
     def of(cls, info: MediaInfo, start: float = 0.0) -> Damage:
@@ -74,6 +81,11 @@ class Damage:
     def misplace(self) -> None:
         """Count a frame with an impossible time."""
         self.misplaced += 1
+        self._begin()
+
+    def join(self) -> None:
+        """Count a place where another recording begins."""
+        self.joins += 1
         self._begin()
 
     def accepts(self, time: float, limit: float) -> bool:
@@ -117,14 +129,17 @@ class Damage:
         sentences = []
         name = f"{kind} stream of {info.path}"
         since = f"from about {self.first or 0.0:.2f} s on"
-        declared = info.duration if stream.duration is None else stream.start + stream.duration
-        if isinstance(stream, VideoStream) and stream.constant_rate and stream.num_frames:
-            # ffmpeg corrects the duration of a cut AVI
-            declared = max(declared, stream.num_frames / stream.frame_rate)
-        if self.end is not None and self.end < declared - SHORT:
+        declared = self._declared(info, stream)
+        if declared is not None and self.end is not None and self.end < declared - SHORT:
             sentences.append(
                 f"{name} stops at {self.end:.2f} s of {declared:.2f} s: the file is cut short or "
                 "damaged; what could be decoded is used"
+            )
+        if self.joins:
+            plural = "s" if self.joins > 1 else ""
+            sentences.append(
+                f"{name} has inconsistent timestamps {since}: they restart where other recordings "
+                f"were joined to it ({self.joins} time{plural}); each follows the one before"
             )
         if self.errors:
             sentences.append(
@@ -143,22 +158,120 @@ class Damage:
             )
         return sentences
 
+    def _declared(self, info: MediaInfo, stream: VideoStream | AudioStream) -> float | None:
+        """End that the header declares for a stream (seconds), None if it declares none
+
+        Where it declares only how long the file is, one stream may end before the others.
+        """
+        if stream.duration is None:
+            whole = info.declared is None or self.reached >= info.declared - SHORT
+            return None if whole else info.declared
+        declared = stream.start + stream.duration
+        if info.format == "avi" and isinstance(stream, VideoStream) and stream.num_frames:
+            # ffmpeg corrects the duration of a cut AVI
+            declared = max(declared, stream.num_frames / stream.frame_rate)
+        return declared
+
+
+class _Packets:
+    """Packets of a container, with time stamps that continue where another recording begins"""
+
+    def __init__(self, container, stream, damage: Damage, info: MediaInfo):
+        self._container = container
+        self._index = stream.index
+        self._damage = damage
+        self._info = info
+        self._joints: tuple[Joint, ...] = info.joints
+        self._searched = bool(info.joints)
+        self._shift = 0.0
+        self._position = 0
+        self._time: float | None = None  # of the last packet, as it is in the file
+        self._bases = {
+            one.index: float(one.time_base) for one in container.streams if one.time_base
+        }
+        kinds = [one.type for one in container.streams if one.time_base]
+        self._single = sum(kind in ("video", "audio") for kind in kinds) == 1
+        self._ends: dict[int, int] = {}
+        self._reading = Reading(container)
+
+    def __iter__(self) -> Iterator[av.packet.Packet]:
+        """Packets of all streams, so that their ends are known; only `stream` is decoded"""
+        ends = self._ends
+        for packet in self._container.demux():
+            if not self._reading.go_on(packet):
+                self._damage.error()
+                return
+            # packets that empty the decoders have no index of their own
+            index, pts = packet.stream.index, packet.pts
+            if pts is not None:
+                end = pts + (packet.duration or 0)
+                if end > ends.get(index, end - 1):
+                    ends[index] = end
+            if index == self._index:
+                self._place(packet)
+                yield packet
+
+    def _place(self, packet) -> None:
+        if not packet.size:
+            return
+        if self._single:
+            self._position += 1
+        elif packet.pos is not None and packet.pos >= 0:
+            self._position = packet.pos
+        time = packet.dts if packet.dts is not None else packet.pts
+        if time is None:
+            return
+        base = self._bases.get(self._index, 0.0)
+        time *= base
+        step = 0.0 if self._time is None else time - self._time
+        self._time = time
+        if not self._searched and jumps(step, self._info.format):
+            self._searched = True
+            self._joints = scan(self._info.path).joints
+        if not self._joints:
+            return
+        shift = shift_at(self._joints, self._position)
+        # the first packet of an Ogg recording is still on the clock of the one before
+        if shift != self._shift and not 0 < step < BACK:
+            self._shift = shift
+            self._damage.join()
+        if self._shift and base:
+            ticks = round(self._shift / base)
+            packet.pts = None if packet.pts is None else packet.pts + ticks
+            packet.dts = None if packet.dts is None else packet.dts + ticks
+
+    def finish(self) -> None:
+        """Note the end of the last packet of any stream"""
+        ends = [end * self._bases.get(index, 0.0) for index, end in self._ends.items()]
+        shift = self._joints[-1].shift if self._joints else 0.0
+        self._damage.reached = max(ends, default=0.0) + shift - self._info.origin
+
 
 def decode(
-    container: av.container.InputContainer, stream: av.stream.Stream, damage: Damage
+    container: av.container.InputContainer,
+    stream: av.stream.Stream,
+    damage: Damage,
+    info: MediaInfo,
 ) -> Iterator[av.frame.Frame]:
-    """Frames of a stream in decoding order; errors are counted and skipped, never raised"""
+    """Frames of a stream in decoding order; errors are counted and skipped, never raised
+
+    Where another recording begins, its time stamps continue those of the one before.
+    """
+    packets = _Packets(container, stream, damage, info)
+    try:
+        yield from _decode(container, stream, damage, packets)
+    finally:
+        packets.finish()
+
+
+def _decode(container, stream, damage: Damage, packets: _Packets) -> Iterator[av.frame.Frame]:
     import av
 
-    reading = Reading(container)
     failures = 0
     while failures < PATIENCE:
         try:
-            for packet in container.demux(stream):
+            for packet in packets:
                 failures = 0
-                if not reading.go_on(packet):
-                    damage.error()
-                    return
                 try:
                     frames = packet.decode()
                 except av.error.EOFError:

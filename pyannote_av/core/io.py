@@ -7,6 +7,8 @@ on a common time line.
 Times are those of the container clock, whose 0 is the earliest timestamp of the file. Pictures and
 sound are placed by their timestamps, never by counting. Pictures are put on a regular grid (25 Hz
 by default). Sound is one mono waveform (16 kHz) whose sample 0 is at time 0.
+The policy for time stamps that contradict the samples or each other is in
+:mod:`pyannote_av.core.clock`.
 
 """
 
@@ -36,6 +38,7 @@ from pyannote_av.core.media import (
     probe,
     report,
 )
+from pyannote_av.core.mixing import clean
 from pyannote_av.core.pictures import Frame, Picture, on_grid
 from pyannote_av.core.sound import decode_sound, resample
 from pyannote_av.core.sources import open_source
@@ -155,7 +158,8 @@ class Video:
         -------
         waveform : (1, num_samples) float32 Tensor
             Average of all channels. Sample 0 is at time 0. If the sound starts later, zeros come
-            first; gaps are filled with zeros. The waveform ends where the sound ends.
+            first; gaps are filled with zeros. The waveform ends where the sound ends. Clean sound
+            is not changed otherwise; what is repaired is told (``docs/media.md``).
 
         Raises
         ------
@@ -166,7 +170,9 @@ class Video:
 
         file = self.validate_file(file)
         if "waveform" in file:
-            waveform = file["waveform"].to(torch.float32).mean(dim=0, keepdim=True)
+            waveform, found = clean(file["waveform"], file["sample_rate"])
+            for sentence in found:
+                report(problems, f"waveform of {file['uri']} {sentence}")
             return self._resample(waveform, file["sample_rate"])
 
         path = file.get("audio", file.get("video"))

@@ -1,8 +1,9 @@
 """Safe opening and probing of media files.
 
 All times are seconds on the *container clock*. As in ffmpeg and common players, its zero is the
-earliest timestamp of the file, or zero if that is negative. A stream that starts 1.5 s after the
-other one starts at 1.5, and an MPEG transport stream that begins at 1.4 s starts at 0.
+earliest timestamp of the file. A stream that starts 1.5 s after the other one starts at 1.5, and an
+MPEG transport stream that begins at 1.4 s starts at 0. The policy for time is in
+:mod:`pyannote_av.core.clock`.
 """
 
 from __future__ import annotations
@@ -11,11 +12,22 @@ import ctypes
 import re
 import warnings
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pyannote_av.core.clock import (
+    MAX_SCAN,
+    UNDECLARED,
+    Joint,
+    Packet,
+    Parts,
+    Scan,
+    is_declared,
+    next_recording,
+    origin_of,
+)
 from pyannote_av.core.files import MAX_DURATION, MediaError, check_path, longest
 from pyannote_av.core.text import printable
 
@@ -100,7 +112,9 @@ class AudioStream:
 class MediaInfo:
     """Contents of a file
 
-    `origin` is the container's timestamp at time 0, and `duration` the end of the last stream. The
+    `origin` is the container's timestamp at time 0, and `duration` the end of the last stream.
+    `declared` is the duration of the file that the header declares, or None. `joints` are the
+    places where other recordings begin, as far as they are known before decoding. The
     first of the `audio` streams is the one that is read: the default track if there is one, and
     otherwise the first track of the file.
     """
@@ -111,6 +125,8 @@ class MediaInfo:
     duration: float
     video: VideoStream | None
     audio: tuple[AudioStream, ...]
+    declared: float | None = None
+    joints: tuple[Joint, ...] = ()
 
 
 def report(problems: list[str] | None, sentence: str) -> None:
@@ -234,7 +250,7 @@ def probe(path: str | Path) -> MediaInfo:
 @lru_cache(maxsize=64)
 def _probe(path: str, size: int, modified: int) -> MediaInfo:
     with open_media(path) as container:
-        origin = max((container.start_time or 0) / 1e6, 0.0)
+        origin = origin_of(container.start_time)
         pictures = [
             stream
             for stream in container.streams.video
@@ -261,20 +277,40 @@ def _probe(path: str, size: int, modified: int) -> MediaInfo:
             duration = max(duration, container.duration / 1e6)
         format_name = container.format.name
     limit = min(longest(size), MAX_DURATION)
-    if not 0 < duration <= limit:
-        duration = _scan_duration(path, origin)
+    declared, joints = duration or None, ()
+    if _must_scan(path, format_name, size):
+        trusted = is_declared(path, format_name)
+        if not trusted:
+            declared = None
+            audio = tuple(replace(stream, duration=None) for stream in audio)
+            video = video and replace(video, duration=None, num_frames=None)
+        found = scan(path)
+        joints = found.joints
+        # a count in the header that is wrong is refused, or found out when decoding
+        duration = max(duration if trusted else 0.0, (found.end or origin) - origin)
+    elif not 0 < duration <= limit:
+        found = scan(path)
+        joints, declared, duration = found.joints, None, (found.end or origin) - origin
     if duration > limit:
         raise MediaError(
             f"{path} declares to last {duration / 3600:.1f} hours, too long for its {size} bytes "
             f"({limit / 3600:.1f} hours at most): its header or timestamps are damaged, or it "
             "pauses that long; write it anew (`ffmpeg -i FILE -c copy NEW`) or cut it into parts"
         )
-    return MediaInfo(path, format_name, origin, duration, video, audio)
+    return MediaInfo(path, format_name, origin, duration, video, audio, declared, joints)
 
 
 def _flags(stream) -> str:
     """Names of the disposition flags of a stream, e.g. 'default|attached_pic'"""
     return (stream.disposition.name or "") if stream.disposition else ""
+
+
+def _must_scan(path: str, format_name: str, size: int) -> bool:
+    """Whether the header does not say how long the file is, or other recordings follow"""
+    if format_name.split(",")[0] in UNDECLARED and size <= MAX_SCAN:
+        return True
+    kind = format_name.split(",")[0]
+    return kind in ("matroska", "avi") and next_recording(path, format_name) is not None
 
 
 def _start(stream, origin: float) -> float:
@@ -373,16 +409,38 @@ def _first_picture(container, stream, patience: int = 100):
     return None, time
 
 
-def _scan_duration(path: str, origin: float) -> float:
-    """End of the last packet (s), for files whose header has no duration or an implausible one"""
-    end = origin
+def scan(path: str | Path) -> Scan:
+    """Read the time stamps of all packets, without decoding them
+
+    The result is cached until the file changes.
+    """
+    status = Path(path).stat()
+    return _scan(str(path), status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _scan(path: str, size: int, modified: int) -> Scan:
     with open_media(path) as container:
+        bases = {
+            stream.index: float(stream.time_base)
+            for stream in container.streams
+            if stream.type in ("video", "audio") and stream.time_base
+        }
+        parts = Parts(container.format.name, single=len(bases) == 1)
         reading = Reading(container)
         with suppress(*faults()):
             for packet in container.demux():
                 if not reading.go_on(packet):
                     break
-                if packet.pts is not None:
-                    ticks = packet.pts + (packet.duration or 0)
-                    end = max(end, float(ticks * packet.time_base))
-    return end - origin
+                index, pts, dts = packet.stream.index, packet.pts, packet.dts
+                base = bases.get(index)
+                if base is None or not packet.size:
+                    continue
+                position = parts.position(index, packet.pos)
+                if pts is None and dts is None:
+                    continue
+                first = (dts if pts is None else pts) * base
+                time = first if dts is None else dts * base
+                end = first + (packet.duration or 0) * base
+                parts.add(index, Packet(position, time, first, end))
+    return parts.finish()

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 
-from pyannote_av.core.decoding import Damage, decode
+from pyannote_av.core.clock import GAP, STRETCH, Settling, next_recording
+from pyannote_av.core.decoding import SHORT, Damage, decode
 from pyannote_av.core.files import SAMPLE_RATES, MediaError, is_sample_rate
 from pyannote_av.core.media import MAX_CHANNELS, AudioStream, MediaInfo, faults, open_media
+from pyannote_av.core.mixing import Mixer, bad_samples, level, no_numbers, repair
 
-GAP = 0.015
-"""Timestamps that differ from the count of samples by more than this mean a gap (s). It is shorter
-than the frames of all codecs (20 ms and more) and longer than the rounding of all containers
-(1 ms)."""
+REPAIRED = ("pcm_f", "wavpack")
+"""Codecs that store floats as they are, and can hold bad ones"""
 
 RESERVED = 3600.0
 """Maximum duration for which memory is reserved in advance (s); declared durations can be wrong"""
@@ -30,6 +33,7 @@ class _Waveform:
         self._buffer = np.zeros(capacity, np.float32)
         self.filled = 0
         self.no_numbers = 0
+        self.spans: list[tuple[int, int]] = []  # what was written; the rest are gaps
 
     def lay(self, first: int, samples: np.ndarray) -> None:
         """Write samples (n,) at index `first`; samples written before are not overwritten
@@ -46,6 +50,10 @@ class _Waveform:
             self._buffer.resize(end + len(self._buffer) // 8, refcheck=False)
         laid = self._buffer[first + skip : end]
         laid[:] = samples[skip:]
+        if self.spans and self.spans[-1][1] >= first:
+            self.spans[-1] = (self.spans[-1][0], end)
+        else:
+            self.spans.append((first + skip, end))
         self.filled = end
         finite = np.isfinite(laid)
         if not finite.all():
@@ -61,7 +69,7 @@ class _Waveform:
 class _Run:
     """Consecutive decoded frames without a gap, downmixed and resampled one by one"""
 
-    def __init__(self, time: float, frame, sample_rate: int, waveform: _Waveform):
+    def __init__(self, time: float, frame, sample_rate: int, waveform: _Waveform, mixer: Mixer):
         import av
 
         self.time = time
@@ -73,8 +81,13 @@ class _Run:
         # (+3 dB for stereo). Interleaved, because PyAV crashes on more than 8 planes.
         self._resampler = av.AudioResampler(format="flt", rate=sample_rate)
         self._waveform = waveform
+        self._mixer = mixer
+        self._held: list[np.ndarray] = []  # channels that are not mixed yet
         self._first = round(time * sample_rate)
-        self._laid = 0  # samples at the target rate
+        self._taken = 0  # samples at the target rate
+        self._laid = 0  # the same after stretching
+        self._stretched = 0.0
+        self._owed = 0  # samples still to be inserted, or left out if negative
 
     @staticmethod
     def kind_of(frame) -> tuple:
@@ -82,20 +95,46 @@ class _Run:
 
     @property
     def end(self) -> float:
-        return self.time + self.count / self.rate
+        return self.time + self.count / self.rate + self._stretched
 
-    def add(self, frame) -> None:
+    def add(self, frame, stretch: float = 0.0) -> None:
+        """Write a frame; from here on, `stretch` seconds are inserted bit by bit"""
         self.count += frame.samples
+        self._stretched += stretch
+        self._owed += round(stretch * self._sample_rate)
         frame.pts = None
         self._collect(frame)
 
     def _collect(self, frame) -> None:
         for part in self._resampler.resample(frame):
-            samples = part.to_ndarray().reshape(part.samples, -1).mean(axis=1, dtype=np.float32)
+            samples = part.to_ndarray().reshape(part.samples, -1)
             # resamplers return a few samples too many
-            samples = samples[: round(self.count * self._sample_rate / self.rate) - self._laid]
-            self._waveform.lay(self._first + self._laid, samples)
-            self._laid += len(samples)
+            samples = samples[: round(self.count * self._sample_rate / self.rate) - self._taken]
+            self._taken += len(samples)
+            self._held.append(samples)
+        if sum(map(len, self._held)) >= self._mixer.block or frame is None:
+            self._lay()
+
+    def _lay(self) -> None:
+        """Mix and write what is held"""
+        if not self._held:
+            return
+        whole = self._held[0] if len(self._held) == 1 else np.concatenate(self._held)
+        self._held = []
+        samples = self._mixer.mix(whole, self.time + self._laid / self._sample_rate)
+        if self._owed and len(samples):
+            samples = self._stretch(samples)
+        self._waveform.lay(self._first + self._laid, samples)
+        self._laid += len(samples)
+
+    def _stretch(self, samples: np.ndarray) -> np.ndarray:
+        """Pay some of the samples that are owed, by interpolation"""
+        most = round(STRETCH * len(samples))
+        more = min(max(self._owed, -most), most)
+        self._owed -= more
+        count = len(samples) + more
+        where = (np.arange(count) + 0.5) * (len(samples) / count) - 0.5
+        return np.interp(where, np.arange(len(samples)), samples).astype(np.float32)
 
     def finish(self) -> None:
         """Write the samples that are left in the resampler"""
@@ -117,13 +156,13 @@ def resample(samples: np.ndarray, rate: int, sample_rate: int, chunk: int = 6553
     """
     import av
 
-    waveform = _Waveform(0)
+    waveform, mixer = _Waveform(0), Mixer(sample_rate)
     run: _Run | None = None
     for first in range(0, len(samples), chunk):
         part = np.ascontiguousarray(samples[None, first : first + chunk])
         frame = av.AudioFrame.from_ndarray(part, format="flt", layout="mono")
         frame.sample_rate = rate
-        run = run or _Run(0.0, frame, sample_rate, waveform)
+        run = run or _Run(0.0, frame, sample_rate, waveform, mixer)
         run.add(frame)
     if run is not None:
         run.finish()
@@ -145,7 +184,8 @@ def decode_sound(info: MediaInfo, stream: AudioStream, sample_rate: int) -> tupl
     -------
     waveform : (num_samples,) float32
         Sample 0 is at time 0 of the container clock. If the sound starts later, zeros come first;
-        gaps are filled with zeros, and sound before time 0 is cut. Channels are averaged.
+        gaps are filled with zeros, and sound before time 0 is cut. Channels are averaged, unless
+        they cancel each other. Bad samples are repaired (:mod:`pyannote_av.core.mixing`).
     problems : list of str
 
     Raises
@@ -168,33 +208,24 @@ def decode_sound(info: MediaInfo, stream: AudioStream, sample_rate: int) -> tupl
         )
     damage = Damage.of(info)
     waveform = _Waveform(round(min(info.duration, RESERVED) * sample_rate))
+    mixer, repairs = Mixer(sample_rate), _Repairs()
+    settling = Settling(
+        lambda time: damage.accepts(time, info.duration), damage.misplace, damage.join
+    )
     run: _Run | None = None
     with open_media(info.path) as container:
         source = container.streams[stream.index]
         source.thread_type = "AUTO"
-        for frame in decode(container, source, damage):
-            if not frame.samples or not frame.sample_rate:
-                continue
-            # rate and channels may change in midstream
-            if not is_sample_rate(frame.sample_rate) or frame.layout.nb_channels > MAX_CHANNELS:
-                damage.error()
-                continue
-            expected = run.end if run else max(stream.start, 0.0)
-            time = expected
-            if frame.pts is not None:
-                time = float(frame.pts * frame.time_base) - info.origin
-            if not damage.accepts(time, info.duration):
-                continue
-            end = time + frame.samples / frame.sample_rate
-            if run and time < expected - GAP and end < expected + GAP:
-                damage.misplace()
-                continue
+        frames = _stamped(decode(container, source, damage, info), info, damage)
+        for time, stretch, frame in settling(frames, max(stream.start, 0.0)):
+            if stream.codec.startswith(REPAIRED):
+                frame = repairs(frame, time)
             try:
                 if run and (abs(time - run.end) > GAP or run.kind != _Run.kind_of(frame)):
                     run.finish()
                     run = None
-                run = run or _Run(time, frame, sample_rate, waveform)
-                run.add(frame)
+                run = run or _Run(time, frame, sample_rate, waveform, mixer)
+                run.add(frame, stretch)
             except faults() as error:
                 raise MediaError(
                     f"{name} cannot be resampled at {time:.2f} s ({error}): convert it to wav"
@@ -207,9 +238,86 @@ def decode_sound(info: MediaInfo, stream: AudioStream, sample_rate: int) -> tupl
         )
     run.finish()
     sentences = damage.describe("audio", info, stream)
-    if waveform.no_numbers:
+    name = f"audio stream of {info.path}"
+    sentences += [f"{name} {sentence}" for sentence in repairs.describe(waveform.no_numbers)]
+    if settling.drift > SHORT:
         sentences.append(
-            f"audio stream of {info.path} is damaged ({waveform.no_numbers} samples are no "
-            "numbers); they are silence"
+            f"{name} drifts from its time stamps by {settling.drift:.2f} s in all; it is stretched "
+            "or shortened to fit them"
         )
-    return waveform.finish(), sentences
+    if settling.wobble > SHORT:
+        sentences.append(
+            f"{name} has time stamps that wobble by up to {settling.wobble:.2f} s; its samples are "
+            "trusted instead"
+        )
+    following = next_recording(info.path, info.format)
+    if following is not None and "matroska" not in info.format and info.format != "avi":
+        sentences.append(
+            f"{info.path} holds another recording from byte {following} on, which is not read: "
+            "split the file"
+        )
+    samples, found = level(waveform.finish(), mixer, waveform.spans)
+    return samples, sentences + [f"{name} {sentence}" for sentence in found]
+
+
+def _stamped(frames, info: MediaInfo, damage: Damage) -> Iterator[tuple[float | None, float, Any]]:
+    """Decoded frames that can be used, with their stamps and lengths (s)"""
+    for frame in frames:
+        if not frame.samples or not frame.sample_rate:
+            continue
+        # rate and channels may change in midstream
+        if not is_sample_rate(frame.sample_rate) or frame.layout.nb_channels > MAX_CHANNELS:
+            damage.error()
+            continue
+        stamp = None
+        if frame.pts is not None:
+            stamp = float(frame.pts * frame.time_base) - info.origin
+        yield stamp, frame.samples / frame.sample_rate, frame
+
+
+class _Repairs:
+    """Repairs bad samples of decoded frames, before resampling spreads them"""
+
+    def __init__(self):
+        self.count = 0
+        self.first = 0.0
+        self.last = 0.0
+
+    def __call__(self, frame, time: float):
+        """The frame, or a repaired one"""
+        import av
+
+        channels = frame.layout.nb_channels
+        # PyAV crashes on more than 8 planes
+        if frame.format.name not in ("flt", "fltp", "dbl", "dblp") or (
+            frame.format.is_planar and channels > 8
+        ):
+            return frame
+        samples = frame.to_ndarray()
+        bad = bad_samples(samples)
+        if not bad.any():
+            return frame
+        if not frame.format.is_planar:
+            samples, bad = (array.reshape(-1, channels).T for array in (samples, bad))
+        if not self.count:
+            self.first = time + float(np.flatnonzero(bad.any(axis=0))[0]) / frame.sample_rate
+        self.last = time + float(np.flatnonzero(bad.any(axis=0))[-1]) / frame.sample_rate
+        self.count += int(np.count_nonzero(bad))
+        samples = np.stack(
+            [
+                repair(one, frame.sample_rate, mask) if mask.any() else one
+                for one, mask in zip(samples, bad, strict=True)
+            ]
+        )
+        if not frame.format.is_planar:
+            samples = samples.T.reshape(1, -1)
+        repaired = av.AudioFrame.from_ndarray(
+            np.ascontiguousarray(samples), format=frame.format.name, layout=frame.layout.name
+        )
+        repaired.sample_rate = frame.sample_rate
+        return repaired
+
+    def describe(self, others: int) -> list[str]:
+        """Sentence about the repaired samples, and `others` that became silence"""
+        count = self.count + others
+        return [no_numbers(count, self.first, self.last)] if count else []

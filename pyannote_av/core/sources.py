@@ -56,7 +56,9 @@ class PyAVSource:
     def __call__(self, start: float = 0.0) -> Iterator[Picture]:
         """See :class:`~pyannote_av.core.pictures.FrameSource`."""
         stream = self.info.video
-        if self.info.format.split(",")[0] in self.SEEKABLE and start > stream.start + 1.0:
+        # times in the index are those of the first of several recordings
+        seekable = self.info.format.split(",")[0] in self.SEEKABLE and not self.info.joints
+        if seekable and start > stream.start + 1.0:
             # the index may point after `start`; in that case seek further back
             for margin in (0.0, 10.0):
                 pictures = self._decode(start - margin)
@@ -87,7 +89,7 @@ class PyAVSource:
             clock = _Clock(info)
             previous = -math.inf
             waiting = start is not None
-            for frame in decode(container, source, damage):
+            for frame in decode(container, source, damage, info):
                 # pictures before the first key picture may depend on pictures not decoded
                 if waiting and not frame.key_frame:
                     continue

@@ -1,0 +1,338 @@
+"""Sound that is not clean: bad samples, channels that cancel each other, levels
+
+Clean sound passes unchanged. What is repaired is told.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+BAD = 1e6
+"""Samples larger than this are no numbers either; full scale is 1"""
+
+SHORT_REPAIR = 0.01
+"""Runs of bad samples up to this long are interpolated, longer ones become silence (s)"""
+
+BLOCK = 1.0
+"""Channels are compared over this long (s)"""
+
+CANCELLED = 0.2
+"""Channels cancel each other if the power of their average is less than this share of that of
+unrelated channels"""
+
+DEAD = 1e-4
+"""A channel is dead if its power is less than this share of that of the loudest (40 dB)"""
+
+UNEVEN = 1e-2
+"""Levels of channels that differ by more than this share of power are told (20 dB)"""
+
+OFFSET = 0.02
+"""A mean of all samples of more than this is removed; full scale is 1"""
+
+SILENT = 1e-4
+"""Samples smaller than this are silence (-80 dB)"""
+
+QUIET = 1e-2
+"""Sound that never gets louder than this is amplified (-40 dB)"""
+
+LOUD = 8.0
+"""Samples above this are spikes if they are few, or in other units if they are many"""
+
+CLICK = 0.1
+"""Less sound than this, in an otherwise silent file, is no speech (s)"""
+
+CLIPPED = 0.005
+"""Share of the samples that lie at the highest level in clipped sound"""
+
+
+def bad_samples(samples: np.ndarray) -> np.ndarray:
+    """Mask of samples that are NaN, infinite or absurdly large"""
+    with np.errstate(invalid="ignore"):
+        return ~(np.abs(samples) < BAD)
+
+
+def repair(samples: np.ndarray, rate: int, bad: np.ndarray) -> np.ndarray:
+    """Replace bad samples: short runs by interpolation, longer ones by silence
+
+    Parameters
+    ----------
+    samples : (n,)
+    rate : int
+        Sample rate (Hz).
+    bad : (n,) bool
+
+    Returns
+    -------
+    repaired : (n,)
+
+    >>> repair(np.array([1, np.nan, 3.0]), 16000, np.array([False, True, False])).tolist()
+    [1.0, 2.0, 3.0]
+    """
+    good = np.flatnonzero(~bad)
+    if not len(good):
+        return np.zeros_like(samples)
+    repaired = samples.copy()
+    where = np.flatnonzero(bad)
+    repaired[where] = np.interp(where, good, samples[good])
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], bad.astype(np.int8), [0]])))
+    for first, end in edges.reshape(-1, 2):
+        if end - first > SHORT_REPAIR * rate:
+            repaired[first:end] = 0
+    return repaired
+
+
+@dataclass
+class Mixer:
+    """Average of channels, block by block
+
+    Where the channels of a block cancel each other, the loudest channel is taken instead.
+
+    Parameters
+    ----------
+    sample_rate : int
+
+    Attributes
+    ----------
+    cancelled : float
+        Seconds in which a channel was chosen.
+    cancelled_from : float or None
+        Time of the first of them.
+    """
+
+    sample_rate: int
+    cancelled: float = 0.0
+    cancelled_from: float | None = None
+    _powers: dict[int, np.ndarray] = field(default_factory=dict)
+    _chosen: int | None = None
+
+    @property
+    def block(self) -> int:
+        """Samples in a block"""
+        return round(BLOCK * self.sample_rate)
+
+    def mix(self, samples: np.ndarray, time: float) -> np.ndarray:
+        """Mix one block down
+
+        Parameters
+        ----------
+        samples : (n, channels) float32
+        time : float
+            Of the first sample (s).
+
+        Returns
+        -------
+        mixed : (n,) float32
+        """
+        mixed = samples.mean(axis=1, dtype=np.float32)
+        count = samples.shape[1]
+        if count == 1 or not len(samples):
+            return mixed
+        powers = samples.var(axis=0, dtype=np.float64)
+        self._powers[count] = self._powers.get(count, 0) + powers * len(samples)
+        loudest = int(np.argmax(powers))
+        expected = powers.sum() / count**2
+        if powers[loudest] < SILENT**2 or mixed.var(dtype=np.float64) > CANCELLED * expected:
+            return mixed
+        chosen = self._chosen
+        if chosen is None or chosen >= count or powers[chosen] < powers[loudest] / 2:
+            chosen = self._chosen = loudest
+        self.cancelled += len(samples) / self.sample_rate
+        if self.cancelled_from is None:
+            self.cancelled_from = time
+        return np.ascontiguousarray(samples[:, chosen])
+
+    def channels(self) -> tuple[int, int, int] | None:
+        """Number of channels, of those that are dead, and of those that are faint"""
+        if not self._powers:
+            return None
+        count, powers = max(self._powers.items(), key=lambda item: item[1].sum())
+        loudest = powers.max()
+        if not loudest:
+            return None
+        dead = powers < DEAD * loudest
+        return count, int(dead.sum()), int((powers < UNEVEN * loudest).sum() - dead.sum())
+
+
+def level(
+    waveform: np.ndarray, mixer: Mixer, spans: list[tuple[int, int]] | None = None
+) -> tuple[np.ndarray, list[str]]:
+    """Bring sound to a usual level
+
+    Dead channels are left out of the average, a constant offset is removed, and sound that is far
+    too loud or too quiet is scaled.
+
+    Parameters
+    ----------
+    waveform : (n,) float32
+        Changed in place.
+    mixer : Mixer
+        That mixed it.
+    spans : list of (first, end), optional
+        Samples that were recorded; the others are filled gaps. By default, all were.
+
+    Returns
+    -------
+    waveform : (n,) float32
+    sentences : list of str
+        What was found; each continues "audio stream of FILE ".
+    """
+    sentences: list[str] = []
+    spans = [(0, len(waveform))] if spans is None else spans
+    _channels(waveform, mixer, sentences)
+    recorded = sum(end - first for first, end in spans)
+    if not recorded:
+        return waveform, sentences
+    offset = sum(waveform[a:b].sum(dtype=np.float64) for a, b in spans) / recorded
+    if abs(offset) > OFFSET * max(1.0, _peak(waveform)):
+        for first, end in spans:
+            waveform[first:end] -= np.float32(offset)
+        sentences.append(f"has an offset of {offset:+.3f} (full scale is 1); it is removed")
+    _scale(waveform, mixer.sample_rate, sentences)
+    return waveform, sentences
+
+
+def clean(waveform: Tensor, sample_rate: int) -> tuple[Tensor, list[str]]:
+    """Mix sound in memory down, and repair it
+
+    Parameters
+    ----------
+    waveform : (channels, n) Tensor
+        Never changed. Whole numbers are divided by the full scale of their type.
+    sample_rate : int
+
+    Returns
+    -------
+    waveform : (1, n) float32 Tensor
+    sentences : list of str
+        What was found; see :func:`level`.
+    """
+    import torch
+
+    sentences: list[str] = []
+    full = 1.0
+    if not waveform.dtype.is_floating_point and waveform.dtype != torch.bool:
+        full = float(torch.iinfo(waveform.dtype).max)
+    samples = waveform.detach().to("cpu", torch.float32, copy=True)
+    if full > 1:
+        samples /= full
+    bad = ~(samples.abs() < BAD)
+    if bad.any():
+        where = torch.nonzero(bad.any(dim=0))[:, 0]
+        first, last = (float(where[k]) / sample_rate for k in (0, -1))
+        for channel in torch.nonzero(bad.any(dim=1))[:, 0].tolist():
+            fixed = repair(samples[channel].numpy(), sample_rate, bad[channel].numpy())
+            samples[channel] = torch.from_numpy(fixed)
+        sentences.append(no_numbers(int(bad.sum()), first, last))
+    mixed, mixer = samples.mean(dim=0, keepdim=True), Mixer(sample_rate)
+    for first in range(0, samples.shape[1], mixer.block):
+        before = mixer.cancelled
+        part = slice(first, first + mixer.block)
+        chosen = mixer.mix(samples[:, part].numpy().T, first / sample_rate)
+        if mixer.cancelled > before:
+            mixed[0, part] = torch.from_numpy(chosen)
+    return mixed, sentences + level(mixed[0].numpy(), mixer)[1]
+
+
+def no_numbers(count: int, first: float, last: float) -> str:
+    """Sentence about `count` repaired samples between two times (s)"""
+    return (
+        f"is damaged ({count} samples are no numbers, that is NaN, infinite or absurdly large, "
+        f"from {first:.2f} to {last:.2f} s); short runs are interpolated, longer ones are silence"
+    )
+
+
+def _peak(waveform: np.ndarray) -> float:
+    """Largest absolute value"""
+    return float(max(waveform.max(), -waveform.min())) if len(waveform) else 0.0
+
+
+def _channels(waveform: np.ndarray, mixer: Mixer, sentences: list[str]) -> None:
+    found = mixer.channels()
+    if mixer.cancelled:
+        sentences.append(
+            f"has channels that cancel each other for {mixer.cancelled:.2f} s from about "
+            f"{mixer.cancelled_from:.2f} s on (one is inverted); the loudest channel is used there"
+        )
+    if found is None:
+        return
+    count, dead, faint = found
+    if dead:
+        if not mixer.cancelled:
+            waveform *= np.float32(count / (count - dead))
+        sentences.append(
+            f"has {count} channels, of which {dead} {'is' if dead == 1 else 'are'} silent; the "
+            "others are used"
+        )
+    if faint:
+        sentences.append(
+            f"has {count} channels, of which {faint} {'is' if faint == 1 else 'are'} more than 20 "
+            "dB fainter than the loudest and hardly heard in their average; if somebody speaks "
+            "there alone, pass that channel by itself"
+        )
+
+
+def _scale(waveform: np.ndarray, sample_rate: int, sentences: list[str]) -> None:
+    peak = _peak(waveform)
+    if peak < SILENT:
+        sentences.append("is silent from beginning to end: no speakers can be found")
+        return
+    if is_click(waveform, sample_rate):
+        sentences.append(
+            f"is silent but for less than {CLICK} s, a click: no speakers can be found"
+        )
+        return
+    if peak > LOUD:
+        loud = np.flatnonzero(np.abs(waveform) > LOUD)
+        if len(loud) < 1e-4 * len(waveform):
+            margin = sample_rate // 500  # resampling spreads them
+            for index in loud:
+                waveform[max(index - margin, 0) : index + margin] = 0
+            sentences.append(
+                f"has {len(loud)} samples of up to {peak:.4g}, where full scale is 1; they are "
+                "silence"
+            )
+        else:
+            waveform *= np.float32(1 / peak)
+            sentences.append(
+                f"has samples up to {peak:.4g}, where full scale is 1; it is scaled down"
+            )
+        peak = _peak(waveform)
+    elif peak < QUIET:
+        waveform *= np.float32(0.5 / peak)
+        sentences.append(f"is very quiet ({20 * np.log10(peak):.0f} dB at most); it is amplified")
+        return
+    # in parts, so that no second waveform is made
+    top = sound = 0
+    for first in range(0, len(waveform), 2**20):
+        part = np.abs(waveform[first : first + 2**20])
+        top += np.count_nonzero(part > 0.95 * peak)
+        sound += np.count_nonzero(part > 0.01 * peak)
+    if peak > 0.9 and top > CLIPPED * sound:
+        sentences.append(
+            f"is clipped ({top / sound:.1%} of the sound is at the highest level): speakers may be "
+            "confused; record it at a lower level"
+        )
+
+
+def is_click(waveform: np.ndarray, sample_rate: int) -> bool:
+    """Whether all sound of a waveform (n,) is silence, or less than `CLICK` seconds in all
+
+    It is counted in steps of 10 ms, and stops at the first that are too many.
+    """
+    step = max(1, sample_rate // 100)
+    loud = 0
+    for first in range(0, len(waveform), 2**16 // step * step or step):
+        part = waveform[first : first + (2**16 // step * step or step)]
+        usable = len(part) // step * step
+        blocks = np.abs(part[:usable]).reshape(-1, step).max(axis=1, initial=0.0)
+        loud += int(np.count_nonzero(blocks >= SILENT))
+        loud += bool(np.abs(part[usable:]).max(initial=0.0) >= SILENT)
+        if loud * step > CLICK * sample_rate:
+            return False
+    return True

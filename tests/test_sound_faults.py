@@ -1,0 +1,208 @@
+"""Faults of sound and of the clock: what comes out is right, or it is said what is missing."""
+
+import re
+
+import faults_sound
+import media
+import numpy as np
+import pytest
+import torch
+from faults_sound import FAULTS
+
+from pyannote_av.core.clock import GAP, Joint, Packet, Parts, Settling
+from pyannote_av.core.io import Video
+
+RATE = 16000
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.id)
+def test_fault(tmp_path, fault):
+    file = fault.make(tmp_path)
+    kept = file["waveform"].clone() if isinstance(file, dict) else None
+    video, problems = Video(), []
+    waveform = video.waveform(file, problems)[0].numpy()
+
+    for made, shown in zip(fault.heard, fault.at or fault.heard, strict=True):
+        assert media.offset_at(waveform, made, shown) == pytest.approx(0, abs=fault.within), made
+    for first, end in fault.silent:
+        assert np.abs(waveform[round(first * RATE) : round(end * RATE)]).max() < 1e-3
+    assert len(waveform) / RATE == pytest.approx(fault.duration, abs=0.15)
+    assert video.get_duration(file) == pytest.approx(
+        6.0 if fault.id == "cut-short" else fault.duration, abs=0.3
+    )
+    if fault.heard and fault.level is not None:
+        assert np.quantile(np.abs(waveform), 0.98) == pytest.approx(fault.level, rel=0.1)
+    if fault.said is None:
+        assert problems == []
+    else:
+        assert any(fault.said in sentence for sentence in problems), problems
+    if kept is not None:
+        assert torch.equal(kept, file["waveform"]) or kept.isnan().any()
+
+
+def test_rows_are_distinct():
+    names = [fault.id for fault in FAULTS]
+    assert len(set(names)) == len(names) >= 40
+    assert all(re.fullmatch(r"[a-z0-9-]+", name) for name in names)
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        ("joined.ts", {}),
+        ("joined.mkv", {}),
+        ("leap.ts", {"starts": (0.0, 3600.0)}),
+        ("earlier.ts", {"starts": (3600.0, 0.0)}),
+    ],
+)
+def test_pictures_of_joined_recordings_stay_with_the_sound(tmp_path, name, how):
+    path = faults_sound._joined(tmp_path, name, **how)
+    problems = []
+    frames = list(Video().frames(path, problems=problems))
+    lags = [f.time - media.read_time(f.image) for f in frames if not f.repeated]
+    second = [
+        lag
+        for f, lag in zip([f for f in frames if not f.repeated], lags, strict=True)
+        if f.time > 3.1
+    ]
+    waveform = Video().waveform(path, [])[0].numpy()
+    sound = media.offset_at(waveform, 5.0)
+    # the second recording draws its own time, and says what is made three seconds later
+    assert len(second) > 60
+    assert np.abs(np.array(second) - 3.0 - sound).max() < 0.07
+    assert any("inconsistent timestamps" in sentence for sentence in problems)
+    part = [f.pts for f in Video().frames(path, start=4.0, end=5.0)]
+    assert part == [f.pts for f in frames if 4.0 <= f.time < 5.0]
+
+
+def test_pictures_before_the_clock_wraps(tmp_path):
+    path = faults_sound._film(tmp_path, "wrap.ts", faults_sound.WRAP - 2.0, 6.0)
+    video, problems = Video(), []
+    frames = list(video.frames(path, problems=problems))
+    lags = np.array([f.time - media.read_time(f.image) for f in frames if not f.repeated])
+    assert len(frames) == 150
+    assert np.ptp(lags) < 0.045
+    assert problems == []
+    part = list(video.frames(path, start=3.0, end=4.0))
+    assert [f.pts for f in part] == [f.pts for f in frames if 3.0 <= f.time < 4.0]
+
+
+@pytest.mark.parametrize("name", ["short.flv", "still.mkv", "trimmed.mp4"])
+def test_whole_files_are_not_called_cut_short(tmp_path, name):
+    make = {
+        "short.flv": lambda f: faults_sound._one_track_shorter(f, name, audio_rate=44100),
+        "still.mkv": lambda f: faults_sound._film(f, name, duration=6.0, timestamps=[0.0]),
+        "trimmed.mp4": faults_sound._trimmed,
+    }
+    problems = []
+    path = make[name](tmp_path)
+    assert list(Video().frames(path, problems=problems))
+    Video().waveform(path, problems)
+    assert problems == []
+
+
+def test_cut_mkv_of_one_shorter_track_is_told(tmp_path):
+    """Both tracks end before the file should: that is no short track"""
+    path = faults_sound._film(tmp_path, "cut.flv", duration=6.0, audio_rate=44100)
+    media.truncate(path, 0.5)
+    problems = []
+    list(Video().frames(path, problems=problems))
+    Video().waveform(path, problems)
+    assert sum("cut short" in sentence for sentence in problems) == 2
+
+
+def test_clean_sound_is_not_touched(tmp_path):
+    """Two channels with a conversation: nothing is said, and the average is exact"""
+    times = np.arange(4 * RATE) / RATE
+    left, right = media.chirps(times), media.chirps(times + 100.0)
+    path = media.write_floats(tmp_path / "two.wav", np.stack([left, right], axis=1))
+    problems = []
+    waveform = Video().waveform(path, problems)[0].numpy()
+    assert problems == []
+    assert np.array_equal(waveform, np.stack([left, right]).mean(axis=0, dtype=np.float32))
+    memory = {"waveform": torch.from_numpy(np.stack([left, right])), "sample_rate": RATE}
+    assert np.array_equal(Video().waveform(memory, problems)[0].numpy(), waveform)
+    assert problems == []
+
+
+# --- placing, by numbers ------------------------------------------------------------------------
+
+
+def _settle(stamps, length=0.02, accepts=lambda time: True):
+    counts = {"misplaced": 0, "restarted": 0}
+
+    def count(name):
+        counts[name] += 1
+
+    settling = Settling(accepts, lambda: count("misplaced"), lambda: count("restarted"))
+    blocks = [(stamp, length, number) for number, stamp in enumerate(stamps)]
+    return list(settling(blocks, 0.0)), settling, counts
+
+
+def test_exact_stamps_are_taken_as_they_are():
+    placed, settling, _ = _settle([0.02 * k for k in range(200)])
+    assert [p.time for p in placed] == pytest.approx([0.02 * k for k in range(200)])
+    assert settling.drift == settling.wobble == 0
+
+
+def test_blocks_without_stamps_follow_each_other():
+    placed, _, _ = _settle([None] * 10)
+    assert [p.time for p in placed] == pytest.approx([0.02 * k for k in range(10)])
+
+
+def test_lost_packet_is_a_gap():
+    stamps = [0.02 * k for k in range(200) if k != 100]
+    placed, settling, _ = _settle(stamps)
+    assert [p.time for p in placed] == pytest.approx(stamps)
+    assert settling.drift == 0
+
+
+def test_every_block_of_a_stair_of_gaps_is_at_its_stamp():
+    stamps = [3.0 * k for k in range(50)]
+    placed, _, _ = _settle(stamps)
+    assert [p.time for p in placed] == stamps
+
+
+def test_overlap_is_left_out_and_what_follows_is_in_place():
+    stamps = [0.02 * k for k in range(100)] + [0.02 * k for k in range(95, 200)]
+    placed, _, counts = _settle(stamps)
+    assert placed[-1].time == pytest.approx(stamps[-1], abs=GAP)
+    assert counts["misplaced"] == 5
+
+
+def test_restart_goes_on():
+    stamps = [0.02 * k for k in range(100)] * 2
+    placed, _, counts = _settle(stamps)
+    assert [p.time for p in placed] == pytest.approx([0.02 * k for k in range(200)])
+    assert counts == {"misplaced": 0, "restarted": 1}
+
+
+@pytest.mark.parametrize("rate", [1e-4, -1e-4, 0.02, -0.02])
+def test_drift_is_made_up_for(rate):
+    stamps = [0.02 * k * (1 + rate) for k in range(20_000)]
+    placed, settling, counts = _settle(stamps)
+    assert np.abs([p.time - s for p, s in zip(placed, stamps, strict=True)]).max() < 0.04
+    assert settling.drift == pytest.approx(abs(stamps[-1] - 0.02 * 19_999), abs=0.05)
+    assert counts == {"misplaced": 0, "restarted": 0}
+
+
+def test_joints_of_interleaved_streams():
+    """Two recordings of 3 s and 2.9 s; the second stream jumps a little before the first"""
+    parts = Parts("mpegts")
+    for part in range(2):
+        for k in range(30):
+            for index, late in ((0, 0.0), (1, 0.05)):
+                time = 1.4 + 0.1 * k + late
+                position = part * 10_000 + 100 * k + 10 * index
+                parts.add(index, Packet(position, time, time, time + 0.1))
+    found = parts.finish()
+    assert found.joints == (Joint(10_000, pytest.approx(3.05)),)
+    assert found.end == pytest.approx(1.4 + 6.1)
+
+
+def test_one_odd_stamp_is_no_joint():
+    parts = Parts("mpegts")
+    for k in range(30):
+        time = -500.0 if k == 10 else 0.1 * k
+        parts.add(0, Packet(100 * k, time, time, time + 0.1))
+    assert parts.finish().joints == ()
