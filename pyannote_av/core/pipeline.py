@@ -333,8 +333,8 @@ class MediaMixin:
         Returns
         -------
         file : mapping
-            With ``waveform`` (1, num_samples), ``sample_rate``, ``problems`` (list of str) and
-            ``decoding_seconds`` added. A file without audio gets silence and ``has_audio=False``.
+            With ``waveform`` (1, num_samples), ``sample_rate``, ``problems`` (list of str),
+            ``streams`` (see :meth:`pyannote_av.Video.streams`) and ``decoding_seconds`` added. A file without audio gets silence and ``has_audio=False``.
         """
         from pyannote_av.core.grid import SAMPLE_RATE
         from pyannote_av.core.io import Video
@@ -359,6 +359,7 @@ class MediaMixin:
                 file["has_audio"] = False
             file["sample_rate"] = SAMPLE_RATE
             file["problems"] = problems
+            file["streams"] = video.streams(known)
             file["decoding_seconds"] = perf_counter() - start
         return super().prepare_one(file, preload=False)
 

@@ -211,6 +211,7 @@ class LateFusion(DiarizationPipeline):
         hook = hook or self.setup_hook(file, None)
         report = Report(duration=file["waveform"].shape[-1] / SAMPLE_RATE)
         report.problems += file.get("problems", [])
+        report.streams += file.get("streams", [])
         if "decoding_seconds" in file:
             report.seconds["decoding of the sound"] = file["decoding_seconds"]
 
