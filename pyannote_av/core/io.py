@@ -166,8 +166,9 @@ class Video:
         Returns
         -------
         waveform : (1, num_samples) float32 Tensor
-            Average of all channels, and of all tracks that are mixed. Sample 0 is at time 0. If the sound starts later, zeros come
-            first; gaps are filled with zeros. The waveform ends where the sound ends.
+            Average of all channels, and of all tracks that are mixed. Sample 0 is at time 0. If
+            the sound starts later, zeros come first; gaps are filled with zeros. The waveform ends
+            where the sound ends.
 
         Raises
         ------
@@ -187,10 +188,7 @@ class Video:
         if info is None or not info.audio:
             raise MediaError(f"file {path or file['uri']} has no audio stream")
         track = file.get("audio_track", self.audio_track)
-        try:
-            choice = choose_audio(info, track)
-        except LookupError as error:
-            raise MediaError(f"file {path}: {error}") from error
+        choice = choose_audio(info, track)
         if len(info.audio) > 1 and track == AUTO:
             report(problems, f"{path} has {len(info.audio)} audio tracks: {choice.reason}")
         samples, sentences = decode_tracks(info, choice.streams, self.sample_rate)

@@ -18,8 +18,8 @@ TOLERANCE = 1e-3
 class Picture(NamedTuple):
     """One picture of a source: its time and duration (s), and a function that converts it
 
-    `image()` returns (height, width, 3) uint8 RGB as players show it. Conversion takes place only when it is
-    called.
+    `image()` returns (height, width, 3) uint8 RGB as players show it. Conversion takes place only
+    when it is called.
     """
 
     time: float
@@ -57,7 +57,8 @@ class Frame:
     pts : float
         Time of the picture itself.
     image : (height, width, 3) uint8
-        RGB as players show it, of one size in the whole file. Repeated frames share one array: copy it before writing to it.
+        RGB as players show it, of one size in the whole file. Repeated frames share one array:
+        copy it before writing to it.
     repeated : bool
         Whether the previous grid step shows the same picture.
     """

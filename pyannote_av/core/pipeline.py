@@ -334,7 +334,8 @@ class MediaMixin:
         -------
         file : mapping
             With ``waveform`` (1, num_samples), ``sample_rate``, ``problems`` (list of str),
-            ``streams`` (see :meth:`pyannote_av.Video.streams`) and ``decoding_seconds`` added. A file without audio gets silence and ``has_audio=False``.
+            ``streams`` (see :meth:`pyannote_av.Video.streams`) and ``decoding_seconds`` added. A
+            file without audio gets silence and ``has_audio=False``.
         """
         from pyannote_av.core.grid import SAMPLE_RATE
         from pyannote_av.core.io import Video

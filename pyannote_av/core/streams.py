@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pyannote_av.core.files import MediaError
+
 if TYPE_CHECKING:
     from pyannote_av.core.media import AudioStream, MediaInfo
 
@@ -140,9 +142,7 @@ def rank_video(streams: Sequence[StreamInfo]) -> list[StreamInfo]:
     moving pictures goes before one of photographs, then the larger picture, then the earlier
     stream.
     """
-    usable = [
-        s for s in streams if s.kind == "video" and s.decodable and not is_still(s, streams)
-    ]
+    usable = [s for s in streams if s.kind == "video" and s.decodable and not is_still(s, streams)]
     return sorted(
         usable,
         key=lambda s: (
@@ -191,25 +191,28 @@ def choose_audio(info: MediaInfo, track: AudioTrack = AUTO) -> AudioChoice:
 
     Raises
     ------
-    LookupError
+    MediaError
         If the file has no such track. The message says which it has.
     """
     if not info.audio:
-        raise LookupError("there is no audio stream")
+        raise MediaError(f"file {info.path} has no audio stream")
     by_index = {stream.index: stream for stream in info.audio}
-    ranked = rank_audio(info.streams) if info.streams else []
-    ranked = [s for s in ranked if s.index in by_index]
+    ranked = rank_audio(info.streams)
     if track == MIX:
         chosen = tuple(sorted(info.audio, key=lambda s: s.index))[:MAX_MIXED]
         return AudioChoice(chosen, f"the mix of {_list(chosen)} is used, as asked for")
     if isinstance(track, int):
         if track not in by_index:
-            raise LookupError(f"stream {track} is no audio stream: choose {_options(ranked)}")
+            raise MediaError(
+                f"stream {track} of {info.path} is no audio stream: choose {_options(ranked)}"
+            )
         return AudioChoice((by_index[track],), f"stream {track} is used, as asked for")
     if track != AUTO:
         spoken = [s for s in ranked if _same_language(s.language, track)]
         if not spoken:
-            raise LookupError(f"no audio track is in {track!r}: choose {_options(ranked)}")
+            raise MediaError(
+                f"no audio track of {info.path} is in {track!r}: choose {_options(ranked)}"
+            )
         best = spoken[0].index
         return AudioChoice((by_index[best],), f"stream {best} is used, as {track!r} is asked for")
     microphones = _microphones(ranked, by_index)
@@ -260,17 +263,14 @@ def _same_language(one: str, other: str) -> bool:
     return bool(one) and one == other
 
 
-# codes of one language: ISO 639-1, 639-2/T and 639-2/B
-_CODES = {
-    code: names.split()[0]
-    for names in (
-        "eng en, deu ger de, fra fre fr, spa es, ita it, por pt, nld dut nl, swe sv, dan da, "
-        "nor no nob nb, fin fi, pol pl, ces cze cs, slk slo sk, hun hu, ron rum ro, ell gre el, "
-        "rus ru, ukr uk, tur tr, ara ar, heb he, hin hi, zho chi zh cmn, jpn ja, kor ko, vie vi, "
-        "tha th, ind id, msa may ms, fas per fa, cat ca, eus baq eu"
-    ).split(",")
-    for code in names.split()
-}
+# codes of one language, ISO 639-2 and 639-1
+_LANGUAGES = (
+    "eng en, deu ger de, fra fre fr, spa es, ita it, por pt, nld dut nl, swe sv, dan da, "
+    "nor no nob nb, fin fi, pol pl, ces cze cs, slk slo sk, hun hu, ron rum ro, ell gre el, "
+    "rus ru, ukr uk, tur tr, ara ar, heb he, hin hi, zho chi zh cmn, jpn ja, kor ko, vie vi, "
+    "tha th, ind id, msa may ms, fas per fa, cat ca, eus baq eu"
+)
+_CODES = {code: one.split()[0] for one in _LANGUAGES.split(",") for code in one.split()}
 
 
 def _list(streams: Sequence[AudioStream]) -> str:
