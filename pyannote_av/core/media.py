@@ -350,7 +350,8 @@ def _video_stream(container, stream, origin: float, path: str) -> VideoStream:
         start=start,
         duration=duration,
         frame_rate=rate,
-        constant_rate=abs(base - rate) < 0.01 * rate,
+        # Matroska declares the rate of the encoder, and holds pictures at any times
+        constant_rate=abs(base - rate) < 0.01 * rate and "matroska" not in container.format.name,
         num_frames=stream.frames or None,
         mirrored=way.mirrored,
         pixel_aspect=aspect,
