@@ -8,6 +8,7 @@ black and white blocks (`draw_time`, `read_time`), the sound is a train of irreg
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
@@ -165,7 +166,9 @@ def _pictures(timestamps, rate, draw, base):
 
     steps = [*np.diff(timestamps), 1 / float(rate)][: len(timestamps)]
     for t, step in zip(timestamps, steps, strict=True):
-        frame = av.VideoFrame.from_ndarray(draw(t), format="rgb24")
+        frame = draw(t)
+        if not isinstance(frame, av.VideoFrame):
+            frame = av.VideoFrame.from_ndarray(frame, format="rgb24")
         frame.pts, frame.time_base = round(t / base), base
         frame.duration = round(step / base)
         yield t, frame
@@ -198,6 +201,114 @@ def _mux(container, streams) -> None:
         container.mux(stream.encode(item[1] if item else None))
         if item:
             pending[index] = (stream, source, next(source, None))
+
+
+# --- several streams ----------------------------------------------------------------------------
+
+
+@dataclass
+class Pictures:
+    """One video stream of `write_streams`
+
+    `draw` gives (H, W, 3) uint8 of the time, or an `av.VideoFrame`. `matrix` is the display matrix
+    (a, b, c, d) of integers: x' = a x + c y, y' = b x + d y. `aspect` is the width of a pixel
+    divided by its height. `setup` is called with the stream of PyAV.
+    """
+
+    draw: Callable[[float], object] | None = None
+    size: tuple[int, int] = SIZE
+    duration: float = 1.0
+    fps: float = 25
+    start: float = 0.0
+    codec: str = "libx264"
+    pixels: str = "yuv420p"
+    aspect: Fraction | None = None
+    matrix: tuple[int, int, int, int] | None = None
+    flags: int = 0
+    metadata: dict[str, str] = field(default_factory=dict)
+    options: dict[str, str] = field(default_factory=dict)
+    gop: int = 25
+    setup: Callable[[object], None] | None = None
+
+
+@dataclass
+class Sound:
+    """One audio stream of `write_streams`"""
+
+    signal: Callable[[np.ndarray], np.ndarray] = bursts
+    duration: float = 1.0
+    start: float = 0.0
+    codec: str = "aac"
+    rate: int = 48000
+    layout: str = "mono"
+    flags: int = 0
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+def tone(frequency: float, level: float = 0.3) -> Callable[[np.ndarray], np.ndarray]:
+    """Signal of one frequency (Hz)"""
+    return lambda t: (level * np.sin(2 * np.pi * frequency * t)).astype(np.float32)
+
+
+def level_of(waveform: np.ndarray, frequency: float, sample_rate: int = 16000) -> float:
+    """Amplitude of one frequency (Hz) in a waveform"""
+    samples = np.asarray(waveform, np.float64).reshape(-1)
+    times = np.arange(len(samples)) / sample_rate
+    return float(2 * abs((samples * np.exp(-2j * np.pi * frequency * times)).mean()))
+
+
+def write_streams(path: str | Path, *streams: Pictures | Sound, **options: str) -> Path:
+    """Write a media file of any number of streams; its container follows from the suffix
+
+    Parameters
+    ----------
+    *streams : Pictures or Sound
+        In the order of the file.
+    **options
+        Options of the container.
+
+    Returns
+    -------
+    path : Path
+    """
+    import av
+
+    path = Path(path)
+    with av.open(str(path), "w", options=options) as container:
+        pending = [_open_stream(container, stream) for stream in streams]
+        # a flag of the file, not of the order: set behind all streams
+        for (opened, _), stream in zip(pending, streams, strict=True):
+            opened.disposition = stream.flags
+            opened.metadata.update(stream.metadata)
+        _mux(container, pending)
+    return path
+
+
+def _open_stream(container, stream):
+    if isinstance(stream, Sound):
+        opened = container.add_stream(stream.codec, rate=stream.rate, layout=stream.layout)
+        end = stream.start + stream.duration
+        return opened, _sounds(stream.start, end, stream.rate, stream.layout, stream.signal)
+    rate = Fraction(stream.fps).limit_denominator(100000)
+    opened = container.add_stream(stream.codec, rate=rate)
+    opened.width, opened.height = stream.size
+    opened.pix_fmt = stream.pixels
+    context = opened.codec_context
+    context.gop_size, context.thread_count = stream.gop, 1
+    base = 1 / rate
+    context.time_base = base
+    if stream.aspect is not None:
+        context.sample_aspect_ratio = stream.aspect
+    opened.options = {"preset": "veryfast", "crf": "12"} if "26" in stream.codec else {}
+    opened.options |= stream.options
+    if stream.matrix is not None:
+        a, b, c, d = (65536 * value for value in stream.matrix)
+        opened.set_display_matrix([a, b, 0, c, d, 0, 0, 0, 1 << 30])
+    if stream.setup is not None:
+        stream.setup(opened)
+    draw = stream.draw or (lambda t: draw_time(t, stream.size))
+    times = [stream.start + k / stream.fps for k in range(round(stream.duration * stream.fps))]
+    return opened, _pictures(times, rate, draw, base)
 
 
 def truncate(path: str | Path, fraction: float) -> Path:

@@ -26,7 +26,8 @@ class Job:
     options : dict
         ``num_speakers``, ``min_speakers``, ``max_speakers``.
     columns : dict
-        Other keys that the protocol provides: ``face_tracks``, ``lab``, ...
+        Other keys that the protocol or the user provides: ``face_tracks``, ``lab``,
+        ``audio_track``, ...
     """
 
     name: str

@@ -7,7 +7,8 @@
     tuesday,media/tuesday.mkv,media/tuesday.wav,
 
 Paths are relative to the manifest. ``uri``, and ``video`` or ``audio``, are required.
-``num_speakers``, ``min_speakers`` and ``max_speakers`` are optional, and may be empty.
+``num_speakers``, ``min_speakers``, ``max_speakers`` and ``audio_track`` (see
+:class:`pyannote_av.Video`) are optional, and may be empty.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from pathlib import Path
 from urllib.parse import quote
 
 from pyannote_av.batch.jobs import Job
+from pyannote_av.core.files import MediaError, check_audio_track
 
 MEDIA = ("video", "audio")
 NUMBERS = ("num_speakers", "min_speakers", "max_speakers")
-COLUMNS = ("uri", *MEDIA, *NUMBERS)
+COLUMNS = ("uri", *MEDIA, *NUMBERS, "audio_track")
 #: limit in bytes for names, which leaves room for suffixes
 _LONGEST = 200
 
@@ -83,7 +85,13 @@ def _job(row: dict, folder: Path, where: str) -> Job:
     options = {name: _number(row[name], where, name) for name in NUMBERS if row.get(name)}
     if options.get("min_speakers", 1) > options.get("max_speakers", options.get("min_speakers", 1)):
         raise ValueError(f"{where}, column min_speakers: more than max_speakers")
-    return Job(check_name(row["uri"], f"{where}, column uri"), media, options)
+    columns = {}
+    if row.get("audio_track"):
+        try:
+            columns["audio_track"] = check_audio_track(row["audio_track"])
+        except MediaError as error:
+            raise ValueError(f"{where}, column audio_track: {error}") from error
+    return Job(check_name(row["uri"], f"{where}, column uri"), media, options, columns)
 
 
 def _number(text: str, where: str, column: str) -> int:

@@ -45,7 +45,8 @@ class Prepare:
         if "video" not in job.media:
             raise ValueError(f"file {job.name!r} has no video")
         tracks = job.columns.get("face_tracks")
-        shard = ShardJob(job.name, job.media, str(tracks) if isinstance(tracks, Path) else tracks)
+        tracks = str(tracks) if isinstance(tracks, Path) else tracks
+        shard = ShardJob(job.name, job.media, tracks, job.columns.get("audio_track"))
         outcome = write_shard(self.store, shard, elsewhere=folder)
         outputs = self.outputs(job.name)
         return Made(outputs, problems=outcome.problems, kept=not outcome.written)

@@ -14,6 +14,7 @@ import typer
 
 from pyannote_av.cli import _engine
 from pyannote_av.cli._output import say
+from pyannote_av.core.files import check_audio_track
 from pyannote_av.core.text import printable
 from pyannote_av.pretrained import DEFAULT
 
@@ -79,6 +80,7 @@ def apply_all(
     engine: Engine | None = None,
     limits: Limits | None = None,
     trust: bool = False,
+    audio_track: int | str = "auto",
     **bounds: int | None,
 ) -> dict[Path, str]:
     """Diarize many files, each once. A file that fails never stops the others.
@@ -104,6 +106,9 @@ def apply_all(
         Time limit and number of attempts per file.
     trust : bool, optional
         Load classes and pickles that the pipeline refers to.
+    audio_track : int or str, optional
+        See :class:`pyannote_av.Video`. With "each", every audio track of a file is diarized by
+        itself, as ``<name>_track<number>``.
     **bounds
         ``num_speakers``, ``min_speakers``, ``max_speakers``.
 
@@ -126,16 +131,18 @@ def apply_all(
     with Ledger(into, work) as ledger:
         # another run may add other files of the same name
         names = unique_names(files, ledger.names())
-        ledger.remember({name: str(path.resolve()) for path, name in names.items()})
+        parts = split_tracks(names, audio_track, ledger.names())
+        ledger.remember({name: str(path.resolve()) for name, (path, _) in parts.items()})
         older = set() if overwrite else _done_by_older_versions(ledger, work, names)
         jobs, heads = [], {}
-        for i, (path, name) in enumerate(names.items(), start=1):
-            heads[name] = f"[{i}/{len(files)}] {path}"
+        for i, (name, (path, track)) in enumerate(parts.items(), start=1):
+            heads[name] = f"[{i}/{len(parts)}] {path}"
             if name in older:
                 tell(_line(f"{heads[name]}: {_KEPT}"))
             else:
-                jobs.append(Job(name, {"video": str(path)}, options))
-        labels = {name: os.path.abspath(path) for path, name in names.items()}
+                columns = {} if track == "auto" else {"audio_track": track}
+                jobs.append(Job(name, {"video": str(path)}, options, columns))
+        labels = {name: os.path.abspath(path) for name, (path, _) in parts.items()}
         report = _diarize(
             work,
             jobs,
@@ -147,7 +154,44 @@ def apply_all(
             again=overwrite,
             progress=progress,
         )
-    return {path: report.failed[name] for path, name in names.items() if name in report.failed}
+    failed = [(path, name) for name, (path, _) in parts.items() if name in report.failed]
+    return {path: report.failed[name] for path, name in failed}
+
+
+def split_tracks(
+    names: Mapping[Path, str], track: int | str, known: Mapping[str, str] | None = None
+) -> dict[str, tuple[Path, int | str]]:
+    """File and audio track of each output name: one per file, or one per audio track for "each".
+
+    Parameters
+    ----------
+    names : dict of path to str
+        See :func:`unique_names`.
+    track : int or str
+        See :func:`apply_all`.
+    known : dict of name to absolute path, optional
+        Names assigned by earlier runs, never assigned to another file.
+    """
+    if track != "each":
+        return {name: (path, track) for path, name in names.items()}
+    from pyannote_av.core.media import probe
+
+    parts: dict[str, tuple[Path, int | str]] = {}
+    taken = {**(known or {}), **{name: str(path.resolve()) for path, name in names.items()}}
+    for path, name in names.items():
+        try:
+            tracks = sorted(stream.index for stream in probe(path).audio)
+        except (OSError, ValueError):
+            tracks = []  # fails with a reason when its turn comes
+        if len(tracks) < 2:
+            parts[name] = (path, "auto")
+            continue
+        for index in tracks:
+            part, whole = f"{name}_track{index}", str(path.resolve())
+            while taken.setdefault(part, whole) != whole:
+                part += "_"
+            parts[part] = (path, index)
+    return parts
 
 
 def apply_manifest(
@@ -162,6 +206,7 @@ def apply_manifest(
     engine: Engine | None = None,
     limits: Limits | None = None,
     trust: bool = False,
+    audio_track: int | str = "auto",
     **bounds: int | None,
 ) -> CollectionReport:
     """Diarize the files of a manifest, each once; see :func:`apply_all` for other parameters.
@@ -169,8 +214,8 @@ def apply_manifest(
     Parameters
     ----------
     manifest : Path
-        See :mod:`pyannote_av.batch.manifest`. Its numbers of speakers take precedence over
-        `bounds`.
+        See :mod:`pyannote_av.batch.manifest`. Its numbers of speakers and its audio tracks take
+        precedence over `bounds` and `audio_track`.
     engine : Engine, optional
         Where the work is done. Defaults to one process on this machine.
     """
@@ -181,7 +226,11 @@ def apply_manifest(
     from pyannote_av.batch.manifest import read_manifest
 
     options = _given(bounds)
-    jobs = [replace(job, options={**options, **job.options}) for job in read_manifest(manifest)]
+    columns = {} if audio_track == "auto" else {"audio_track": audio_track}
+    jobs = [
+        replace(job, options={**options, **job.options}, columns={**columns, **job.columns})
+        for job in read_manifest(manifest)
+    ]
     work = Diarize(pipeline, formats, device, trust)
     names = {job.name: job.name for job in jobs}
     with Ledger(into, work) as ledger:
@@ -310,6 +359,13 @@ def command(
     max_speakers: Annotated[
         int | None, typer.Option(min=1, help="Maximum number of speakers.")
     ] = None,
+    audio_track: Annotated[
+        str,
+        typer.Option(
+            help="Audio track of files that have several: auto, mix, the number of a stream, a "
+            "language such as deu, or each (one result per track)."
+        ),
+    ] = "auto",
     overwrite: Annotated[
         bool,
         typer.Option(
@@ -344,6 +400,12 @@ def command(
         raise typer.BadParameter(f"unknown format: {', '.join(sorted(unknown))}")
     if bool(inputs) == (manifest is not None):
         raise typer.BadParameter("give files, or --manifest")
+    try:
+        track = audio_track if audio_track == "each" else check_audio_track(audio_track)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    if track == "each" and manifest is not None:
+        raise typer.BadParameter("--audio-track each needs files: name the tracks in the manifest")
     files = expand(inputs or ())
     if manifest is None and not files:
         raise typer.BadParameter("no media files there")
@@ -356,6 +418,7 @@ def command(
         "progress": sys.stderr.isatty(),
         "limits": Limits(timeout, retries, retry_failed),
         "trust": trust,
+        "audio_track": track,
         "num_speakers": num_speakers,
         "min_speakers": min_speakers,
         "max_speakers": max_speakers,

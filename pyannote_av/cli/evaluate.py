@@ -146,7 +146,8 @@ def _job(file: Mapping) -> Job:
     from pyannote_av.batch.jobs import Job
 
     media = {kind: str(file[kind]) for kind in ("video", "audio") if kind in file}
-    columns = {name: file[name] for name in ("face_tracks", "lab", "diarization") if name in file}
+    names = ("face_tracks", "lab", "diarization", "audio_track")
+    columns = {name: file[name] for name in names if name in file}
     return Job(file["uri"], media, columns=columns)
 
 

@@ -136,7 +136,7 @@ def _jobs(
             if file.error is not None:
                 failed[file["uri"]] = str(file.error)
             media = {kind: str(file[kind]) for kind in ("video", "audio") if kind in file}
-            columns = {kind: file[kind] for kind in ("face_tracks",) if kind in file}
+            columns = {kind: file[kind] for kind in ("face_tracks", "audio_track") if kind in file}
             by_subset.setdefault(subset, []).append(Job(file["uri"], media, columns=columns))
     return by_subset, failed
 

@@ -6,6 +6,7 @@ import os
 import re
 import stat
 from collections.abc import Mapping
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ Files can be provided to the Video class using different types:
     - a "Mapping" with any of these keys:
         "video": path of a file with pictures, and with sound where "audio" is missing
         "audio": path of the file with the sound; its beginning is the beginning of the video
+        "audio_track": "auto", "mix", the index of an audio stream, or a language ("deu")
         "frames" and "timestamps": pictures in memory, (T, H, W, 3) uint8 RGB and (T,) seconds
         "waveform" and "sample_rate": sound in memory, (channel, time) torch.Tensor, from time 0
         "uri": name of the file in what is written (default: file name without suffix)
@@ -75,8 +77,9 @@ def validate_file(file: VideoFile) -> dict[str, Any]:
     Returns
     -------
     validated_file : dict
-        "uri" (str), and those of "video" (str), "audio" (str), "frames" with "timestamps"
-        (numpy arrays) and "waveform" with "sample_rate" that were given.
+        "uri" (str), and those of "video" (str), "audio" (str), "audio_track" (int or str),
+        "frames" with "timestamps" (numpy arrays) and "waveform" with "sample_rate" that were
+        given.
 
     Raises
     ------
@@ -104,6 +107,8 @@ def validate_file(file: VideoFile) -> dict[str, Any]:
             "none of 'video', 'audio', 'frames' and 'waveform' is available for this file."
             + VideoFileDocString
         )
+    if file.get("audio_track") is not None:
+        valid["audio_track"] = check_audio_track(file["audio_track"])
     uri = file.get("uri")
     valid["uri"] = _default_uri(valid) if uri is None else _check_uri(uri)
     return valid
@@ -141,6 +146,29 @@ def check_path(path: str | Path) -> Path:
     if path.suffix.lower() in PLAYLISTS:
         raise MediaError(f"{path} is a playlist: pass the media file that it names")
     return path
+
+
+def check_audio_track(track: Any) -> int | str:
+    """Return what selects the audio of a file: "auto", "mix", an index or a language
+
+    Digits in a string are an index.
+
+    Raises
+    ------
+    MediaError
+    """
+    if isinstance(track, str):
+        word = track.strip().lower()
+        if word.isascii() and word.isdigit() and len(word) < 6:
+            return int(word)
+        if word in ("auto", "mix") or re.fullmatch(r"[a-z]{2,3}(-[a-z0-9]{2,8})?", word):
+            return word
+    elif isinstance(track, Integral) and not isinstance(track, bool) and track >= 0:
+        return int(track)
+    raise MediaError(
+        f"audio_track must be 'auto', 'mix', the number of an audio stream, or a language such as "
+        f"'deu', not {track!r}"
+    )
 
 
 def _default_uri(valid: dict[str, Any]) -> str:

@@ -4,6 +4,9 @@
 The counterpart of `pyannote.audio.core.io.Audio`: it reads the pictures and the sound of a file
 on a common time line.
 
+Pictures are those that players show: upright, with square pixels, in the size of the first one.
+Positions in them are fractions of the width and the height of the shown picture.
+
 Times are those of the container clock, whose 0 is the earliest timestamp of the file. Pictures and
 sound are placed by their timestamps, never by counting. Pictures are put on a regular grid (25 Hz
 by default). Sound is one mono waveform (16 kHz) whose sample 0 is at time 0.
@@ -26,6 +29,7 @@ from pyannote_av.core.files import (
     SAMPLE_RATES,
     MediaError,
     VideoFile,
+    check_audio_track,
     is_sample_rate,
     validate_file,
 )
@@ -40,8 +44,10 @@ from pyannote_av.core.media import (
 )
 from pyannote_av.core.mixing import clean
 from pyannote_av.core.pictures import Frame, Picture, on_grid
-from pyannote_av.core.sound import decode_sound, resample
+from pyannote_av.core.sound import resample
 from pyannote_av.core.sources import open_source
+from pyannote_av.core.streams import AUTO, AudioTrack, choose_audio, explain
+from pyannote_av.core.track_mix import decode_tracks
 
 if TYPE_CHECKING:
     from pyannote.core import Segment
@@ -84,6 +90,10 @@ class Video:
         files alike; decord is not faster on CPU. "decord" is used for files of constant rate whose
         header declares the number of pictures. Other files are read with PyAV, and a warning is
         logged.
+    audio_track : int or str, optional
+        Audio track of files that have several: "auto", "mix" for all of them, the index of a
+        stream, or a language such as "deu". "auto" takes the default track, or the mix of tracks
+        that are one microphone each. The key "audio_track" of a file takes precedence.
 
     Usage
     -----
@@ -98,6 +108,7 @@ class Video:
         frame_rate: float = FRAME_RATE,
         sample_rate: int = SAMPLE_RATE,
         backend: Literal["auto", "pyav", "decord"] = "auto",
+        audio_track: AudioTrack = AUTO,
     ):
         if backend not in ("auto", "pyav", "decord"):
             raise ValueError(f"backend must be 'auto', 'pyav' or 'decord', not {backend!r}")
@@ -113,6 +124,7 @@ class Video:
         self.frame_rate = frame_rate
         self.sample_rate = int(sample_rate)
         self.backend = backend
+        self.audio_track = check_audio_track(audio_track)
 
     validate_file = staticmethod(validate_file)
 
@@ -157,14 +169,16 @@ class Video:
         Returns
         -------
         waveform : (1, num_samples) float32 Tensor
-            Average of all channels. Sample 0 is at time 0. If the sound starts later, zeros come
-            first; gaps are filled with zeros. The waveform ends where the sound ends. Clean sound
-            is not changed otherwise; what is repaired is told (``docs/media.md``).
+            Average of all channels, and of all tracks that are mixed. Sample 0 is at time 0. If
+            the sound starts later, zeros come first; gaps are filled with zeros. The waveform ends
+            where the sound ends. Clean sound is not changed otherwise; what is repaired is told
+            (``docs/media.md``).
 
         Raises
         ------
         MediaError
-            If there is no audio stream, or none of it can be decoded.
+            If there is no audio stream, not the one that is asked for, or none of it can be
+            decoded.
         """
         import torch
 
@@ -179,17 +193,36 @@ class Video:
         info = probe(path) if path else None
         if info is None or not info.audio:
             raise MediaError(f"file {path or file['uri']} has no audio stream")
-        stream, *others = info.audio
-        if others:
-            report(
-                problems,
-                f"{path} has {len(info.audio)} audio tracks: the default one (stream "
-                f"{stream.index}) is used",
-            )
-        samples, sentences = decode_sound(info, stream, self.sample_rate)
+        track = file.get("audio_track", self.audio_track)
+        choice = choose_audio(info, track)
+        if len(info.audio) > 1 and track == AUTO:
+            report(problems, f"{path} has {len(info.audio)} audio tracks: {choice.reason}")
+        samples, sentences = decode_tracks(info, choice.streams, self.sample_rate)
         for sentence in sentences:
             report(problems, sentence)
         return torch.from_numpy(samples)[None]
+
+    def streams(self, file: VideoFile) -> list[dict[str, Any]]:
+        """Streams of the files, which of them are used, and why
+
+        Returns
+        -------
+        streams : list of dict
+            See :func:`pyannote_av.core.streams.explain`. Of two files, those of the video come
+            first; each has its ``file``. Empty for a file in memory.
+        """
+        file = self.validate_file(file)
+        track, rows = file.get("audio_track", self.audio_track), []
+        paths = {file[kind] for kind in ("video", "audio") if kind in file}
+        heard = None if "waveform" in file else file.get("audio", file.get("video"))
+        seen = None if "frames" in file else file.get("video")
+        for path in sorted(paths, key=lambda path: path != seen):
+            for row in explain(probe(path), track if path == heard else AUTO):
+                wanted = {"audio": path == heard, "video": path == seen}
+                if row["used"] and not wanted.get(row["kind"], False):
+                    row |= {"used": False, "reason": "another file is used"}
+                rows.append({"file": path, **row} if len(paths) > 1 else row)
+        return rows
 
     def frames(
         self,
@@ -327,7 +360,7 @@ class Video:
                 f"({info.video.codec}, {source.damage.errors} errors): the file is damaged, or its "
                 f"pictures are larger than {MAX_PIXELS} pixels"
             )
-        for sentence in source.damage.describe("video", info, info.video):
+        for sentence in [*source.damage.describe("video", info, info.video), *source.notes]:
             report(problems, sentence)
 
     def _in_memory(self, file: dict[str, Any]) -> list[Picture]:

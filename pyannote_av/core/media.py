@@ -12,7 +12,8 @@ import ctypes
 import re
 import warnings
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,7 +29,9 @@ from pyannote_av.core.clock import (
     next_recording,
     origin_of,
 )
+from pyannote_av.core.display import Orientation, orientation_of, square_size
 from pyannote_av.core.files import MAX_DURATION, MediaError, check_path, longest
+from pyannote_av.core.streams import StreamInfo, describe, rank_audio, rank_video
 from pyannote_av.core.text import printable
 
 if TYPE_CHECKING:
@@ -77,11 +80,14 @@ _DECODER_OPTIONS = {"max_pixels": str(MAX_PIXELS), "max_samples": str(MAX_FRAME_
 class VideoStream:
     """Video stream of a file
 
-    `width` and `height` are those of the displayed picture, that is, after turning it by `rotation`
-    degrees counter-clockwise (0, 90, 180 or 270). `start` is the time of the first picture.
-    `duration` is the duration that the header declares, or None. `frame_rate` is the average frame
-    rate. `constant_rate` is whether pictures are equally spaced according to the header.
-    `num_frames` is the declared number of pictures.
+    `width` and `height` are those of the displayed picture: with square pixels, mirrored left to
+    right if `mirrored`, and then turned by `rotation` degrees counter-clockwise (0, 90, 180 or
+    270). `start` is the time of the first picture. `duration` is the duration that the header
+    declares, or None. `frame_rate` is the average frame rate. `constant_rate` is whether pictures
+    are equally spaced according to the header. `num_frames` is the declared number of pictures.
+    `pixel_aspect` is the width of a stored pixel divided by its height. `coded_aspect` is the same
+    according to the decoder, before the container had its say. `interlaced` is whether the first
+    picture is. `transfer` is the transfer characteristic of H.273 (16 is PQ, 18 is HLG).
     """
 
     index: int
@@ -94,6 +100,11 @@ class VideoStream:
     frame_rate: float
     constant_rate: bool
     num_frames: int | None
+    mirrored: bool = False
+    pixel_aspect: Fraction = Fraction(1)
+    coded_aspect: Fraction = Fraction(1)
+    interlaced: bool = False
+    transfer: int = 2
 
 
 @dataclass(frozen=True)
@@ -114,9 +125,11 @@ class MediaInfo:
 
     `origin` is the container's timestamp at time 0, and `duration` the end of the last stream.
     `declared` is the duration of the file that the header declares, or None. `joints` are the
-    places where other recordings begin, as far as they are known before decoding. The
-    first of the `audio` streams is the one that is read: the default track if there is one, and
-    otherwise the first track of the file.
+    places where other recordings begin, as far as they are known before decoding. The first of the
+    `audio` streams is the one that is read if one is: the default track if there is one, and
+    otherwise the first track of the file, commentaries last
+    (:func:`pyannote_av.core.streams.choose_audio`). `streams` are all streams, in the order of the
+    file.
     """
 
     path: str
@@ -127,6 +140,7 @@ class MediaInfo:
     audio: tuple[AudioStream, ...]
     declared: float | None = None
     joints: tuple[Joint, ...] = ()
+    streams: tuple[StreamInfo, ...] = field(default=())
 
 
 def report(problems: list[str] | None, sentence: str) -> None:
@@ -251,27 +265,21 @@ def probe(path: str | Path) -> MediaInfo:
 def _probe(path: str, size: int, modified: int) -> MediaInfo:
     with open_media(path) as container:
         origin = origin_of(container.start_time)
-        pictures = [
-            stream
-            for stream in container.streams.video
-            # skip cover art
-            if stream.codec_context is not None and "attached_pic" not in _flags(stream)
-        ]
-        sounds = [stream for stream in container.streams.audio if stream.codec_context is not None]
-        sounds.sort(key=lambda stream: "default" not in _flags(stream))
+        streams = tuple(describe(stream) for stream in container.streams)
+        pictures = [container.streams[stream.index] for stream in rank_video(streams)]
+        sounds = [container.streams[stream.index] for stream in rank_audio(streams)]
         if not pictures and not sounds:
             raise MediaError(f"{path} has neither a video nor an audio stream that can be decoded")
 
         audio = tuple(_audio_stream(stream, origin) for stream in sounds)
-        pictures.sort(key=lambda stream: "default" not in _flags(stream))
         video = _video_stream(container, pictures[0], origin, path) if pictures else None
         if video is not None and not video.width * video.height and not audio:
             raise MediaError(
                 f"video stream of {path} declares no picture size, or one of more than "
                 f"{MAX_PIXELS} pixels: damaged, or scale it down"
             )
-        streams = [stream for stream in (video, *audio) if stream is not None]
-        ends = [None if s.duration is None else s.start + s.duration for s in streams]
+        used = [stream for stream in (video, *audio) if stream is not None]
+        ends = [None if s.duration is None else s.start + s.duration for s in used]
         duration = max((end for end in ends if end is not None), default=0.0)
         if None in ends and container.duration is not None:
             duration = max(duration, container.duration / 1e6)
@@ -297,12 +305,7 @@ def _probe(path: str, size: int, modified: int) -> MediaInfo:
             f"({limit / 3600:.1f} hours at most): its header or timestamps are damaged, or it "
             "pauses that long; write it anew (`ffmpeg -i FILE -c copy NEW`) or cut it into parts"
         )
-    return MediaInfo(path, format_name, origin, duration, video, audio, declared, joints)
-
-
-def _flags(stream) -> str:
-    """Names of the disposition flags of a stream, e.g. 'default|attached_pic'"""
-    return (stream.disposition.name or "") if stream.disposition else ""
+    return MediaInfo(path, format_name, origin, duration, video, audio, declared, joints, streams)
 
 
 def _must_scan(path: str, format_name: str, size: int) -> bool:
@@ -357,10 +360,11 @@ def _video_stream(container, stream, origin: float, path: str) -> VideoStream:
     if not FRAME_RATES[0] <= rate <= FRAME_RATES[1]:
         rate = 25.0
     picture, packet_time = _first_picture(container, stream)
-    rotation = 0
+    way = Orientation()
+    aspect = _positive(stream.sample_aspect_ratio)
     if picture is not None:
         width, height = picture.width, picture.height
-        rotation = round(picture.rotation / 90) * 90 % 360
+        way = orientation_of(picture)
         first = start
         if picture.pts is not None:
             first = float(picture.pts * picture.time_base) - origin
@@ -369,7 +373,8 @@ def _video_stream(container, stream, origin: float, path: str) -> VideoStream:
             first = packet_time
         duration = None if duration is None else duration - (first - start)
         start = first
-    if rotation in (90, 270):
+    width, height = square_size(width, height, aspect)
+    if way.sideways:
         width, height = height, width
     base = float(stream.base_rate or 0)
     return VideoStream(
@@ -377,13 +382,24 @@ def _video_stream(container, stream, origin: float, path: str) -> VideoStream:
         codec=stream.codec_context.name,
         width=width,
         height=height,
-        rotation=rotation,
+        rotation=way.rotation,
         start=start,
         duration=duration,
         frame_rate=rate,
-        constant_rate=abs(base - rate) < 0.01 * rate,
+        # Matroska declares the rate of the encoder, and holds pictures at any times
+        constant_rate=abs(base - rate) < 0.01 * rate and "matroska" not in container.format.name,
         num_frames=stream.frames or None,
+        mirrored=way.mirrored,
+        pixel_aspect=aspect,
+        coded_aspect=_positive(stream.codec_context.sample_aspect_ratio),
+        interlaced=picture is not None and bool(picture.interlaced_frame),
+        transfer=int(getattr(picture, "color_trc", 2)),
     )
+
+
+def _positive(aspect: Fraction | None) -> Fraction:
+    """Aspect ratio of pixels, square if unknown"""
+    return aspect if aspect is not None and aspect > 0 else Fraction(1)
 
 
 def is_too_large(width: int, height: int) -> bool:

@@ -28,6 +28,9 @@ class Report:
         Why the video was or was not used, in sentences.
     problems : list of str
         Damage and oddities found in the file.
+    streams : list of dict
+        Streams of the file, which of them were used and why; see
+        :meth:`pyannote_av.Video.streams`.
     components : dict
         Detector, scorer, embedder and audio pipeline that were used.
     numbers : dict
@@ -45,6 +48,7 @@ class Report:
     video_used: bool = False
     reasons: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    streams: list[dict[str, Any]] = field(default_factory=list)
     components: dict[str, str] = field(default_factory=dict)
     numbers: dict[str, float] = field(default_factory=dict)
     ignored_regions: list[dict[str, Any]] = field(default_factory=list)
@@ -90,6 +94,11 @@ class Report:
             for r in self.ignored_regions
         ]
         lines += [f"problem: {problem}" for problem in self.problems]
+        lines += [
+            f"{stream['kind']}: stream {stream['index']}, {stream['reason']}"
+            for stream in self.streams
+            if stream["used"]
+        ]
         lines += [f"{name}: {value}" for name, value in self.components.items()]
         lines += [f"{name}: {value:.3g}" for name, value in self.numbers.items()]
         stages = ", ".join(f"{name} {value:.1f}" for name, value in self.seconds.items())

@@ -18,8 +18,8 @@ TOLERANCE = 1e-3
 class Picture(NamedTuple):
     """One picture of a source: its time and duration (s), and a function that converts it
 
-    `image()` returns (height, width, 3) uint8 RGB, upright. Conversion takes place only when it is
-    called.
+    `image()` returns (height, width, 3) uint8 RGB as players show it. Conversion takes place only
+    when it is called.
     """
 
     time: float
@@ -28,9 +28,13 @@ class Picture(NamedTuple):
 
 
 class FrameSource(Protocol):
-    """Reader of the pictures of a file; `damage` describes the latest pass"""
+    """Reader of the pictures of a file
+
+    `damage` describes the latest pass, and `notes` are sentences about what changed in it.
+    """
 
     damage: Damage
+    notes: list[str]
 
     def __call__(self, start: float) -> Iterator[Picture]:
         """Iterate over pictures in order of time, to the end of the file
@@ -53,7 +57,8 @@ class Frame:
     pts : float
         Time of the picture itself.
     image : (height, width, 3) uint8
-        RGB, upright. Repeated frames share one array: copy it before writing to it.
+        RGB as players show it, of one size in the whole file. Repeated frames share one array:
+        copy it before writing to it.
     repeated : bool
         Whether the previous grid step shows the same picture.
     """

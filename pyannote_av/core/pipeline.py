@@ -337,8 +337,8 @@ class MediaMixin:
         -------
         file : mapping
             A new mapping, with ``waveform`` (1, num_samples), ``sample_rate``, ``problems`` (list
-            of str) and ``decoding_seconds`` added. A file without audio gets silence and
-            ``has_audio=False``.
+            of str), ``streams`` (see :meth:`pyannote_av.Video.streams`) and ``decoding_seconds``
+            added. A file without audio gets silence and ``has_audio=False``.
         """
         from pyannote_av.core.io import Video
 
@@ -408,7 +408,7 @@ def _decode(file: Mapping) -> dict[str, Any]:
         num_samples = round(video.get_duration(file) * SAMPLE_RATE)
         sound["waveform"] = torch.zeros(1, num_samples)
         sound["has_audio"] = False
-    return {**sound, "decoding_seconds": perf_counter() - start}
+    return {**sound, "streams": video.streams(file), "decoding_seconds": perf_counter() - start}
 
 
 class DiarizationPipeline(MediaMixin, _Pipeline):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
 from pyannote_av.core.decoding import JUMP, SHORT, Damage, decode
+from pyannote_av.core.display import PQ, orientation_of, show, square_size
 from pyannote_av.core.files import MediaError
 from pyannote_av.core.media import MediaInfo, faults, is_too_large, open_media
 from pyannote_av.core.pictures import TOLERANCE, FrameSource, Picture
@@ -52,6 +54,7 @@ class PyAVSource:
     def __init__(self, info: MediaInfo):
         self.info = info
         self.damage = Damage()
+        self.notes: list[str] = []
 
     def __call__(self, start: float = 0.0) -> Iterator[Picture]:
         """See :class:`~pyannote_av.core.pictures.FrameSource`."""
@@ -86,7 +89,8 @@ class PyAVSource:
             step = 1 / stream.frame_rate
             # with a variable rate, the time between pictures is arbitrary
             tolerance = max(SHORT, 3 * step) if stream.constant_rate else math.inf
-            clock = _Clock(info)
+            clock, shapes = _Clock(info), _Shapes(info)
+            self.notes = shapes.notes
             previous = -math.inf
             waiting = start is not None
             for frame in decode(container, source, damage, info):
@@ -113,21 +117,51 @@ class PyAVSource:
                     damage.misplace()
                     length = max(info.duration - time, 0.0)
                 damage.advance(time, time + length, tolerance)
-                yield Picture(time, length, lambda frame=frame: self._image(frame))
+                aspect = shapes.aspect(frame, source.codec_context, time)
+                yield Picture(
+                    time, length, lambda frame=frame, aspect=aspect: self._image(frame, aspect)
+                )
 
-    def _image(self, frame) -> np.ndarray:
+    def _image(self, frame, aspect: Fraction) -> np.ndarray:
         stream = self.info.video
-        sideways = stream.rotation in (90, 270)
-        width, height = (stream.width, stream.height)[:: -1 if sideways else 1]
-        # if the size changes in midstream, scale pictures to the first size
         try:
-            image = frame.to_ndarray(format="rgb24", width=width, height=height)
+            return show(frame, (stream.width, stream.height), aspect, orientation_of(frame))
         except faults() as error:
             raise MediaError(
                 f"video stream of {self.info.path}: pictures of the format {frame.format.name} "
                 f"cannot be converted to RGB ({error}): convert the file to another codec"
             ) from error
-        return np.ascontiguousarray(np.rot90(image, stream.rotation // 90))
+
+
+class _Shapes:
+    """Sizes of the decoded pictures of one pass; `notes` says when they change"""
+
+    def __init__(self, info: MediaInfo):
+        self.notes: list[str] = []
+        self._info = info
+        self._known: dict[tuple, tuple[int, int]] = {}
+
+    def aspect(self, frame, context, time: float) -> Fraction:
+        """Width of a pixel of the picture divided by its height
+
+        The container says it for the whole stream. What the decoder says counts if it changes, as
+        in television, where films in 4:3 and 16:9 follow each other.
+        """
+        stream = self._info.video
+        coded = context.sample_aspect_ratio or Fraction(1)
+        aspect = stream.pixel_aspect if coded in (stream.coded_aspect, 0) else coded
+        key = (frame.width, frame.height, aspect)
+        if key not in self._known:
+            size = square_size(*key)
+            self._known[key] = size
+            if len(self._known) == 2:
+                first, second = (f"{width}x{height}" for width, height in self._known.values())
+                self.notes.append(
+                    f"video stream of {self._info.path} changes the size of its pictures from "
+                    f"{first} to {second} at {time:.2f} s: all are shown within "
+                    f"{stream.width}x{stream.height}"
+                )
+        return aspect
 
 
 class DecordSource:
@@ -150,6 +184,7 @@ class DecordSource:
 
         self.info = info
         self.damage = Damage()
+        self.notes: list[str] = []
         self._errors = (decord.DECORDError, RuntimeError, IndexError)
         try:
             # an absolute path cannot be mistaken for a protocol ("concat:...")
@@ -167,10 +202,16 @@ class DecordSource:
 
     @staticmethod
     def trusts(info: MediaInfo) -> bool:
-        """Whether the header declares count, duration and a constant rate that agree"""
+        """Whether the header declares count, duration and a constant rate that agree
+
+        Pictures that need more than turning are left to PyAV.
+        """
         stream = info.video
+        plain = not stream.mirrored and not stream.interlaced and stream.transfer != PQ
         return (
-            stream.num_frames is not None
+            plain
+            and stream.pixel_aspect == 1
+            and stream.num_frames is not None
             and stream.duration is not None
             and stream.constant_rate
             and abs(stream.num_frames - stream.duration * stream.frame_rate) <= 1.0
@@ -203,10 +244,10 @@ class DecordSource:
         )
         source = PyAVSource(self.info)
         for picture in source(start if index == first else time):
-            self.damage = source.damage
+            self.damage, self.notes = source.damage, source.notes
             if index == first or picture.time > time - TOLERANCE:
                 yield picture
-        self.damage = source.damage
+        self.damage, self.notes = source.damage, source.notes
 
 
 def open_source(info: MediaInfo, backend: str = "auto") -> FrameSource:
@@ -222,7 +263,8 @@ def open_source(info: MediaInfo, backend: str = "auto") -> FrameSource:
         return PyAVSource(info)
     if not DecordSource.trusts(info):
         logger.warning(
-            "%s is read with PyAV: decord needs a constant rate and a declared count of pictures",
+            "%s is read with PyAV: decord needs a constant rate, a declared count of pictures, "
+            "square pixels, and pictures neither mirrored nor interlaced",
             printable(info.path),
         )
         return PyAVSource(info)

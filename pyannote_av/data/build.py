@@ -57,11 +57,14 @@ class ShardJob(NamedTuple):
         Paths, by ``video`` and ``audio``.
     tracks : FaceTracks, str or None
         Or the path of a file of them; faces are looked for where there are none.
+    audio_track : int or str, optional
+        See :class:`pyannote_av.Video`.
     """
 
     uri: str
     media: dict[str, str]
     tracks: FaceTracks | str | None = None
+    audio_track: int | str | None = None
 
 
 class _Outcome(NamedTuple):
@@ -76,12 +79,15 @@ def _job(file: Mapping[str, Any]) -> ShardJob:
     if "video" not in media:
         raise ValueError(f"file {uri!r} has no video")
     tracks = file.get("face_tracks")
-    return ShardJob(uri, media, str(tracks) if isinstance(tracks, Path) else tracks)
+    tracks = str(tracks) if isinstance(tracks, Path) else tracks
+    return ShardJob(uri, media, tracks, file.get("audio_track"))
 
 
 def _source(job: ShardJob, tracks: FaceTracks | None) -> dict[str, str]:
     """What the content of a shard depends on"""
     source = {key: fingerprint(path) for key, path in sorted(job.media.items())}
+    if job.audio_track is not None:
+        source["audio_track"] = str(job.audio_track)
     if tracks is not None:
         rows = (tracks.time, tracks.track, tracks.box)
         source["tracks"] = digest(np.ascontiguousarray(row).tobytes() for row in rows)
@@ -139,7 +145,8 @@ def _sound(job: ShardJob, problems: list[str]) -> np.ndarray:
     if not probe(job.media.get("audio", job.media["video"])).audio:
         problems.append(f"file {job.uri!r} has no sound")
         return np.zeros(0, np.int16)
-    waveform = Video().waveform({**job.media, "uri": job.uri}, problems=problems)
+    file = {**job.media, "uri": job.uri, "audio_track": job.audio_track}
+    waveform = Video().waveform(file, problems=problems)
     return to_int16(waveform.numpy()[0])
 
 

@@ -426,6 +426,7 @@ class LateFusion(DiarizationPipeline):
 def _start_report(file: Mapping) -> Report:
     report = Report(duration=file["waveform"].shape[-1] / SAMPLE_RATE)
     report.problems += file.get("problems", [])
+    report.streams += file.get("streams", [])
     if "decoding_seconds" in file:
         report.seconds["decoding of the sound"] = file["decoding_seconds"]
     return report

@@ -1,0 +1,58 @@
+"""Mix of the audio tracks of a file"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pyannote_av.core.files import MediaError
+from pyannote_av.core.media import AudioStream, MediaInfo
+from pyannote_av.core.sound import decode_sound
+
+
+def decode_tracks(
+    info: MediaInfo, streams: Sequence[AudioStream], sample_rate: int
+) -> tuple[np.ndarray, list[str]]:
+    """Decode audio streams, each by itself, and average them
+
+    Tracks without any sound are left out of the average, so that the eight tracks of a camera with
+    two microphones do not make these faint.
+
+    Parameters
+    ----------
+    info : MediaInfo
+    streams : sequence of AudioStream
+    sample_rate : int
+        Sample rate of the output (Hz).
+
+    Returns
+    -------
+    waveform : (num_samples,) float32
+        As long as the longest track. See :func:`pyannote_av.core.sound.decode_sound`.
+    problems : list of str
+        A track that cannot be decoded is one of them, unless it is the only one.
+
+    Raises
+    ------
+    MediaError
+        If no track can be decoded.
+    """
+    if len(streams) == 1:
+        return decode_sound(info, streams[0], sample_rate)
+    total, problems, errors, count = np.zeros(0, np.float32), [], [], 0
+    for stream in streams:
+        try:
+            samples, sentences = decode_sound(info, stream, sample_rate)
+        except MediaError as error:
+            errors.append(error)
+            continue
+        problems += sentences
+        count += bool(samples.any())
+        if len(samples) > len(total):
+            total, samples = samples, total
+        total[: len(samples)] += samples
+    if len(errors) == len(streams):
+        raise errors[0]
+    problems += [f"{error}; the other tracks are mixed" for error in errors]
+    return total / np.float32(max(count, 1)), problems
