@@ -1,4 +1,4 @@
-"""Model cards: what a model or pipeline is, how it was made and measured, what it is not for."""
+"""Model cards: description, training, evaluation and intended use of a model or pipeline."""
 
 from __future__ import annotations
 
@@ -54,28 +54,28 @@ def make_card(
     Parameters
     ----------
     folder : str or Path
-        With ``config.yaml`` or ``model.safetensors``.
+        Folder with ``config.yaml`` or ``model.safetensors``.
     evaluation : str or Path, or several of them, optional
-        JSON files of ``pyannote-av evaluate``: there are no other figures in a card.
+        JSON files of ``pyannote-av evaluate``, the only source of figures in a card.
     system : str, optional
-        Whose figures are those of this pipeline, where several systems were scored.
+        Name of this pipeline in these files, if they contain several systems.
     name : str, optional
-        Title; that of the folder unless given.
+        Title. Defaults to the name of the folder.
     licence : str, optional
-        Of what is in the folder, as the hub abbreviates it. Unless given, that of this package
-        where there are no weights, and "other" where there are.
+        Licence of the content of the folder, as abbreviated on the hub. Defaults to the licence of
+        this package if there are no weights, and to "other" if there are.
     about : str, optional
-        Markdown: what only people know, such as data it was trained on, and their licences.
+        Markdown text about training, such as the data and their licences.
 
     Returns
     -------
     card : str
-        Markdown, with the front matter of the Hugging Face hub.
+        Markdown with the front matter of the Hugging Face hub.
 
     Raises
     ------
     ValueError
-        When the JSON is something else, or it is not clear which system is meant.
+        If a JSON file is not an evaluation, or has several systems and none is named.
     """
     from huggingface_hub import ModelCard, ModelCardData
 
@@ -99,7 +99,7 @@ def make_card(
         license=licence or ("other" if any(part.file for part in parts) else "mit"),
         library_name="pyannote-audio",
         tags=[*_TAGS, kind],
-        # the task of the hub that comes nearest
+        # the most similar task of the hub
         pipeline_tag="voice-activity-detection",
         model_name=name,
         eval_results=results or None,
@@ -118,7 +118,7 @@ def make_card(
 
 
 def write_card(folder: str | Path, card: str | None = None, **options: Any) -> Path:
-    """Write a card into a folder: the one given, or that of :func:`make_card`."""
+    """Write a card into a folder. Defaults to the card of :func:`make_card`."""
     return write_text(Path(folder) / CARD, card or make_card(folder, **options))
 
 
@@ -128,7 +128,7 @@ def _config(folder: Path) -> dict[str, Any]:
 
 
 def _summary(config: Mapping[str, Any], parts: list[Part]) -> str:
-    """First sentence of what the class says of itself."""
+    """First paragraph of the docstring of the class."""
     dotted = config["pipeline"]["name"] if config else parts[0].architecture
     cls = named_class(dotted, "pipeline" if config else "model", "the card")
     said = (getdoc(cls) or "").split("\n\n")[0].replace("\n", " ")
@@ -136,7 +136,7 @@ def _summary(config: Mapping[str, Any], parts: list[Part]) -> str:
 
 
 def _usage(config: Mapping[str, Any], name: str) -> str:
-    # a name, a folder, or an identifier of the hub
+    # a name, a folder, or an identifier on the hub
     lines = [f"from pyannote_av import {'Pipeline' if config else 'Model'}", ""]
     if config:
         lines += [f'pipeline = Pipeline.from_pretrained("{name}")', 'output = pipeline("talk.mp4")']
