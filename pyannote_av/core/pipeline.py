@@ -41,7 +41,7 @@ _MODELS = ("segmentation", "embedding")
 
 
 class Pipeline(_Pipeline):
-    """Entry point ``Pipeline.from_pretrained``, with safe loading and the names of shipped pipelines."""
+    """Entry point ``Pipeline.from_pretrained``, with safe loading and shipped pipelines."""
 
     @classmethod
     def from_pretrained(  # type: ignore[override]

@@ -19,26 +19,25 @@ CARD = "README.md"
 _TAGS = ("pyannote", "pyannote-audio", "pyannote-av", "speaker-diarization", "audio-visual")
 
 _INTENDED = """\
-Finding out who spoke when in recordings of conversations: meetings, broadcasts, films, interviews.
-Speakers are numbered within one recording; nobody is named or looked up.
+Diarization of recorded conversations, such as meetings, broadcasts, films and interviews. Speakers
+are numbered within one recording. They are neither named nor identified.
 
-It is not fit for
+Do not use it for
 
-- identifying people, or deciding about them without a person who looks at the result;
-- watching people who do not know of it, or have not agreed;
-- recordings unlike those it was measured on, without measuring again: other languages, distances,
-  cameras and noise make other errors, and so do other groups of people (face detectors and
-  recognisers work less well for some than for others).
+- identifying people, or making decisions about them without human review;
+- surveillance of people who do not know of it or have not consented;
+- recordings that differ from those it was evaluated on, unless you evaluate it again. Error rates
+  depend on language, distance, camera and noise, and on the group of people: face detectors and
+  face recognisers work less well for some groups than for others.
 
-Where the configuration does not name a face detector, a face embedder or an active speaker
-scorer, the best that is on the machine is used (`pyannote-av doctor` shows which), and figures
-differ accordingly."""
+If the configuration does not name a face detector, a face embedder or an active speaker scorer,
+the best one on the machine is used (see `pyannote-av doctor`), and the error rates differ."""
 
 _BIOMETRIC = """\
-Voiceprints and face identity vectors are biometric data under the GDPR, the Illinois BIPA and
-similar laws: processing them may need the consent of the people recorded, whatever the licence of
-weights and software says. They stay in memory unless you write them down. Turns and face boxes
-say who could be heard and seen where, and when: treat them like the recording itself."""
+Speaker embeddings and face embeddings are biometric data under the GDPR, the Illinois BIPA and
+similar laws. Processing them may require the consent of the people recorded, whatever the licence
+of weights and software. They are kept in memory only, unless you save them. Speaker turns and face
+boxes show when and where people were present. Handle them like the recording itself."""
 
 
 def make_card(
@@ -107,10 +106,10 @@ def make_card(
     sections = {
         f"# {name}": _summary(config, parts),
         "## Use": _usage(config, name),
-        "## What it is made of": _contents(parts),
+        "## Contents": _contents(parts),
         "## Training": "\n\n".join(filter(None, [about, *map(describe_lineage, parts)])),
         "## Evaluation": "\n\n".join(figures),
-        "## What it is for": _INTENDED,
+        "## Intended use": _INTENDED,
         "## Personal data": _BIOMETRIC,
     }
     body = "\n\n".join(f"{head}\n\n{text}" for head, text in sections.items() if text)
