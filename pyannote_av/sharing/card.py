@@ -158,4 +158,4 @@ def _contents(parts: list[Part]) -> str:
             rows.append([part.argument, f"`{part.title}`", text, "-", known.licence])
     if not rows:
         return ""
-    return table(["argument", "model", "where it is", "parameters", "licence"], rows, left=3)
+    return table(["argument", "model", "location", "parameters", "licence"], rows, left=3)

@@ -124,5 +124,5 @@ def _describe_lineage(part: Part) -> str:
         )
     if not rows:
         return ""
-    heads = ["", "stage", "what learned", "losses", "epochs", "steps", "seed"]
+    heads = ["", "stage", "trained modules", "losses", "epochs", "steps", "seed"]
     return f"{part.title} (`{part.file}`), stage by stage:\n\n{table(heads, rows, left=4)}"
