@@ -372,7 +372,7 @@ def test_card_says_what_was_measured_and_nothing_else(own, measured, tmp_path):
         assert all(word in result.metric_name for word in ("VAD", "collar", "overlap", "tracks"))
         assert result.dataset_name == "talks.test"
 
-    figures = card.text.split("## Evaluation")[1].split("## What it is for")[0]
+    figures = card.text.split("## Evaluation")[1].split("## Intended use")[0]
     assert sha256_of(measured) in figures
     assert "pyannote-av evaluate" in figures
     assert "### Differences" in figures
@@ -401,7 +401,7 @@ def test_card_tells_of_models_and_their_training(own, embedding, tmp_path):
     assert "| 2 | tuning | xvector | - | 3 | 120 | 5 |" in card
     assert "somebody" not in card  # paths of the machine it was trained on
     assert "| 1 | pretrained.safetensors |" in card
-    assert "not fit for" in card
+    assert "Do not use it for" in card
     assert "biometric" in card
 
 

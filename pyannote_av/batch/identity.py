@@ -1,4 +1,4 @@
-"""What the result of a pipeline depends on, beside the file."""
+"""Identity of a pipeline: everything its results depend on, except the input file."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from typing import Any
 from pyannote_av import __version__
 from pyannote_av.core.checksums import digest, model_files, sha256_of
 
-# what pipelines of ours take where their configuration names nothing, as far as it is there
+# default models of our pipelines, which are used if they are on this machine
 _SOUND = ("segmentation-3.0", "campplus")
 _PICTURES = ("lr-asd", "yunet", "facenet-vggface2")
 _LISTENERS = ("AudioDiarization",)
 
 
 def pipeline_identity(checkpoint: str | Path) -> str:
-    """Digest of a pipeline: its configuration, the content of its weights, and versions.
+    """Digest of the configuration of a pipeline, the content of its weights, and versions.
 
-    Nothing is loaded. Of models on the Hugging Face hub, it is names and revisions that count.
+    Nothing is loaded. Models on the Hugging Face hub are identified by name and revision.
 
     Parameters
     ----------
     checkpoint : str or Path
-        Whatever ``Pipeline.from_pretrained`` takes.
+        See ``Pipeline.from_pretrained``.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        When there is no such pipeline, or its configuration cannot be read.
+        If there is no such pipeline, or its configuration cannot be read.
     """
     versions = {"pyannote-av": __version__, "pyannote.audio": version("pyannote.audio")}
     content = {"versions": versions, "parts": sorted(_parts(checkpoint))}
@@ -38,7 +38,7 @@ def pipeline_identity(checkpoint: str | Path) -> str:
 
 
 def _parts(checkpoint: str | Path) -> Iterator[tuple[str, str]]:
-    """(what, content) of a configuration, and of all that it refers to"""
+    """Yield (name, content) of a configuration, and of everything it refers to."""
     from pyannote_av.core.pipeline import named_file, read_pipeline
     from pyannote_av.core.weights import REGISTRY
     from pyannote_av.pretrained import shipped
@@ -61,7 +61,7 @@ def _parts(checkpoint: str | Path) -> Iterator[tuple[str, str]]:
 
 
 def _references(value: Any, key: str = "") -> Iterator[str]:
-    """Values of arguments that can name a model or a pipeline, at any depth"""
+    """Yield the values of arguments that can name a model or a pipeline, at any depth."""
     from pyannote_av.core.pipeline import MODELS, PIPELINES
 
     if isinstance(value, str) and key in (*MODELS, *PIPELINES, "checkpoint"):
@@ -75,7 +75,7 @@ def _references(value: Any, key: str = "") -> Iterator[str]:
 
 
 def _files(path: Path) -> Iterator[tuple[str, str]]:
-    """Name and content of each file of a model"""
+    """Yield name and digest of each file of a model."""
     for file in model_files(path):
         yield str(file.relative_to(path)), sha256_of(file)
 

@@ -15,7 +15,7 @@ from torch import nn
 
 
 class _Block(nn.Module):
-    """Residual block with two normalised convolutions, without activation after the sum."""
+    """Residual block of two convolutions with batch normalisation, and no final activation."""
 
     def __init__(self, in_channels: int, channels: int, stride: int = 1):
         super().__init__()

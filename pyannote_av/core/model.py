@@ -54,19 +54,19 @@ _FILENAME = "model.safetensors"
 
 
 class AVModel(_Model):
-    """A pyannote.audio model that can also look at faces.
+    """pyannote.audio model with an optional visual input.
 
     Subclasses implement ``forward(waveforms, faces=None, face_mask=None)``, where ``faces=None``
-    is the audio-only path. Branches are top-level attributes so that ``freeze_by_name`` works;
-    hyper-parameters are what ``save_hyperparameters`` recorded and must be JSON-serialisable.
+    is the audio-only path. Branches are top-level attributes, so that ``freeze_by_name`` works.
+    Hyper-parameters are recorded by ``save_hyperparameters`` and must be JSON-serialisable.
 
     ``model(AVInput(waveforms, faces, face_mask))`` is ``model(waveforms, faces, face_mask)``,
-    and so on for whatever else there is.
+    and likewise for further inputs.
 
     Attributes
     ----------
     lineage : list of dict
-        Stages of training its weights went through, saved and loaded with them.
+        Training stages of the weights, saved and loaded with them.
     """
 
     #: current names of hyper-parameters by former name, under which files may hold them
@@ -77,13 +77,13 @@ class AVModel(_Model):
         self.lineage: list[dict[str, Any]] = []
 
     def __call__(self, waveforms: torch.Tensor | AVInput, *args: Any, **kwargs: Any) -> Any:
-        """Forward pass, also of what tasks call a batch's ``X``."""
+        """Forward pass of tensors, or of the ``X`` of a batch."""
         if isinstance(waveforms, AVInput):
             return super().__call__(*args, **waveforms.present(), **kwargs)
         return super().__call__(waveforms, *args, **kwargs)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the lineage in checkpoints of training, too."""
+        """Save the lineage in checkpoints of training as well."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["pyannote.audio"]["lineage"] = self.lineage
 
@@ -94,7 +94,7 @@ class AVModel(_Model):
 
     @property
     def example_input_array(self) -> dict[str, torch.Tensor]:
-        """Ten frames of noise: what Lightning measures shapes with for its summary of the model."""
+        """Ten frames of noise, with which Lightning computes shapes for its model summary."""
         samples = round(0.4 * self.hparams.sample_rate)
         return {
             "waveforms": torch.randn(1, 1, samples, device=self.device),
@@ -107,7 +107,7 @@ class AVModel(_Model):
         Parameters
         ----------
         path : str or Path
-            A folder (the file is then called ``model.safetensors``) or a ``.safetensors`` file.
+            A ``.safetensors`` file, or a folder, in which ``model.safetensors`` is written.
 
         Returns
         -------

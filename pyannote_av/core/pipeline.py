@@ -1,4 +1,4 @@
-"""``Pipeline.from_pretrained``: shipped names, folders, YAML files and hub identifiers, safely."""
+"""``Pipeline.from_pretrained``: safe loading of shipped pipelines, folders, files and the hub."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _MODELS = ("segmentation", "embedding")
 
 
 class Pipeline(_Pipeline):
-    """Entry point ``Pipeline.from_pretrained``: pyannote's, plus shipped names and safe loading."""
+    """Entry point ``Pipeline.from_pretrained``, with safe loading and shipped pipelines."""
 
     @classmethod
     def from_pretrained(  # type: ignore[override]
@@ -150,19 +150,19 @@ def locate_pipeline(
                 f"shipped: {', '.join(shipped())}"
             )
     elif isinstance(checkpoint, str) and name in shipped():
-        return FOLDER / name  # a folder of the same name in the working directory does not win
+        return FOLDER / name  # takes precedence over a folder of this name in the working directory
     return resolve(checkpoint, revision=revision, token=token, cache_dir=cache_dir)
 
 
 def read_config(config_yml: Path) -> dict[str, Any]:
-    """What a YAML file says of a pipeline; ValueError where it says nothing of one."""
+    """Read the configuration of a pipeline. Raises ValueError if a YAML file is not one."""
     config = read_yaml(config_yml)
     check_config(config, str(config_yml))
     return config
 
 
 def read_pipeline(checkpoint: str | Path) -> tuple[dict[str, Any], Path]:
-    """Configuration of a pipeline, and the folder it is in; see ``Pipeline.from_pretrained``."""
+    """Read the configuration of a pipeline. Returns its folder too."""
     path = locate_pipeline(checkpoint)
     config = path / "config.yaml" if path.is_dir() else path
     if not config.is_file():
@@ -171,25 +171,25 @@ def read_pipeline(checkpoint: str | Path) -> tuple[dict[str, Any], Path]:
 
 
 def named_file(value: Any, folder: Path) -> Path | None:
-    """What ``$model/...`` stands for, if the value is that.
+    """Path that a reference ``$model/...`` points to, or None for other values.
 
     Parameters
     ----------
     value : Any
-        Of a configuration.
+        A value of a configuration.
     folder : Path
-        What ``$model`` stands for.
+        Folder that ``$model`` refers to.
 
     Raises
     ------
     ValueError
-        When it names nothing, or something outside of the folder.
+        If the reference is empty, or leads out of the folder.
     FileNotFoundError
-        When there is no such file or folder.
+        If there is no such file or folder.
     """
     if not (isinstance(value, str) and value.startswith(_REFERENCE)):
         return None
-    # revisions are those of the hub, which has given us one
+    # the revision after @ is for the hub; the folder has that revision already
     name = value.removeprefix(_REFERENCE).partition("@")[0]
     try:
         path = folder / check_name(name)

@@ -1,4 +1,4 @@
-"""Writing a store of face crops."""
+"""Build a store of face crops."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class BuildReport:
-    """What ``build_store`` did.
+    """Result of :func:`build_store`.
 
     Attributes
     ----------
     store : CropStore
     written, kept : list of str
-        Files written now, and files that were there already.
+        Files that were written, and files that were there already.
     failed : dict of str to str
-        Files that could not be written, each with the reason. Building again tries them again.
+        Files that could not be written, with the reason. The next build tries them again.
     problems : dict of str to list of str
-        What is wrong with files that were written all the same, in sentences.
+        Messages about damage in files that were written nevertheless.
     """
 
     store: CropStore
@@ -48,15 +48,15 @@ class BuildReport:
 
 
 class ShardJob(NamedTuple):
-    """What a worker needs to know to write one file of a store.
+    """Job of a worker: one file to write.
 
     Attributes
     ----------
     uri : str
     media : dict
-        Paths, by ``video`` and ``audio``.
+        Paths of ``video`` and ``audio``.
     tracks : FaceTracks, str or None
-        Or the path of a file of them; faces are looked for where there are none.
+        Tracks, or the path of a file with tracks. Without them, faces are detected and tracked.
     audio_track : int or str, optional
         See :class:`pyannote_av.Video`.
     """
@@ -73,7 +73,7 @@ class _Outcome(NamedTuple):
 
 
 def _job(file: Mapping[str, Any]) -> ShardJob:
-    """What a worker needs to know of a file of a protocol"""
+    """Create the job for a file of a protocol."""
     media = {key: str(file[key]) for key in ("video", "audio") if key in file}
     uri = str(file["uri"])
     if "video" not in media:
@@ -84,7 +84,7 @@ def _job(file: Mapping[str, Any]) -> ShardJob:
 
 
 def _source(job: ShardJob, tracks: FaceTracks | None) -> dict[str, str]:
-    """What the content of a shard depends on"""
+    """Fingerprints of everything the content of a shard depends on."""
     source = {key: fingerprint(path) for key, path in sorted(job.media.items())}
     if job.audio_track is not None:
         source["audio_track"] = str(job.audio_track)
@@ -96,7 +96,7 @@ def _source(job: ShardJob, tracks: FaceTracks | None) -> dict[str, str]:
 
 @cache
 def _face_tracking() -> Any:
-    # one per process: detectors are slow to load
+    # one per process, because detectors are slow to load
     from pyannote_av.pipelines.face_tracking import FaceTracking
 
     return FaceTracking(embedder=None)
@@ -118,7 +118,7 @@ class _Crops:
 def _cut(
     job: ShardJob, tracks: FaceTracks | None, shard: ShardWriter, problems: list[str]
 ) -> tuple[FaceTracks, FaceSamples]:
-    """One pass over the pictures; returns the tracks on the grid, and faces in colour"""
+    """Pass over the pictures once. Returns tracks on the grid, and face samples in colour."""
     from pyannote_av.vision.identity import FaceSampler, Pictures
 
     sampler = FaceSampler(Pictures(LOOK_SIDE), LOOK_INTERVAL)
@@ -139,7 +139,7 @@ def _cut(
 
 
 def _sound(job: ShardJob, problems: list[str]) -> np.ndarray:
-    """(samples,) int16; empty where there is no sound"""
+    """Audio (samples,) int16, empty if the file has none."""
     from pyannote_av.core.media import probe
 
     if not probe(job.media.get("audio", job.media["video"])).audio:
@@ -151,14 +151,14 @@ def _sound(job: ShardJob, problems: list[str]) -> np.ndarray:
 
 
 def write_shard(store: Path, job: ShardJob, elsewhere: Path | None = None) -> _Outcome:
-    """Write one file of a store, unless it is there and its sources are the same.
+    """Write one file of a store, unless it is there and its sources have not changed.
 
     Parameters
     ----------
     store : Path
     job : ShardJob
     elsewhere : Path, optional
-        Another store, to write to instead; whoever calls moves the folder of the shard then.
+        Another store to write to. The caller then moves the folder of the shard.
     """
     tracks = job.tracks
     if isinstance(tracks, str):
@@ -169,7 +169,7 @@ def write_shard(store: Path, job: ShardJob, elsewhere: Path | None = None) -> _O
         if index["format"] == FORMAT and index["source"] == source:
             return _Outcome(False, list(map(str, index["problems"])))
     except (OSError, ValueError, KeyError, TypeError):
-        pass  # not there, or not usable: written anew
+        pass  # missing or unusable: written anew
 
     problems: list[str] = []
     with ShardWriter(elsewhere or store, job.uri) as shard:
@@ -186,33 +186,32 @@ def build_store(
 ) -> BuildReport:
     """Write the files that are not yet in a store.
 
-    Each video is decoded once, as a stream. Files already there are left as they are unless
-    their media or their tracks changed; a build that was killed goes on where it was. A file
-    that cannot be read is reported and does not stop the others.
+    Each video is decoded once, as a stream. Existing files are kept unless their media or tracks
+    have changed, so a build that was killed can be continued. A file that cannot be read is
+    reported and does not stop the others.
 
     Parameters
     ----------
     folder : str or Path
-        Created if missing.
+        It is created if it does not exist.
     files : iterable of mapping
-        With ``uri``, ``video``, and perhaps ``audio`` and ``face_tracks`` (FaceTracks, or the
-        path of a file of them). Faces are looked for where there are no tracks.
+        Mappings with ``uri``, ``video``, and optionally ``audio`` and ``face_tracks``
+        (FaceTracks, or the path of a file with tracks). Without tracks, faces are detected.
     num_workers : int
-        Processes at work at once; 0 does without other processes.
+        Number of worker processes. With 0, all work is done in this process.
     progress : bool
-        Show a bar.
+        Show a progress bar.
 
     Returns
     -------
     report : BuildReport
-        ``written``, ``kept``, ``failed`` and ``store``.
 
     Raises
     ------
     ValueError
-        When two files have the same uri.
+        If two files have the same uri.
     RuntimeError
-        When another process is writing to the same store.
+        If another process is writing to the same store.
     """
     folder = Path(folder)
 

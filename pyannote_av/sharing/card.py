@@ -1,4 +1,4 @@
-"""Model cards: what a model or pipeline is, how it was made and measured, what it is not for."""
+"""Model cards: description, training, evaluation and intended use of a model or pipeline."""
 
 from __future__ import annotations
 
@@ -19,26 +19,25 @@ CARD = "README.md"
 _TAGS = ("pyannote", "pyannote-audio", "pyannote-av", "speaker-diarization", "audio-visual")
 
 _INTENDED = """\
-Finding out who spoke when in recordings of conversations: meetings, broadcasts, films, interviews.
-Speakers are numbered within one recording; nobody is named or looked up.
+Diarization of recorded conversations, such as meetings, broadcasts, films and interviews. Speakers
+are numbered within one recording. They are neither named nor identified.
 
-It is not fit for
+Do not use it for
 
-- identifying people, or deciding about them without a person who looks at the result;
-- watching people who do not know of it, or have not agreed;
-- recordings unlike those it was measured on, without measuring again: other languages, distances,
-  cameras and noise make other errors, and so do other groups of people (face detectors and
-  recognisers work less well for some than for others).
+- identifying people, or making decisions about them without human review;
+- surveillance of people who do not know of it or have not consented;
+- recordings that differ from those it was evaluated on, unless you evaluate it again. Error rates
+  depend on language, distance, camera and noise, and on the group of people: face detectors and
+  face recognisers work less well for some groups than for others.
 
-Where the configuration does not name a face detector, a face embedder or an active speaker
-scorer, the best that is on the machine is used (`pyannote-av doctor` shows which), and figures
-differ accordingly."""
+If the configuration does not name a face detector, a face embedder or an active speaker scorer,
+the best one on the machine is used (see `pyannote-av doctor`), and the error rates differ."""
 
 _BIOMETRIC = """\
-Voiceprints and face identity vectors are biometric data under the GDPR, the Illinois BIPA and
-similar laws: processing them may need the consent of the people recorded, whatever the licence of
-weights and software says. They stay in memory unless you write them down. Turns and face boxes
-say who could be heard and seen where, and when: treat them like the recording itself."""
+Speaker embeddings and face embeddings are biometric data under the GDPR, the Illinois BIPA and
+similar laws. Processing them may require the consent of the people recorded, whatever the licence
+of weights and software. They are kept in memory only, unless you save them. Speaker turns and face
+boxes show when and where people were present. Handle them like the recording itself."""
 
 
 def make_card(
@@ -54,28 +53,28 @@ def make_card(
     Parameters
     ----------
     folder : str or Path
-        With ``config.yaml`` or ``model.safetensors``.
+        Folder with ``config.yaml`` or ``model.safetensors``.
     evaluation : str or Path, or several of them, optional
-        JSON files of ``pyannote-av evaluate``: there are no other figures in a card.
+        JSON files of ``pyannote-av evaluate``, the only source of figures in a card.
     system : str, optional
-        Whose figures are those of this pipeline, where several systems were scored.
+        Name of this pipeline in these files, if they contain several systems.
     name : str, optional
-        Title; that of the folder unless given.
+        Title. Defaults to the name of the folder.
     licence : str, optional
-        Of what is in the folder, as the hub abbreviates it. Unless given, that of this package
-        where there are no weights, and "other" where there are.
+        Licence of the content of the folder, as abbreviated on the hub. Defaults to the licence of
+        this package if there are no weights, and to "other" if there are.
     about : str, optional
-        Markdown: what only people know, such as data it was trained on, and their licences.
+        Markdown text about training, such as the data and their licences.
 
     Returns
     -------
     card : str
-        Markdown, with the front matter of the Hugging Face hub.
+        Markdown with the front matter of the Hugging Face hub.
 
     Raises
     ------
     ValueError
-        When the JSON is something else, or it is not clear which system is meant.
+        If a JSON file is not an evaluation, or has several systems and none is named.
     """
     from huggingface_hub import ModelCard, ModelCardData
 
@@ -99,7 +98,7 @@ def make_card(
         license=licence or ("other" if any(part.file for part in parts) else "mit"),
         library_name="pyannote-audio",
         tags=[*_TAGS, kind],
-        # the task of the hub that comes nearest
+        # the most similar task of the hub
         pipeline_tag="voice-activity-detection",
         model_name=name,
         eval_results=results or None,
@@ -107,10 +106,10 @@ def make_card(
     sections = {
         f"# {name}": _summary(config, parts),
         "## Use": _usage(config, name),
-        "## What it is made of": _contents(parts),
+        "## Contents": _contents(parts),
         "## Training": "\n\n".join(filter(None, [about, *map(describe_lineage, parts)])),
         "## Evaluation": "\n\n".join(figures),
-        "## What it is for": _INTENDED,
+        "## Intended use": _INTENDED,
         "## Personal data": _BIOMETRIC,
     }
     body = "\n\n".join(f"{head}\n\n{text}" for head, text in sections.items() if text)
@@ -118,7 +117,7 @@ def make_card(
 
 
 def write_card(folder: str | Path, card: str | None = None, **options: Any) -> Path:
-    """Write a card into a folder: the one given, or that of :func:`make_card`."""
+    """Write a card into a folder. Defaults to the card of :func:`make_card`."""
     return write_text(Path(folder) / CARD, card or make_card(folder, **options))
 
 
@@ -128,7 +127,7 @@ def _config(folder: Path) -> dict[str, Any]:
 
 
 def _summary(config: Mapping[str, Any], parts: list[Part]) -> str:
-    """First sentence of what the class says of itself."""
+    """First paragraph of the docstring of the class."""
     dotted = config["pipeline"]["name"] if config else parts[0].architecture
     cls = named_class(dotted, "pipeline" if config else "model", "the card")
     said = (getdoc(cls) or "").split("\n\n")[0].replace("\n", " ")
@@ -136,7 +135,7 @@ def _summary(config: Mapping[str, Any], parts: list[Part]) -> str:
 
 
 def _usage(config: Mapping[str, Any], name: str) -> str:
-    # a name, a folder, or an identifier of the hub
+    # a name, a folder, or an identifier on the hub
     lines = [f"from pyannote_av import {'Pipeline' if config else 'Model'}", ""]
     if config:
         lines += [f'pipeline = Pipeline.from_pretrained("{name}")', 'output = pipeline("talk.mp4")']
@@ -159,4 +158,4 @@ def _contents(parts: list[Part]) -> str:
             rows.append([part.argument, f"`{part.title}`", text, "-", known.licence])
     if not rows:
         return ""
-    return table(["argument", "model", "where it is", "parameters", "licence"], rows, left=3)
+    return table(["argument", "model", "location", "parameters", "licence"], rows, left=3)

@@ -1,4 +1,4 @@
-"""Figures of an evaluation, as tables of Markdown and as results of a model index."""
+"""Results of an evaluation, as Markdown tables and as entries of a model index."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _ERRORS = {"false_alarm": "false alarm", "missed": "missed", "confusion": "confu
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What ``pyannote-av evaluate --json`` wrote.
+    """Output of ``pyannote-av evaluate --json``.
 
     Attributes
     ----------
     name : str
-        Of the file.
+        Name of the file.
     sha256 : str
-        Of its content.
+        Digest of its content.
     content : mapping
     """
 
@@ -36,7 +36,7 @@ class Evaluation:
 
     @classmethod
     def read(cls, path: str | Path) -> Evaluation:
-        """Read such a file; raises ValueError for any other."""
+        """Read an output file of ``evaluate``. Raises ReadError for any other file."""
         path = Path(path)
         content = read_json(path, nan=True)
         try:
@@ -49,7 +49,7 @@ class Evaluation:
 
     @property
     def dataset(self) -> str:
-        """What was scored, by the name of the file."""
+        """Name of the dataset, which is the name of the file."""
         return Path(self.name).stem
 
     @property
@@ -62,7 +62,7 @@ class Evaluation:
         return [row for row in self.content["scores"] if row["uri"] == "TOTAL"]
 
     def switches(self, row: Mapping[str, Any]) -> dict[str, str]:
-        """What a score depends on: speech detection, collar, overlap, tracks."""
+        """Conditions of a score: VAD, collar, overlap and tracks."""
         rule = self.content["rules"][row["rule"]]
         return {
             "VAD": row["vad"],
@@ -72,12 +72,17 @@ class Evaluation:
         }
 
     def choose(self, system: str | None) -> str:
-        """The system that a card is about: the one named, or the only one.
+        """Name of the system a card describes.
+
+        Parameters
+        ----------
+        system : str, optional
+            Defaults to the only system of the evaluation.
 
         Raises
         ------
         ValueError
-            When it is not clear which.
+            If there is no such system, or if there are several and none is named.
         """
         if system is None and len(self.systems) == 1:
             return self.systems[0]
@@ -87,7 +92,7 @@ class Evaluation:
         return system
 
     def results(self, system: str) -> list[EvalResult]:
-        """Error rates of a system, for the index of models on the hub."""
+        """Error rates of a system, for the model index of the hub."""
         from huggingface_hub import EvalResult
 
         found = []
@@ -108,13 +113,13 @@ class Evaluation:
         return found
 
     def to_markdown(self) -> str:
-        """All tables, and where they come from."""
+        """All tables, with the command that computed them."""
         command = self.content.get("command") or f"pyannote-av evaluate ... --json {self.name}"
         name, command = (printable(str(one), one_line=True) for one in (self.name, command))
         parts = [
             f"Figures are those of `{name}` (sha256 `{self.sha256}`), written by `{command}`. "
-            "Error rates are in percent of reference speech; the collar is that on either side of "
-            "a turn.",
+            "Error rates are in percent of reference speech. The collar is the duration that is "
+            "ignored on either side of each turn boundary.",
             self._scores(),
         ]
         if self.content.get("comparisons"):
@@ -157,7 +162,7 @@ class Evaluation:
 
 
 def _check(content: Any) -> None:
-    """Raise where figures are missing, or are none"""
+    """Raise an error if figures are missing or are not numbers."""
     scores = content["scores"]
     if not any(row["uri"] == "TOTAL" for row in scores) or not content["rules"]:
         raise ValueError("there is no total")
@@ -188,7 +193,7 @@ def _check_figures(figures: Iterable[Any], names: Iterable[Any]) -> None:
 def table(
     heads: Sequence[str], rows: Iterable[Sequence[Any]], left: int = 1, digits: int = 2
 ) -> str:
-    """Rows as a table of Markdown, the first `left` columns set left, the others right."""
+    """Markdown table. The first `left` columns are left-aligned, the others right-aligned."""
     rules = ["---" if i < left else "---:" for i in range(len(heads))]
     lines = [heads, rules, *([_text(value, digits) for value in row] for row in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
@@ -198,5 +203,5 @@ def _text(value: Any, digits: int = 2) -> str:
     if value is None:
         return "-"
     text = f"{value:.{digits}f}" if isinstance(value, float) else str(value)
-    # a line feed would end the row, and what follows be read as another part of the card
+    # a line feed would end the row, and the rest would be read as another part of the card
     return printable(text, one_line=True).replace("|", "\\|")

@@ -1,4 +1,4 @@
-"""Pipelines as folders that hold all they need, laid out as pyannote does.
+"""Self-contained folders of pipelines, with pyannote's layout.
 
 ::
 
@@ -7,8 +7,8 @@
            <argument>/model.safetensors      a model
            plda/{xvec_transform,plda}.npz    a PLDA
 
-Weights that :mod:`pyannote_av.core.weights` knows stay names: they come with installed packages,
-or by ``pyannote-av download``.
+Weights that :mod:`pyannote_av.core.weights` knows are kept as names. They come with installed
+packages, or are downloaded by ``pyannote-av download``.
 """
 
 from __future__ import annotations
@@ -42,21 +42,21 @@ def save_pipeline(
     card: str | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Write a folder that holds all that a pipeline needs, and make sure that it loads.
+    """Write a self-contained folder of a pipeline, and check that it loads.
 
     Parameters
     ----------
     checkpoint : str or Path
-        What ``Pipeline.from_pretrained`` takes: a shipped name, a folder, a YAML file, an
-        identifier of the Hugging Face hub.
+        A shipped name, a folder, a YAML file, or an identifier on the Hugging Face hub; see
+        ``Pipeline.from_pretrained``.
     into : str or Path
-        The folder. It appears at once, complete.
+        Output folder. It appears only when it is complete.
     params : mapping, optional
-        Hyper-parameters, as ``pipeline.instantiate`` takes them, in place of those it has.
+        Hyper-parameters for ``pipeline.instantiate``, which replace those of the pipeline.
     card : str, optional
-        Content of the model card; one without figures unless given.
+        Content of the model card. Defaults to a card without figures.
     overwrite : bool, optional
-        Replace `into` where it holds a pipeline already.
+        Replace `into` if it contains a pipeline.
 
     Returns
     -------
@@ -65,9 +65,9 @@ def save_pipeline(
     Raises
     ------
     FileExistsError
-        When `into` is there, and not empty.
+        If `into` exists and is not empty.
     FileNotFoundError, UntrustedError, ValueError
-        When the pipeline, or a file that it refers to, cannot be read safely.
+        If the pipeline, or a file that it refers to, cannot be read safely.
     """
     with new_folder(into, overwrite) as temporary:
         config, folder = read_pipeline(checkpoint)
@@ -85,22 +85,22 @@ def save_pipeline(
 
 
 def _gather(value: Any, folder: Path, into: Path, at: tuple[str, ...] = ()) -> Any:
-    """A part of a configuration, as it refers to copies of files.
+    """Copy the files that a part of a configuration refers to, and update the references.
 
     Parameters
     ----------
     value : Any
     folder : Path
-        What ``$model`` stands for.
+        Folder that ``$model`` refers to.
     into : Path
-        What it will stand for; files are copied into it.
+        Folder that ``$model`` refers to in the copy. Files are copied into it.
     at : tuple of str
-        Keys that lead to the part.
+        Keys of the part within the configuration.
 
     Raises
     ------
     ValueError
-        When anything but a model or a pipeline refers to a file: it would be shared unseen.
+        If anything but a model or a pipeline refers to a file, which would be shared unnoticed.
     """
     is_argument = at[-3:-1] == ("pipeline", "params")
     source = named_file(value, folder)
@@ -125,12 +125,12 @@ def _gather(value: Any, folder: Path, into: Path, at: tuple[str, ...] = ()) -> A
 
 
 def check_links(path: Path, folder: Path) -> None:
-    """Refuse links that lead out of a folder: what they lead to would be shared.
+    """Refuse links that lead out of a folder, because their targets would be shared.
 
     Parameters
     ----------
     path : Path
-        A file, or a folder with all that is below it.
+        A file, or a folder, which is checked recursively.
     folder : Path
         The folder that is shared.
 
@@ -141,7 +141,7 @@ def check_links(path: Path, folder: Path) -> None:
     root = folder.resolve()
     within, repository = [root], root.parent.parent
     if root.parent.name == "snapshots" and repository.name.startswith("models--"):
-        # the cache of the hub keeps the content of files beside its snapshots, which link to it
+        # snapshots in the cache of the hub are links to files in a folder next to them
         within.append(repository / "blobs")
     for one in (path, *path.rglob("*")) if path.is_dir() else (path,):
         try:
@@ -153,27 +153,27 @@ def check_links(path: Path, folder: Path) -> None:
 
 
 def _names_file(argument: str, value: Any) -> bool:
-    """Whether an argument for a model is a path, or an identifier of the hub."""
+    """Whether an argument for a model is a path, or an identifier on the hub."""
     if isinstance(value, Mapping):
         return "checkpoint" in value
     if not isinstance(value, str) or value in REGISTRY:
         return False
-    # scorers have names, and files have suffixes
+    # scorers are given by name, or by a file with a suffix
     return argument != "scorer" or bool(Path(value).suffix)
 
 
 def _model(source: Path, into: Path, at: tuple[str, ...]) -> str:
-    """Copy a model, and return what the copy is called."""
+    """Copy a model, and return the reference to the copy."""
     if name := known_as(find_files(source)[0]):
         return name
     place = "/".join(key for key in at if key not in ("pipeline", "params"))
     copy_model(source, into / place)
-    # scorers are files
+    # scorers are referred to by file, other models by folder
     return f"{_REFERENCE}{place}" + (f"/{MODEL}" if at[-1] == "scorer" else "")
 
 
 def _plain(value: Any) -> Any:
-    """Numbers of numpy as those of Python, mappings as dictionaries."""
+    """Convert numpy numbers to Python numbers, and mappings to dictionaries."""
     if isinstance(value, Mapping):
         return {str(key): _plain(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):

@@ -144,7 +144,7 @@ def pull(
                     local_dir=folder,
                     allow_patterns=[f"*{suffix}" for suffix in DATA],
                 )
-            # what the client remembers of the download
+            # records of the client about the download
             shutil.rmtree(folder / ".cache", ignore_errors=True)
         else:
             for path in _data_files(Path(source).expanduser()):
@@ -155,14 +155,14 @@ def pull(
 
 
 def check(folder: Path) -> None:
-    """Make sure that a folder holds nothing but data, and that it loads.
+    """Check that a folder contains only data, and that it loads.
 
     Raises
     ------
     ValueError
-        When it is neither a pipeline nor a model, or holds other files.
+        If it is neither a pipeline nor a model, or contains other files.
     FileNotFoundError
-        When it refers to files that are not there; weights that have to be got say how.
+        If it refers to missing files. For missing weights, the message explains how to get them.
     """
     for path in folder.rglob("*"):
         name = path.relative_to(folder)
@@ -185,7 +185,7 @@ def check(folder: Path) -> None:
 
 
 def _collect(source: str, folder: Path, name: str, options: dict[str, Any]) -> None:
-    """Fill an empty folder with what is to be shared, and make sure that it may be"""
+    """Fill an empty folder with the files to share, and check them."""
     path = Path(source).expanduser()
     is_file = path.is_file() and path.suffix not in (".yaml", ".yml")
     if is_file or ((path / MODEL).is_file() and not (path / CONFIG).is_file()):
@@ -202,7 +202,7 @@ def _collect(source: str, folder: Path, name: str, options: dict[str, Any]) -> N
 
 
 def _data_files(folder: Path) -> list[Path]:
-    """Names of the files of a folder that are data"""
+    """Paths of the data files of a folder, relative to it."""
     if not folder.is_dir():
         raise FileNotFoundError(f"no such folder: {folder} (of the hub: {HUB}organisation/name)")
     found = []
@@ -216,8 +216,7 @@ def _data_files(folder: Path) -> list[Path]:
 
 @contextmanager
 def _hub(name: str) -> Iterator[None]:
-    """Says at once when the hub is out of reach, and what it said when it refuses"""
-    # what the hub answers, and what happens to a connection
+    """Report at once if the hub cannot be reached, and quote its answer if it refuses."""
     from huggingface_hub.errors import HTTPError
     from huggingface_hub.utils import validate_repo_id
 

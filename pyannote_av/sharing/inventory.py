@@ -1,4 +1,4 @@
-"""Models that a folder holds or refers to: size, checksum, lineage."""
+"""The models in a folder, or that it refers to: size, checksum and training history."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ class Part:
     Attributes
     ----------
     argument : str
-        Of the pipeline, such as ``audio/embedding``.
+        Argument of the pipeline, such as ``audio/embedding``.
     title : str
-        Its class; or its name where weights stay outside.
+        Class of the model, or the name of weights that are not in the folder.
     file : str
-        Relative to the folder; empty where weights stay outside.
+        Path relative to the folder. Empty for weights that are not in the folder.
     architecture : str
-        Dotted name of its class.
+        Dotted name of the class.
     sha256 : str
     parameters : int
     lineage : list of dict
-        Stages of its training, as ``AVModel.lineage`` has them.
+        Training stages; see ``AVModel.lineage``.
     """
 
     argument: str
@@ -47,7 +47,7 @@ class Part:
 
 
 def parts_of(folder: Path, config: Mapping[str, Any]) -> list[Part]:
-    """Models that a folder holds, and weights known by name that its configuration refers to."""
+    """Models in a folder, and weights that its configuration refers to by name."""
     files = [*folder.rglob("*.safetensors"), *folder.rglob("*.npz"), *folder.rglob("*.bin")]
     held = [_read(folder, path) for path in sorted(files)]
     return [*(Part(argument, name) for argument, name in _named(config)), *held]
@@ -83,7 +83,7 @@ def _read(folder: Path, path: Path) -> Part:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            # shapes alone: nothing of the weights is read
+            # only shapes are read
             size = sum(prod(file.get_slice(key).get_shape()) for key in file.keys())  # noqa: SIM118
     except SafetensorError as error:
         raise ReadError(f"{path}: not a file of weights ({error})") from error
@@ -101,7 +101,7 @@ def _read(folder: Path, path: Path) -> Part:
 
 
 def describe_lineage(part: Part) -> str:
-    """Stages of training of a model as a table; empty where nothing is known of them."""
+    """Training stages of a model as a Markdown table. Empty if they are unknown."""
     with refusing(part.file, "its lineage is none"):
         return _describe_lineage(part)
 
@@ -110,7 +110,7 @@ def _describe_lineage(part: Part) -> str:
     rows = []
     for number, entry in enumerate(part.lineage, 1):
         stage = entry.get("stage", {})
-        # of where weights came from, others need not know the path
+        # only the name of the initial weights is public, not their path
         name = stage.get("name") or Path(entry.get("start", "unfinished")).name
         rows.append(
             [
@@ -124,5 +124,5 @@ def _describe_lineage(part: Part) -> str:
         )
     if not rows:
         return ""
-    heads = ["", "stage", "what learned", "losses", "epochs", "steps", "seed"]
+    heads = ["", "stage", "trained modules", "losses", "epochs", "steps", "seed"]
     return f"{part.title} (`{part.file}`), stage by stage:\n\n{table(heads, rows, left=4)}"

@@ -1,4 +1,4 @@
-"""Crops: the squares of the picture that networks look at."""
+"""Crops: square regions of the picture that are the inputs of networks."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from pyannote_av.core.tracks import FRAME_RATE, FaceTracks, TrackSegment
 if TYPE_CHECKING:
     from pyannote_av.core.io import Frame
 
-#: side of the crops in pixels, unless told
+#: default side of crops, in pixels
 SIDE = {"face": 112, "lips": 96}
 #: grey level outside of the picture, as in the published active speaker demos
 OUTSIDE = 110
-#: crops are cut from pictures of at most this long side, which bounds the memory they take
+#: larger pictures are shrunk to this length of the longer side before they are cropped, in pixels
 LONG_SIDE = 1920
-#: frames of a segment at most (12 s)
+#: maximum number of frames of a segment (12 s)
 MAX_FRAMES = 300
 
 
 def grey(image: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8 RGB to (H', W') uint8, shrunk to LONG_SIDE."""
+    """Convert (H, W, 3) uint8 RGB to grey (H', W') uint8, shrunk to LONG_SIDE."""
     import cv2
 
     from pyannote_av.vision.detection import shrink
@@ -38,8 +38,8 @@ def face_square(box: np.ndarray, shape: tuple[int, ...]) -> tuple[float, float, 
 
     With s half the longer side of the box, the demos of TalkNet and LR-ASD
     (https://github.com/Junhua-Liao/LR-ASD, ``Columbia_test.py``) cut [cx - 1.4 s, cx + 1.4 s] x
-    [cy - s, cy + 1.8 s] at 224 pixels and keep the central 112: a square of side 1.4 s around
-    (cx, cy + 0.4 s).
+    [cy - s, cy + 1.8 s] at 224 pixels and keep the central 112 pixels. This is a square of side
+    1.4 s around (cx, cy + 0.4 s).
 
     Parameters
     ----------
@@ -59,10 +59,11 @@ def face_square(box: np.ndarray, shape: tuple[int, ...]) -> tuple[float, float, 
 def lips_square(
     box: np.ndarray, landmarks: np.ndarray, shape: tuple[int, ...]
 ) -> tuple[float, float, float]:
-    """Square around the mouth, of 0.64 times the longer side of the box.
+    """Square around the mouth, with a side of 0.64 times the longer side of the box.
 
-    Centred between the mouth corners where they are known, else where mouths are in a
-    detector's box: 72 % down. The scale is that of the box: mouths get narrow in profile.
+    Its centre is between the mouth corners if they are known, and otherwise 72 % down the box,
+    where detectors have the mouth on average. The side depends on the box and not on the mouth,
+    because mouths are narrow in profile.
 
     Returns
     -------
@@ -78,20 +79,20 @@ def lips_square(
 
 
 def cut(image: np.ndarray, square: tuple[float, float, float], size: int) -> np.ndarray:
-    """Square of a picture, to sub-pixel accuracy, at `size` x `size`.
+    """Cut a square out of a picture with sub-pixel accuracy, and resize it to `size` x `size`.
 
     Parameters
     ----------
     image : (H, W) or (H, W, 3) uint8
     square : left, top, side in pixels
-        May stick out of the picture: what is outside is grey.
+        May extend beyond the picture. The outside is filled with grey.
     size : int
     """
     import cv2
 
     left, top, side = square
     scale = side / size
-    # pixel centres are at integers for warpAffine, at halves in our coordinates
+    # pixel centres are at integers in warpAffine, and at half-integers in our coordinates
     shift = scale / 2 - 0.5
     matrix = np.array([[scale, 0, left + shift], [0, scale, top + shift]], np.float64)
     return cv2.warpAffine(
@@ -111,7 +112,7 @@ def crop(
     size: int | None = None,
     region: str = "face",
 ) -> np.ndarray:
-    """Face or lips of one grey picture: (size, size) uint8."""
+    """Cut face or lips out of one grey picture: (size, size) uint8."""
     if region not in SIDE:
         raise ValueError(f'region must be "face" or "lips", not {region!r}')
     square = (
@@ -123,13 +124,13 @@ def crop(
 
 
 class Segmenter:
-    """Collects crops into segments of at most MAX_FRAMES, bridging absences of less than 1 s."""
+    """Collects crops into segments of at most MAX_FRAMES. Gaps of less than 1 s are bridged."""
 
     def __init__(self):
         self._open: dict[int, tuple[int, list[np.ndarray | None]]] = {}
 
     def add(self, track: int, index: int, picture: np.ndarray) -> Iterator[TrackSegment]:
-        """Append the crop of `track` at grid `index`; yields what that completes."""
+        """Append the crop of `track` at grid `index`, and yield segments that are complete."""
         start, crops = self._open.setdefault(track, (index, []))
         absent = index - start - len(crops)
         if absent >= FRAME_RATE or index - start >= MAX_FRAMES:
@@ -139,7 +140,7 @@ class Segmenter:
         crops += [None] * absent + [picture]
 
     def close(self, track: int) -> Iterator[TrackSegment]:
-        """Yields what is left of a track."""
+        """Yield the remaining segment of a track."""
         start, crops = self._open.pop(track, (0, []))
         if crops:
             blank = np.zeros_like(crops[-1])
@@ -151,13 +152,13 @@ class Segmenter:
             )
 
     def close_all(self) -> Iterator[TrackSegment]:
-        """Yields what is left of all tracks."""
+        """Yield the remaining segments of all tracks."""
         for track in list(self._open):
             yield from self.close(track)
 
 
 class Rows:
-    """Rows of tracks on the grid, looked up by grid index."""
+    """Finds the rows of tracks by grid index."""
 
     def __init__(self, tracks: FaceTracks):
         self._index = np.round(tracks.time * FRAME_RATE).astype(np.int64)
@@ -176,26 +177,26 @@ def crop_video(
     region: str = "face",
     video: Video | None = None,
 ) -> Iterator[TrackSegment]:
-    """Cut face tracks out of a video.
+    """Crop the faces of tracks out of a video.
 
-    The video is decoded once, as a stream; nothing but the segments in progress is in memory.
+    The video is decoded once, as a stream. Only the incomplete segments are kept in memory.
 
     Parameters
     ----------
     tracks : FaceTracks
     file : str, Path or mapping
-        The video the tracks belong to.
+        The video of the tracks.
     size : int, optional
-        Side of the crops in pixels: 112 for faces, 96 for lips unless told.
+        Side of the crops in pixels. Defaults to 112 for faces and 96 for lips.
     region : {"face", "lips"}
-        See above.
+        See :func:`face_square` and :func:`lips_square`.
     video : Video, optional
         Reader.
 
     Yields
     ------
     segment : TrackSegment
-        At most 300 frames (12 s) long, in time order per track.
+        At most 300 frames (12 s). The segments of each track are in time order.
     """
     if not tracks:
         return
@@ -209,7 +210,7 @@ def crop_video(
 def crop_tracks(
     frames: Iterable[Frame], tracks: FaceTracks, size: int | None = None, region: str = "face"
 ) -> Iterator[TrackSegment]:
-    """Cut known tracks out of a stream of pictures; see :func:`crop_video`."""
+    """Crop the faces of known tracks out of a stream of pictures; see :func:`crop_video`."""
     tracks = on_grid(tracks)
     rows, segmenter = Rows(tracks), Segmenter()
     for frame in frames:
@@ -223,20 +224,19 @@ def crop_tracks(
 
 
 def on_grid(tracks: FaceTracks, max_gap: float = 0.25) -> FaceTracks:
-    """The same tracks on the 25 Hz grid, linearly interpolated.
+    """Resample tracks to the 25 Hz grid, by linear interpolation.
 
     Parameters
     ----------
     tracks : FaceTracks
-        At any frame rate.
+        Tracks of any frame rate.
     max_gap : float
-        Seconds between rows of a track across which it is not interpolated.
+        Maximum time between two rows of a track to interpolate between them, in seconds.
 
     Returns
     -------
     tracks : FaceTracks
-        The very same where nothing is to be done: every row lies on the grid (to 1 ms), and no
-        gap is to be filled.
+        The same object if all rows are on the grid already (to 1 ms) and there is no gap to fill.
     """
     position = tracks.time * FRAME_RATE
     steps = np.round(np.diff(position)[np.diff(tracks.track) == 0])
@@ -251,21 +251,21 @@ def on_grid(tracks: FaceTracks, max_gap: float = 0.25) -> FaceTracks:
 
 
 def _grid_near(position: np.ndarray, widest: float) -> np.ndarray:
-    """Grid times within half a frame of, or between, rows that are not further apart than `widest`
+    """Grid times between rows that are at most `widest` apart, or within half a frame of a row.
 
-    A track may be seen again after days: the grid between would take gigabytes.
+    Gaps are skipped, since a grid over days of absence would take gigabytes.
     """
     apart = np.flatnonzero(np.diff(position) > widest)
     first = np.ceil(position[np.r_[0, apart + 1]] - 0.5)
     last = np.floor(position[np.r_[apart, len(position) - 1]] + 0.5)
     counts = (last - first + 1).astype(np.int64)
     offset = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    # where rows are half-way between grid times, neighbours share one
+    # rows half-way between two grid times share them with their neighbours
     return np.unique(np.repeat(first, counts) + offset)
 
 
 def _resample(one: FaceTracks, max_gap: float) -> dict[str, np.ndarray]:
-    """Columns of one track at the grid times within half a frame of, or between, its rows"""
+    """Columns of one track at the grid times of :func:`_grid_near`."""
     position = one.time * FRAME_RATE
     grid = _grid_near(position, max_gap * FRAME_RATE + 1e-9)
     right = np.clip(np.searchsorted(position, grid), 0, len(position) - 1)
@@ -274,7 +274,7 @@ def _resample(one: FaceTracks, max_gap: float) -> dict[str, np.ndarray]:
     weight = np.divide(grid - position[left], gap, out=np.ones(len(grid)), where=gap > 0)
     weight = np.clip(weight, 0, 1)
     wide = gap > max_gap * FRAME_RATE + 1e-9
-    # beside a wide gap a row stands for the grid time nearest to it, and for no other
+    # next to a wide gap, a row is used for the nearest grid time only
     weight[wide] = weight[wide].round()
     nearest = np.minimum(np.abs(grid - position[left]), np.abs(grid - position[right]))
     keep = ~wide | (nearest <= 0.5)

@@ -1,4 +1,4 @@
-"""Face identity: which tracks show the same person."""
+"""Face embeddings, which tell whether tracks show the same person."""
 
 from __future__ import annotations
 
@@ -11,28 +11,32 @@ import numpy as np
 from pyannote_av.core.tracks import FRAME_RATE, FaceSamples
 from pyannote_av.vision.crops import cut
 
-#: seconds between two looks at the same face, unless told
+#: default time between two samples of a face, in seconds
 INTERVAL = 2.0
-#: where the extra `identity` keeps the network of dlib, and its finder of eyes and nose
+# package of the extra `identity` with the networks of dlib
 _DLIB_MODELS = "face_recognition_models"
-#: pixels: smaller faces do not tell who they are
+#: smaller faces are not embedded, in pixels
 MIN_SIZE = 32.0
-#: faces found with less confidence are often not faces, or hidden ones
+#: detections with less confidence are not embedded: many are no faces, or are occluded
 MIN_CONFIDENCE = 0.8
 
 
 @runtime_checkable
 class FaceEmbedder(Protocol):
-    """What tells faces apart.
+    """Face embedder.
 
-    ``size`` is the side in pixels of the pictures it wants: squares on the detector's box.
+    Attributes
+    ----------
+    name : str
+    size : int
+        Side of the input pictures in pixels. They are squares around the detected box.
     """
 
     name: str
     size: int
 
     def __call__(self, faces: np.ndarray) -> np.ndarray:
-        """(n, size, size, 3) uint8 RGB to (n, E) float32 of unit length."""
+        """Embed (n, size, size, 3) uint8 RGB pictures: (n, E) float32 vectors of unit length."""
         ...
 
 
@@ -42,13 +46,12 @@ class InceptionResnet:
     Parameters
     ----------
     path : str or Path, optional
-        State dict; by default the weights named "facenet-vggface2". It is read without unpickling
-        anything but tensors.
+        State dictionary. Defaults to the weights named "facenet-vggface2".
 
     Raises
     ------
     CheckpointError, UntrustedError
-        When the file holds something else.
+        If the file contains anything else.
     """
 
     name = "facenet-vggface2"
@@ -67,7 +70,7 @@ class InceptionResnet:
         state = load_checkpoint(path)
         self._net = InceptionResnetV1(classify=False)
         try:
-            # the layer that named the 8,631 people of the training set
+            # the classifier of the 8,631 people of the training set is not needed
             state = {name: value for name, value in state.items() if not name.startswith("logits.")}
             self._net.load_state_dict(state)
         except (RuntimeError, TypeError, AttributeError) as error:
@@ -93,12 +96,12 @@ class InceptionResnet:
 
 
 class DlibResnet:
-    """The ResNet of dlib, trained on three million faces; needs the extra ``identity``.
+    """The ResNet of dlib, trained on three million faces. It needs the extra ``identity``.
 
-    It comes with its weights (CC0) as packages, so that nothing is downloaded. Faces of one person
-    are within 0.6 of each other where it puts them, and all faces lie on one side of zero there:
-    what is returned is seen from the middle of many faces, and of unit length, so that cosine
-    distances tell faces apart as those of other embedders do.
+    The packages of this extra contain its weights (CC0), so nothing is downloaded. Embeddings of
+    dlib are compared by Euclidean distance and have a large common offset. This class subtracts
+    the mean embedding of many faces and normalises the result to unit length, so that embeddings
+    can be compared by cosine distance, as those of other embedders.
 
     References
     ----------
@@ -135,10 +138,10 @@ class DlibResnet:
 
 @cache
 def dlib_models() -> Path | None:
-    """Folder of the models of dlib; None where the extra ``identity`` is not installed."""
+    """Folder of the models of dlib, or None if the extra ``identity`` is not installed."""
     from importlib.util import find_spec
 
-    # found, not imported: importing it needs a part of setuptools that is no more
+    # not imported, because it imports a part of setuptools that has been removed
     models = find_spec(_DLIB_MODELS)
     if models is None or find_spec("dlib") is None:
         return None
@@ -146,7 +149,7 @@ def dlib_models() -> Path | None:
 
 
 class Pictures:
-    """Keeps faces as they are, for embedding them later.
+    """Embedder that returns pictures unchanged, so that they can be embedded later.
 
     Parameters
     ----------
@@ -160,7 +163,7 @@ class Pictures:
         self.size = size
 
     def __call__(self, faces: np.ndarray) -> np.ndarray:
-        """(n, size, size, 3) uint8, as they come."""
+        """Return `faces` (n, size, size, 3) unchanged."""
         return faces
 
 
@@ -170,15 +173,15 @@ def get_embedder(embedder: str | FaceEmbedder | None = "auto") -> FaceEmbedder |
     Parameters
     ----------
     embedder : {"auto", "facenet-vggface2", "dlib-resnet"}, FaceEmbedder or None
-        "auto" is facenet-vggface2 where its weights are on this machine, else dlib-resnet where
-        it is installed, and None (tracks are told apart by voice, place and time only) otherwise.
+        "auto" is facenet-vggface2 if its weights are on this machine, and otherwise dlib-resnet if
+        it is installed. Without either it is None: face tracks are not compared.
 
     Raises
     ------
     ValueError
         For any other name.
     MissingWeightsError, ModuleNotFoundError
-        For an embedder that is not on this machine; the message says how to get it.
+        For an embedder that is not on this machine. The message explains how to get it.
     """
     if embedder is None or not isinstance(embedder, str):
         if embedder is not None and not callable(embedder):
@@ -198,13 +201,14 @@ def get_embedder(embedder: str | FaceEmbedder | None = "auto") -> FaceEmbedder |
 
 
 def good(row: np.ndarray, shape: tuple[int, ...]) -> bool:
-    """Whether a face is worth an embedding: large, sure, inside the picture, not in profile.
+    """Whether a face is good enough to embed: large, confident, inside the picture, not in profile.
 
     Parameters
     ----------
     row : (15,)
-        Box, landmarks (5 x 2), confidence. NaN where unknown, which speaks against nothing.
-    shape : (height, width, ...) of the picture in pixels
+        Box, landmarks (5 x 2) and confidence. Unknown values are NaN, and are not checked.
+    shape : (height, width, ...)
+        Of the picture, in pixels.
     """
     box, landmarks, confidence = row[:4], row[4:14].reshape(5, 2), row[14]
     pixels = (box[2:] - box[:2]) * (shape[1], shape[0])
@@ -264,7 +268,7 @@ class FaceSampler:
 
 
 def face_box(box: np.ndarray, shape: tuple[int, ...]) -> tuple[float, float, float]:
-    """Square that embedders are given of a detector's box: as wide as its longer side.
+    """Square around a detected box that embedders get. Its side is the longer side of the box.
 
     Parameters
     ----------

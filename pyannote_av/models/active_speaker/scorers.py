@@ -1,4 +1,4 @@
-"""Active speaker scorers: one interface to everything that scores faces."""
+"""Active speaker scorers: one protocol for all ways to score whether a face speaks."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _AND_SYNCHRONY = "+synchrony"
 
 @runtime_checkable
 class ActiveSpeakerScorer(Protocol):
-    """Scores one face against the sound of the same time.
+    """Scores whether a face speaks, from its crops and the audio of the same time.
 
     Attributes
     ----------
     name : str
     context : float
-        Seconds of face and sound before and after a moment that improve its score.
+        Duration of face and audio before and after a frame that its score uses, in seconds.
     """
 
     name: str
@@ -48,15 +48,15 @@ class ActiveSpeakerScorer(Protocol):
         Parameters
         ----------
         waveform : (1, n) tensor
-            16 kHz sound during the T crops, n = 640 T.
+            16 kHz audio of the T crops, n = 640 T.
         crops : (T, 112, 112) uint8
-            25 Hz grey face crops. Not to be read where the face is absent.
+            25 Hz grey face crops. Their content is undefined where the face is absent.
         present : (T,) bool
 
         Returns
         -------
         scores : (T,) float32
-            Calibrated log-odds that the face speaks audibly; NaN where it is absent.
+            Calibrated log-odds that the face speaks; NaN where it is absent.
         """
         ...
 
@@ -64,9 +64,9 @@ class ActiveSpeakerScorer(Protocol):
 class AverageScorer:
     """Weighted mean of the log-odds of other scorers.
 
-    LR-ASD recognises speaking faces but hardly checks whether picture and sound belong
-    together: moving the sound of a steady talker by a second changes little. Synchrony checks
-    nothing else. Their errors are different ones.
+    LR-ASD recognises speaking faces, but hardly checks whether video and audio belong together:
+    shifting the audio of a steady talker by one second changes its scores little. The synchrony
+    scorer checks only that. The two make different errors, so their mean is better than either.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ class AverageScorer:
         self.context = max(scorer.context for scorer in scorers)
 
     def to(self, device: torch.device) -> AverageScorer:
-        """Move what can be moved."""
+        """Move all scorers that support it to a device."""
         for scorer in self.scorers:
             if hasattr(scorer, "to"):
                 scorer.to(device)
@@ -102,13 +102,13 @@ class AverageScorer:
 
 
 def score_many(scorer: ActiveSpeakerScorer, faces: Sequence[Face]) -> list[np.ndarray]:
-    """Score several faces, together where the scorer has a method ``many`` that does it.
+    """Score several faces, in one batch if the scorer has a method ``many``.
 
     Parameters
     ----------
     scorer : ActiveSpeakerScorer
     faces : sequence of (waveform, crops, present)
-        What the scorer is called with.
+        Arguments of the scorer for each face.
 
     Returns
     -------
@@ -121,31 +121,31 @@ def score_many(scorer: ActiveSpeakerScorer, faces: Sequence[Face]) -> list[np.nd
 def get_scorer(
     scorer: str | Path | Mapping | ActiveSpeakerModel | ActiveSpeakerScorer = "auto", **options
 ) -> ActiveSpeakerScorer:
-    """Find a scorer.
+    """Get a scorer by name, from a file, or from a network.
 
     Parameters
     ----------
     scorer : str, Path, mapping, ActiveSpeakerModel or ActiveSpeakerScorer
         - "lr-asd", "light-asd" (public weights for faces found by a detector), "lr-asd-ava",
           "light-asd-ava" (for the boxes of AVA-ActiveSpeaker);
-        - "compact-asd", which comes with this package;
-        - "synchrony", which needs no weights;
-        - "lr-asd+synchrony", "compact-asd+synchrony" and so on: a mean, in which the network leads;
-        - "auto": "lr-asd+synchrony" where the weights of LR-ASD are found, else
-          "compact-asd+synchrony";
-        - a file: ``.safetensors`` as ``AVModel.save`` writes it, a checkpoint of a training run,
-          or a checkpoint of the authors of a network;
-        - what ``$model/...`` stands for in a configuration file;
-        - a network, or a scorer, which is returned as it is.
+        - "compact-asd", whose weights come with this package;
+        - "synchrony", which has no weights;
+        - "lr-asd+synchrony", "compact-asd+synchrony" and so on: a weighted mean (0.7 and 0.3);
+        - "auto": "lr-asd+synchrony" if the weights of LR-ASD are on this machine, and
+          "compact-asd+synchrony" otherwise;
+        - a file: ``.safetensors`` written by ``AVModel.save``, a checkpoint of a training run, or
+          a checkpoint published by the authors of a network;
+        - a mapping that replaces ``$model/...`` of a configuration file;
+        - a network, or a scorer, which is returned unchanged.
     **options
-        Of :class:`NetworkScorer`, for whatever network is found.
+        Options of :class:`NetworkScorer`.
 
     Raises
     ------
     MissingWeightsError
-        When the requested weights are not on this machine.
+        If the requested weights are not on this machine.
     ValueError
-        For other names, and files that hold no active speaker network.
+        For other names, and for files that do not contain an active speaker network.
     """
     if isinstance(scorer, ActiveSpeakerModel):
         return NetworkScorer(scorer, **options)
@@ -174,7 +174,7 @@ def get_scorer(
 
 
 def _scorer_from_file(path: Path, options: dict) -> NetworkScorer:
-    """A network saved by us, or by its authors; calibrated if it is one of the public ones."""
+    """Load a network saved by us or by its authors. Public networks are calibrated."""
     if not path.is_file():
         raise FileNotFoundError(printable(f"no active speaker network: {path} does not exist"))
     digest = sha256_of(path)

@@ -1,8 +1,8 @@
 """Blocks of CAM++: a densely connected TDNN with context-aware masking.
 
 Wang et al., "CAM++: A Fast and Efficient Network for Speaker Verification Using Context-Aware
-Masking", Interspeech 2023 (https://arxiv.org/abs/2303.00332). Parameter names are those of the
-public checkpoints of the 3D-Speaker project. All sequences are (batch, channels, time).
+Masking", Interspeech 2023 (https://arxiv.org/abs/2303.00332). Parameters have the same names as in
+the public checkpoints of the 3D-Speaker project. All sequences are (batch, channels, time).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """CAM++: speaker embedding by a densely connected TDNN with context-aware masking.
 
 Wang et al., "CAM++: A Fast and Efficient Network for Speaker Verification Using Context-Aware
-Masking", Interspeech 2023 (https://arxiv.org/abs/2303.00332). Parameter names are those of the
-public checkpoints of the 3D-Speaker project, so that these load as they are.
+Masking", Interspeech 2023 (https://arxiv.org/abs/2303.00332). Parameters have the same names as in
+the public checkpoints of the 3D-Speaker project, which can be loaded unchanged.
 """
 
 from __future__ import annotations
@@ -43,20 +43,20 @@ class CAMPPlus(AVModel):
     Parameters
     ----------
     dimension : int, optional
-        Of the embedding.
+        Dimension of the embedding.
     num_filters : int, optional
-        Of the mel filterbank; a multiple of 8.
+        Number of mel filters, a multiple of 8.
     growth : int, optional
         Channels added by every dense layer.
     channels : int, optional
-        Channels between front-end and first dense block.
+        Channels between the front end and the first dense block.
     sample_rate, num_channels, task
         As in ``pyannote.audio.Model``.
     """
 
     #: (layers, dilation) of the dense blocks
     BLOCKS = ((12, 1), (24, 2), (16, 2))
-    #: pooled frames (20 ms each) below which a standard deviation makes no sense
+    #: minimum number of pooled frames (20 ms each), since a standard deviation needs two
     MIN_FRAMES = 2
 
     def __init__(
@@ -93,7 +93,7 @@ class CAMPPlus(AVModel):
 
     @classmethod
     def from_checkpoint(cls, path: str | Path) -> CAMPPlus:
-        """Load a bare state dictionary as published by the 3D-Speaker project.
+        """Load a state dictionary published by the 3D-Speaker project.
 
         Parameters
         ----------
@@ -108,7 +108,7 @@ class CAMPPlus(AVModel):
         Raises
         ------
         CheckpointError
-            When the file holds something else.
+            If the file contains anything else.
         """
         model, state = cls(), load_checkpoint(path)
         try:
@@ -124,7 +124,7 @@ class CAMPPlus(AVModel):
 
     @property
     def _convolutions(self) -> dict[str, list[int]]:
-        """Filterbank windows, front-end and TDNN, as convolutions over time."""
+        """Filterbank, front end and TDNN, described as convolutions over time."""
         return {
             "kernel_size": [self.fbank.window_size, 5],
             "stride": [self.fbank.step, 2],
@@ -139,10 +139,10 @@ class CAMPPlus(AVModel):
         return multi_conv_num_frames(num_samples, **self._convolutions)
 
     def receptive_field_size(self, num_frames: int = 1) -> int:
-        """Samples that `num_frames` frames are centred on.
+        """Number of samples that `num_frames` frames represent when they are pooled.
 
-        Dense layers see further, and masking sees everything: this is the extent that a frame
-        stands for when it is pooled.
+        The true receptive field is larger: dense layers have a wider context, and masking uses
+        the whole signal.
         """
         return multi_conv_receptive_field_size(
             num_frames,
@@ -155,7 +155,7 @@ class CAMPPlus(AVModel):
         return multi_conv_receptive_field_center(frame, **self._convolutions)
 
     def frame_features(self, waveforms: torch.Tensor) -> torch.Tensor:
-        """Encode waveforms, whoever speaks.
+        """Encode waveforms, independently of who speaks.
 
         Parameters
         ----------
@@ -169,7 +169,7 @@ class CAMPPlus(AVModel):
         Raises
         ------
         ValueError
-            When the waveforms are too short for :attr:`MIN_FRAMES` frames (45 ms).
+            If the waveforms are shorter than :attr:`MIN_FRAMES` frames (45 ms).
         """
         if self.num_frames(waveforms.shape[-1]) < self.MIN_FRAMES:
             raise ValueError(
@@ -191,12 +191,12 @@ class CAMPPlus(AVModel):
         features : (batch, channels, num_frames) tensor
             Output of :meth:`frame_features`.
         weights : (batch, num_weights) or (batch, speakers, num_weights) tensor, optional
-            Activity in [0, 1] over the same time span, at any rate. Defaults to everywhere.
+            Activity in [0, 1] over the same time span, at any frame rate. Defaults to 1.
 
         Returns
         -------
         embeddings : (batch, dimension) or (batch, speakers, dimension) tensor
-            NaN for speakers active in fewer than :attr:`MIN_FRAMES` frames.
+            NaN for speakers who are active in fewer than :attr:`MIN_FRAMES` frames.
         """
         if weights is None:
             return self.xvector["dense"](self._pool(features))
