@@ -22,6 +22,7 @@ from pyannote_av.core.batch import AVInput
 from pyannote_av.core.tracks import FaceTracks, Label
 from pyannote_av.data.build import build_store
 from pyannote_av.data.crop_store import CropStore
+from pyannote_av.models.active_speaker.compact import CompactASD
 from pyannote_av.models.active_speaker.lrasd import LRASD
 from pyannote_av.tasks import ActiveSpeakerDetection
 from pyannote_av.tasks.face_augmentation import lose, mix, vary_camera, vary_view
@@ -430,8 +431,8 @@ def overfit(model, files, store, max_epochs: int, **options) -> list[float]:
     return losses.seen
 
 
-def test_lr_asd_overfits_eight_tracks(files, store):
-    model = LRASD()
+def test_compact_network_overfits_eight_tracks(files, store):
+    model = CompactASD()
     model.learning_rate = 3e-3
     losses = overfit(model, files, store, max_epochs=40)
     assert losses[-1] < 0.05 < losses[0]
@@ -454,7 +455,7 @@ def test_contrast_is_learnt(files, store):
     found = []
     for contrast in (0.0, 0.3):
         seed_everything(0)
-        model = LRASD()
+        model = CompactASD()
         model.learning_rate = 3e-3
         found.append(overfit(model, files, store, max_epochs=10, contrast=contrast))
     plain, losses = found
@@ -467,7 +468,7 @@ def test_contrast_is_learnt(files, store):
     ("module", "name", "num_faces"),
     [
         ("lightasd", "LightASD", 1),
-        ("compact", "CompactASD", 1),
+        ("lrasd", "LRASD", 1),
         ("talknet", "TalkNet", 1),
         ("loconet", "LoCoNet", 3),
     ],
@@ -478,7 +479,9 @@ def test_other_networks_overfit_eight_tracks(module, name, num_faces, files, sto
     network = getattr(import_module(f"pyannote_av.models.active_speaker.{module}"), name)
     assert getattr(network, "num_faces", 1) == num_faces
     model = network()
-    model.learning_rate = {"talknet": 3e-4, "loconet": 2e-4}.get(module, model.learning_rate)
+    model.learning_rate = {"talknet": 3e-4, "loconet": 2e-4, "lrasd": 3e-3}.get(
+        module, model.learning_rate
+    )
     losses = overfit(model, files, store, max_epochs=100)
     assert losses[-1] < 0.05 < losses[0]
 
@@ -489,7 +492,7 @@ def test_train_validate_save_and_load(num_workers, files, store, tmp_path):
     task = ActiveSpeakerDetection(
         protocol, store.folder, cache=tmp_path / "labels.npz", batch_size=2, num_workers=num_workers
     )
-    model = LRASD(task=task)
+    model = CompactASD(task=task)
     assert model.specifications.classes == ["speaking"]
     monitor, mode = task.val_monitor
     checkpoint = ModelCheckpoint(tmp_path, monitor=monitor, mode=mode, filename="best")
@@ -510,7 +513,7 @@ def test_train_validate_save_and_load(num_workers, files, store, tmp_path):
     expected = trained(X)
     for load in (Model.from_pretrained, PyannoteModel.from_pretrained):
         loaded = load(checkpoint.best_model_path).eval()
-        assert isinstance(loaded, LRASD)
+        assert isinstance(loaded, CompactASD)
         assert (loaded(X) == expected).all()
         assert loaded.specifications == task.specifications
     assert (Model.from_pretrained(trained.save(tmp_path))(X) == expected).all()
@@ -522,7 +525,7 @@ def test_train_validate_save_and_load(num_workers, files, store, tmp_path):
 def test_default_trainer_with_summary(files, store):
     """The summary asks models for an example of their input"""
     task = ActiveSpeakerDetection(make_protocol(files[:1]), store, num_workers=0)
-    model = LRASD(task=task)
+    model = CompactASD(task=task)
     trainer(enable_model_summary=True, fast_dev_run=True).fit(model)
 
 
@@ -535,7 +538,7 @@ def test_waveform_augmentation_of_pyannote_is_applied(files, store):
     )
     louder.prepare_data()
     louder.setup()
-    louder.model = LRASD()
+    louder.model = CompactASD()
     loud = louder.batches("train")[0]["X"].waveforms
     plain = batches_of(files, store)[0]["X"].waveforms
     assert torch.allclose(loud, plain * 10 ** (6 / 20), rtol=1e-3)
@@ -645,7 +648,7 @@ def test_tracks_too_short_to_train_on_are_validated(tmp_path):
     store = build_store(tmp_path / "store", [file]).store
     task = ActiveSpeakerDetection(make_protocol([file], [file]), store, num_workers=0)
     run = trainer()
-    run.fit(LRASD(task=task))
+    run.fit(CompactASD(task=task))
     assert task.batches("train").pieces["length"].tolist() == [10]
     assert sorted(task.batches("development").pieces["length"]) == [2, 10]
     assert math.isfinite(run.callback_metrics["loss/val"])
@@ -656,7 +659,7 @@ def test_two_processes_train_and_validate(files, store):
     task = ActiveSpeakerDetection(
         make_protocol(files[:2], files[2:]), store, num_workers=0, batch_size=1, **PLAIN
     )
-    model = LRASD(task=task)
+    model = CompactASD(task=task)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     run = trainer(devices=2, strategy="ddp_spawn")
     run.fit(model)

@@ -42,8 +42,8 @@ def waveform() -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def excerpt(waveform) -> torch.Tensor:
-    """14 s in which two people speak."""
-    return waveform[:, 6 * 16000 : 20 * 16000]
+    """11 s in which two people speak: two chunks."""
+    return waveform[:, 7 * 16000 : 18 * 16000]
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +90,7 @@ def check(output: AVDiarizeOutput, duration: float, voiceprints: bool = True) ->
         assert np.isfinite(output.speaker_embeddings).all()
 
 
+@pytest.mark.slow
 def test_sample(pipeline, reference):
     """Golden error rate: 5.2 % when recorded (collar 0, overlap scored)."""
     output = pipeline(SAMPLE)
@@ -105,7 +106,7 @@ def test_same_as_stock_pipeline(pipeline, excerpt):
     file = sound(excerpt)
     ours, theirs = pipeline(dict(file)), stock(pipeline)(dict(file))
     difference = DiarizationErrorRate()(
-        theirs.speaker_diarization, ours.speaker_diarization, uem=Segment(0, 14)
+        theirs.speaker_diarization, ours.speaker_diarization, uem=Segment(0, 11)
     )
     assert difference == pytest.approx(0.0, abs=1e-6)
     order = [
@@ -139,11 +140,11 @@ def test_every_chunk_is_read_once(pipeline, excerpt, monkeypatch):
     monkeypatch.setattr(
         pipeline.embedding, "frame_features", lambda x: seen.append(len(x)) or encode(x)
     )
-    silent = torch.zeros(1, 20 * 16000)
-    pipeline(sound(torch.cat([silent, excerpt], dim=1)))
-    # 25 chunks, of which those that start at or before 10 s hear nothing
+    silent = torch.zeros(1, 13 * 16000)
+    pipeline(sound(torch.cat([silent, excerpt[:, : 3 * 16000]], dim=1)))
+    # 7 chunks, of which those that start at or before 3 s hear nothing
     assert set(seen) == {1}
-    assert 0 < len(seen) <= 14
+    assert 0 < len(seen) <= 3
 
 
 def test_batches_change_nothing(pipeline, excerpt):
@@ -179,7 +180,7 @@ def test_silence(pipeline):
 @pytest.mark.parametrize("num_speakers", [1, 2, 3])
 def test_number_of_speakers_is_honoured(pipeline, excerpt, num_speakers):
     output = pipeline(sound(excerpt), num_speakers=num_speakers)
-    check(output, 14.0)
+    check(output, 11.0)
     assert len(output.speaker_diarization.labels()) == num_speakers
 
 
@@ -190,7 +191,7 @@ def test_bounds_on_number_of_speakers_are_honoured(pipeline, excerpt):
 
 
 def test_reference_does_not_show_in_output(pipeline, excerpt, reference):
-    check(pipeline(sound(excerpt, annotation=reference)), 14.0)
+    check(pipeline(sound(excerpt, annotation=reference)), 11.0)
 
 
 def test_hook_sees_progress(pipeline, excerpt):
@@ -206,6 +207,7 @@ def test_hook_sees_progress(pipeline, excerpt):
     assert progress[-1][0] == progress[-1][1]
 
 
+<<<<<<< HEAD
 @pytest.fixture
 def calls(monkeypatch) -> dict[str, int]:
     """How often networks were run"""
@@ -226,10 +228,16 @@ def calls(monkeypatch) -> dict[str, int]:
 
 
 def test_optimizer(pipeline, waveform, reference, calls):
+=======
+def test_optimizer(pipeline, excerpt, reference):
+    spoken = Annotation(uri="sample")
+    for turn, track, label in reference.crop(Segment(7, 18)).itertracks(yield_label=True):
+        spoken[Segment(turn.start - 7, turn.end - 7), track] = label
+>>>>>>> suite
     file = sound(
-        waveform,
-        annotation=reference,
-        annotated=Timeline([Segment(0, 30)]),
+        excerpt,
+        annotation=spoken,
+        annotated=Timeline([Segment(0, 11)]),
         pipeline_kwargs={"num_speakers": 2},
     )
     tuned = AudioDiarization(pipeline.segmentation_model, embedding=pipeline.embedding)
@@ -239,6 +247,7 @@ def test_optimizer(pipeline, waveform, reference, calls):
     result = Optimizer(tuned, seed=0).tune(
         [file], n_iterations=3, warm_start=start, show_progress=False
     )
+<<<<<<< HEAD
     assert result["loss"] < 0.06
     # once, not once per trial, and not in the file
     assert calls == {"slide": 1, "embed_chunks": 1}
@@ -267,6 +276,10 @@ def test_two_pipelines_share_the_cache_of_an_optimizer(pipeline, excerpt, calls)
             assert calls == {"slide": 1, "embed_chunks": 2}
     finally:
         pipeline.training = False
+=======
+    assert result["loss"] < 0.1
+    assert {"training_cache/segmentation", "training_cache/embeddings"} <= file.keys()
+>>>>>>> suite
 
 
 binary = nst.arrays(np.float32, (3, 20, 3), elements=st.sampled_from([0.0, 1.0, np.nan]))
@@ -409,7 +422,7 @@ def test_plda_switches_to_vbx(pipeline, excerpt, tmp_path):
     )
     vbx = AudioDiarization(pipeline.segmentation_model, embedding=pipeline.embedding, plda=tmp_path)
     vbx.instantiate(vbx.default_parameters())
-    check(vbx(sound(excerpt)), 14.0, voiceprints=False)
+    check(vbx(sound(excerpt)), 11.0, voiceprints=False)
     check(vbx(sound(excerpt[:, 16000 : 2 * 16000])), 1.0, voiceprints=False)
 
 

@@ -36,6 +36,8 @@ from pyannote_av.core.io import Video  # noqa: E402
 from pyannote_av.core.tracks import FaceTracks, Label  # noqa: E402
 from pyannote_av.data.voices import build_voices  # noqa: E402
 from pyannote_av.training import TrainingConfig, train  # noqa: E402
+from pyannote_av.training.fitting import freeze_others  # noqa: E402
+from pyannote_av.training.train import make_model  # noqa: E402
 from recipes import NAMES, Expected, load  # noqa: E402
 from recipes.__main__ import main  # noqa: E402
 from recipes.corpus import read_list  # noqa: E402
@@ -177,8 +179,8 @@ def learnt_from(prepared, tmp_path_factory):
 
 
 CONFIGURATIONS = sorted((ROOT / "recipes").glob("*/train/*.yaml"))
-#: networks that are large, and trained on simulated conversations anyway
-LARGE = ("avrnet", "loconet", "talknet")
+#: networks that are large, and a corpus of long films
+SLOW = ("avrnet", "loconet", "talknet", "ava_avd")
 
 
 def configured() -> Iterator:
@@ -186,8 +188,7 @@ def configured() -> Iterator:
     for path in CONFIGURATIONS:
         if "finetune" not in path.name:
             recipe = path.parts[-3]
-            slow = path.stem in LARGE and recipe != "simulated"
-            marks = [pytest.mark.slow] if slow else []
+            marks = [pytest.mark.slow] if {path.stem, recipe} & {*SLOW} else []
             yield pytest.param(path, id=f"{recipe}-{path.stem}", marks=marks)
 
 
@@ -196,6 +197,10 @@ def test_training_configurations_are_understood(path):
     config = TrainingConfig.read(path)
     assert config.plan()
     assert (config.model.checkpoint is not None) == path.stem.endswith("-finetune")
+    if config.model.checkpoint is None:
+        model = make_model(config.model)
+        for stage in config.plan():
+            assert freeze_others(model, stage.train)
 
 
 @pytest.mark.parametrize("path", [*configured()])

@@ -19,7 +19,7 @@ from pyannote_av import Model
 from pyannote_av.core.checksums import sha256_of
 from pyannote_av.data.build import build_store
 from pyannote_av.data.crop_store import CropStore
-from pyannote_av.models.active_speaker.lrasd import LRASD
+from pyannote_av.models.active_speaker.compact import CompactASD
 from pyannote_av.tasks import ActiveSpeakerDetection
 from pyannote_av.training import Stage, end_to_end, multi_stage, optimize
 from pyannote_av.training.fitting import freeze_others
@@ -54,9 +54,10 @@ def make_task(corpus, validation=True, **kwargs) -> ActiveSpeakerDetection:
     return ActiveSpeakerDetection(protocol, store, batch_size=2, num_workers=0, **kwargs)
 
 
-def make_model() -> LRASD:
+def make_model() -> CompactASD:
+    """Of LR-ASD's modules, but five times as fast"""
     torch.manual_seed(0)
-    return LRASD()
+    return CompactASD()
 
 
 def same(first, second) -> bool:
@@ -122,7 +123,7 @@ def test_stages_that_do_not_fit_together():
 
 
 def test_only_what_a_stage_names_learns():
-    model = LRASD()
+    model = make_model()
     names = freeze_others(model, ("fusion", "decoder.gru"))
     assert names
     assert all(name.startswith(("fusion.", "decoder.gru.")) for name in names)
