@@ -207,7 +207,6 @@ def test_hook_sees_progress(pipeline, excerpt):
     assert progress[-1][0] == progress[-1][1]
 
 
-<<<<<<< HEAD
 @pytest.fixture
 def calls(monkeypatch) -> dict[str, int]:
     """How often networks were run"""
@@ -227,13 +226,10 @@ def calls(monkeypatch) -> dict[str, int]:
     return counted
 
 
-def test_optimizer(pipeline, waveform, reference, calls):
-=======
-def test_optimizer(pipeline, excerpt, reference):
+def test_optimizer(pipeline, excerpt, reference, calls):
     spoken = Annotation(uri="sample")
     for turn, track, label in reference.crop(Segment(7, 18)).itertracks(yield_label=True):
         spoken[Segment(turn.start - 7, turn.end - 7), track] = label
->>>>>>> suite
     file = sound(
         excerpt,
         annotation=spoken,
@@ -247,8 +243,7 @@ def test_optimizer(pipeline, excerpt, reference):
     result = Optimizer(tuned, seed=0).tune(
         [file], n_iterations=3, warm_start=start, show_progress=False
     )
-<<<<<<< HEAD
-    assert result["loss"] < 0.06
+    assert result["loss"] < 0.1
     # once, not once per trial, and not in the file
     assert calls == {"slide": 1, "embed_chunks": 1}
     assert file.keys() == given.keys()
@@ -276,10 +271,6 @@ def test_two_pipelines_share_the_cache_of_an_optimizer(pipeline, excerpt, calls)
             assert calls == {"slide": 1, "embed_chunks": 2}
     finally:
         pipeline.training = False
-=======
-    assert result["loss"] < 0.1
-    assert {"training_cache/segmentation", "training_cache/embeddings"} <= file.keys()
->>>>>>> suite
 
 
 binary = nst.arrays(np.float32, (3, 20, 3), elements=st.sampled_from([0.0, 1.0, np.nan]))
