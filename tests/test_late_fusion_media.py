@@ -461,20 +461,25 @@ def test_stock_apply(scene, upright, output, tmp_path):
 
 
 def test_stock_benchmark(scene, upright, protocol, output, tmp_path):
-    from pyannote.audio import Audio
-
     name = "AV.SpeakerDiarization.Scene"
     result = pyannote_audio("benchmark", SHIPPED, name, tmp_path, "--registry", protocol)
     assert_same_turns(
         load_rttm(tmp_path / f"{name}.test.rttm")["scene"], output.speaker_diarization
     )
-    try:
-        # the command reads durations with torchcodec after it has written all turns
-        Audio().get_duration(upright)
-    except RuntimeError as without_torchcodec:
-        assert "torchcodec" in str(without_torchcodec)
-        assert isinstance(result.exception, RuntimeError), (result.output, result.exception)
-        assert "torchcodec" in str(result.exception)
-    else:
+    # the command reads durations with torchcodec after it has written all turns
+    if torchcodec_can_read(upright):
         assert result.exit_code == 0, (result.output, result.exception)
         assert "scene" in (tmp_path / f"{name}.test.csv").read_text()
+    else:
+        assert isinstance(result.exception, RuntimeError), (result.output, result.exception)
+        assert "torchcodec" in str(result.exception)
+
+
+def torchcodec_can_read(path) -> bool:
+    """Whether torchcodec finds an FFmpeg on this machine"""
+    from pyannote.audio import Audio
+
+    try:
+        return Audio().get_duration(path) > 0
+    except RuntimeError:
+        return False
