@@ -29,6 +29,7 @@ import numpy as np
 import torch
 from pyannote.audio.core.task import Problem, Resolution, Specifications
 
+from pyannote_av.core.paths import no_such_file
 from pyannote_av.core.text import printable
 from pyannote_av.core.trust import UntrustedError, policy, used_trust
 
@@ -197,7 +198,7 @@ def load_checkpoint(path: str | Path | BinaryIO) -> Any:
         return _read(path, getattr(path, "name", "the checkpoint"))
     path = Path(path)
     if not path.exists():
-        raise FileNotFoundError(f"no such file: {printable(str(path), one_line=True)}")
+        raise FileNotFoundError(no_such_file(path))
     if not path.is_file():
         raise CheckpointError(f"{path} is not a regular file")
     with open(path, "rb") as file:

@@ -37,7 +37,7 @@ from pyannote_av.core.media import (
     report,
 )
 from pyannote_av.core.pictures import Frame, Picture, on_grid
-from pyannote_av.core.sound import decode_sound, resample
+from pyannote_av.core.sound import decode_sound, no_such_channel, resample
 from pyannote_av.core.sources import open_source
 
 if TYPE_CHECKING:
@@ -154,8 +154,9 @@ class Video:
         Returns
         -------
         waveform : (1, num_samples) float32 Tensor
-            Average of all channels. Sample 0 is at time 0. If the sound starts later, zeros come
-            first; gaps are filled with zeros. The waveform ends where the sound ends.
+            Average of all channels, or the channel that the file names. Sample 0 is at time 0. If
+            the sound starts later, zeros come first; gaps are filled with zeros. The waveform ends
+            where the sound ends.
 
         Raises
         ------
@@ -166,7 +167,7 @@ class Video:
 
         file = self.validate_file(file)
         if "waveform" in file:
-            waveform = file["waveform"].to(torch.float32).mean(dim=0, keepdim=True)
+            waveform = self._channel(file).to(torch.float32).mean(dim=0, keepdim=True)
             return self._resample(waveform, file["sample_rate"])
 
         path = file.get("audio", file.get("video"))
@@ -180,7 +181,7 @@ class Video:
                 f"{path} has {len(info.audio)} audio tracks: the default one (stream "
                 f"{stream.index}) is used",
             )
-        samples, sentences = decode_sound(info, stream, self.sample_rate)
+        samples, sentences = decode_sound(info, stream, self.sample_rate, file.get("channel"))
         for sentence in sentences:
             report(problems, sentence)
         return torch.from_numpy(samples)[None]
@@ -282,6 +283,15 @@ class Video:
                 f"{count * size / 2**30:.1f} GiB of memory, more than the {MAX_CROP / 2**30:.0f} "
                 "GiB that are cropped at once: take them one by one with `Video.frames`"
             )
+
+    def _channel(self, file: dict[str, Any]) -> Tensor:
+        """Channels (n, num_samples) of a waveform in memory that are used"""
+        waveform, channel = file["waveform"], file.get("channel")
+        if channel is None:
+            return waveform
+        if channel >= len(waveform):
+            raise MediaError(no_such_channel(f"waveform of {file['uri']}", channel, len(waveform)))
+        return waveform[channel : channel + 1]
 
     def _resample(self, waveform: Tensor, rate: int) -> Tensor:
         """Waveform (1, n) at `rate` Hz, resampled"""

@@ -28,7 +28,8 @@ from pyannote_av.core.checkpoint import (
     CheckpointError,
     load_checkpoint,
 )
-from pyannote_av.core.hub import locate, named_on_hub, resolve
+from pyannote_av.core.hub import locate, named_on_hub, old_token, resolve
+from pyannote_av.core.paths import no_such_file
 from pyannote_av.core.reading import read_npz
 from pyannote_av.core.text import printable
 from pyannote_av.core.trust import (
@@ -141,7 +142,7 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[st
     from safetensors import SafetensorError, safe_open
 
     if not Path(path).exists():
-        raise FileNotFoundError(f"no such file: {path}")
+        raise FileNotFoundError(no_such_file(path))
     if not Path(path).is_file():
         raise CheckpointError(f"{path} is not a regular file")
     try:
@@ -325,6 +326,7 @@ class Model(_Model):
         revision: str | None = None,
         token: str | bool | None = None,
         cache_dir: str | Path | None = None,
+        use_auth_token: str | bool | None = None,
         **kwargs: Any,
     ) -> _Model:
         """Load a pretrained model.
@@ -347,6 +349,8 @@ class Model(_Model):
             Device of the model, as in ``torch.load``.
         subfolder, revision, token, cache_dir : optional
             As in ``pyannote.audio.Model.from_pretrained``.
+        use_auth_token : optional
+            Former name of `token`.
         **kwargs
             Hyper-parameters that override the saved ones.
 
@@ -364,6 +368,7 @@ class Model(_Model):
         CheckpointError
             When the file is damaged, or holds something else.
         """
+        token = old_token(token, use_auth_token)
         if isinstance(checkpoint, io.BytesIO):
             path: Any = checkpoint
             where, on_hub = "the checkpoint", False

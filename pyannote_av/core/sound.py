@@ -61,7 +61,14 @@ class _Waveform:
 class _Run:
     """Consecutive decoded frames without a gap, downmixed and resampled one by one"""
 
-    def __init__(self, time: float, frame, sample_rate: int, waveform: _Waveform):
+    def __init__(
+        self,
+        time: float,
+        frame,
+        sample_rate: int,
+        waveform: _Waveform,
+        channel: int | None = None,
+    ):
         import av
 
         self.time = time
@@ -73,6 +80,7 @@ class _Run:
         # (+3 dB for stereo). Interleaved, because PyAV crashes on more than 8 planes.
         self._resampler = av.AudioResampler(format="flt", rate=sample_rate)
         self._waveform = waveform
+        self._channel = slice(None) if channel is None else slice(channel, channel + 1)
         self._first = round(time * sample_rate)
         self._laid = 0  # samples at the target rate
 
@@ -91,7 +99,8 @@ class _Run:
 
     def _collect(self, frame) -> None:
         for part in self._resampler.resample(frame):
-            samples = part.to_ndarray().reshape(part.samples, -1).mean(axis=1, dtype=np.float32)
+            channels = part.to_ndarray().reshape(part.samples, -1)[:, self._channel]
+            samples = channels.mean(axis=1, dtype=np.float32)
             # resamplers return a few samples too many
             samples = samples[: round(self.count * self._sample_rate / self.rate) - self._laid]
             self._waveform.lay(self._first + self._laid, samples)
@@ -130,7 +139,15 @@ def resample(samples: np.ndarray, rate: int, sample_rate: int, chunk: int = 6553
     return waveform.finish()
 
 
-def decode_sound(info: MediaInfo, stream: AudioStream, sample_rate: int) -> tuple[np.ndarray, list]:
+def no_such_channel(where: str, channel: int, channels: int) -> str:
+    """Sentence that says which channels there are."""
+    there = f"channels 0 to {channels - 1}" if channels > 1 else "one channel, 0"
+    return f"{where} has no channel {channel}: it has {there}"
+
+
+def decode_sound(
+    info: MediaInfo, stream: AudioStream, sample_rate: int, channel: int | None = None
+) -> tuple[np.ndarray, list]:
     """Decode an audio stream once, downmixed and resampled
 
     Parameters
@@ -140,19 +157,21 @@ def decode_sound(info: MediaInfo, stream: AudioStream, sample_rate: int) -> tupl
         One of `info.audio`.
     sample_rate : int
         Sample rate of the output (Hz).
+    channel : int, optional
+        The only channel to use. By default, channels are averaged.
 
     Returns
     -------
     waveform : (num_samples,) float32
         Sample 0 is at time 0 of the container clock. If the sound starts later, zeros come first;
-        gaps are filled with zeros, and sound before time 0 is cut. Channels are averaged.
+        gaps are filled with zeros, and sound before time 0 is cut.
     problems : list of str
 
     Raises
     ------
     MediaError
-        If nothing can be decoded, or if the header declares a sample rate or a number of channels
-        that is not supported.
+        If nothing can be decoded, if there is no such channel, or if the header declares a sample
+        rate or a number of channels that is not supported.
     """
     name = f"audio stream {stream.index} of {info.path}"
     if stream.sample_rate and not is_sample_rate(stream.sample_rate):
@@ -166,6 +185,8 @@ def decode_sound(info: MediaInfo, stream: AudioStream, sample_rate: int) -> tupl
             f"{name} declares {stream.channels} channels ({MAX_CHANNELS} are read at most): its "
             "header is damaged, or mix it down (`ffmpeg -i FILE -ac 1 NEW`)"
         )
+    if channel is not None and channel >= stream.channels:
+        raise MediaError(no_such_channel(name, channel, stream.channels))
     damage = Damage.of(info)
     waveform = _Waveform(round(min(info.duration, RESERVED) * sample_rate))
     run: _Run | None = None
@@ -176,7 +197,11 @@ def decode_sound(info: MediaInfo, stream: AudioStream, sample_rate: int) -> tupl
             if not frame.samples or not frame.sample_rate:
                 continue
             # rate and channels may change in midstream
-            if not is_sample_rate(frame.sample_rate) or frame.layout.nb_channels > MAX_CHANNELS:
+            channels = frame.layout.nb_channels
+            if (
+                not is_sample_rate(frame.sample_rate)
+                or not (channel or 0) < channels <= MAX_CHANNELS
+            ):
                 damage.error()
                 continue
             expected = run.end if run else max(stream.start, 0.0)
@@ -193,7 +218,7 @@ def decode_sound(info: MediaInfo, stream: AudioStream, sample_rate: int) -> tupl
                 if run and (abs(time - run.end) > GAP or run.kind != _Run.kind_of(frame)):
                     run.finish()
                     run = None
-                run = run or _Run(time, frame, sample_rate, waveform)
+                run = run or _Run(time, frame, sample_rate, waveform, channel)
                 run.add(frame)
             except faults() as error:
                 raise MediaError(
