@@ -45,7 +45,7 @@ class CheckpointError(ValueError):
     """A checkpoint is damaged or malformed; the message names the file and says why."""
 
     def __init__(self, message: str):
-        super().__init__(printable(message))
+        super().__init__(printable(message, one_line=True))
 
 
 # ---------------------------------------------------------------------- what a pickle may name

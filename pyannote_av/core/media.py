@@ -16,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pyannote_av.core.encryption import refuse_encrypted
 from pyannote_av.core.files import MAX_DURATION, MediaError, check_path, longest
 from pyannote_av.core.text import printable
 
@@ -118,7 +119,7 @@ def report(problems: list[str] | None, sentence: str) -> None:
 
     Control characters in the sentence are escaped.
     """
-    sentence = printable(sentence)
+    sentence = printable(sentence, one_line=True)
     if problems is None:
         warnings.warn(sentence, stacklevel=3)
     elif sentence not in problems:
@@ -260,6 +261,7 @@ def _probe(path: str, size: int, modified: int) -> MediaInfo:
         if None in ends and container.duration is not None:
             duration = max(duration, container.duration / 1e6)
         format_name = container.format.name
+        refuse_encrypted(container, path)
     limit = min(longest(size), MAX_DURATION)
     if not 0 < duration <= limit:
         duration = _scan_duration(path, origin)

@@ -446,8 +446,13 @@ def plain_checkpoint(content: Mapping[str, Any], path: object) -> dict[str, Any]
     cls, about = architecture(content, path), content["pyannote.audio"]
     hparams, state = content.get("hyper_parameters", {}), content.get("state_dict")
     versions = about.get("versions")
-    if not isinstance(hparams, Mapping) or not isinstance(versions, Mapping):
-        raise CheckpointError(f"{path} has no hyper-parameters, or does not say what wrote it")
+    if not isinstance(hparams, Mapping):
+        raise CheckpointError(f"{path}: its hyper-parameters are a {type(hparams).__name__}")
+    if not isinstance(versions, Mapping):
+        raise CheckpointError(
+            f"{path} does not say what wrote it: it has no versions (of pyannote.audio, torch, "
+            "numpy), so pyannote.audio did not write it, or it was edited"
+        )
     if not isinstance(state, Mapping) or not all(
         isinstance(name, str) and torch.is_tensor(value) for name, value in state.items()
     ):
