@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from pyannote.core import Annotation, Segment, Timeline
 
 from pyannote_av.core.atomic import write_text
-from pyannote_av.core.reading import LONGEST, ReadError, check_name, read_lines, read_text
+from pyannote_av.core.reading import LONGEST, ReadError, read_text
+from pyannote_av.core.text import match_names
 from pyannote_av.formats.annotations import TOLERANCE, Turn, read_lab, read_turns
 
 if TYPE_CHECKING:
@@ -91,26 +92,6 @@ def located(path: Path, number: int) -> Iterator[None]:
         raise ReadError(f"{path}, line {number}: {error}") from error
 
 
-def read_list(path: Path) -> list[str]:
-    """Read a list with one name per line. The last line may lack its newline.
-
-    Raises
-    ------
-    ValueError
-        If a name is a duplicate or is not valid in a path. The message names file and line.
-    """
-    first: dict[str, int] = {}
-    for number, line in enumerate(read_lines(path), start=1):
-        if not (name := line.strip()):
-            continue
-        with located(path, number):
-            check_name(name)
-        if name in first:
-            raise ValueError(f"{path}, line {number}: {name!r} is in line {first[name]} already")
-        first[name] = number
-    return list(first)
-
-
 def turns_of(path: Path, uri: str) -> list[Turn]:
     """Read the turns of one file from its own RTTM file.
 
@@ -119,7 +100,7 @@ def turns_of(path: Path, uri: str) -> list[Turn]:
     ValueError
         If a line is malformed or belongs to another file. The message names file and line.
     """
-    found = read_turns(path)
+    found = match_names([uri], read_turns(path), path)
     for other, turns in found.items():
         if other != uri:
             where = turns[0].where if turns else path

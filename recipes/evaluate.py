@@ -140,6 +140,7 @@ def diarization_scores(
     device: str = "cpu",
 ) -> tuple[list, list, list]:
     """Score pipelines and RTTM files: results, comparisons, and tables by condition."""
+    from pyannote_av.core.text import match_names
     from pyannote_av.evaluation.conditions import conditions
     from pyannote_av.evaluation.diarization import evaluate
     from pyannote_av.evaluation.significance import compare
@@ -150,7 +151,9 @@ def diarization_scores(
     systems = {
         name: (run(files, name, given, device), "given" if given else "found") for name in pipelines
     }
-    systems |= {str(path): (read_rttm(path), None) for path in hypotheses}
+    systems |= {
+        str(path): (match_names(references, read_rttm(path), path), None) for path in hypotheses
+    }
     faces = {file["uri"]: _tracks(file) for file in files}
     known = faces if all(tracks is not None for tracks in faces.values()) else None
     results = [

@@ -35,12 +35,12 @@ from pyannote_av.core.checksums import sha256_of  # noqa: E402
 from pyannote_av.core.io import Video  # noqa: E402
 from pyannote_av.core.tracks import FaceTracks, Label  # noqa: E402
 from pyannote_av.data.voices import build_voices  # noqa: E402
+from pyannote_av.formats.lists import read_names  # noqa: E402
 from pyannote_av.training import TrainingConfig, train  # noqa: E402
 from pyannote_av.training.fitting import freeze_others  # noqa: E402
 from pyannote_av.training.train import make_model  # noqa: E402
 from recipes import NAMES, Expected, load  # noqa: E402
 from recipes.__main__ import main  # noqa: E402
-from recipes.corpus import read_list  # noqa: E402
 from recipes.database import database, write_database  # noqa: E402
 from recipes.evaluate import describe, open_protocol  # noqa: E402
 from recipes.fetch import Download, fetch, get, unpack  # noqa: E402
@@ -464,7 +464,7 @@ def test_list_with_a_file_twice(tmp_path):
     path = corpora.write(source / "lists" / "dev.meetings.txt", "IS1008b\n\nIS1008b\n")
     with pytest.raises(ValueError, match=r"dev.meetings.txt, line 3: 'IS1008b' is in line 1 alre"):
         prepare(small("ami"), source, tmp_path / "out", media=False)
-    assert read_list(corpora.write(path, "IS1008b")) == ["IS1008b"]
+    assert read_names(corpora.write(path, "IS1008b")) == ["IS1008b"]
 
 
 def test_file_in_two_lists(tmp_path):

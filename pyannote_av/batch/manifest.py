@@ -8,23 +8,30 @@
 
 Paths are relative to the manifest. ``uri``, and ``video`` or ``audio``, are required.
 ``num_speakers``, ``min_speakers``, ``max_speakers`` and ``audio_track`` (see
-:class:`pyannote_av.Video`) are optional, and may be empty.
+:class:`pyannote_av.Video`) are optional, and may be empty. The text is in UTF-8, or in UTF-16 with
+a byte order mark. Semicolons or tabs may take the place of commas. A ``/`` in a uri makes folders
+of outputs.
 """
 
 from __future__ import annotations
 
 import csv
+import os
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
-from urllib.parse import quote
 
 from pyannote_av.batch.jobs import Job
+from pyannote_av.core.counts import number_of_speakers, speaker_bounds
 from pyannote_av.core.files import MediaError, check_audio_track
+from pyannote_av.core.paths import no_such_file
+from pyannote_av.core.reading import read_lines
 
 MEDIA = ("video", "audio")
 NUMBERS = ("num_speakers", "min_speakers", "max_speakers")
 COLUMNS = ("uri", *MEDIA, *NUMBERS, "audio_track")
-#: limit in bytes for names, which leaves room for suffixes
-_LONGEST = 200
+#: limit in bytes for names of files and folders, which leaves room for suffixes
+_LONGEST = 248
 
 
 def read_manifest(path: str | Path) -> list[Job]:
@@ -39,33 +46,46 @@ def read_manifest(path: str | Path) -> list[Job]:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no such file: {path}")
+        raise FileNotFoundError(no_such_file(path))
     jobs: list[Job] = []
     lines: dict[str, int] = {}
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            _check_header(path, reader.fieldnames)
-            for row in reader:
-                job = _job(row, path.parent, f"{path}, line {reader.line_num}")
-                before = lines.setdefault(job.name, reader.line_num)
-                if before != reader.line_num:
-                    raise ValueError(
-                        f"{path}, line {reader.line_num}, column uri: {job.name!r} is in line "
-                        f"{before} already"
-                    )
-                jobs.append(job)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not a text file ({error})") from error
-    except csv.Error as error:
-        raise ValueError(f"{path}, line {reader.reader.line_num}: {error}") from error
+    for number, row in _rows(path):
+        job = _job(row, path.parent, f"{path}, line {number}")
+        before = lines.setdefault(job.name, number)
+        if before != number:
+            raise ValueError(
+                f"{path}, line {number}, column uri: {job.name!r} is in line {before} already"
+            )
+        jobs.append(job)
     if not jobs:
         raise ValueError(f"{path} has a header, but no files")
     return jobs
 
 
-def _check_header(path: Path, header: list[str] | None) -> None:
-    columns = list(header or ())
+def _rows(path: Path) -> Iterator[tuple[int, dict]]:
+    """Yield the number of the line, and the row by column, for each row that is not empty"""
+    text = read_lines(path)
+    header = next(text, "")
+    # all names of columns are known: exactly one separator finds them
+    columns, separator = [], ","
+    for separator in ",;\t":
+        columns = [name.strip() for name in next(csv.reader([header], delimiter=separator), [])]
+        if set(columns) <= {*COLUMNS}:
+            break
+    else:
+        columns, separator = [name.strip() for name in header.split(",")], ","
+    _check_header(path, columns)
+    reader = csv.DictReader(chain([header], text), columns, delimiter=separator, strict=True)
+    try:
+        for row in reader:
+            # spreadsheets add rows of empty fields
+            if reader.line_num > 1 and any(row.values()):
+                yield reader.line_num, row
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {reader.line_num}: {error}") from error
+
+
+def _check_header(path: Path, columns: list[str]) -> None:
     where = f"{path}, line 1"
     if unknown := [name for name in columns if name not in COLUMNS]:
         raise ValueError(f"{where}: no column is called {unknown[0]!r}; {', '.join(COLUMNS)} are")
@@ -83,8 +103,10 @@ def _job(row: dict, folder: Path, where: str) -> Job:
     if not media:
         raise ValueError(f"{where}: neither video nor audio")
     options = {name: _number(row[name], where, name) for name in NUMBERS if row.get(name)}
-    if options.get("min_speakers", 1) > options.get("max_speakers", options.get("min_speakers", 1)):
-        raise ValueError(f"{where}, column min_speakers: more than max_speakers")
+    try:
+        speaker_bounds(**options)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
     columns = {}
     if row.get("audio_track"):
         try:
@@ -95,18 +117,24 @@ def _job(row: dict, folder: Path, where: str) -> Job:
 
 
 def _number(text: str, where: str, column: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise ValueError(f"{where}, column {column}: {text!r} is no number of speakers")
-    return int(text)
+    try:
+        return number_of_speakers(text, column)
+    except ValueError as error:
+        raise ValueError(f"{where}, column {error}") from error
 
 
 def check_name(name: str, where: str) -> str:
-    """Return a valid file name; raise ValueError, which mentions `where`, for an invalid one."""
-    if not name or name.startswith(".") or ".." in name or any(c in name for c in "/\\\0\n\r"):
-        raise ValueError(
-            f"{where}: {name!r} cannot be a name: it must not be empty, start with '.', nor "
-            "contain '..', '/', '\\' or line breaks"
-        )
-    if len(quote(name, safe=" ")) > _LONGEST:
-        raise ValueError(f"{where}: {name[:20]!r}... is longer than {_LONGEST} bytes")
+    """Return a valid name of outputs; raise ValueError, which mentions `where`, for an invalid one.
+
+    A name may have folders, separated by ``/``.
+    """
+    parts = name.split("/")
+    for part in parts:
+        if not part.strip() or part.startswith(".") or ".." in part or {*part} & {*"\\\0\n\r"}:
+            raise ValueError(
+                f"{where}: {name!r} cannot be a name: it and its folders must not be empty, start "
+                "with '.', nor contain '..', '\\' or line breaks"
+            )
+        if len(os.fsencode(part)) > _LONGEST:
+            raise ValueError(f"{where}: {part[:20]!r}... is longer than {_LONGEST} bytes")
     return name

@@ -50,6 +50,11 @@ def place_of(into: Path, output: str) -> Path:
     return path
 
 
+def ignores_case(into: Path) -> bool:
+    """Whether the disk of a folder of results takes ``a`` and ``A`` for one name."""
+    return (into / HOUSEKEEPING.upper()).exists()
+
+
 def output_digest(path: Path) -> str:
     """Digest of an output file, or of the index of a folder, which has checksums of its files.
 
@@ -86,6 +91,11 @@ def replaceable(path: Path, recorded: str | None, overwrite: bool = False) -> st
         os.lstat(path)
     except FileNotFoundError:
         return None
+    except NotADirectoryError:
+        parent = next(one for one in path.parents if one.exists())
+        raise ForeignFileError(
+            f"{parent} is a file, where a folder of outputs is needed: move it"
+        ) from None
     if path.is_symlink() or not (path.is_file() or path.is_dir()):
         raise ForeignFileError(
             f"{path} is neither a file nor a folder, but a link or such: move it"

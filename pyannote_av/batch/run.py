@@ -14,9 +14,10 @@ from typing import Any
 from pyannote_av.batch.engines import Engine
 from pyannote_av.batch.jobs import Job, Made, Work
 from pyannote_av.batch.ledger import Ledger
-from pyannote_av.batch.outputs import ForeignFileError
+from pyannote_av.batch.outputs import ForeignFileError, ignores_case
 from pyannote_av.batch.progress import Progress
 from pyannote_av.batch.steps import Doing, Done, Looking, ProbeResult, Task
+from pyannote_av.core.text import name_on_any_disk
 from pyannote_av.core.workers import Attempt, Failure, run
 
 #: time limits: seconds to probe a file; factor of its duration, and minimum, to process it
@@ -167,6 +168,7 @@ class _Run:
 
     def look(self, jobs: Sequence[Job]) -> Iterator[Task]:
         """Probe all files, and yield those to process"""
+        jobs = list(self._apart(jobs))
         looking = Looking(self.work, self.ledger.into, self.again)
         limit = min(LOOKING, self.limits.timeout or LOOKING)
         self.bars.begin("looking at files", len(jobs))
@@ -186,6 +188,24 @@ class _Run:
                 elif tried is not None:
                     yield Task(job, seen, tried)
                 self.bars.advance(1, failed=bool(blocked))
+
+    def _apart(self, jobs: Sequence[Job]) -> Iterator[Job]:
+        """Yield the jobs, without those whose outputs would replace outputs of another one"""
+        if not ignores_case(self.ledger.into):
+            yield from jobs
+            return
+        first: dict[str, str] = {}
+        for job in jobs:
+            other = first.setdefault(name_on_any_disk(job.name), job.name)
+            if other == job.name:
+                yield job
+                continue
+            why = (
+                f"its outputs would replace those of {other!r}: the disk of {self.ledger.into} "
+                "takes both names for one; rename one of them"
+            )
+            self.report.failed[job.name] = why
+            self.tell(job, Failure(ForeignFileError.__name__, why, expected=True), True)
 
     def _tried(self, job: Job, seen: ProbeResult) -> int | None:
         """Number of previous attempts on a file; None if there is nothing to do"""

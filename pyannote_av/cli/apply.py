@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,8 +15,8 @@ import typer
 
 from pyannote_av.cli import _engine
 from pyannote_av.cli._output import say
-from pyannote_av.core.files import check_audio_track
-from pyannote_av.core.text import printable
+from pyannote_av.core.files import AUDIO_SUFFIXES, VIDEO_SUFFIXES, check_audio_track
+from pyannote_av.core.text import name_on_any_disk, printable
 from pyannote_av.pretrained import DEFAULT
 
 if TYPE_CHECKING:
@@ -27,29 +28,49 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: suffixes of the media files that are taken from folders
-MEDIA = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".mpg", ".ts", ".m4v")
-MEDIA += (".wav", ".flac", ".mp3", ".m4a", ".ogg")
+_MEDIA = {*VIDEO_SUFFIXES, *AUDIO_SUFFIXES}
 
 _KEPT = "done before, skipped (--overwrite does it again)"
 
 
-def expand(inputs: Iterable[Path]) -> list[Path]:
-    """List the files in `inputs`: plain files, media in folders, lines of ``.txt``/``.lst``."""
+def expand(inputs: Iterable[Path], tell: Callable[[str], Any] = logger.warning) -> list[Path]:
+    """List the files in `inputs`: plain files, media in folders, lines of ``.txt``/``.lst``.
+
+    Media in folders are found by their suffix. Files that begin with ``.`` are left out, such as
+    ``._name``, in which macOS keeps attributes. A file that is named twice is listed once.
+
+    Parameters
+    ----------
+    inputs : iterable of Path
+    tell : callable, optional
+        Called with one line per folder about what else it holds.
+    """
+    from pyannote_av.formats.lists import read_paths
+
     files: list[Path] = []
     for path in inputs:
         if path.is_dir():
-            files += sorted(f for f in path.iterdir() if f.suffix.lower() in MEDIA)
-        elif path.suffix in {".txt", ".lst"} and path.is_file():
-            lines = path.read_text(encoding="utf-8").splitlines()
-            files += [path.parent / line.strip() for line in lines if line.strip()]
+            shown = sorted(one for one in path.iterdir() if not one.name.startswith("."))
+            media = [one for one in shown if one.suffix.lower() in _MEDIA and not one.is_dir()]
+            files += media
+            if others := [one.name + "/" * one.is_dir() for one in shown if one not in {*media}]:
+                some = ", ".join(others[:5]) + (", ..." if len(others) > 5 else "")
+                tell(_line(f"{path}: {len(others)} left out, no media by their suffix: {some}"))
+        elif path.suffix.lower() in {".txt", ".lst"} and path.is_file():
+            files += read_paths(path)
         else:
             files.append(path)
-    return list(dict.fromkeys(files))
+    # links to one file under other names are files of their own
+    once: dict[tuple[Path, str], Path] = {}
+    for path in files:
+        once.setdefault((path.resolve(), path.name), path)
+    return list(once.values())
 
 
 def unique_names(files: Sequence[Path], known: Mapping[str, str] | None = None) -> dict[Path, str]:
     """Output name of each file: its stem, or its full name and folder if stems collide.
+
+    Names that differ only in case or Unicode form collide, because they are one name on some disks.
 
     Parameters
     ----------
@@ -57,14 +78,21 @@ def unique_names(files: Sequence[Path], known: Mapping[str, str] | None = None) 
     known : dict of name to absolute path, optional
         Names assigned by earlier runs. They are kept and never assigned to another file.
     """
-    taken = dict(known or {})
+    known = known or {}
+    taken = {name_on_any_disk(name): whole for name, whole in known.items()}
     names: dict[Path, str] = {}
+
+    def is_free(name: str, whole: str) -> bool:
+        if name in known:
+            return known[name] == whole
+        return taken.setdefault(name_on_any_disk(name), whole) == whole
+
     for path in files:
         whole = str(path.resolve())
         candidates = [path.stem, path.name, f"{path.resolve().parent.name}_{path.name}"]
         candidates += [f"{candidates[-1]}_{i}" for i in range(2, len(files) + len(taken) + 3)]
-        candidates = [name.replace("..", "_") for name in candidates]
-        names[path] = next(name for name in candidates if taken.setdefault(name, whole) == whole)
+        candidates = [re.sub(r"\.\.|\\|^\s+$", "_", name) for name in candidates]
+        names[path] = next(name for name in candidates if is_free(name, whole))
     return names
 
 
@@ -406,7 +434,7 @@ def command(
         raise typer.BadParameter(str(error)) from error
     if track == "each" and manifest is not None:
         raise typer.BadParameter("--audio-track each needs files: name the tracks in the manifest")
-    files = expand(inputs or ())
+    files = expand(inputs or (), say)
     if manifest is None and not files:
         raise typer.BadParameter("no media files there")
     options = {

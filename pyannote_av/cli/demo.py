@@ -13,10 +13,10 @@ from pyannote_av.cli._output import say
 def run(folder: Path) -> list[str]:
     """Make the sample in `folder`, diarize it, write the outputs; return the lines to print."""
     from pyannote.core import Segment, Timeline
-    from pyannote.database.util import load_rttm
     from pyannote.metrics.diarization import DiarizationErrorRate
 
     from pyannote_av import FaceTracks, Pipeline
+    from pyannote_av.formats.annotations import read_rttm
     from pyannote_av.formats.json import write_json
     from pyannote_av.formats.rttm import write_rttm
     from pyannote_av.simulation.sample import make_sample
@@ -31,7 +31,7 @@ def run(folder: Path) -> list[str]:
     ]
     output.face_tracks.write(files[-1])
 
-    reference = load_rttm(made["rttm"])["sample"]
+    reference = read_rttm(made["rttm"])["sample"]
     score = DiarizationErrorRate(collar=0.0, skip_overlap=False)
     uem = Timeline([Segment(0.0, output.report.duration)])
     name = score.optimal_mapping(reference, output.speaker_diarization, uem=uem)

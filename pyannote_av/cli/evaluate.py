@@ -53,7 +53,7 @@ def protocol_files(protocol: str, subset: str) -> list[Mapping]:
     from pyannote.database import registry
 
     try:
-        files = list(getattr(registry.get_protocol(protocol), subset)())
+        files = [one for one in getattr(registry.get_protocol(protocol), subset)() if one["uri"]]
     except (AttributeError, NotImplementedError) as error:
         raise ValueError(f"{protocol} has no subset {subset!r}") from error
     uris = [file["uri"] for file in files]
@@ -217,6 +217,13 @@ def command(
     address: _engine.Address = None,
     gpus_per_worker: _engine.Gpus = 0.0,
     trust: _engine.Trust = False,
+    lenient: Annotated[
+        bool,
+        typer.Option(
+            help="Repair malformed lines of RTTM, UEM and LAB files, or leave them out, with a "
+            "warning."
+        ),
+    ] = False,
 ) -> None:
     """Score one or more systems: error rates as reported in papers, and errors by condition.
 
@@ -264,12 +271,12 @@ def command(
             given = any(file.get("face_tracks") is not None for file in files)
             found = "given" if given else "found"
         else:
-            references, maps = read_reference(reference, uem)
+            references, maps = read_reference(reference, uem, lenient)
             systems = {
-                name: read_rttm(path)
+                name: read_rttm(path, lenient)
                 for name, path in zip(names_of(hypothesis), hypothesis, strict=True)
             }
-        speech = read_lab(vad) if vad is not None else None
+        speech = read_lab(vad, lenient) if vad is not None else None
         if tracks is not None:
             faces = read_tracks(tracks, sorted(references))
         results, comparisons, tables = score(references, systems, maps, speech, faces, found)
@@ -294,10 +301,14 @@ def score(
     tracks: str | None = None,
 ) -> tuple[list, list, list]:
     """Score systems: results, comparisons between systems, and tables of errors by condition."""
+    from pyannote_av.core.text import match_names
     from pyannote_av.evaluation.conditions import conditions
     from pyannote_av.evaluation.diarization import evaluate
     from pyannote_av.evaluation.significance import compare
 
+    systems = {name: match_names(references, said, name) for name, said in systems.items()}
+    maps = maps and match_names(references, maps, "the evaluation maps")
+    speech = speech and match_names(references, speech, "the speech regions")
     results = [
         evaluate(references, hypotheses, maps, speech, name, tracks)
         for name, hypotheses in systems.items()

@@ -29,6 +29,7 @@ import numpy as np
 import torch
 from pyannote.audio.core.task import Problem, Resolution, Specifications
 
+from pyannote_av.core.paths import no_such_file
 from pyannote_av.core.text import printable
 from pyannote_av.core.trust import UntrustedError, policy, used_trust
 
@@ -44,7 +45,7 @@ class CheckpointError(ValueError):
     """A checkpoint is damaged or malformed; the message names the file and says why."""
 
     def __init__(self, message: str):
-        super().__init__(printable(message))
+        super().__init__(printable(message, one_line=True))
 
 
 # ---------------------------------------------------------------------- what a pickle may name
@@ -199,7 +200,7 @@ def load_checkpoint(path: str | Path | BinaryIO, plain: bool = False) -> Any:
         return _read(path, getattr(path, "name", "the checkpoint"), plain)
     path = Path(path)
     if not path.exists():
-        raise FileNotFoundError(f"no such file: {printable(str(path), one_line=True)}")
+        raise FileNotFoundError(no_such_file(path))
     if not path.is_file():
         raise CheckpointError(f"{path} is not a regular file")
     with open(path, "rb") as file:

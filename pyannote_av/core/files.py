@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import stat
 from collections.abc import Mapping
+from io import IOBase
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyannote_av.core.text import printable
+from pyannote_av.core.paths import no_such_file
+from pyannote_av.core.text import field_name, printable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,10 +30,21 @@ Files can be provided to the Video class using different types:
         "audio": path of the file with the sound; its beginning is the beginning of the video
         "audio_track": "auto", "mix", the index of an audio stream, or a language ("deu")
         "frames" and "timestamps": pictures in memory, (T, H, W, 3) uint8 RGB and (T,) seconds
-        "waveform" and "sample_rate": sound in memory, (channel, time) torch.Tensor, from time 0
-        "uri": name of the file in what is written (default: file name without suffix)
+        "waveform" and "sample_rate": sound in memory, from time 0: (channel, time) torch.Tensor or
+            array, or (time,) for one channel; floats within [-1, 1], or int16, int32 or uint8
+        "channel": number of the only channel of the sound that is used, from 0 (default: all)
+        "uri": name of the file in what is written, perhaps with folders, "a/b" (default: name of
+            the file without suffix, with "_" for spaces)
 What is in memory goes before what is on disk.
 """
+
+#: suffixes of media files, in lower case: those that are taken from folders and by protocols
+VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".ts", ".mts")
+VIDEO_SUFFIXES += (".m2ts", ".vob", ".3gp", ".3g2", ".flv", ".f4v", ".wmv", ".asf", ".ogv", ".mxf")
+VIDEO_SUFFIXES += (".dv", ".m2v", ".rm", ".rmvb", ".wtv", ".nut", ".qt")
+AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".m4a", ".ogg", ".opus", ".aac", ".mka", ".amr", ".wma")
+AUDIO_SUFFIXES += (".caf", ".aiff", ".aif", ".aifc", ".oga", ".ac3", ".eac3", ".au", ".m4b", ".mp2")
+AUDIO_SUFFIXES += (".w64", ".rf64", ".wv", ".weba", ".sph")
 
 PLAYLISTS = {".m3u8", ".m3u", ".pls", ".mpd", ".ffconcat", ".concat", ".xspf", ".sdp", ".asx"}
 
@@ -47,6 +61,10 @@ in FLAC and Opus; speech needs ten times as much in most codecs."""
 SAMPLE_RATES = (2_000, 768_000)
 """Lowest and highest accepted sample rate (Hz)"""
 
+MAX_SAMPLE = 64.0
+"""Maximum absolute value of floating-point samples in memory. Sound that is too loud exceeds 1 by
+little, and 8 bits as floats reach 127."""
+
 
 class MediaError(ValueError):
     """A media file cannot be used; the message names the file and says why
@@ -55,7 +73,8 @@ class MediaError(ValueError):
     """
 
     def __init__(self, message: str):
-        super().__init__(printable(message))
+        # names of files may hold line feeds
+        super().__init__(printable(message, one_line=VideoFileDocString not in message))
 
 
 def longest(size: int) -> float:
@@ -78,15 +97,18 @@ def validate_file(file: VideoFile) -> dict[str, Any]:
     -------
     validated_file : dict
         "uri" (str), and those of "video" (str), "audio" (str), "audio_track" (int or str),
-        "frames" with "timestamps" (numpy arrays) and "waveform" with "sample_rate" that were
-        given.
+        "frames" with "timestamps" (numpy arrays), "waveform" with "sample_rate" and "channel"
+        (int) that were given.
 
     Raises
     ------
     MediaError
         If a file is missing, empty, a directory, a playlist or an address, if arrays have the
-        wrong shape, or if the uri cannot be part of a file name.
+        wrong shape, if the channel is no number from 0 on, or if the uri cannot be the name of a
+        file.
     """
+    if isinstance(file, IOBase):
+        raise MediaError(f"{_ON_DISK}, not an open file (pipelines take open files)")
     if isinstance(file, (str, Path)):
         file = {"video": file}
     elif not isinstance(file, Mapping):
@@ -109,9 +131,14 @@ def validate_file(file: VideoFile) -> dict[str, Any]:
         )
     if file.get("audio_track") is not None:
         valid["audio_track"] = check_audio_track(file["audio_track"])
+    if file.get("channel") is not None:
+        valid["channel"] = _check_channel(file["channel"])
     uri = file.get("uri")
     valid["uri"] = _default_uri(valid) if uri is None else _check_uri(uri)
     return valid
+
+
+_ON_DISK = "a file is the path of a file on disk, a str or a Path"
 
 
 def check_path(path: str | Path) -> Path:
@@ -121,10 +148,16 @@ def check_path(path: str | Path) -> Path:
     ------
     MediaError
     """
+    if isinstance(path, IOBase):
+        raise MediaError(f"{_ON_DISK}, not an open file (pipelines take open files)")
     if not isinstance(path, (str, os.PathLike)):
-        raise MediaError(f"{path!r} is no path of a file: pass a str or a Path")
+        raise MediaError(
+            f"{_ON_DISK}, not a {type(path).__name__}. For sound in memory, pass "
+            "{'waveform': ..., 'sample_rate': ...}; for the bytes of a file, io.BytesIO(...)"
+        )
     # check the string, because Path() merges the two slashes of an address
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/", str(path)) and not Path(path).is_file():
+    # a single letter is a drive of Windows
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)) and not Path(path).is_file():
         raise MediaError(f"{path} is an address: download it first and pass the local file")
     if "\0" in str(path):
         raise MediaError(f"{str(path)!r} is not a file name")
@@ -132,7 +165,7 @@ def check_path(path: str | Path) -> Path:
     try:
         status = path.stat()
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise MediaError(f"{path}: no such file") from error
+        raise MediaError(no_such_file(path)) from error
     except (OSError, ValueError) as error:
         raise MediaError(
             f"{path} cannot be read ({error}): check its name and its rights"
@@ -175,17 +208,30 @@ def _default_uri(valid: dict[str, Any]) -> str:
     path = valid.get("video", valid.get("audio"))
     if path is None:
         return "frames" if "frames" in valid else "waveform"
-    return re.sub(r"\.\.|\\", "_", Path(path).stem)
+    # a name for RTTM files, too
+    return re.sub(r"\.\.|\\", "_", field_name(Path(path).stem))
 
 
 def _check_uri(uri: Any) -> str:
-    """uri as a string that can be part of the names of output files"""
+    """uri as a string that can be the name of output files, perhaps in folders"""
     uri = str(uri)
-    if not uri.strip() or ".." in uri or any(character in uri for character in "/\\\0"):
+    empty = not all(part.strip() for part in uri.split("/"))
+    if empty or ".." in uri or any(character in uri for character in "\\\0"):
         raise MediaError(
-            f"uri {uri!r} cannot be used: it must not be empty nor contain '..', '/', '\\' or NUL"
+            f"uri {uri!r} cannot be used: it and its folders must not be empty nor contain '..', "
+            "'\\' or NUL"
         )
     return uri
+
+
+def _check_channel(channel: Any) -> int:
+    try:
+        number = int(channel)
+        if type(channel) is not bool and number == float(channel) and number >= 0:
+            return number
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise MediaError(f"'channel' is {channel!r}: it must be a whole number from 0 on")
 
 
 def _check_frames(frames: Any, timestamps: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -228,13 +274,25 @@ def _check_waveform(waveform: Any, sample_rate: Any) -> tuple[Tensor, int]:
     import torch
 
     try:
-        waveform = torch.as_tensor(waveform)
+        if isinstance(waveform, np.ndarray):
+            # torch knows neither other byte orders nor negative strides
+            waveform = np.ascontiguousarray(waveform, waveform.dtype.newbyteorder("="))
+        waveform = torch.as_tensor(waveform).detach().cpu()
     except (TypeError, ValueError, RuntimeError) as error:
         raise MediaError(f"'waveform' must be provided as a torch Tensor: {error}") from error
+    if waveform.ndim == 1:
+        waveform = waveform[None]
     if waveform.ndim != 2 or not 0 < waveform.shape[0] <= waveform.shape[1]:
-        raise MediaError("'waveform' must be provided as a (channel, time) torch Tensor.")
+        shape = tuple(waveform.shape)
+        turned = (
+            ": it is (time, channel); pass its transpose, waveform.T" if _is_turned(shape) else ""
+        )
+        raise MediaError(
+            f"'waveform' must be provided as a (channel, time) torch Tensor, not {shape}{turned}"
+        )
     if waveform.is_complex():
         raise MediaError("'waveform' must hold real numbers, not complex ones")
+    waveform = _scaled(waveform)
     if not is_sample_rate(sample_rate):
         lowest, highest = SAMPLE_RATES
         raise MediaError(
@@ -242,6 +300,34 @@ def _check_waveform(waveform: Any, sample_rate: Any) -> tuple[Tensor, int]:
             f"{lowest} to {highest}, not {sample_rate!r}"
         )
     return waveform, int(sample_rate)
+
+
+def _is_turned(shape: tuple[int, ...]) -> bool:
+    """Whether a shape is that of a few channels, as libraries for WAV files return them"""
+    return len(shape) == 2 and 0 < shape[1] < shape[0]
+
+
+def _scaled(waveform: Tensor) -> Tensor:
+    """Samples within [-1, 1], from floats or from whole numbers as in WAV files"""
+    import torch
+
+    if waveform.is_floating_point():
+        peak = float(waveform.abs().max())
+        if MAX_SAMPLE < peak < math.inf:
+            raise MediaError(
+                f"'waveform' reaches {peak:g}, but samples lie within [-1, 1]: divide them by "
+                "their largest possible value (32768 for 16 bits), or pass whole numbers as int16"
+            )
+        return waveform
+    if waveform.dtype == torch.uint8:
+        return (waveform.to(torch.float32) - 128) / 128
+    bits = {torch.int8: 7, torch.int16: 15, torch.int32: 31}.get(waveform.dtype)
+    if bits is None:
+        raise MediaError(
+            f"'waveform' holds {waveform.dtype} samples: pass floats within [-1, 1], or int16, "
+            "int32 or uint8"
+        )
+    return (waveform.to(torch.float64) / 2**bits).to(torch.float32)
 
 
 def is_sample_rate(rate: Any) -> bool:

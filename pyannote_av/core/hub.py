@@ -6,6 +6,7 @@ import os
 import re
 import urllib.error
 import urllib.request
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -83,6 +84,9 @@ def resolve(
 def _absent(name: str, reason: str = "") -> FileNotFoundError:
     """An error that says who named a path"""
     text = f"no such path: {name[:200]}{reason and f' ({reason})'}"
+    if re.fullmatch(rf"{_HUB_ID.pattern}@[\w.-]+", name):
+        identifier, _, revision = name.partition("@")
+        text += f"; on the hub, write {identifier!r} with revision={revision!r}"
     if policy() != Policy():
         text += f", which {policy().where} names"
     return FileNotFoundError(printable(text, one_line=True))
@@ -126,6 +130,14 @@ def locate(
         cache_dir=reference.get("cache_dir", cache_dir),
     )
     return folder / str(reference.get("subfolder") or "")
+
+
+def old_token(token: str | bool | None, use_auth_token: str | bool | None) -> str | bool | None:
+    """`token`, or what is given under its former name."""
+    if use_auth_token is None:
+        return token
+    warnings.warn("use_auth_token is now called token: write token=...", stacklevel=3)
+    return use_auth_token if token is None else token
 
 
 def named_on_hub(checkpoint: str | Path) -> bool:

@@ -44,7 +44,7 @@ from pyannote_av.core.media import (
 )
 from pyannote_av.core.mixing import clean
 from pyannote_av.core.pictures import Frame, Picture, on_grid
-from pyannote_av.core.sound import resample
+from pyannote_av.core.sound import no_such_channel, resample
 from pyannote_av.core.sources import open_source
 from pyannote_av.core.streams import AUTO, AudioTrack, choose_audio, explain
 from pyannote_av.core.track_mix import decode_tracks
@@ -169,10 +169,10 @@ class Video:
         Returns
         -------
         waveform : (1, num_samples) float32 Tensor
-            Average of all channels, and of all tracks that are mixed. Sample 0 is at time 0. If
-            the sound starts later, zeros come first; gaps are filled with zeros. The waveform ends
-            where the sound ends. Clean sound is not changed otherwise; what is repaired is told
-            (``docs/media.md``).
+            Average of all channels, and of all tracks that are mixed; or the channel that the file
+            names. Sample 0 is at time 0. If the sound starts later, zeros come first; gaps are
+            filled with zeros. The waveform ends where the sound ends. Clean sound is not changed
+            otherwise; what is repaired is told (``docs/media.md``).
 
         Raises
         ------
@@ -184,7 +184,7 @@ class Video:
 
         file = self.validate_file(file)
         if "waveform" in file:
-            waveform, found = clean(file["waveform"], file["sample_rate"])
+            waveform, found = clean(self._channel(file).to(torch.float32), file["sample_rate"])
             for sentence in found:
                 report(problems, f"waveform of {file['uri']} {sentence}")
             return self._resample(waveform, file["sample_rate"])
@@ -197,7 +197,9 @@ class Video:
         choice = choose_audio(info, track)
         if len(info.audio) > 1 and track == AUTO:
             report(problems, f"{path} has {len(info.audio)} audio tracks: {choice.reason}")
-        samples, sentences = decode_tracks(info, choice.streams, self.sample_rate)
+        samples, sentences = decode_tracks(
+            info, choice.streams, self.sample_rate, file.get("channel")
+        )
         for sentence in sentences:
             report(problems, sentence)
         return torch.from_numpy(samples)[None]
@@ -321,6 +323,15 @@ class Video:
                 f"{count * size / 2**30:.1f} GiB of memory, more than the {MAX_CROP / 2**30:.0f} "
                 "GiB that are cropped at once: take them one by one with `Video.frames`"
             )
+
+    def _channel(self, file: dict[str, Any]) -> Tensor:
+        """Channels (n, num_samples) of a waveform in memory that are used"""
+        waveform, channel = file["waveform"], file.get("channel")
+        if channel is None:
+            return waveform
+        if channel >= len(waveform):
+            raise MediaError(no_such_channel(f"waveform of {file['uri']}", channel, len(waveform)))
+        return waveform[channel : channel + 1]
 
     def _resample(self, waveform: Tensor, rate: int) -> Tensor:
         """Waveform (1, n) at `rate` Hz, resampled"""

@@ -30,6 +30,7 @@ from pyannote_av.core.clock import (
     origin_of,
 )
 from pyannote_av.core.display import Orientation, orientation_of, square_size
+from pyannote_av.core.encryption import refuse_encrypted
 from pyannote_av.core.files import MAX_DURATION, MediaError, check_path, longest
 from pyannote_av.core.streams import StreamInfo, describe, rank_audio, rank_video
 from pyannote_av.core.text import printable
@@ -148,7 +149,7 @@ def report(problems: list[str] | None, sentence: str) -> None:
 
     Control characters in the sentence are escaped.
     """
-    sentence = printable(sentence)
+    sentence = printable(sentence, one_line=True)
     if problems is None:
         warnings.warn(sentence, stacklevel=3)
     elif sentence not in problems:
@@ -284,6 +285,7 @@ def _probe(path: str, size: int, modified: int) -> MediaInfo:
         if None in ends and container.duration is not None:
             duration = max(duration, container.duration / 1e6)
         format_name = container.format.name
+        refuse_encrypted(container, path)
     limit = min(longest(size), MAX_DURATION)
     declared, joints = duration or None, ()
     if _must_scan(path, format_name, size):

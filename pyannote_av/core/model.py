@@ -28,7 +28,8 @@ from pyannote_av.core.checkpoint import (
     CheckpointError,
     load_checkpoint,
 )
-from pyannote_av.core.hub import locate, named_on_hub, resolve
+from pyannote_av.core.hub import locate, named_on_hub, old_token, resolve
+from pyannote_av.core.paths import no_such_file
 from pyannote_av.core.reading import read_npz
 from pyannote_av.core.renaming import current_names
 from pyannote_av.core.text import printable
@@ -145,7 +146,7 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[st
     from safetensors import SafetensorError, safe_open
 
     if not Path(path).exists():
-        raise FileNotFoundError(f"no such file: {path}")
+        raise FileNotFoundError(no_such_file(path))
     if not Path(path).is_file():
         raise CheckpointError(f"{path} is not a regular file")
     try:
@@ -337,6 +338,7 @@ class Model(_Model):
         revision: str | None = None,
         token: str | bool | None = None,
         cache_dir: str | Path | None = None,
+        use_auth_token: str | bool | None = None,
         **kwargs: Any,
     ) -> _Model:
         """Load a pretrained model.
@@ -359,6 +361,8 @@ class Model(_Model):
             Device of the model, as in ``torch.load``.
         subfolder, revision, token, cache_dir : optional
             As in ``pyannote.audio.Model.from_pretrained``.
+        use_auth_token : optional
+            Former name of `token`.
         **kwargs
             Hyper-parameters that override the saved ones.
 
@@ -376,6 +380,7 @@ class Model(_Model):
         CheckpointError
             When the file is damaged, or holds something else.
         """
+        token = old_token(token, use_auth_token)
         if isinstance(checkpoint, io.BytesIO):
             path: Any = checkpoint
             where, on_hub = "the checkpoint", False
@@ -453,8 +458,13 @@ def plain_checkpoint(content: Mapping[str, Any], path: object) -> dict[str, Any]
     cls, about = architecture(content, path), content["pyannote.audio"]
     hparams, state = content.get("hyper_parameters", {}), content.get("state_dict")
     versions = about.get("versions")
-    if not isinstance(hparams, Mapping) or not isinstance(versions, Mapping):
-        raise CheckpointError(f"{path} has no hyper-parameters, or does not say what wrote it")
+    if not isinstance(hparams, Mapping):
+        raise CheckpointError(f"{path}: its hyper-parameters are a {type(hparams).__name__}")
+    if not isinstance(versions, Mapping):
+        raise CheckpointError(
+            f"{path} does not say what wrote it: it has no versions (of pyannote.audio, torch, "
+            "numpy), so pyannote.audio did not write it, or it was edited"
+        )
     if not isinstance(state, Mapping) or not all(
         isinstance(name, str) and torch.is_tensor(value) for name, value in state.items()
     ):

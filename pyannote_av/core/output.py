@@ -126,6 +126,9 @@ class AVDiarizeOutput(DiarizeOutput):
         Per turn of ``speaker_diarization``: ``confidence`` in [0, 1], or None if only the audio
         pipeline supports the turn, and ``modality`` (``"audio"``, ``"video"`` or
         ``"audio+video"``), the evidence that identified the speaker.
+
+    Methods of pyannote's ``Annotation``, such as ``itertracks``, are those of
+    ``speaker_diarization``: pyannote.audio 3 returned an ``Annotation``.
     """
 
     face_tracks: FaceTracks | None = None
@@ -145,6 +148,13 @@ class AVDiarizeOutput(DiarizeOutput):
         if self.report is not None:
             content["report"] = self.report.to_dict()
         return content
+
+    def __getattr__(self, name: str) -> Any:
+        """Methods and attributes of ``speaker_diarization``, which pyannote.audio 3 returned."""
+        turns = self.__dict__.get("speaker_diarization")
+        if turns is None or name.startswith("_"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(turns, name)
 
     def _repr_png_(self) -> bytes | None:
         """Image of the turns for notebooks, drawn by pyannote.core."""

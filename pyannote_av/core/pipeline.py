@@ -5,10 +5,13 @@ from __future__ import annotations
 import inspect
 import logging
 import re
+import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from copy import deepcopy
 from functools import partial
+from io import IOBase, TextIOBase
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -24,10 +27,11 @@ from pyannote.metrics.diarization import DiarizationErrorRate
 
 from pyannote_av.core import caching
 from pyannote_av.core.checkpoint import CheckpointError
-from pyannote_av.core.hub import locate, named_on_hub, resolve
+from pyannote_av.core.counts import speaker_bounds
+from pyannote_av.core.hub import locate, named_on_hub, old_token, resolve
 from pyannote_av.core.model import Model, load_plda
 from pyannote_av.core.reading import ReadError, check_name, read_yaml
-from pyannote_av.core.text import printable
+from pyannote_av.core.text import field_name, printable
 from pyannote_av.core.trust import UntrustedError, loading, named_class, used_trust
 from pyannote_av.pretrained import DEFAULT, FOLDER, shipped
 
@@ -56,6 +60,7 @@ class Pipeline(_Pipeline):
         cache_dir: Path | str | None = None,
         trust: bool = False,
         allow_network: bool = False,
+        use_auth_token: str | bool | None = None,
     ) -> _Pipeline:
         """Load a pretrained pipeline.
 
@@ -74,6 +79,8 @@ class Pipeline(_Pipeline):
         allow_network : bool, optional
             Fetch what a local configuration names on the Hugging Face hub. What `checkpoint` itself
             names there is fetched in any case, with what that refers to.
+        use_auth_token : optional
+            Former name of `token`.
 
         Returns
         -------
@@ -88,6 +95,7 @@ class Pipeline(_Pipeline):
         UntrustedError
             When loading it would execute code that is not trusted.
         """
+        token = old_token(token, use_auth_token)
         if isinstance(checkpoint, dict):
             config, folder, origin = deepcopy(checkpoint), Path.cwd(), "the configuration"
             check_config(config, origin)
@@ -357,6 +365,7 @@ class MediaMixin:
             decode = partial(_decode, known)
             sound = decode() if session is None else session.cached(media, "sound", decode, True)
             prepared.update(sound, problems=list(sound["problems"]))
+        prepared.pop("channel", None)  # the waveform has it alone
         prepared = super().prepare_one(prepared, preload=False)
         if session is None:
             return prepared
@@ -368,6 +377,17 @@ class MediaMixin:
 
     def __call__(self, file: Any, preload: bool = False, **kwargs: Any) -> Any:
         """Process one file, or a list of files; see ``apply`` for keyword arguments.
+
+        Parameters
+        ----------
+        file : str, Path, mapping, binary file, or list of these
+            See :meth:`pyannote_av.Video.validate_file`. An open file (``io.BytesIO``, or the result
+            of ``open(path, "rb")``), also as ``video`` or ``audio`` of a mapping, is copied to disk
+            while it is processed.
+        preload : bool, optional
+            Has no effect: audio is always decoded once, into memory.
+        **kwargs : Any
+            Numbers of speakers may be text ("2").
 
         Returns
         -------
@@ -381,12 +401,23 @@ class MediaMixin:
             # pyannote passes these twice when it optimizes: once from the file, once by keyword
             given = file.get("pipeline_kwargs", {}) if "pipeline_kwargs" in file else {}
             kwargs = {name: value for name, value in kwargs.items() if name not in given}
-        return super().__call__(file, preload=preload, **kwargs)
+        numbers = {name: kwargs[name] for name in _NUMBERS if name in kwargs}
+        kwargs |= {name: n for name, n in speaker_bounds(**numbers).items() if name in numbers}
+        with _on_disk(file) as path:
+            return super().__call__(path, preload=preload, **kwargs)
+
+    def to(self, device: torch.device | str | int) -> _Pipeline:
+        """Move to a device, such as "cuda" or ``torch.device("cuda", 1)``.
+
+        Raises
+        ------
+        ValueError
+            When it is no device, or this machine has no such device.
+        """
+        return super().to(as_device(device))
 
     def _one_by_one(self, files: list, **kwargs: Any) -> Iterator[tuple[Any, Any]]:
-        from pyannote_av.core.io import Video
-
-        uris = [Video().validate_file(file)["uri"] for file in files]
+        uris = [_uri(file) for file in files]
         twice = sorted({uri for uri in uris if uris.count(uri) > 1})
         if twice:
             raise ValueError(f"several files are called {', '.join(twice)}: uris must be distinct")
@@ -409,6 +440,76 @@ def _decode(file: Mapping) -> dict[str, Any]:
         sound["waveform"] = torch.zeros(1, num_samples)
         sound["has_audio"] = False
     return {**sound, "streams": video.streams(file), "decoding_seconds": perf_counter() - start}
+
+
+_NUMBERS = ("num_speakers", "min_speakers", "max_speakers")
+
+
+def as_device(device: torch.device | str | int) -> torch.device:
+    """Device by its name; raises ValueError when there is none of this name on this machine."""
+    try:
+        found = torch.device("cuda", device) if type(device) is int else torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(
+            f"{device!r} is no device: write 'cpu', 'cuda', 'cuda:1' or 'mps'"
+        ) from error
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        number = torch.cuda.device_count()
+        raise ValueError(f"no device {str(found)!r}: this machine has {number} CUDA devices")
+    return found
+
+
+def _opened(file: Any) -> dict[str, IOBase]:
+    """Open files among what a file is given as"""
+    given = file if isinstance(file, Mapping) else {"video": file}
+    return {key: given[key] for key in ("video", "audio") if isinstance(given.get(key), IOBase)}
+
+
+def _uri(file: Any) -> str:
+    """Name of a file, which may be open"""
+    from pyannote_av.core.io import Video
+
+    opened = _opened(file)
+    if not opened:
+        return Video().validate_file(file)["uri"]
+    if isinstance(file, Mapping) and file.get("uri") is not None:
+        return str(file["uri"])
+    return field_name(_name(next(iter(opened.values()))).stem)
+
+
+def _name(opened: IOBase) -> Path:
+    """Path of an open file; "stream" if it has none"""
+    name = getattr(opened, "name", None)
+    return Path(name if isinstance(name, str) and name else "stream")
+
+
+@contextmanager
+def _on_disk(file: Any) -> Iterator[Any]:
+    """The file, with copies on disk of what is open"""
+    opened = _opened(file)
+    if not opened:
+        yield file
+        return
+    copied: MutableMapping = {}
+    if isinstance(file, Mapping):
+        copied = ProtocolFile(file) if isinstance(file, ProtocolFile) else dict(file)
+    copied["uri"] = _uri(file)
+    with tempfile.TemporaryDirectory(prefix="pyannote_av_") as folder:
+        for key, one in opened.items():
+            if isinstance(one, TextIOBase):
+                raise ValueError(f"{_name(one)} is open as text: open it with open(..., 'rb')")
+            # the suffix tells formats apart that begin alike
+            suffix = _name(one).suffix
+            path = Path(folder) / f"{key}{suffix if len(suffix) < 16 else ''}"
+            begin = one.tell() if one.seekable() else None
+            if begin is not None:
+                one.seek(0)
+            with open(path, "wb") as copy:
+                shutil.copyfileobj(one, copy)
+            if begin is not None:
+                one.seek(begin)
+            copied[key] = path
+        yield copied
 
 
 class DiarizationPipeline(MediaMixin, _Pipeline):

@@ -7,7 +7,16 @@ from pathlib import Path
 from string import Formatter
 from typing import TYPE_CHECKING, Any
 
-from pyannote_av.core.reading import ReadError, check_name, read_lines, read_yaml, refusing
+from pyannote_av.core.paths import no_such_file
+from pyannote_av.core.reading import (
+    ReadError,
+    check_name,
+    encoding_of,
+    open_bytes,
+    read_lines,
+    read_yaml,
+    refusing,
+)
 from pyannote_av.core.text import printable
 
 if TYPE_CHECKING:
@@ -45,7 +54,7 @@ def open_protocol(name: str, database: str | Path | None = None) -> Protocol:
     if database is not None:
         database = Path(database)
         if not database.is_file():
-            raise FileNotFoundError(f"no such file: {database}")
+            raise FileNotFoundError(no_such_file(database))
         _check_database(database, set())
         # also report content that pyannote.database does not understand
         with refusing(database, "no list of protocols"), warnings.catch_warnings():
@@ -97,7 +106,15 @@ def _check_list(path: Path, name: str) -> None:
     listed = Path(name).expanduser()
     # the places where pyannote.database looks
     found = next((one for one in (listed, path.parent / listed) if one.is_file()), None)
-    for number, line in enumerate(read_lines(found) if found else (), start=1):
+    if found is None:
+        return
+    with open_bytes(found) as file:
+        if encoding_of(file.read(4)) != "utf-8":
+            raise ReadError(
+                f"{found} begins with a byte order mark, which pyannote.database takes for a part "
+                "of the first name: save it as UTF-8 without it"
+            )
+    for number, line in enumerate(read_lines(found), start=1):
         if line.strip():
             try:
                 check_name(line.strip())
@@ -163,6 +180,7 @@ def _files_of_subset(protocol: Protocol, name: str, subset: str) -> list[Mapping
         return None
     with refusing(f"{name}, subset {subset}"):
         try:
-            return list(getattr(protocol, subset)())
+            # blank lines of lists are no files
+            return [file for file in getattr(protocol, subset)() if file["uri"]]
         except NotImplementedError:
             return None

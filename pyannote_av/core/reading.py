@@ -8,11 +8,13 @@ PermissionError, IsADirectoryError) are raised unchanged.
 from __future__ import annotations
 
 import ast
+import codecs
 import csv
 import gc
 import gzip
 import io
 import json
+import logging
 import math
 import os
 import stat
@@ -23,12 +25,14 @@ import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 from pyannote_av.core.text import printable
 
 if TYPE_CHECKING:
     import numpy as np
+
+logger = logging.getLogger(__name__)
 
 #: maximum bytes of a text file such as a configuration, a list, a record or an index
 TEXT_LIMIT = 16 * 2**20
@@ -86,7 +90,8 @@ class ReadError(ValueError):
     def __init__(self, message: str):
         if len(message) > _MESSAGE:
             message = f"{message[: _MESSAGE - 100]} [...] {message[-100:]}"
-        super().__init__(printable(message))
+        # names of files may hold line feeds
+        super().__init__(printable(message, one_line=True))
 
 
 @contextmanager
@@ -115,10 +120,10 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, MemoryError):
         return "it does not fit into memory"
     if isinstance(error, UnicodeDecodeError):
-        return f"not a text file in UTF-8: {error}"
+        return f"not a text file in UTF-8 or UTF-16: {error}"
     if isinstance(error, KeyError):
         return f"no {error}"
-    return str(error) or type(error).__name__
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 #: number of bytes read at once
@@ -179,45 +184,113 @@ def open_bytes(path: str | Path, limit: int = TEXT_LIMIT) -> IO[bytes]:
     return io.BufferedReader(_Bounded(Path(path), limit), BLOCK)
 
 
+# byte order marks; the mark of UTF-32 begins with that of UTF-16
+_MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+
+
+def encoding_of(begin: bytes) -> str:
+    """Encoding of a text that begins with these four bytes; UTF-8 without a byte order mark."""
+    return next((name for mark, name in _MARKS.items() if begin.startswith(mark)), "utf-8")
+
+
 def read_text(path: str | Path, limit: int = TEXT_LIMIT) -> str:
-    """Read a UTF-8 text file, plain or ``.gz``.
+    """Read a text file, plain or ``.gz``, in UTF-8, or in UTF-16 with a byte order mark.
 
     Raises
     ------
     ReadError
-        When the file is longer than `limit`, or is not UTF-8.
+        When the file is longer than `limit`, or is in another encoding.
     """
     with open_bytes(path, limit) as file, refusing(path):
-        return file.read().decode("utf-8")
+        content = file.read()
+        return content.decode(encoding_of(content[:4]))
 
 
-def read_lines(path: str | Path, limit: int = TEXT_LIMIT, lines: int = LINES) -> Iterator[str]:
-    """Iterate over the lines of a UTF-8 text file, plain or ``.gz``, including their line ends.
+def read_lines(
+    path: str | Path,
+    limit: int = TEXT_LIMIT,
+    lines: int = LINES,
+    foreign: Literal["refuse", "guess", "keep"] = "refuse",
+) -> Iterator[str]:
+    """Iterate over the lines of a text file, plain or ``.gz``, including their line ends.
+
+    The text is in UTF-8, or in UTF-16 with a byte order mark. Byte order marks are removed.
 
     Parameters
     ----------
     path : str or Path
     limit, lines : int, optional
         Maximum number of bytes and of lines.
+    foreign : {"refuse", "guess", "keep"}, optional
+        What to do with lines that are not valid UTF-8: refuse them; read them as Windows-1252, the
+        encoding of Western Europe, and log a warning; or keep their bytes as names of files do
+        (``surrogateescape``).
 
     Raises
     ------
     ReadError
-        When a limit is exceeded, a line is longer than :data:`LINE_LIMIT`, or a line has a NUL
-        character.
+        When a limit is exceeded, a line is longer than :data:`LINE_LIMIT`, has a NUL character, or
+        is in another encoding. The message names the line.
     """
-    # newline="", because line ends inside quoted CSV fields are content
-    with io.TextIOWrapper(open_bytes(path, limit), "utf-8", newline="") as file, refusing(path):
-        number = 0
-        while line := file.readline(LINE_LIMIT + 1):
-            number += 1
-            if number > lines:
-                raise ReadError(f"{path} is too long: {lines:,} lines are read at most")
-            if len(line) > LINE_LIMIT:
-                raise ReadError(f"{path}, line {number}: longer than {LINE_LIMIT:,} characters")
-            if "\0" in line:
-                raise ReadError(f"{path}, line {number}: a NUL character, not a text file")
-            yield line
+    with open_bytes(path, limit) as binary:
+        encoding = encoding_of(binary.peek(4)[:4])
+        # newline="", because line ends inside quoted CSV fields are content
+        with (
+            io.TextIOWrapper(binary, encoding, errors="surrogateescape", newline="") as file,
+            refusing(path),
+        ):
+            number, guessed = 0, []
+            while line := file.readline(LINE_LIMIT + 1):
+                number += 1
+                if number > lines:
+                    raise ReadError(f"{path} is too long: {lines:,} lines are read at most")
+                if len(line) > LINE_LIMIT:
+                    raise ReadError(f"{path}, line {number}: longer than {LINE_LIMIT:,} characters")
+                if "\0" in line:
+                    raise ReadError(
+                        f"{path}, line {number}: a NUL character, not a text file (or in UTF-16 "
+                        "without a byte order mark: save it as UTF-8)"
+                    )
+                if foreign != "keep" and (byte := foreign_byte(line)):
+                    if foreign == "refuse":
+                        raise ReadError(
+                            f"{path}, line {number}: not UTF-8 (byte 0x{byte:02x}): save the file "
+                            "as UTF-8"
+                        )
+                    guessed.append(number)
+                    line = _guess(line)
+                # files that were joined have marks in the middle
+                yield line.removeprefix("\ufeff")
+            if guessed:
+                logger.warning(
+                    "%s: %d lines are not UTF-8 and were read as Windows-1252 (first: line %d)",
+                    printable(str(path), one_line=True),
+                    len(guessed),
+                    guessed[0],
+                )
+
+
+def foreign_byte(text: str) -> int | None:
+    """First byte that could not be decoded, which Python keeps as half of a character; or None."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        return ord(text[error.start]) & 0xFF
+    return None
+
+
+def _guess(line: str) -> str:
+    content = line.encode("utf-8", "surrogateescape")
+    try:
+        return content.decode("cp1252")
+    except UnicodeDecodeError:  # five bytes are not assigned
+        return content.decode("latin-1")
 
 
 #: maximum absolute value of a time, in seconds: eleven days, longer than any recording

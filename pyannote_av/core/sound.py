@@ -69,7 +69,15 @@ class _Waveform:
 class _Run:
     """Consecutive decoded frames without a gap, downmixed and resampled one by one"""
 
-    def __init__(self, time: float, frame, sample_rate: int, waveform: _Waveform, mixer: Mixer):
+    def __init__(
+        self,
+        time: float,
+        frame,
+        sample_rate: int,
+        waveform: _Waveform,
+        mixer: Mixer,
+        channel: int | None = None,
+    ):
         import av
 
         self.time = time
@@ -83,6 +91,7 @@ class _Run:
         self._waveform = waveform
         self._mixer = mixer
         self._held: list[np.ndarray] = []  # channels that are not mixed yet
+        self._channel = slice(None) if channel is None else slice(channel, channel + 1)
         self._first = round(time * sample_rate)
         self._taken = 0  # samples at the target rate
         self._laid = 0  # the same after stretching
@@ -107,7 +116,7 @@ class _Run:
 
     def _collect(self, frame) -> None:
         for part in self._resampler.resample(frame):
-            samples = part.to_ndarray().reshape(part.samples, -1)
+            samples = part.to_ndarray().reshape(part.samples, -1)[:, self._channel]
             # resamplers return a few samples too many
             samples = samples[: round(self.count * self._sample_rate / self.rate) - self._taken]
             self._taken += len(samples)
@@ -169,7 +178,15 @@ def resample(samples: np.ndarray, rate: int, sample_rate: int, chunk: int = 6553
     return waveform.finish()
 
 
-def decode_sound(info: MediaInfo, stream: AudioStream, sample_rate: int) -> tuple[np.ndarray, list]:
+def no_such_channel(where: str, channel: int, channels: int) -> str:
+    """Sentence that says which channels there are."""
+    there = f"channels 0 to {channels - 1}" if channels > 1 else "one channel, 0"
+    return f"{where} has no channel {channel}: it has {there}"
+
+
+def decode_sound(
+    info: MediaInfo, stream: AudioStream, sample_rate: int, channel: int | None = None
+) -> tuple[np.ndarray, list]:
     """Decode an audio stream once, downmixed and resampled
 
     Parameters
@@ -179,6 +196,8 @@ def decode_sound(info: MediaInfo, stream: AudioStream, sample_rate: int) -> tupl
         One of `info.audio`.
     sample_rate : int
         Sample rate of the output (Hz).
+    channel : int, optional
+        The only channel to use. By default, channels are averaged.
 
     Returns
     -------
@@ -191,8 +210,8 @@ def decode_sound(info: MediaInfo, stream: AudioStream, sample_rate: int) -> tupl
     Raises
     ------
     MediaError
-        If nothing can be decoded, or if the header declares a sample rate or a number of channels
-        that is not supported.
+        If nothing can be decoded, if there is no such channel, or if the header declares a sample
+        rate or a number of channels that is not supported.
     """
     name = f"audio stream {stream.index} of {info.path}"
     if stream.sample_rate and not is_sample_rate(stream.sample_rate):
@@ -206,6 +225,8 @@ def decode_sound(info: MediaInfo, stream: AudioStream, sample_rate: int) -> tupl
             f"{name} declares {stream.channels} channels ({MAX_CHANNELS} are read at most): its "
             "header is damaged, or mix it down (`ffmpeg -i FILE -ac 1 NEW`)"
         )
+    if channel is not None and channel >= stream.channels:
+        raise MediaError(no_such_channel(name, channel, stream.channels))
     damage = Damage.of(info)
     waveform = _Waveform(round(min(info.duration, RESERVED) * sample_rate))
     mixer, repairs = Mixer(sample_rate), _Repairs()
@@ -216,7 +237,7 @@ def decode_sound(info: MediaInfo, stream: AudioStream, sample_rate: int) -> tupl
     with open_media(info.path) as container:
         source = container.streams[stream.index]
         source.thread_type = "AUTO"
-        frames = _stamped(decode(container, source, damage, info), info, damage)
+        frames = _stamped(decode(container, source, damage, info), info, damage, channel or 0)
         for time, stretch, frame in settling(frames, max(stream.start, 0.0)):
             if stream.codec.startswith(REPAIRED):
                 frame = repairs(frame, time)
@@ -224,7 +245,7 @@ def decode_sound(info: MediaInfo, stream: AudioStream, sample_rate: int) -> tupl
                 if run and (abs(time - run.end) > GAP or run.kind != _Run.kind_of(frame)):
                     run.finish()
                     run = None
-                run = run or _Run(time, frame, sample_rate, waveform, mixer)
+                run = run or _Run(time, frame, sample_rate, waveform, mixer, channel)
                 run.add(frame, stretch)
             except faults() as error:
                 raise MediaError(
@@ -260,13 +281,16 @@ def decode_sound(info: MediaInfo, stream: AudioStream, sample_rate: int) -> tupl
     return samples, sentences + [f"{name} {sentence}" for sentence in found]
 
 
-def _stamped(frames, info: MediaInfo, damage: Damage) -> Iterator[tuple[float | None, float, Any]]:
-    """Decoded frames that can be used, with their stamps and lengths (s)"""
+def _stamped(
+    frames, info: MediaInfo, damage: Damage, channel: int
+) -> Iterator[tuple[float | None, float, Any]]:
+    """Decoded frames that can be used and have a channel, with their stamps and lengths (s)"""
     for frame in frames:
         if not frame.samples or not frame.sample_rate:
             continue
         # rate and channels may change in midstream
-        if not is_sample_rate(frame.sample_rate) or frame.layout.nb_channels > MAX_CHANNELS:
+        channels = frame.layout.nb_channels
+        if not is_sample_rate(frame.sample_rate) or not channel < channels <= MAX_CHANNELS:
             damage.error()
             continue
         stamp = None

@@ -1,8 +1,16 @@
-"""Text that comes from files, made safe to show."""
+"""Text that comes from files: made safe to show, and names that are compared."""
 
 from __future__ import annotations
 
+import logging
+import re
 import unicodedata
+from collections.abc import Collection, Mapping
+from typing import TypeVar
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 # newlines and tabs lay text out; nothing else among control characters does
 _KEPT = "\n\t"
@@ -39,3 +47,73 @@ def printable(text: str, one_line: bool = False) -> str:
         else c
         for c in text
     )
+
+
+def field_name(name: object) -> str:
+    """Name as a field of RTTM and UEM files, whose names hold no white space: it becomes ``_``.
+
+    >>> field_name("my interview")
+    'my_interview'
+    """
+    # names of files may hold bytes that are no text
+    text = str(name).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return re.sub(r"\s+", "_", text) or "<NA>"
+
+
+def same_name(name: str) -> str:
+    """Form of a name that all its spellings share.
+
+    Accented characters are stored in two ways: as one character (NFC; most programs) or as a letter
+    with a combining mark (NFD; file names on macOS). White space becomes ``_``, as in RTTM files.
+
+    >>> same_name("Rene\u0301 1") == same_name("Ren\xe9_1")
+    True
+    """
+    return field_name(unicodedata.normalize("NFC", name.strip("\ufeff \t\r\n")))
+
+
+def name_on_any_disk(name: str) -> str:
+    """Form that names share if some disk takes them for one: disks may ignore case and NFC or NFD.
+
+    >>> name_on_any_disk("Talk") == name_on_any_disk("talk")
+    True
+    """
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def match_names(names: Collection[str], found: Mapping[str, T], where: object) -> dict[str, T]:
+    """Rename entries of `found` that are in `names` in another spelling; see :func:`same_name`.
+
+    A warning names them. Exact matches go first, and names that two entries could stand for stay
+    as they are.
+
+    Parameters
+    ----------
+    names : collection of str
+    found : mapping of str to Any
+    where : object
+        Origin of `found`, for the warning.
+    """
+    missing: dict[str, str | None] = {}
+    for name in names:
+        if name not in found:
+            key = same_name(name)
+            missing[key] = None if key in missing else name
+    if not missing:
+        return dict(found)
+    known, renamed = set(names), {}
+    others: dict[str, list[str]] = {}
+    for name in found:
+        if name not in known:
+            others.setdefault(same_name(name), []).append(name)
+    for key, name in missing.items():
+        if name is not None and len(others.get(key, ())) == 1:
+            renamed[others[key][0]] = name
+    for spelled, name in renamed.items():
+        logger.warning(
+            "%s: %s is taken for %s, which is spelled differently (Unicode form or white space)",
+            printable(str(where), one_line=True),
+            ascii(spelled),
+            ascii(name),
+        )
+    return {renamed.get(name, name): value for name, value in found.items()}

@@ -12,7 +12,10 @@ from pyannote_av.core.sound import decode_sound
 
 
 def decode_tracks(
-    info: MediaInfo, streams: Sequence[AudioStream], sample_rate: int
+    info: MediaInfo,
+    streams: Sequence[AudioStream],
+    sample_rate: int,
+    channel: int | None = None,
 ) -> tuple[np.ndarray, list[str]]:
     """Decode audio streams, each by itself, and average them
 
@@ -25,6 +28,8 @@ def decode_tracks(
     streams : sequence of AudioStream
     sample_rate : int
         Sample rate of the output (Hz).
+    channel : int, optional
+        The only channel of each stream that is used. Defaults to the average of all.
 
     Returns
     -------
@@ -39,11 +44,11 @@ def decode_tracks(
         If no track can be decoded.
     """
     if len(streams) == 1:
-        return decode_sound(info, streams[0], sample_rate)
+        return decode_sound(info, streams[0], sample_rate, channel)
     total, problems, errors, count = np.zeros(0, np.float32), [], [], 0
     for stream in streams:
         try:
-            samples, sentences = decode_sound(info, stream, sample_rate)
+            samples, sentences = decode_sound(info, stream, sample_rate, channel)
         except MediaError as error:
             errors.append(error)
             continue

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pyannote.core import Annotation, Timeline
 
+from pyannote_av.core.text import match_names
 from pyannote_av.evaluation.cells import Cells, Turns, active
 from pyannote_av.evaluation.diarization import co_activity, match_speakers, paired, recognised
 from pyannote_av.evaluation.score import RULES, Rule
@@ -210,6 +211,7 @@ def conditions(
     """
     how: Rule = RULES[rule]
     seconds: dict[tuple[str, str], np.ndarray] = defaultdict(lambda: np.zeros(4))
+    hypotheses = match_names(references, hypotheses, system)
     for uri in paired(references, hypotheses, system):
         faces = by_speaker = None
         if tracks is not None:

@@ -9,6 +9,7 @@ import numpy as np
 from pyannote.core import Annotation, Timeline
 from scipy.optimize import linear_sum_assignment
 
+from pyannote_av.core.text import match_names
 from pyannote_av.evaluation.cells import Cells
 from pyannote_av.evaluation.oracle_vad import crop_to_speech, fill_speech
 from pyannote_av.evaluation.result import DiarizationResult
@@ -172,6 +173,8 @@ def evaluate(
     Parameters
     ----------
     references, hypotheses : mapping of uri to Annotation
+        A uri that is spelled differently (in another Unicode form, or with ``_`` for a space) is
+        found in any of the mappings, with a warning.
     uem : mapping of uri to Timeline, optional
         Scored regions. Defaults to whole files.
     vad : mapping of uri to Timeline, optional
@@ -192,6 +195,9 @@ def evaluate(
         When a file has no hypothesis, evaluation map or speech regions.
     """
     scores: dict[tuple[str, str], dict[str, DiarizationScore]] = {}
+    hypotheses = match_names(references, hypotheses, system)
+    uem = uem and match_names(references, uem, "the evaluation maps")
+    vad = vad and match_names(references, vad, "the speech regions")
     for uri in paired(references, hypotheses, system):
         reference, hypothesis = references[uri], hypotheses[uri]
         for what, given in (("evaluation map", uem), ("speech regions", vad)):

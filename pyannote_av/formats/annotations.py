@@ -1,14 +1,32 @@
 """Strict readers of RTTM, UEM and LAB files: errors name the file and the line.
 
-The reader of pyannote.database gives no line numbers, accepts NaN and negative times, and
-treats a file that is missing from an RTTM as silent.
+The reader of pyannote.database gives no line numbers, splits names at spaces without a word,
+accepts NaN and negative times, and treats a file that is missing from an RTTM as silent.
+
+Rules, for all three formats:
+
+* The text is in UTF-8, or in UTF-16 with a byte order mark. Lines end in LF, CRLF or CR.
+* Blank lines and lines that begin with ``;`` or ``#`` are skipped.
+* Fields are separated by spaces and tabs. A line in which tabs alone separate the right number of
+  fields is split at its tabs, so that its names may hold spaces. Other white space, such as a
+  no-break space, is part of a name.
+* Times are finite decimal numbers in seconds, not negative. An exponent is allowed.
+* Names that differ only in the form of their accented characters (NFC and NFD) are one name,
+  spelled as at its first place.
+
+``lenient=True`` repairs what has one meaning only (names with spaces, decimal commas, negative
+starts, text in Windows-1252), and leaves out lines that cannot be read. One warning for each kind
+of repair names the file and the first line.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
+import re
+import unicodedata
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +39,7 @@ from pyannote_av.core.reading import (
     ReadError,
     read_lines,
 )
+from pyannote_av.core.text import match_names, printable
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +51,15 @@ _NO_SPEECH = {"nonspeech", "non-speech", "nsp", "sil", "silence", "0"}
 #: tolerance for rounded times, in seconds
 TOLERANCE = 0.01
 
+_NUMBER = r"[+-]?[\d.,]+(?:e[+-]?\d+)?"
+# lines with spaces in names that can be read in one way only
+_SPACED_TURN = re.compile(
+    rf"(SPEAKER) +(\S.*?) +(\S+) +({_NUMBER}) +({_NUMBER}) +(<NA>) +(<NA>) +(\S.*?)"
+    rf" +(<NA>|{_NUMBER}) +(<NA>|{_NUMBER})",
+    re.IGNORECASE | re.ASCII,
+)
+_SPACED_REGION = re.compile(rf"(\S.*?) +(\S+) +({_NUMBER}) +({_NUMBER})", re.IGNORECASE | re.ASCII)
+
 
 class Turn(NamedTuple):
     """One line of an RTTM file; `where` is "FILE, line N"."""
@@ -42,95 +70,226 @@ class Turn(NamedTuple):
     where: str
 
 
+class _Line(NamedTuple):
+    """A line of `text`, split into `fields`"""
+
+    where: str
+    fields: list[str]
+    text: str
+
+
+class _Reader:
+    """Reads one file; collects what was repaired or left out, for one warning of each kind."""
+
+    def __init__(self, file: Path, lenient: bool):
+        self.file, self.lenient = file, lenient
+        self._notes: dict[str, list[str]] = {}
+        self._spelled: dict[str, str] = {}
+        self.confidences: set[str] = set()
+
+    def note(self, kind: str, where: str) -> None:
+        """Remember a repair of some kind at `where`."""
+        self._notes.setdefault(kind, []).append(where)
+
+    def tell(self) -> None:
+        """Log what was noted."""
+        for kind, places in self._notes.items():
+            _warn(f"{kind}: {len(places)} (first: {places[0]})")
+
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """Leave out a line that raises ReadError, if lenient."""
+        try:
+            yield
+        except ReadError as error:
+            if not self.lenient:
+                raise
+            self.note("lines left out", str(error))
+
+    def name(self, name: str, where: str) -> str:
+        """`name` as it was spelled first."""
+        # plain names are kept, too: one object for all lines
+        key = name if name.isascii() else unicodedata.normalize("NFC", name)
+        first = self._spelled.setdefault(key, name)
+        if first != name:
+            self.note("names in another Unicode form than before, taken for the same", where)
+        return first
+
+    def lines(self, *counts: int) -> Iterator[_Line]:
+        """Yield the lines that are neither blank nor comments; `counts` are their valid lengths."""
+        foreign = "guess" if self.lenient else "refuse"
+        read = read_lines(self.file, ANNOTATION_LIMIT, ANNOTATION_LINES, foreign)
+        for number, line in enumerate(read, start=1):
+            text = line.strip(" \t\r\n\v\f\ufeff")
+            if text and not text.startswith((";", "#")):
+                yield _Line(f"{self.file}, line {number}", _split(text, counts), text)
+
+    def segment(self, where: str, start: str, end: str, lasts: bool = False) -> Segment:
+        """Segment from `start` to `end`; if `lasts` is True, `end` is its duration."""
+        first, last = self._seconds(where, start, end), self._seconds(where, end, start)
+        if not (math.isfinite(first) and math.isfinite(last)):
+            raise ReadError(f"{where}: {start}, {end}: times must be finite")
+        if max(first, last) > LONGEST:
+            raise ReadError(f"{where}: {start}, {end}: times of more than {LONGEST:,.0f} s")
+        # round, so that 0.1 + 0.2 is exactly 0.3 and adjacent turns share their boundary
+        last = round(first + last, 9) if lasts else last
+        if last < first:
+            raise ReadError(
+                f"{where}: {'negative duration' if lasts else 'end before start'} {end}"
+            )
+        if first < 0:
+            if not self.lenient or last <= 0:
+                raise ReadError(f"{where}: negative start {start}")
+            self.note("negative starts, moved to 0", where)
+            first = 0.0
+        return Segment(first, last)
+
+    def _seconds(self, where: str, text: str, other: str) -> float:
+        # Python also accepts digits of other scripts and 1_000 as numbers
+        if self.lenient and re.fullmatch(r"[+-]?\d+,\d+", text, re.ASCII):
+            self.note("decimal commas, read as points", where)
+            text = text.replace(",", ".")
+        try:
+            if text.isascii() and "_" not in text:
+                return float(text)
+        except ValueError:
+            pass
+        comma = ", with a decimal point" if "," in text else ""
+        raise ReadError(f"{where}: {text!r}, {other!r}: times must be numbers{comma}")
+
+
+def _split(text: str, counts: Collection[int]) -> list[str]:
+    """Fields of a line"""
+    tabbed = [field.strip(" ") for field in text.split("\t")]
+    # names with spaces may stand between tabs
+    if len(tabbed) in counts and all(tabbed):
+        return tabbed
+    return re.split(r"[ \t\v\f]+", text)
+
+
 def _files(path: str | Path, suffix: str) -> list[Path]:
     path = Path(path)
     if not path.is_dir():
         return [path]
-    if not (files := sorted(path.glob(f"*{suffix}"))):
+    # macOS keeps attributes in files that begin with ._ on other disks
+    files = sorted(
+        file
+        for file in path.iterdir()
+        if file.suffix.lower() == suffix and not file.name.startswith("._")
+    )
+    if not files:
         raise FileNotFoundError(f"no {suffix} file in folder {path}")
     return files
 
 
-def _lines(file: Path, fewest: int) -> Iterator[tuple[str, list[str]]]:
-    """Yield ("FILE, line N", fields) for each line that is neither blank nor a comment."""
-    for number, line in enumerate(read_lines(file, ANNOTATION_LIMIT, ANNOTATION_LINES), start=1):
-        fields = line.split()
-        if not fields or fields[0].startswith((";", "#")):
-            continue
-        where = f"{file}, line {number}"
-        if len(fields) < fewest:
-            line = line.strip()
-            raise ReadError(
-                f"{where}: {len(fields)} fields where at least {fewest} are expected: {line!r}"
-            )
-        yield where, fields
+def _too_few(line: _Line, fewest: int) -> ReadError:
+    return ReadError(
+        f"{line.where}: {len(line.fields)} fields where at least {fewest} are expected: "
+        f"{line.text!r}"
+    )
 
 
-def _segment(where: str, start: str, end: str, lasts: bool = False) -> Segment:
-    """Segment from `start` to `end`; if `lasts` is True, `end` is its duration."""
-    # Python also accepts digits of other scripts and 1_000 as numbers
-    if not (start + end).isascii() or "_" in start + end:
-        raise ReadError(f"{where}: {start!r}, {end!r}: times must be numbers")
-    try:
-        first, last = float(start), float(end)
-    except ValueError as error:
-        raise ReadError(f"{where}: {start!r}, {end!r}: times must be numbers") from error
-    if not (math.isfinite(first) and math.isfinite(last)):
-        raise ReadError(f"{where}: {start}, {end}: times must be finite")
-    if max(first, last) > LONGEST:
-        raise ReadError(f"{where}: {start}, {end}: times of more than {LONGEST:,.0f} s")
-    if first < 0:
-        raise ReadError(f"{where}: negative start {start}")
-    # round, so that 0.1 + 0.2 is exactly 0.3 and adjacent turns share their boundary
-    last = round(first + last, 9) if lasts else last
-    if last < first:
-        raise ReadError(f"{where}: {'negative duration' if lasts else 'end before start'} {end}")
-    return Segment(first, last)
+_SPACES = "names cannot hold spaces (write _ instead, or separate the fields by tabs)"
 
 
-def read_turns(path: str | Path) -> dict[str, list[Turn]]:
+def _turn_fields(reader: _Reader, line: _Line) -> list[str]:
+    """Fields of a turn: 8 to 10, of which the last two are numbers or <NA>"""
+    where, fields, text = line
+    if len(fields) < 8:
+        raise ReadError(f"{where}: {len(fields)} fields, the 8th names the speaker")
+    wrong = [field for field in fields[8:10] if not _is_measure(field)]
+    # a whole number is a part of a name, as in "Speaker 2", unless it is always 0 or always 1
+    if not wrong and fields[8:] and fields[8].isdecimal():
+        reader.confidences.add(fields[8])
+        if int(fields[8]) > 1 or len(reader.confidences) > 1:
+            wrong = [fields[8]]
+    if len(fields) <= 10 and not wrong:
+        return fields
+    if reader.lenient and (found := _SPACED_TURN.fullmatch(text.replace("\t", " "))):
+        reader.note("names with spaces", where)
+        return list(found.groups())
+    if len(fields) > 10:
+        raise ReadError(f"{where}: {len(fields)} fields where 8 to 10 are expected: {_SPACES}")
+    raise ReadError(
+        f"{where}: {wrong[0]!r} follows the speaker {fields[7]!r}, where a confidence or <NA> is "
+        f"expected: {_SPACES}"
+    )
+
+
+def _is_measure(field: str) -> bool:
+    """Whether a field is a number or absent"""
+    number = re.fullmatch(_NUMBER, field, re.IGNORECASE | re.ASCII)
+    return number is not None or field.upper() in ("<NA>", "NA", "-")
+
+
+def read_turns(path: str | Path, lenient: bool = False) -> dict[str, list[Turn]]:
     """Turns of an RTTM file, or of the ``.rttm`` files of a folder, by uri.
+
+    A turn has 8 to 10 fields. Its channel is not used: turns of all channels belong to one file,
+    as in pyannote and dscore. A turn of no length and a turn that is repeated word for word are
+    left out with a warning. Turns of one speaker that touch or overlap stay as they are.
+
+    Parameters
+    ----------
+    path : str or Path
+    lenient : bool, optional
+        Repair lines, or leave them out, with a warning; see the module.
 
     Raises
     ------
-    ValueError
-        With file and line, when a line has too few fields, an unknown type, a time that is
-        negative, NaN or not a number, or a uri that another file of the folder already has.
+    ReadError
+        With file and line, when a line has too few or too many fields, an unknown type, a time
+        that is negative, NaN or not a number, or a uri that another file of the folder already has.
     """
     turns: dict[str, list[Turn]] = {}
     owner: dict[str, Path] = {}
+    known: set[tuple[str, Segment, str]] = set()
+    channels: dict[str, str] = {}
     for file in _files(path, ".rttm"):
-        empty = True
-        for where, fields in _lines(file, 5):
+        reader, empty = _Reader(file, lenient), True
+        for line in reader.lines(8, 9, 10):
             empty = False
-            if fields[0].upper() in _OTHER_TYPES:
-                continue
-            if fields[0].upper() != "SPEAKER":
-                raise ReadError(f"{where}: {fields[0]!r} is no RTTM type")
-            if len(fields) < 8:
-                raise ReadError(f"{where}: {len(fields)} fields, the 8th names the speaker")
-            uri, speaker = fields[1], fields[7]
-            if owner.setdefault(uri, file) != file:
-                raise ReadError(f"{where}: {uri!r} is in {owner[uri]} already")
-            segment = _segment(where, fields[3], fields[4], lasts=True)
-            if segment:
-                turns.setdefault(uri, []).append(Turn(uri, segment, speaker, where))
-            else:
-                turns.setdefault(uri, [])
-                logger.warning("%s: a turn of no length, left out", where)
+            with reader.attempt():
+                where, kind = line.where, line.fields[0].upper()
+                if len(line.fields) < 5:
+                    raise _too_few(line, 5)
+                if kind in _OTHER_TYPES:
+                    continue
+                if kind != "SPEAKER":
+                    raise ReadError(f"{where}: {line.fields[0]!r} is no RTTM type")
+                fields = _turn_fields(reader, line)
+                uri, speaker = reader.name(fields[1], where), reader.name(fields[7], where)
+                if owner.setdefault(uri, file) != file:
+                    raise ReadError(f"{where}: {uri!r} is in {owner[uri]} already")
+                segment = reader.segment(where, fields[3], fields[4], lasts=True)
+                some = turns.setdefault(uri, [])
+                if not segment:
+                    reader.note("turns of no length, left out", where)
+                    continue
+                # one person may be on two channels at the same time
+                if channels.setdefault(uri, fields[2]) != fields[2]:
+                    reader.note("turns on a second channel, read as one file", where)
+                turn = (uri, segment, speaker)
+                if turn in known:
+                    reader.note("repeated turns, left out", where)
+                    continue
+                known.add(turn)
+                some.append(Turn(uri, segment, speaker, where))
         if empty:
             if owner.setdefault(file.stem, file) != file:
                 raise ReadError(f"{file}: {file.stem!r} is in {owner[file.stem]} already")
             turns[file.stem] = []
+        reader.tell()
     return turns
 
 
-def read_rttm(path: str | Path) -> dict[str, Annotation]:
+def read_rttm(path: str | Path, lenient: bool = False) -> dict[str, Annotation]:
     """Annotations of an RTTM file, or of the ``.rttm`` files of a folder, by uri.
 
-    An empty file gives an empty annotation, whose uri is the name of the file.
+    An empty file gives an empty annotation, whose uri is the name of the file. See
+    :func:`read_turns` for parameters and errors.
     """
-    return {uri: _annotation(uri, turns) for uri, turns in read_turns(path).items()}
+    return {uri: _annotation(uri, turns) for uri, turns in read_turns(path, lenient).items()}
 
 
 def _annotation(uri: str, turns: list[Turn]) -> Annotation:
@@ -140,28 +299,72 @@ def _annotation(uri: str, turns: list[Turn]) -> Annotation:
     return annotation
 
 
-def read_uem(path: str | Path) -> dict[str, Timeline]:
+def read_uem(path: str | Path, lenient: bool = False) -> dict[str, Timeline]:
     """Evaluation maps of a UEM file, or of the ``.uem`` files of a folder, by uri.
+
+    A line has 4 fields. Regions of several channels (NIST lists both sides of a telephone call)
+    are united, because diarization has one time line for each file.
+
+    Parameters
+    ----------
+    path : str or Path
+    lenient : bool, optional
+        Repair lines, or leave them out, with a warning; see the module. Regions that overlap are
+        united.
 
     Raises
     ------
-    ValueError
-        With file and line, when a line is malformed or regions overlap.
+    ReadError
+        With file and line, when a line is malformed, or when regions of one channel overlap.
     """
-    stretches: dict[str, list[tuple[Segment, int, str]]] = {}
+    regions: dict[str, dict[str, list[tuple[Segment, int, str]]]] = {}
     owner: dict[str, Path] = {}
     for file in _files(path, ".uem"):
-        for number, (where, fields) in enumerate(_lines(file, 4)):
-            uri = fields[0]
-            if owner.setdefault(uri, file) != file:
-                raise ReadError(f"{where}: {uri!r} is in {owner[uri]} already")
-            segment = _segment(where, fields[2], fields[3])
-            if not segment:
-                raise ReadError(f"{where}: a stretch of no length")
-            stretches.setdefault(uri, []).append((segment, number, where))
-    for uri, some in stretches.items():
-        _check_apart(uri, some)
-    return {uri: Timeline((one[0] for one in some), uri=uri) for uri, some in stretches.items()}
+        reader = _Reader(file, lenient)
+        for number, line in enumerate(reader.lines(4)):
+            with reader.attempt():
+                where, fields = line.where, _region_fields(reader, line)
+                uri = reader.name(fields[0], where)
+                if owner.setdefault(uri, file) != file:
+                    raise ReadError(f"{where}: {uri!r} is in {owner[uri]} already")
+                segment = reader.segment(where, fields[2], fields[3])
+                if not segment:
+                    raise ReadError(f"{where}: a stretch of no length")
+                channel = regions.setdefault(uri, {}).setdefault(fields[1], [])
+                channel.append((segment, number, where))
+        reader.tell()
+    maps = {}
+    for uri, channels in regions.items():
+        timelines = []
+        for some in channels.values():
+            if not lenient:
+                _check_apart(uri, some)
+            timelines.append(Timeline((one[0] for one in some), uri=uri))
+        maps[uri] = _united(uri, timelines, path) if len(channels) > 1 else timelines[0]
+        if lenient:
+            maps[uri] = maps[uri].support()
+    return maps
+
+
+def _region_fields(reader: _Reader, line: _Line) -> list[str]:
+    """The four fields of a line of a UEM file"""
+    if len(line.fields) < 4:
+        raise _too_few(line, 4)
+    if len(line.fields) == 4:
+        return line.fields
+    if reader.lenient and (found := _SPACED_REGION.fullmatch(line.text.replace("\t", " "))):
+        reader.note("names with spaces", line.where)
+        return list(found.groups())
+    raise ReadError(f"{line.where}: {len(line.fields)} fields where 4 are expected: {_SPACES}")
+
+
+def _united(uri: str, timelines: list[Timeline], path: str | Path) -> Timeline:
+    """Union of the regions of several channels"""
+    first, *others = [list(timeline.support()) for timeline in timelines]
+    if all(other == first for other in others):
+        return timelines[0]
+    _warn(f"{path}: the channels of {uri!r} have different regions: their union is scored")
+    return Timeline((one for timeline in timelines for one in timeline), uri=uri).support()
 
 
 def _check_apart(uri: str, stretches: list[tuple[Segment, int, str]]) -> None:
@@ -177,64 +380,93 @@ def _check_apart(uri: str, stretches: list[tuple[Segment, int, str]]) -> None:
         raise ReadError(f"{where}: {uri!r} has this stretch, or part of it, already")
 
 
-def read_lab(path: str | Path) -> dict[str, Timeline]:
+def read_lab(path: str | Path, lenient: bool = False) -> dict[str, Timeline]:
     """Speech regions of a LAB file, or of the ``.lab`` files of a folder, by name of the file.
 
     Lines read ``START END [speech]``, in seconds. Lines labelled as non-speech are skipped.
+    See :func:`read_turns` for parameters and errors.
     """
     regions = {}
     for file in _files(path, ".lab"):
-        speech = []
-        for where, fields in _lines(file, 2):
-            segment = _segment(where, *fields[:2])
-            label = fields[2].lower() if len(fields) > 2 else "speech"
-            if label in _SPEECH:
-                speech.append(segment)
-            elif label not in _NO_SPEECH:
-                raise ReadError(f"{where}: {fields[2]!r} is neither speech nor non-speech")
+        reader, speech = _Reader(file, lenient), []
+        for line in reader.lines(2, 3):
+            with reader.attempt():
+                where, fields, _ = line
+                if len(fields) < 2:
+                    raise _too_few(line, 2)
+                if len(fields) > 3:
+                    raise ReadError(f"{where}: {len(fields)} fields where 2 or 3 are expected")
+                segment = reader.segment(where, *fields[:2])
+                label = fields[2].lower() if len(fields) > 2 else "speech"
+                if label in _SPEECH:
+                    speech.append(segment)
+                elif label not in _NO_SPEECH:
+                    raise ReadError(f"{where}: {fields[2]!r} is neither speech nor non-speech")
         regions[file.stem] = Timeline(speech, uri=file.stem).support()
+        reader.tell()
     return regions
 
 
 def read_reference(
-    rttm: str | Path, uem: str | Path | None = None
+    rttm: str | Path, uem: str | Path | None = None, lenient: bool = False
 ) -> tuple[dict[str, Annotation], dict[str, Timeline] | None]:
     """Reference turns, and the evaluation maps that say which parts of each file are scored.
 
-    Turns in the gaps of a map are accepted, because they are excluded on purpose. Turns before the
-    beginning or after the end of a map are errors; otherwise they would be ignored silently.
+    The maps decide what is scored, as in md-eval, dscore and pyannote. Speech outside the map of
+    its file is not scored, and neither are files that `uem` lacks. Both are logged as warnings.
+    Turns are returned uncut: like md-eval, the scores keep the collars of turns that end outside.
+
+    Parameters
+    ----------
+    rttm : str or Path
+    uem : str or Path, optional
+    lenient : bool, optional
+        Repair lines, or leave them out, with a warning; see the module.
 
     Returns
     -------
     references : dict of uri to Annotation
-        Files that occur only in `uem` are left out with a warning.
     maps : dict of uri to Timeline, or None without `uem`
 
     Raises
     ------
-    ValueError
-        With file and line of the first turn that is outside the map.
+    ReadError
+        With file and line, when a line is malformed, or when `uem` has none of the files.
     """
-    turns = read_turns(rttm)
+    turns = read_turns(rttm, lenient)
     if uem is None:
         return {uri: _annotation(uri, some) for uri, some in turns.items()}, None
-    maps = read_uem(uem)
-    for uri, some in turns.items():
-        if uri not in maps:
-            where = some[0].where if some else rttm
-            raise ReadError(f"{where}: {uem} says nothing of {uri!r}")
-        whole = maps[uri].extent()
-        for turn in some:
-            if (
-                turn.segment.start < whole.start - TOLERANCE
-                or turn.segment.end > whole.end + TOLERANCE
-            ):
-                raise ReadError(
-                    f"{turn.where}: {turn.speaker} speaks from {turn.segment.start:.3f} to "
-                    f"{turn.segment.end:.3f} s, but {uem} has {uri!r} scored from "
-                    f"{whole.start:.3f} to {whole.end:.3f} s only; "
-                    "extend it, or cut the reference to what is to be scored"
-                )
+    maps = match_names(turns.keys(), read_uem(uem, lenient), uem)
+    if turns and not turns.keys() & maps.keys():
+        raise ReadError(
+            f"{uem} has none of the files of {rttm}: it says nothing of {next(iter(turns))!r}, but "
+            f"has {', '.join(map(repr, sorted(maps)[:3])) or 'nothing at all'}"
+        )
+    if unmapped := sorted(turns.keys() - maps.keys()):
+        _warn(f"{uem} says nothing of {_some(unmapped)}: not scored")
     if others := sorted(maps.keys() - turns.keys()):
-        logger.warning("%s names %d files that %s lacks, not scored", uem, len(others), rttm)
-    return {uri: _annotation(uri, some) for uri, some in turns.items()}, maps
+        _warn(f"{rttm} says nothing of {_some(others)}, which {uem} names: not scored")
+    for uri in turns.keys() & maps.keys():
+        whole = maps[uri].extent()
+        outside = [turn for turn in turns[uri] if not _is_inside(turn.segment, whole)]
+        if outside:
+            _warn(
+                f"{len(outside)} turns of {uri!r} are not scored, or in part: {uem} has it scored "
+                f"from {whole.start:.3f} to {whole.end:.3f} s only (first: {outside[0].where}, "
+                f"{outside[0].speaker} speaks from {outside[0].segment.start:.3f} to "
+                f"{outside[0].segment.end:.3f} s)"
+            )
+    return {uri: _annotation(uri, some) for uri, some in turns.items() if uri in maps}, maps
+
+
+def _is_inside(segment: Segment, whole: Segment) -> bool:
+    return whole.start - TOLERANCE <= segment.start and segment.end <= whole.end + TOLERANCE
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more files" if len(names) > 3 else ""
+    return ", ".join(map(repr, names[:3])) + more
+
+
+def _warn(text: str) -> None:
+    logger.warning("%s", printable(text, one_line=True))

@@ -16,7 +16,9 @@ to ``.rttm_strict``, ``.uem_strict`` and ``.lab_strict`` to have them read stric
     lab: lab/{uri}.lab_strict
 
 The strict loaders (:mod:`pyannote_av.formats.annotations`) raise an error that names file and
-line when a file is malformed, and an error when it lacks the requested uri.
+line when a file is malformed, and an error when it lacks the requested uri. A uri that is spelled
+differently in the file (in another Unicode form, or with ``_`` for a space) is found, with a
+warning.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from pyannote_av.core.paths import no_such_file
 from pyannote_av.core.reading import check_name
+from pyannote_av.core.text import match_names
 
 if TYPE_CHECKING:
     from pyannote.core import Annotation, Timeline
@@ -47,7 +51,7 @@ class MediaPath:
         """Path of the media file; raises FileNotFoundError if it does not exist."""
         uri = check_name(file["uri"])
         if not self.path.is_file():
-            raise FileNotFoundError(f"file {uri!r}: no such file: {self.path}")
+            raise FileNotFoundError(f"file {uri!r}: {no_such_file(self.path)}")
         return str(self.path)
 
 
@@ -56,8 +60,8 @@ class _Strict:
 
     reader: ClassVar[str]
 
-    def __init__(self, path: str | Path):
-        self.path = Path(path)
+    def __init__(self, path: str | Path, lenient: bool = False):
+        self.path, self.lenient = Path(path), lenient
         self._content: dict[str, Any] | None = None
 
     def _read(self, uri: str) -> Any:
@@ -66,8 +70,10 @@ class _Strict:
         check_name(uri)
         if self._content is None:
             if not self.path.is_file():
-                raise FileNotFoundError(f"file {uri!r}: no such file: {self.path}")
-            self._content = getattr(annotations, self.reader)(self.path)
+                raise FileNotFoundError(f"file {uri!r}: {no_such_file(self.path)}")
+            self._content = getattr(annotations, self.reader)(self.path, self.lenient)
+        if uri not in self._content:
+            self._content = match_names([uri], self._content, self.path)
         if uri not in self._content:
             names = ", ".join(map(repr, sorted(self._content)[:3])) or "nothing at all"
             # not a KeyError, which means that the protocol lacks the column
@@ -83,6 +89,8 @@ class StrictRTTM(_Strict):
     Parameters
     ----------
     path : str or Path
+    lenient : bool, optional
+        Repair malformed lines, or leave them out, with a warning.
 
     Raises
     ------
@@ -103,6 +111,8 @@ class StrictUEM(_Strict):
     Parameters
     ----------
     path : str or Path
+    lenient : bool, optional
+        Repair malformed lines, or leave them out, with a warning.
 
     Raises
     ------
@@ -123,6 +133,8 @@ class StrictLAB(_Strict):
     Parameters
     ----------
     path : str or Path
+    lenient : bool, optional
+        Repair malformed lines, or leave them out, with a warning.
 
     Raises
     ------

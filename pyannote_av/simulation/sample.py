@@ -64,15 +64,16 @@ def make_sample(folder: str | Path) -> dict[str, Path]:
     ModuleNotFoundError
         If scikit-image is not installed. It is not a dependency of the package itself.
     """
-    from pyannote.database.util import load_rttm
     from scipy.io import wavfile
+
+    from pyannote_av.formats.annotations import read_rttm
 
     portraits = [
         portrait.placed((SIZE[0] // 2, SIZE[1]), _FACE_HEIGHT) for portrait in _portraits()
     ]
     wav, rttm = _recording()
     sample_rate, pcm = wavfile.read(wav)
-    reference = load_rttm(rttm)[URI]
+    reference = read_rttm(rttm)[URI]
 
     folder = Path(folder).expanduser()
     folder.mkdir(parents=True, exist_ok=True)

@@ -8,8 +8,9 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from pyannote_av.formats.annotations import read_uem
+from pyannote_av.formats.lists import read_names
 from recipes import Expected, Protocol, Recipe
-from recipes.corpus import File, place, read_list, speech_of, turns_of
+from recipes.corpus import File, place, speech_of, turns_of
 from recipes.fetch import Download, checksums
 from recipes.media import Gallery
 
@@ -80,7 +81,7 @@ def files(folder: Path) -> Iterator[File]:
     seats = read_seats(table) if table.is_file() else {}
     words = folder / "only_words" if (folder / "only_words").is_dir() else folder
     for name in LISTS:
-        for uri in read_list(folder / "lists" / f"{name}.meetings.txt"):
+        for uri in read_names(folder / "lists" / f"{name}.meetings.txt"):
             path = folder / "uems" / name / f"{uri}.uem"
             maps = read_uem(path)
             if uri not in maps:
@@ -110,7 +111,7 @@ def downloads(folder: Path) -> Iterable[Download]:
     yield Download(_MANUAL, "manual/ami_public_manual_1.6.2.zip", unpack=True)
     for name in LISTS:
         meetings = folder / "lists" / f"{name}.meetings.txt"
-        for uri in read_list(meetings) if meetings.is_file() else ():
+        for uri in read_names(meetings) if meetings.is_file() else ():
             paths = [f"video/{uri}.{camera}.avi" for camera in CAMERAS]
             for path in [f"audio/{uri}.Mix-Headset.wav", *paths]:
                 yield Download(f"{_CORPUS}/{uri}/{path}", f"amicorpus/{uri}/{path}")

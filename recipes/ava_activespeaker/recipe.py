@@ -12,8 +12,9 @@ from pathlib import Path
 
 from pyannote.core import Annotation, Segment, Timeline
 
+from pyannote_av.formats.lists import read_names
 from recipes import Expected, Protocol, Recipe
-from recipes.corpus import File, Tracks, read_list
+from recipes.corpus import File, Tracks
 from recipes.fetch import Download
 from recipes.media import Link
 
@@ -71,7 +72,7 @@ def downloads(folder: Path) -> Iterable[Download]:
     yield Download(f"{_BUCKET}/annotations/{names}", names)
     if (folder / names).is_file():
         movies = {p.name.removesuffix(_END) for name in LISTS for p in _labels(folder, name)}
-        for line in read_list(folder / names):
+        for line in read_names(folder / names):
             if Path(line).stem in movies:
                 yield Download(f"{_BUCKET}/trainval/{line}", f"videos/{line}")
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from pyannote.core import Segment, Timeline
 
+from pyannote_av.formats.lists import read_names
 from recipes import Expected, Protocol, Recipe
-from recipes.corpus import File, Tracks, place, read_list, shifted, speech_of, turns_of
+from recipes.corpus import File, Tracks, place, shifted, speech_of, turns_of
 from recipes.fetch import Download, checksums
 from recipes.media import Cut
 
@@ -68,9 +69,9 @@ def read_tracks(path: Path, uri: str) -> FaceTracks:
 def files(folder: Path) -> Iterator[File]:
     """Yield the clips of the three lists."""
     root = _root(folder)
-    movies = {Path(name).stem: name for name in read_list(root / "split" / "video.list")}
+    movies = {Path(name).stem: name for name in read_names(root / "split" / "video.list")}
     for name in LISTS:
-        for uri in read_list(root / "split" / f"{name}.list"):
+        for uri in read_names(root / "split" / f"{name}.list"):
             movie, _, start = clip(uri)
             whole = Timeline([Segment(0, LENGTH)], uri=uri)
             turns = turns_of(root / "rttms" / f"{uri}.rttm", uri)
@@ -111,7 +112,7 @@ def downloads(folder: Path) -> Iterable[Download]:
         yield Download(f"{_LABELS}/{_COMMIT}/dataset/{path}", path, digest)
     movies = folder / "split" / "video.list"
     if movies.is_file():
-        for name in read_list(movies):
+        for name in read_names(movies):
             tracks = f"tracks/{Path(name).stem}-activespeaker.csv"
             if tracks not in known and Path(name).stem not in ("Kb1fduj-jdY", "rUYsoIIE37A"):
                 yield Download(f"{_LABELS}/{_COMMIT}/dataset/{tracks}", tracks)

@@ -20,8 +20,9 @@ from pyannote_av.core.reading import (
     refusing,
 )
 from pyannote_av.formats.annotations import read_turns
+from pyannote_av.formats.lists import read_names
 from recipes import Expected, Protocol, Recipe
-from recipes.corpus import File, Tracks, box_tracks, place, read_list, whole
+from recipes.corpus import File, Tracks, box_tracks, place, whole
 from recipes.media import Link
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def files(folder: Path) -> Iterator[File]:
         speech = read_speech(folder / "scp_dir" / lab)
         audio, video = released / "audio" / name, released / "video" / name
         boxes = released / "roi_coordinates" / name
-        for uri in read_list(folder / "scp_dir" / listed):
+        for uri in read_names(folder / "scp_dir" / listed):
             for what, where in ((turns, rttm), (speech, lab)):
                 if uri not in what:
                     raise ValueError(f"{folder / 'scp_dir' / where} says nothing of {uri!r}")

@@ -108,7 +108,8 @@ def simulate(data: Path, work: Path, subset: str, files: int) -> CropStore:
 def read(store: CropStore, uri: str) -> dict:
     """Read a file as a mapping, as protocols return it."""
     import torch
-    from pyannote.database.util import load_rttm, load_uem
+
+    from pyannote_av.formats.annotations import read_rttm, read_uem
 
     samples = store[uri].index["samples"]
     waveform = store.waveform(uri, 0, ceil(samples / 640))[:samples]
@@ -117,8 +118,8 @@ def read(store: CropStore, uri: str) -> dict:
         "waveform": torch.from_numpy(np.array(waveform, np.float32))[None],
         "sample_rate": 16000,
         "face_tracks": replace(FaceTracks.read(store.folder / "tracks" / f"{uri}.npz"), speaker={}),
-        "annotation": load_rttm(store.folder / "rttm" / f"{uri}.rttm")[uri],
-        "annotated": load_uem(store.folder / "uem" / f"{uri}.uem")[uri],
+        "annotation": read_rttm(store.folder / "rttm" / f"{uri}.rttm")[uri],
+        "annotated": read_uem(store.folder / "uem" / f"{uri}.uem")[uri],
     }
 
 

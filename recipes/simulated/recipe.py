@@ -7,8 +7,9 @@ from functools import partial
 from pathlib import Path
 
 from pyannote_av.formats.annotations import read_uem
+from pyannote_av.formats.lists import read_names
 from recipes import Protocol, Recipe
-from recipes.corpus import File, Tracks, place, read_list, turns_of
+from recipes.corpus import File, Tracks, place, turns_of
 from recipes.media import Link
 
 SUBSETS = ("train", "development", "test")
@@ -20,7 +21,7 @@ def files(folder: Path) -> Iterator[File]:
 
     for name in SUBSETS:
         listed = folder / "lists" / f"{name}.txt"
-        for uri in read_list(listed) if listed.is_file() else ():
+        for uri in read_names(listed) if listed.is_file() else ():
             path = folder / "uem" / f"{uri}.uem"
             maps = read_uem(path)
             if uri not in maps:
