@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pyannote.audio
+import pyannote.pipeline
 import pytest
 import torch
 import typer
@@ -18,6 +19,7 @@ import yaml
 from media import write_media
 from pyannote.core import Annotation, Segment, SlidingWindow, SlidingWindowFeature, Timeline
 from pyannote.database.util import load_rttm
+from pyannote.pipeline.parameter import Categorical, Uniform
 from scipy.io import wavfile
 from typer.testing import CliRunner
 
@@ -28,10 +30,12 @@ from pyannote_av.core.caching import Entry, checksum
 from pyannote_av.core.tracks import FaceSamples, FaceTracks, PictureStats
 from pyannote_av.fusion.targets import FaceStretch
 from pyannote_av.pipelines.speaking_scores import SpeakingScores
+from pyannote_av.tuning.evaluator import Evaluation
 from pyannote_av.tuning.freezing import flat, freeze
 from pyannote_av.tuning.hashing import file_checksum, pipeline_checksum
 from pyannote_av.tuning.search import optimize
 from pyannote_av.tuning.serialization import from_bytes, to_bytes
+from pyannote_av.tuning.trials import SAMPLERS, Schedule, finished
 
 SAMPLE = Path(pyannote.audio.__file__).parent / "sample" / "sample.wav"
 PROTOCOL = "Small.SpeakerDiarization.Small"
@@ -363,6 +367,58 @@ def test_a_process_that_dies_does_not_stop_the_others(undisturbed, database, tmp
     assert found[:10] == trials(undisturbed)[:10]
 
 
+class Toy(pyannote.pipeline.Pipeline):
+    """Two hyper-parameters, and nothing to run"""
+
+    def __init__(self):
+        super().__init__()
+        self.threshold, self.method = Uniform(0, 1), Categorical(["one", "other"])
+
+
+@pytest.mark.parametrize("objectives", [1, 2])
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_trials_depend_on_results_that_all_processes_wait_for(sampler, objectives):
+    toy = Toy().instantiate({"threshold": 0.5, "method": "one"})
+    schedule = Schedule(toy, objectives, seed=0, sampler=sampler, lag=4)
+
+    def rate(trial) -> float:
+        return abs(trial.params["threshold"] - 0.3) + 0.1 * (trial.params["method"] == "one")
+
+    def evaluated(trial):
+        return finished(trial, Evaluation([rate(trial)] * objectives, [rate(trial)], 1.0))
+
+    found = []
+    for number in range(24):
+        ready = list(map(evaluated, found))
+        trial, (params, limits) = schedule.next(ready)
+        assert (params, limits) == (trial.params, [])
+        # the last three need not be done yet
+        early, _ = schedule.next([*ready[: max(0, number - 3)], *found[max(0, number - 3) :]])
+        assert early.params == trial.params
+        found.append(trial)
+    assert found[0].params == {"threshold": 0.5, "method": "one"}
+    assert len({one.params["threshold"] for one in found}) == 24
+    if sampler == "TPESampler":
+        assert np.mean(list(map(rate, found[14:]))) < np.mean(list(map(rate, found[:10])))
+
+
+def test_trials_worse_than_the_median_are_pruned():
+    toy = Toy().instantiate({"threshold": 0.5, "method": "one"})
+    schedule = Schedule(toy, 1, seed=0, sampler="RandomSampler", prune=True)
+    trials = []
+    for rate in (0.1, 0.2, 0.3, 0.4, 0.5):
+        trial, (_, limits) = schedule.next(trials)
+        assert limits == []
+        trials.append(finished(trial, Evaluation([rate], [2 * rate, rate, rate], 1.0)))
+    trial, (_, limits) = schedule.next(trials)
+    assert limits == [0.6, 0.3]
+    # pruned trials are compared with nothing
+    trials.append(finished(trial, Evaluation(None, [0.9], 1.0)))
+    assert schedule.next(trials)[1][1] == limits
+    with pytest.raises(ValueError, match="the error rate of a trial is nan: is there any"):
+        finished(trial, Evaluation([np.nan], [np.nan], 1.0))
+
+
 def test_a_study_is_about_one_thing(undisturbed, files, tmp_path):
     def again(pipeline="audio", files=files, freeze=FREEZE, **options):
         optimize(pipeline, files, undisturbed, trials=14, freeze=freeze, **options)
@@ -542,11 +598,12 @@ def test_what_cannot_be_tuned_says_so(files, tmp_path):
         optimize("audio", [], tmp_path / "study")
 
 
-def test_a_file_on_which_the_pipeline_fails_is_named(tmp_path):
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_file_on_which_the_pipeline_fails_is_named(processes, tmp_path):
     database = write_corpus(tmp_path / "corpus", {"one": (6, 8)})
     (tmp_path / "corpus" / "one.wav").write_bytes(b"RIFF nothing of the kind" * 20)
     with pytest.raises(RuntimeError, match="file 'one': MediaError"):
-        optimize("audio", files_of(database), tmp_path / "study", trials=1)
+        optimize("audio", files_of(database), tmp_path / "study", 1, processes)
 
 
 # all pipelines

@@ -55,55 +55,41 @@ class Schedule:
     lag: int = 1
     prune: bool = False
 
-    def known(self, trials: Sequence[FrozenTrial]) -> Sequence[FrozenTrial]:
-        """Those of the earlier trials whose results the next one depends on."""
-        return trials[: max(0, len(trials) - self.lag + 1)]
-
-    def propose(self, trials: Sequence[FrozenTrial]) -> FrozenTrial:
-        """The next trial, not evaluated yet, given all earlier ones in their order."""
-        if not trials:
-            now = self.pipeline.parameters(instantiated=True)
-            return self._suggest(FixedTrial(flat(now, ">")))
-        seed = int(np.random.SeedSequence([self.seed, len(trials)]).generate_state(1)[0])
-        known = self.known(trials)
-        # a study in memory, because Optuna draws given everything that a study contains
-        study = optuna.create_study(
-            directions=["minimize"] * self.objectives,
-            sampler=getattr(optuna.samplers, self.sampler)(seed=seed),
-        )
-        study.add_trials([*known, *map(_running, trials[len(known) :])])
-        return self._suggest(study.ask())
-
     def next(self, trials: Sequence[FrozenTrial]) -> tuple[FrozenTrial, tuple]:
         """The next trial, and its job for :class:`~pyannote_av.tuning.evaluator.Evaluator`.
 
         Parameters
         ----------
         trials : sequence of FrozenTrial
-            All earlier trials, in order. Only those that are :meth:`known` must be finished.
+            All earlier trials, in order. The last ones, fewer than `lag`, may be unfinished.
         """
-        trial = self.propose(trials)
-        return trial, (nested_of(self.pipeline, FixedTrial(trial.params)), self.limits(trials))
+        known = trials[: max(0, len(trials) - self.lag + 1)]
+        if trials:
+            trial = self._draw(len(trials), [*known, *map(_running, trials[len(known) :])])
+        else:
+            trial = FixedTrial(flat(self.pipeline.parameters(instantiated=True), ">"))
+        params = nested_of(self.pipeline, trial)
+        return _running(trial), (params, _limits(known) if self.prune else [])
 
-    def limits(self, trials: Sequence[FrozenTrial]) -> list[float]:
-        """Error rates after each file but the last, above which the next trial is pruned.
+    def _draw(self, number: int, trials: Sequence[FrozenTrial]) -> optuna.Trial:
+        # a study in memory, because Optuna draws given everything that a study contains
+        seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
+        study = optuna.create_study(
+            directions=["minimize"] * self.objectives,
+            sampler=getattr(optuna.samplers, self.sampler)(seed=seed),
+        )
+        study.add_trials(trials)
+        return study.ask()
 
-        They are the medians of earlier trials. Optuna's ``MedianPruner`` compares the best
-        intermediate value of a trial, which suits training. Here, that would be the value after
-        the first, easy files.
-        """
-        if not self.prune:
-            return []
-        rates = [
-            list(one.intermediate_values.values())
-            for one in self.known(trials)
-            if one.state == TrialState.COMPLETE
-        ]
-        return np.median(rates, axis=0)[:-1].tolist() if len(rates) >= _ENOUGH else []
 
-    def _suggest(self, trial: optuna.trial.BaseTrial) -> FrozenTrial:
-        nested_of(self.pipeline, trial)
-        return _running(trial)
+def _limits(trials: Sequence[FrozenTrial]) -> list[float]:
+    """Medians of the error rates after each file but the last, above which a trial is pruned.
+
+    Optuna's ``MedianPruner`` compares the best intermediate value of a trial, which suits training.
+    Here, that would be the value after the first, easy files.
+    """
+    rates = [list(one.intermediate_values.values()) for one in complete_of(trials)]
+    return np.median(rates, axis=0)[:-1].tolist() if len(rates) >= _ENOUGH else []
 
 
 def nested_of(pipeline: Pipeline, trial: optuna.trial.BaseTrial) -> dict[str, Any]:
