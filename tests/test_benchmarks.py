@@ -313,12 +313,11 @@ def test_batch_on_ray(work, tmp_path):
 
 @pytest.mark.slow
 def test_training(corpus, work, tmp_path):
-    small = ("--only", "lrasd", "cysmsd", "--steps", 1, "--epochs", 1, "--fine-tuning", 1)
+    small = ("--only", "cysmsd", "--steps", 1, "--epochs", 1, "--fine-tuning", 1)
     run("training", corpus, work / "training", *small, "--into", tmp_path)
     content = json.loads((tmp_path / "training.json").read_text())
-    assert content["lrasd"]["pipeline"]["scratch"]["rows scored"] > 1000
     assert len(content["cysmsd"]["training"]) == 2
-    assert "CORPUS WORK" in content["lrasd"]["command"]
+    assert "CORPUS WORK" in content["cysmsd"]["command"]
 
 
 @pytest.mark.slow
@@ -332,7 +331,7 @@ def test_hmsanet_claims(corpus, work, tmp_path):
 
 @pytest.mark.slow
 def test_window_systems(data, corpus, work, tmp_path):
-    systems = ("speech", "speech + face", "GMU", "CYS-MSD")
+    systems = ("speech", "speech + face", "CYS-MSD")
     small = partial(run, "window_systems", data, corpus, work / "windows", "--seeds", 0)
     small("--systems", *systems, "--epochs", 1, "--into", tmp_path)
     content = check_head(tmp_path / "window_systems.json")
