@@ -64,15 +64,15 @@ class System:
         (folder of trained models, seed, options of windows) -> pipeline
     grid : dict
         Values to try for each hyper-parameter.
-    trained : bool
-        Whether it depends on the seed.
+    network : str or None
+        Name of its network, which is trained with each seed.
     faces : bool
         Whether it uses faces.
     """
 
     make: Callable[..., Any]
     grid: Mapping[str, tuple]
-    trained: bool = False
+    network: str | None = None
     faces: bool = True
 
 
@@ -82,7 +82,7 @@ def _relation(name: str):
 
         return RelationDiarization(work / f"{name}-{seed}" / "model.safetensors", **options)
 
-    return System(make, {"threshold": THRESHOLDS}, trained=True)
+    return System(make, {"threshold": THRESHOLDS}, name)
 
 
 def _similarity(faces: bool):
@@ -102,7 +102,7 @@ def _counting(counting: str, name: str = "cys-msd"):
 
     finer = tuple(round(0.02 * k, 2) for k in range(1, 41))
     thresholds = finer if counting == "threshold" else (0.3,)
-    return System(make, {"counting": (counting,), "threshold": thresholds}, trained=True)
+    return System(make, {"counting": (counting,), "threshold": thresholds}, name)
 
 
 def _vbx(work: Path, seed: int, **options):
@@ -197,8 +197,8 @@ def embed(corpus: Path, data: Path) -> None:
     fill(corpus / VOICES, {"embedder": "campplus", "snr": list(SNR)}, sources, compute, "Voices")
 
 
-def train(corpus: Path, work: Path, seed: int, epochs: int | None) -> None:
-    """All networks of a seed. `epochs` overrides the numbers of epochs."""
+def train(corpus: Path, work: Path, seed: int, names: list[str], epochs: int | None) -> None:
+    """Networks of systems. `epochs` overrides their numbers of epochs."""
     import torch
 
     from pyannote_av.clustering.cysmsd import CYSMSD
@@ -241,7 +241,8 @@ def train(corpus: Path, work: Path, seed: int, epochs: int | None) -> None:
             Stage(name="counting", max_epochs=120, learning_rate=3e-4, weight_decay=1e-2),
         ),
     }
-    for name, (network, changed, task, stage) in plans.items():
+    for name in dict.fromkeys(filter(None, (SYSTEMS[name].network for name in names))):
+        network, changed, task, stage = plans[name]
         torch.manual_seed(seed)
         optimize(
             network(*dimensions, **changed),
@@ -450,7 +451,7 @@ def once(path: Path, compute: Callable[[], Any]) -> Any:
 
 def seeds_of(system: System, seeds: list[int]) -> list[int]:
     """Seeds that make a difference."""
-    return seeds if system.trained else seeds[:1]
+    return seeds if system.network else seeds[:1]
 
 
 def compare(corpus: Path, data: Path, work: Path, seeds: list[int], names: list[str]) -> None:
@@ -655,7 +656,7 @@ def run(given: argparse.Namespace, results: Results) -> None:
         embed(given.corpus, given.data)
         fit(given.corpus, given.data, given.work)
         for seed in given.seeds:
-            train(given.corpus, given.work, seed, given.epochs)
+            train(given.corpus, given.work, seed, given.systems, given.epochs)
     if "compare" in given.only:
         compare(given.corpus, given.data, given.work, given.seeds, given.systems)
     if "report" in given.only:
