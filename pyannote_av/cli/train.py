@@ -30,8 +30,8 @@ def report(folder: Path) -> list[str]:
         record = read_json(path, nan=True)
         with refusing(path, "not the record of a stage"):
             done, pace = record["lineage"][-1], record["pace"]
-            told = {"stage", "seed", "steps", "epochs", "epoch"}
-            best = [f"{name} {value:.4f}" for name, value in done.items() if name not in told]
+            others = {"stage", "seed", "steps", "epochs", "epoch"}
+            best = [f"{name} {value:.4f}" for name, value in done.items() if name not in others]
             at = f" in epoch {done['epoch']}" if "epoch" in done else ""
             lines.append(
                 f"{path.parent.name}: {done['steps']} steps, {done['epochs']} epochs"
@@ -68,6 +68,8 @@ def command(
 
     Example: pyannote-av train recipes/simulated/train/hmsanet.yaml trainer.precision=bf16-mixed
     """
+    import warnings
+
     from pyannote_av.training.config import TrainingConfig
     from pyannote_av.training.config import keys as all_keys
 
@@ -76,6 +78,8 @@ def command(
         return
     if config is None:
         raise typer.BadParameter("give a YAML file, or --keys")
+    # show former names of parameters to users, as Python does not by default
+    warnings.filterwarnings("always", ".* is now ", DeprecationWarning)
     try:
         wanted = TrainingConfig.read(config, overrides or ())
         if check:

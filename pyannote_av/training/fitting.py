@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,13 +22,15 @@ from torch import nn
 from pyannote_av.core.atomic import replacing
 from pyannote_av.core.checkpoint import load_checkpoint
 from pyannote_av.core.model import AVModel
-from pyannote_av.training.pace import Pace, PaceMeter
 from pyannote_av.training.stages import EVERYTHING, OF_STAGES, Stage
 
 if TYPE_CHECKING:
     from pyannote.audio.core.task import Task
 
 logger = logging.getLogger(__name__)
+
+#: initial steps that are not timed, in which workers start and kernels are selected
+_FIRST = 3
 
 
 def within(name: str, modules: tuple[str, ...]) -> bool:
@@ -121,24 +124,47 @@ class _Course(Callback):
         self.history = state["history"]
 
 
+class _Pace(Callback):
+    """Times training steps, and the time between them.
+
+    On a GPU, a step ends when its computation is finished. The device is synchronized before
+    reading the clock. This costs little, because the next batch is read at the same time.
+    """
+
+    def __init__(self):
+        self.steps, self.seconds, self.waiting = 0, 0.0, 0.0
+        self._count, self._start, self._end = 0, 0.0, None
+
+    def on_train_epoch_start(self, trainer, model):
+        self._end = None  # validation may precede the first batch of an epoch
+
+    def on_train_batch_start(self, trainer, model, batch, batch_idx):
+        self._start = perf_counter()
+
+    def on_train_batch_end(self, trainer, model, outputs, batch, batch_idx):
+        if model.device.type == "cuda":
+            torch.cuda.synchronize(model.device)
+        now, self._count = perf_counter(), self._count + 1
+        if self._end is not None and self._count > _FIRST:
+            self.steps += 1
+            self.seconds += now - self._end
+            self.waiting += self._start - self._end
+        self._end = now
+
+    def to_dict(self) -> dict[str, float]:
+        return {
+            "steps": self.steps,
+            "seconds": round(self.seconds, 3),
+            "steps_per_second": round(self.steps / self.seconds, 4) if self.seconds else 0.0,
+            "waiting_share": round(self.waiting / self.seconds, 4) if self.seconds else 0.0,
+        }
+
+
 class _Patience(EarlyStopping):
     """Early stopping that still applies after training is resumed"""
 
     def on_train_start(self, trainer, model):
         trainer.should_stop = trainer.should_stop or self.wait_count >= self.patience
-
-
-class _Last(ModelCheckpoint):
-    """Saves the state of the last epoch, after all other callbacks have updated theirs"""
-
-    def __init__(self, folder: Path):
-        super().__init__(
-            dirpath=folder,
-            filename="last",
-            save_top_k=1,
-            enable_version_counter=False,
-            save_on_train_epoch_end=True,
-        )
 
 
 @contextmanager
@@ -191,10 +217,8 @@ class Fit:
 
     Attributes
     ----------
-    history : list of dict
-        One row of metrics per epoch.
-    pace : Pace
-        Speed of the part of the stage that this process ran.
+    trainer : Trainer
+        Lightning's.
     """
 
     def __init__(
@@ -207,7 +231,7 @@ class Fit:
         options: dict[str, Any],
     ):
         self.model, self.task, self.stage, self.folder = model, task, stage, folder
-        self._course, self._meter = _Course(seed), PaceMeter()
+        self._course, self._pace = _Course(seed), _Pace()
         # before creating the trainer, whose processes inherit the seed
         seed_everything(seed, verbose=False)
         self.trainer = self._trainer(options)
@@ -232,7 +256,10 @@ class Fit:
         if not any(isinstance(one, CheckpointIO) for one in plugins):
             plugins.append(_WholeCheckpoints())
         given["plugins"] = plugins
-        callbacks = [*given.pop("callbacks", ()), *callbacks, _Last(self.folder), self._meter]
+        # saved after all other callbacks have updated their states
+        once = {"enable_version_counter": False, "save_on_train_epoch_end": True}
+        last = ModelCheckpoint(self.folder, "last", save_top_k=1, **once)
+        callbacks = [*given.pop("callbacks", ()), *callbacks, last, self._pace]
         quiet = {"logger": False, "enable_model_summary": False, "num_sanity_val_steps": 0}
         return Trainer(
             **{**quiet, **given},
@@ -248,9 +275,9 @@ class Fit:
         return self._course.history
 
     @property
-    def pace(self) -> Pace:
-        """Speed of this process."""
-        return self._meter.pace
+    def pace(self) -> dict[str, float]:
+        """Speed of the part of the stage that this process ran, and its share spent waiting."""
+        return self._pace.to_dict()
 
     def run(self) -> None:
         """Train, and load the best weights into the model.

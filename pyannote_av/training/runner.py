@@ -139,7 +139,7 @@ def optimize(
                 content = {
                     "lineage": model.lineage,
                     "history": fit.history,
-                    "pace": fit.pace.to_dict(),
+                    "pace": fit.pace,
                 }
                 write_text(record, json.dumps(content, indent=1) + "\n")
                 for path in (*place.glob("best*.ckpt"), *place.glob("last*.ckpt")):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,14 +15,14 @@ from pydantic import ValidationError
 
 from pyannote_av.core.model import AVModel, Model, check_hparams
 from pyannote_av.core.protocols import open_protocol
-from pyannote_av.core.reading import ReadError, read_text, read_yaml
-from pyannote_av.core.renaming import current_names
+from pyannote_av.core.reading import ReadError, read_text
 from pyannote_av.core.trust import UntrustedError, loading, named_class, policy
 from pyannote_av.core.weights import REGISTRY, require
 from pyannote_av.models.importers import import_checkpoint
 from pyannote_av.models.registry import NETWORKS
 from pyannote_av.training.config import (
     LOGGERS,
+    LoggerConfig,
     ModelConfig,
     TrainingConfig,
     devices_of,
@@ -331,35 +332,33 @@ def check_loggers(config: TrainingConfig) -> None:
     ------
     UntrustedError
     """
-    if policy().trust:
-        return
-    advice = "Pass trust=True (--trust on the command line) if that is what you want"
-    for one in config.loggers:
-        name = LOGGERS.get(one, one) if isinstance(one, str) else one.name
-        if name not in LOGGERS.values():
+    for one in config.loggers if not policy().trust else ():
+        given = LoggerConfig(name=LOGGERS.get(one, one)) if isinstance(one, str) else one
+        if fault := _fault_of(given, config.into):
             raise UntrustedError(
-                f"loggers: {name} may send what it logs to a server. {advice}; "
-                f"{', '.join(LOGGERS)} do not."
+                f"loggers: {given.name} {fault}. Pass trust=True (--trust on the command line) if "
+                "that is what you want."
             )
-        params = {} if isinstance(one, str) else dict(one.params)
-        if unknown := sorted(set(params) - _OF_LOGGERS[name]):
-            raise UntrustedError(
-                f"loggers: {name} is given {unknown[0]!r}; without trust, it takes "
-                f"{', '.join(sorted(_OF_LOGGERS[name]))}. {advice}."
-            )
-        place = params.pop("save_dir", config.into)
-        for key, value in params.items():
-            if not isinstance(value, (str, int, type(None))) or not _PLAIN.fullmatch(str(value)):
-                raise UntrustedError(f"loggers: {key} of {name} is {value!r}, no plain name")
-        if not isinstance(place, (str, Path)) or _EXPANDED.search(str(place)):
-            raise UntrustedError(f"loggers: {name} writes to {place!r}, no plain path. {advice}.")
-        # a link in it may lead anywhere
-        below = [str(params[key]) for key in ("name", "version") if params.get(key) is not None]
-        path = Path(place, *below).resolve()
-        if not path.is_relative_to(config.into.resolve()):
-            raise UntrustedError(
-                f"loggers: {name} writes to {path}, outside of {config.into}. {advice}."
-            )
+
+
+def _fault_of(logger: LoggerConfig, into: Path) -> str | None:
+    """Why a logger needs trust; None if it does not"""
+    if logger.name not in LOGGERS.values():
+        return f"may send what it logs to a server; {', '.join(LOGGERS)} do not"
+    params = dict(logger.params)
+    if unknown := sorted(set(params) - _OF_LOGGERS[logger.name]):
+        known = ", ".join(sorted(_OF_LOGGERS[logger.name]))
+        return f"is given {unknown[0]!r}; without trust, it takes {known}"
+    place = params.pop("save_dir", into)
+    for key, value in params.items():
+        if not isinstance(value, (str, int, type(None))) or not _PLAIN.fullmatch(str(value)):
+            return f"has the {key} {value!r}, which is no plain name"
+    if not isinstance(place, (str, Path)) or _EXPANDED.search(str(place)):
+        return f"writes to {place!r}, which is no plain path"
+    # a link in it may lead anywhere
+    below = [str(params[key]) for key in ("name", "version") if params.get(key) is not None]
+    path = Path(place, *below).resolve()
+    return None if path.is_relative_to(into.resolve()) else f"writes to {path}, outside of {into}"
 
 
 def _loggers(config: TrainingConfig, folder: Path) -> list[Any]:
@@ -380,25 +379,14 @@ def _loggers(config: TrainingConfig, folder: Path) -> list[Any]:
 _MAY_CHANGE = ("trainer", "loggers", "database", "into")
 
 
-def _update(content: dict[str, Any], config: TrainingConfig) -> None:
-    """Replace former names in a configuration that an earlier version wrote, in place"""
-    former = {"task": task_class(config.task.name).FORMER_PARAMS}
-    if config.model.name in NETWORKS:
-        former["model"] = getattr(_network(config.model.name), "FORMER_HPARAMS", {})
-    for key, names in former.items():
-        part = content.get(key)
-        if isinstance(part, dict) and isinstance(part.get("params"), dict):
-            part["params"] = current_names(part["params"], names)
-
-
 def _remember(config: TrainingConfig) -> None:
     """Write the configuration to its folder, or compare it with the one found there"""
     path, now = config.into / "config.yaml", config.to_dict()
     if path.is_file():
-        if not isinstance(then := read_yaml(path), dict):
-            raise ReadError(f"{path} is no configuration of a training: use another folder")
-        _update(then, config)
-        changed = [key for key in now if key not in _MAY_CHANGE and then.get(key) != now[key]]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # names of an earlier version
+            then = TrainingConfig.read(path).to_dict()
+        changed = [key for key in now if key not in _MAY_CHANGE and then[key] != now[key]]
         if changed:
             raise ValueError(
                 f"{config.into}: training was begun there with another {', '.join(changed)}; use "
