@@ -22,6 +22,7 @@ from pyannote_av.core.caching import (
     media_checksum,
     use,
 )
+from pyannote_av.pipelines.active_speaker_detection import ActiveSpeakerDetection
 from pyannote_av.tuning.cache import Cache
 
 
@@ -91,6 +92,13 @@ def test_networks_are_told_apart_by_their_weights():
         frozen = torch.nn.Linear(3, 3)
         frozen.load_state_dict(other.state_dict())
         assert checksum(frozen) == checksum(other)
+
+
+def test_what_is_computed_on_first_use_changes_nothing():
+    pipeline = ActiveSpeakerDetection(scorer="synchrony")
+    before = checksum(pipeline)
+    assert pipeline._faces.instantiated
+    assert checksum(pipeline) == before
 
 
 def test_media_are_told_apart_by_their_content(tmp_path):

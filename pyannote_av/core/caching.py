@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import fields, is_dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import chain
 from pathlib import Path
 from threading import Lock
@@ -446,7 +446,9 @@ def _parts(value: Any) -> Iterator[Any]:
 def _of_object(value: Any) -> Iterator[Any]:
     """Attributes, and the weights where they are held by an object that cannot be inspected."""
     for name, one in sorted(getattr(value, "__dict__", {}).items()):
-        if name not in _NOT_IDENTITY:
+        # cached properties follow from the other attributes, and are there after their first use
+        is_derived = isinstance(getattr(type(value), name, None), cached_property)
+        if name not in _NOT_IDENTITY and not is_derived:
             yield from (name, one)
     name = getattr(value, "name", None)
     if isinstance(name, str) and name in REGISTRY:
