@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from functools import cache, partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -101,26 +102,32 @@ def diarize(name: str, folder: Path, into: Path, change: Change, uri: str) -> No
         write_rttm(turns[system].rename_tracks(), into / system / f"{uri}.rttm")
 
 
-def diarize_all(
-    given: argparse.Namespace, store: CropStore, uris: Sequence[str], change: Change = AS_IS
-) -> dict[str, dict]:
-    """Turns by system and file."""
-    from pyannote.core import Annotation
-    from pyannote.database.util import load_rttm
-    from rich.progress import track
+@dataclass
+class Runner:
+    """Diarizes files of a store in several processes, which load the pipeline once."""
 
-    into = given.work / "rttm" / Path(given.pipeline).name / change.name
-    work = partial(diarize, given.pipeline, store.folder, into, change)
-    with ProcessPoolExecutor(given.workers, mp_context=get_context("spawn")) as pool:
-        for _ in track(pool.map(work, uris), total=len(uris), description=change.name):
+    pipeline: str
+    store: CropStore
+    into: Path
+    pool: ProcessPoolExecutor
+
+    def __call__(self, uris: Sequence[str], change: Change = AS_IS) -> dict[str, dict]:
+        """Turns by system and file."""
+        from pyannote.core import Annotation
+        from pyannote.database.util import load_rttm
+        from rich.progress import track
+
+        into = self.into / change.name
+        work = partial(diarize, self.pipeline, self.store.folder, into, change)
+        for _ in track(self.pool.map(work, uris), total=len(uris), description=change.name):
             pass
-    return {
-        system: {
-            uri: load_rttm(into / system / f"{uri}.rttm").get(uri, Annotation(uri=uri))
-            for uri in uris
+        return {
+            system: {
+                uri: load_rttm(into / system / f"{uri}.rttm").get(uri, Annotation(uri=uri))
+                for uri in uris
+            }
+            for system in SYSTEMS
         }
-        for system in SYSTEMS
-    }
 
 
 def mixed(uris: Sequence[str]) -> list[str]:
@@ -158,7 +165,7 @@ def face_height(file: Mapping) -> float:
     return float(np.median(heights)) if len(heights) else 0.0
 
 
-def swept(kind: str, given: argparse.Namespace, store: CropStore, uris: list[str]) -> list[Sweep]:
+def swept(kind: str, runner: Runner, uris: Sequence[str]) -> list[Sweep]:
     """Results of each system by value of a disturbance."""
     from pyannote_av.evaluation.diarization import evaluate
     from pyannote_av.evaluation.sweeps import Sweep
@@ -167,9 +174,9 @@ def swept(kind: str, given: argparse.Namespace, store: CropStore, uris: list[str
     runs: dict[str, dict] = {system: {} for system in SYSTEMS}
     for value in SWEPT[kind]:
         change = Change(kind, value)
-        systems = diarize_all(given, store, uris, change)
+        systems = runner(uris, change)
         # the reference is shifted along with the audio
-        files = {uri: change(read(store, uri)) for uri in uris}
+        files = {uri: change(read(runner.store, uri)) for uri in uris}
         references = {uri: file["annotation"] for uri, file in files.items()}
         maps = {uri: file["annotated"] for uri, file in files.items()}
         for system, turns in systems.items():
@@ -179,24 +186,34 @@ def swept(kind: str, given: argparse.Namespace, store: CropStore, uris: list[str
 
 def run(given: argparse.Namespace, results: Results) -> None:
     """Diarize and score all conversations, and sweep."""
-    from pyannote_av.cli.evaluate import score
-    from pyannote_av.core.tracks import FaceTracks
-    from pyannote_av.evaluation import report
-    from pyannote_av.evaluation.sweeps import plot_sweeps, write_json
-    from recipes.simulated.held_aside import read, simulate
+    from recipes.simulated.held_aside import simulate
 
     store = simulate(given.data, given.work, "test", given.files)
     uris = sorted(mixed(store.uris)[: given.limit])
+    into = given.work / "rttm" / Path(given.pipeline).name
+    with ProcessPoolExecutor(given.workers, mp_context=get_context("spawn")) as pool:
+        runner = Runner(given.pipeline, store, into, pool)
+        text = score_all(runner, uris, results)
+        every = [uri for uri in store.uris[::10] if uri in uris] or uris
+        for kind in given.sweeps:
+            text += sweep(kind, runner, every, results)
+    results.text("held_aside.txt", text)
+
+
+def score_all(runner: Runner, uris: Sequence[str], results: Results) -> str:
+    """Score conversations as they are; returns the tables."""
+    from pyannote_av.cli.evaluate import score
+    from pyannote_av.core.tracks import FaceTracks
+    from pyannote_av.evaluation import report
+    from recipes.simulated.held_aside import read
+
+    store, systems = runner.store, runner(uris)
     files = {uri: read(store, uri) for uri in uris}
-    systems = diarize_all(given, store, uris)
     references = {uri: file["annotation"] for uri, file in files.items()}
     maps = {uri: file["annotated"] for uri, file in files.items()}
     faces = {uri: FaceTracks.read(store.folder / "tracks" / f"{uri}.npz") for uri in files}
     found = score(references, systems, maps, faces=faces, tracks="given")
-    text = report.to_text(*found)
-    text += f"\n\nheight of faces (pixels), thirds of the files: {', '.join(systems)}\n"
     heights = {uri: face_height(file) for uri, file in files.items()}
-    text += by_thirds(files, found[0], heights)
     scores = [result.per_file() for result in found[0]]
     rows = [
         {"uri": uri, "face height": round(heights[uri])}
@@ -206,13 +223,15 @@ def run(given: argparse.Namespace, results: Results) -> None:
     report.write_rows(results.folder / "held_aside_files.csv", rows)
     results.adopt("held_aside", lambda path: report.write_json(path, *found, per_file=False))
     results.plot("held_aside.png", lambda path: report.plot(found[0], path))
-    some = [uri for uri in store.uris[::10] if given.limit is None or uri in uris]
-    for kind in given.sweeps:
-        sweeps, stem = (
-            swept(kind, given, store, some or uris),
-            f"held_aside_{kind.replace('-', '_')}",
-        )
-        results.adopt(stem, lambda path, found=sweeps: write_json(path, found))
-        results.plot(f"{stem}.png", lambda path, found=sweeps: plot_sweeps(found, path))
-        text += "".join(f"\n\n{one}" for one in sweeps)
-    results.text("held_aside.txt", text)
+    title = f"height of faces (pixels), thirds of the files: {', '.join(systems)}"
+    return f"{report.to_text(*found)}\n\n{title}\n{by_thirds(files, found[0], heights)}"
+
+
+def sweep(kind: str, runner: Runner, uris: Sequence[str], results: Results) -> str:
+    """Disturb conversations, and score them; returns the tables."""
+    from pyannote_av.evaluation.sweeps import plot_sweeps, write_json
+
+    sweeps, stem = swept(kind, runner, uris), f"held_aside_{kind.replace('-', '_')}"
+    results.adopt(stem, lambda path: write_json(path, sweeps))
+    results.plot(f"{stem}.png", lambda path: plot_sweeps(sweeps, path))
+    return "".join(f"\n\n{one}" for one in sweeps)
