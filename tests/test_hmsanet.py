@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyannote.audio.core.task import Problem, Resolution, Specifications
 from safetensors.torch import save_file
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
@@ -511,6 +512,9 @@ def test_weights_saved_under_former_names_are_loaded(tmp_path):
 @pytest.mark.parametrize("trust", [False, True])
 def test_checkpoints_of_training_under_former_names_are_loaded(tmp_path, trust):
     model = build(attention_window=7, speaker_reach=1)
+    model.specifications = Specifications(
+        Problem.MULTI_LABEL_CLASSIFICATION, Resolution.FRAME, duration=2.0, classes=["speaking"]
+    )
     content = {
         "pytorch-lightning_version": "2.0.0",
         "hyper_parameters": former_hparams(model.hparams),

@@ -112,7 +112,7 @@ def same(first, second) -> bool:
         ("model={}", "model: give the name of a network, or a checkpoint"),
         ("model.name=HMSANett", "model.name: unknown network 'HMSANett'; did you mean 'HMSANet'?"),
         ("model.params.widht=3", "model.params.widht: unknown key; did you mean 'width'?"),
-        ("model.params.channels=wide", "model.params.channels: 'wide': .*sequence"),
+        ("model.params.channels=wide", "model.params.channels: 'wide': .*Sequence"),
         ("model.name=os.path.Model", "not one of the models"),
         ("stages=[]", "stages: a list of stages is expected"),
         ("stages=[{train: [visual]}]", "stages.0.name: is missing"),

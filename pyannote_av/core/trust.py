@@ -37,8 +37,8 @@ logger = logging.getLogger(__name__)
 
 _AUDIO, _OURS = "pyannote.audio", "pyannote_av"
 
-#: classes that files may name, by kind and by the module that defines them; networks of this package
-#: are those of models/registry.py, which this module cannot import (a test compares both)
+#: classes that files may name, by kind and by the module that defines them. Networks of this
+#: package are those of models/registry.py, which this module cannot import (a test compares both).
 CLASSES: dict[str, dict[str, tuple[str, ...]]] = {
     "pipeline": {
         f"{_AUDIO}.pipelines.multilabel": ("MultiLabelSegmentation",),

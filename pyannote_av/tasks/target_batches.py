@@ -189,7 +189,7 @@ class TargetMaker:
         recording : LabelledFile
             Recording of the chunk. The voices differ from those of its speakers.
         room : int
-            Number of free targets.
+            Number of targets that may still be added.
         elsewhere : callable
             Draws a chunk of another recording.
         rng : numpy.random.Generator

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from pyannote_av.core.model import AVModel, Model, check_hparams
 from pyannote_av.core.protocols import open_protocol
 from pyannote_av.core.reading import ReadError, read_text
+from pyannote_av.core.renaming import current_names
 from pyannote_av.core.trust import UntrustedError, loading, named_class, policy
 from pyannote_av.core.weights import REGISTRY, require
 from pyannote_av.models.importers import import_checkpoint
@@ -112,14 +113,14 @@ def make_task(config: TrainingConfig) -> Task:
 
 
 @contextmanager
-def _refusing(key: str) -> Iterator[None]:
+def _refusing(key: str, content: Any = None) -> Iterator[None]:
     """Turn exceptions of other packages into an error that names the key of the configuration."""
     try:
         yield
     except (UntrustedError, ReadError):
         raise
     except ValidationError as error:
-        lines = [f"{key}.{line}" for line in describe_errors(error, {})]
+        lines = [f"{key}.{line}" for line in describe_errors(error, content)]
         raise ReadError("\n".join(lines)) from error
     except Exception as error:  # of constructors of other packages
         raise ReadError(f"{key}: {error or type(error).__name__}") from error
@@ -221,11 +222,12 @@ def make_model(
 def _make_model(config: ModelConfig, implied: Mapping[str, Any]) -> AVModel:
     if config.checkpoint is None:
         kind = _network(config.name)
-        check_hparams(kind, config.params, "model.params")
+        params = current_names(config.params, kind.FORMER_HPARAMS, "model.params")
+        check_hparams(kind, params, "model.params")
         known = inspect.signature(kind.__init__).parameters
-        fitting = {name: value for name, value in implied.items() if name in known}
-        with _refusing("model.params"):
-            return kind(**check_arguments(kind, {**fitting, **config.params}, given=("task",)))
+        given = {name: value for name, value in implied.items() if name in known} | params
+        with _refusing("model.params", given):
+            return kind(**check_arguments(kind, given, given=("task",)))
     path = Path(config.checkpoint).expanduser()
     if config.checkpoint in REGISTRY and not path.exists():
         path = require(config.checkpoint)
