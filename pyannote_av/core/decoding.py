@@ -161,9 +161,10 @@ class Damage:
     def _declared(self, info: MediaInfo, stream: VideoStream | AudioStream) -> float | None:
         """End that the header declares for a stream (seconds), None if it declares none
 
-        Where it declares only how long the file is, one stream may end before the others.
+        Where it declares only how long the file is, one stream may end before the others. In
+        Matroska, all streams may carry the duration of the file.
         """
-        if stream.duration is None:
+        if stream.duration is None or "matroska" in info.format:
             whole = info.declared is None or self.reached >= info.declared - SHORT
             return None if whole else info.declared
         declared = stream.start + stream.duration
