@@ -335,9 +335,9 @@ CLOCK = [
     ),
     Fault(
         "negative-start",
-        "time stamps begin at -4 s",
-        "the first one is time 0",
-        None,
+        "FLV whose time stamps begin at -4 s",
+        "the first one is time 0; samples go on at 0, where stamps leap",
+        RESTART,
         partial(
             _stamped,
             stamp=lambda t, k: t - 4.0,
@@ -369,7 +369,7 @@ CLOCK = [
         "stall",
         "packets stamped on arrival, after a stall of two seconds",
         "samples are trusted: continuous sound",
-        "wobble by up to 2.00 s",
+        "time stamps that wobble",
         partial(_stamped, stamp=_stall),
     ),
     Fault(
@@ -520,3 +520,12 @@ CLOCK = [
 ]
 
 FAULTS = SOUND + CLOCK
+
+
+def table() -> str:
+    """Rows of `FAULTS` as a table in Markdown"""
+    rows = ["| fault | what is done | what is said |", "|---|---|---|"]
+    for fault in FAULTS:
+        said = "nothing" if fault.said is None else f"“… {fault.said} …”"
+        rows.append(f"| {fault.fault} | {fault.done} | {said} |")
+    return "\n".join(rows) + "\n"

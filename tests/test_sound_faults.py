@@ -1,6 +1,7 @@
 """Faults of sound and of the clock: what comes out is right, or it is said what is missing."""
 
 import re
+from pathlib import Path
 
 import faults_sound
 import media
@@ -233,3 +234,8 @@ def test_one_odd_stamp_is_no_joint():
         time = -500.0 if k == 10 else 0.1 * k
         parts.add(0, Packet(100 * k, time, time, time + 0.1))
     assert parts.finish().joints == ()
+
+
+def test_page_shows_all_rows():
+    page = Path(__file__).resolve().parents[1] / "docs" / "faults_sound.md"
+    assert page.read_text().endswith(faults_sound.table())

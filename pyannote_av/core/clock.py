@@ -411,6 +411,8 @@ class Settling:
         if self._accepts(time):
             self._clock = time + length + stretch
             yield Placed(time, stretch, block)
+        else:
+            self._misplaced()
 
     def _is_settled(self) -> bool:
         """Whether enough blocks are held to tell what a deviation means"""
@@ -488,9 +490,11 @@ class Settling:
             self._recent.clear()
             yield from self._place(target)
         elif count > 2:
+            self._restarted()
             self._skew -= change
             self._recent.clear()
         else:
+            self._misplaced()
             self._pending.popleft()
 
     def _returns(self, change: float, first: float, slope: float) -> Iterator[Placed]:

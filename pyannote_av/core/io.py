@@ -4,11 +4,10 @@
 The counterpart of `pyannote.audio.core.io.Audio`: it reads the pictures and the sound of a file
 on a common time line.
 
-Times are those of the container clock, whose 0 is the earliest timestamp of the file. Pictures and
-sound are placed by their timestamps, never by counting. Pictures are put on a regular grid (25 Hz
-by default). Sound is one mono waveform (16 kHz) whose sample 0 is at time 0.
-The policy for time stamps that contradict the samples or each other is in
-:mod:`pyannote_av.core.clock`.
+Times are those of the container clock, whose 0 is the earliest timestamp of the file. Pictures are
+placed by their timestamps, sound by its samples as long as these agree with its timestamps
+(:mod:`pyannote_av.core.clock`). Pictures are put on a regular grid (25 Hz by default). Sound is one
+mono waveform (16 kHz) whose sample 0 is at time 0.
 
 """
 

@@ -210,7 +210,7 @@ def decode_sound(info: MediaInfo, stream: AudioStream, sample_rate: int) -> tupl
     waveform = _Waveform(round(min(info.duration, RESERVED) * sample_rate))
     mixer, repairs = Mixer(sample_rate), _Repairs()
     settling = Settling(
-        lambda time: damage.accepts(time, info.duration), damage.misplace, damage.join
+        lambda time: damage.is_plausible(time, info.duration), damage.misplace, damage.join
     )
     run: _Run | None = None
     with open_media(info.path) as container:
