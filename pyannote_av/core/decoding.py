@@ -168,8 +168,8 @@ class Damage:
         Where it declares only how long the file is, one stream may end before the others. In
         Matroska, all streams may carry the duration of the file.
         """
-        if stream.duration is None or "matroska" in info.format:
-            whole = info.declared is None or self.reached >= info.declared - SHORT
+        whole = info.declared is None or self.reached >= info.declared - SHORT
+        if stream.duration is None or (whole and "matroska" in info.format):
             return None if whole else info.declared
         declared = stream.start + stream.duration
         if info.format == "avi" and isinstance(stream, VideoStream) and stream.num_frames:
