@@ -502,6 +502,20 @@ CLOCK = [
         within=0.03,
     ),
     Fault(
+        "short-pictures-asf",
+        "WMV whose pictures end after 2 of 6 s",
+        "both are read; the file is whole",
+        None,
+        partial(
+            _one_track_shorter,
+            name="short.wmv",
+            video_codec="mpeg4",
+            audio_codec="libmp3lame",
+            audio_rate=44100,
+        ),
+        within=0.03,
+    ),
+    Fault(
         "still-picture",
         "Matroska with one picture and six seconds of sound",
         "both are read; the file is whole",

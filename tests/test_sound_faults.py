@@ -88,10 +88,13 @@ def test_pictures_before_the_clock_wraps(tmp_path):
     assert [f.pts for f in part] == [f.pts for f in frames if 3.0 <= f.time < 4.0]
 
 
-@pytest.mark.parametrize("name", ["short.flv", "still.mkv", "trimmed.mp4"])
+@pytest.mark.parametrize("name", ["short.flv", "short.wmv", "still.mkv", "trimmed.mp4"])
 def test_whole_files_are_not_called_cut_short(tmp_path, name):
     make = {
         "short.flv": lambda f: faults_sound._one_track_shorter(f, name, audio_rate=44100),
+        "short.wmv": lambda f: faults_sound._one_track_shorter(
+            f, name, video_codec="mpeg4", audio_codec="libmp3lame", audio_rate=44100
+        ),
         "still.mkv": lambda f: faults_sound._film(f, name, duration=6.0, timestamps=[0.0]),
         "trimmed.mp4": faults_sound._trimmed,
     }

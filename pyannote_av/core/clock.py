@@ -438,7 +438,8 @@ class Settling:
             return start
         known = [d for d in self._deviations(stamp) if d is not None]
         if min(known) < -GAP and abs(known[-1]) < WINDOW:
-            return stamp + min(median(known), 0.0)
+            # what would be before time 0 would be cut
+            return max(stamp + min(median(known), 0.0), min(stamp, 0.0))
         return stamp
 
     def _resolve(self, at_end: bool) -> Iterator[Placed]:

@@ -31,6 +31,9 @@ silence."""
 SHORT = 0.25
 """A stream that ends earlier than declared by more than this is reported (s)"""
 
+EACH = ("mov", "avi")
+"""Formats that declare a duration for each stream"""
+
 
 @dataclass
 class Damage:
@@ -165,11 +168,11 @@ class Damage:
     def _declared(self, info: MediaInfo, stream: VideoStream | AudioStream) -> float | None:
         """End that the header declares for a stream (seconds), None if it declares none
 
-        Where it declares only how long the file is, one stream may end before the others. In
-        Matroska, all streams may carry the duration of the file.
+        Where it declares only how long the file is, one stream may end before the others. Most
+        formats then give that duration to all streams.
         """
         whole = info.declared is None or self.reached >= info.declared - SHORT
-        if stream.duration is None or (whole and "matroska" in info.format):
+        if stream.duration is None or (whole and not info.format.startswith(EACH)):
             return None if whole else info.declared
         declared = stream.start + stream.duration
         if info.format == "avi" and isinstance(stream, VideoStream) and stream.num_frames:
