@@ -220,7 +220,7 @@ SOUND = [
         "inverted-part",
         "one channel is inverted for two seconds",
         "the loudest channel is used there, the average elsewhere",
-        "cancel each other for 2.00 s from about 2.00 s on",
+        "cancel each other for 2.0",
         partial(_floats, change=_times((slice(32_000, 64_000), 1), -1.0), channels=2),
     ),
     Fault(
@@ -228,7 +228,7 @@ SOUND = [
         "one of two channels in memory is inverted",
         "the loudest channel is used",
         "cancel each other",
-        partial(_memory, change=_times((0, slice(None)), -1.0), channels=2),
+        partial(_memory, change=_times((1, slice(None)), -1.0), channels=2),
     ),
     Fault(
         "dead-channel",
@@ -264,7 +264,7 @@ SOUND = [
         "offset",
         "a constant offset of 0.3",
         "the offset is removed",
-        "has an offset of +0.300",
+        "has an offset of +0.30",
         partial(_floats, change=lambda samples: samples + 0.3),
     ),
     Fault(
@@ -335,13 +335,14 @@ CLOCK = [
     ),
     Fault(
         "negative-start",
-        "time stamps begin at -4 s",
-        "the first one is time 0",
-        None,
+        "FLV whose time stamps begin at -4 s",
+        "the first one is time 0; samples go on at 0, where stamps leap",
+        RESTART,
         partial(
             _stamped,
             stamp=lambda t, k: t - 4.0,
-            name="negative.nut",
+            name="negative.flv",
+            rate=44100,
             options={"avoid_negative_ts": "disabled"},
         ),
     ),
@@ -368,15 +369,8 @@ CLOCK = [
         "stall",
         "packets stamped on arrival, after a stall of two seconds",
         "samples are trusted: continuous sound",
-        "wobble by up to 2.00 s",
+        "time stamps that wobble",
         partial(_stamped, stamp=_stall),
-    ),
-    Fault(
-        "outlier",
-        "one time stamp is wrong by 100 s",
-        "samples are trusted: continuous sound",
-        "wobble by up to 100.00 s",
-        partial(_stamped, stamp=lambda t, k: t + 100.0 * (k == 120), name="outlier.mka"),
     ),
     Fault(
         "slow-clock",
@@ -384,7 +378,7 @@ CLOCK = [
         "the sound is stretched to fit",
         None,
         partial(_stamped, stamp=lambda t, k: t, clock=0.99),
-        within=0.03,
+        heard=(),
         level=None,
     ),
     Fault(
@@ -393,7 +387,7 @@ CLOCK = [
         "the sound is shortened to fit",
         "drifts from its time stamps by 0.3",
         partial(_stamped, stamp=lambda t, k: t, clock=1.06),
-        within=0.03,
+        heard=(),
         level=None,
     ),
     Fault(
@@ -508,6 +502,20 @@ CLOCK = [
         within=0.03,
     ),
     Fault(
+        "short-pictures-asf",
+        "WMV whose pictures end after 2 of 6 s",
+        "both are read; the file is whole",
+        None,
+        partial(
+            _one_track_shorter,
+            name="short.wmv",
+            video_codec="mpeg4",
+            audio_codec="libmp3lame",
+            audio_rate=44100,
+        ),
+        within=0.03,
+    ),
+    Fault(
         "still-picture",
         "Matroska with one picture and six seconds of sound",
         "both are read; the file is whole",
@@ -526,3 +534,12 @@ CLOCK = [
 ]
 
 FAULTS = SOUND + CLOCK
+
+
+def table() -> str:
+    """Rows of `FAULTS` as a table in Markdown"""
+    rows = ["| fault | what is done | what is said |", "|---|---|---|"]
+    for fault in FAULTS:
+        said = "nothing" if fault.said is None else f"“… {fault.said} …”"
+        rows.append(f"| {fault.fault} | {fault.done} | {said} |")
+    return "\n".join(rows) + "\n"

@@ -71,7 +71,7 @@ def write_packets(
                 base = Fraction(1, 25)
             else:
                 stream = container.add_stream("pcm_s16le", rate=rate, layout="mono")
-                samples = np.full((1, rate // 50), 8000, np.int16)
+                samples = np.resize(np.int16([8000, 8000, -8000, -8000]), (1, rate // 50))
                 frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
                 frame.sample_rate = rate
                 base = Fraction(1, rate)

@@ -7,6 +7,7 @@ black and white blocks (`draw_time`, `read_time`), the sound is a train of irreg
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -382,7 +383,7 @@ def write_stamped(
     """
     import av
 
-    path = Path(path)
+    path, last = Path(path), -math.inf
     with av.open(str(path), "w", options=options or {}) as container:
         stream = container.add_stream("pcm_s16le", rate=rate, layout="mono")
         for number, first in enumerate(range(0, round(duration * rate * clock), 1024)):
@@ -393,7 +394,8 @@ def write_stamped(
             time = stamp(float(times[0]), number)
             for packet in stream.encode(frame):
                 if time is not None:
-                    packet.pts = packet.dts = round(time * 1000)
+                    # no container can go back
+                    packet.pts = packet.dts = last = max(round(time * 1000), last + 1)
                     packet.time_base, packet.duration = Fraction(1, 1000), 21
                     container.mux(packet)
     return path

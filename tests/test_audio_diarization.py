@@ -478,3 +478,35 @@ def test_two_threads_give_the_turns_of_one(pipeline, waveform, tmp_path, trainin
         pipeline.training = False
     turns = [getattr(one, "speaker_diarization", one) for one in found]
     assert [list(one.itertracks()) for one in turns] == expected * 2
+
+
+# --- sound that is not clean --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["silence", "click", "offset"])
+def test_nobody_speaks_in_silence(pipeline, kind):
+    sound = torch.zeros(1, 12 * 16000)
+    if kind == "click":
+        sound[0, 6 * 16000 : 6 * 16000 + 20] = 0.9
+    elif kind == "offset":
+        sound += 0.3
+    output = pipeline({"waveform": sound, "sample_rate": 16000, "uri": kind})
+    assert output.speaker_diarization.labels() == []
+    assert output.exclusive_speaker_diarization.labels() == []
+    assert output.speaker_embeddings.shape[0] == 0
+    assert any("no speakers can be found" in sentence for sentence in output.report.problems)
+    assert output.serialize()["report"]["problems"] == output.report.problems
+
+
+def test_bad_samples_and_inverted_channels_change_nothing(pipeline, excerpt):
+    clean = pipeline({"waveform": excerpt, "sample_rate": 16000, "uri": "talk"})
+    assert clean.report is None
+    bad = excerpt.clone()
+    bad[0, [50_000, 50_001, 120_000]] = torch.tensor([np.nan, np.inf, -np.inf])
+    inverted = torch.cat([excerpt, -0.8 * excerpt])
+    dead = torch.cat([torch.zeros_like(excerpt), excerpt])
+    for sound, said in ((bad, "no numbers"), (inverted, "cancel each other"), (dead, "silent")):
+        output = pipeline({"waveform": sound, "sample_rate": 16000, "uri": "talk"})
+        error = DiarizationErrorRate()(clean.speaker_diarization, output.speaker_diarization)
+        assert error < 0.01
+        assert any(said in sentence for sentence in output.report.problems)

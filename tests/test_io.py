@@ -387,7 +387,7 @@ def test_absurd_duration(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("offsets", [(0, 3600, 3), (0, 0)], ids=["leap", "restart"])
 def test_inconsistent_timestamps_are_told(tmp_path, offsets):
-    """Recordings joined as they are: no hours of stills and silence, nothing shown twice"""
+    """Recordings joined as they are: each follows the one before, and nothing is shown twice"""
     path = tmp_path / "joined.ts"
     rng = np.random.default_rng(0)
     parts = [
@@ -402,13 +402,15 @@ def test_inconsistent_timestamps_are_told(tmp_path, offsets):
     ]
     path.write_bytes(b"".join(part.read_bytes() for part in parts))
     video, problems = Video(), []
+    total = sum(0.4 if offset == 3600 else 3 for offset in offsets)
     frames = list(video.frames(path, problems=problems))
     assert [f.index for f in frames] == sorted({f.index for f in frames})
-    assert frames[-1].time == pytest.approx(offsets[-1] + 3, abs=0.1)
+    assert frames[-1].time == pytest.approx(total, abs=0.15)
     assert any("inconsistent timestamps" in sentence for sentence in problems)
     problems = []
     waveform = video.waveform(path, problems)
-    assert waveform.shape[1] / 16000 == pytest.approx(offsets[-1] + 3, abs=0.1)
+    assert waveform.shape[1] / 16000 == pytest.approx(total, abs=0.15)
+    assert video.get_duration(path) == pytest.approx(total, abs=0.15)
     assert any("inconsistent timestamps" in sentence for sentence in problems)
 
 
@@ -509,7 +511,8 @@ def test_sound_in_memory(whole):
     waveform = video.waveform(file)
     assert waveform.shape == (1, 32000)
     assert media.sound_offset(waveform) == 0
-    assert waveform.abs().max() == pytest.approx(0.25, abs=0.02)
+    # the channel without sound does not make it fainter
+    assert waveform.abs().max() == pytest.approx(0.5, abs=0.04)
     assert video.get_duration(file) == pytest.approx(4.0, abs=0.03)
     with pytest.raises(MediaError, match="sample_rate"):
         video.waveform({"waveform": stereo})

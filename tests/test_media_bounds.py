@@ -112,7 +112,7 @@ OUTCOMES = {
     "pictures that grow, H.264": "decoding errors from about 0.32 s on",
     "pictures that grow, TS": "decoding errors from about 0.32 s on",
     "pictures larger than declared": TOO_LARGE,
-    "sound that changes a thousand times": "has gaps",
+    "sound that changes a thousand times": "stops at",
     **{f"disguised: {name}": NOT_READ for name in hostile_media.LISTS},
     "samples at an address": WHOLE,
 }
@@ -128,7 +128,7 @@ def test_hostile_file(tmp_path, name):
     assert found["peak"] < MEMORY
     assert found["pictures"] < STEPS
     if OUTCOMES[name] is WHOLE:
-        assert found["said"] == []
+        assert all("is silent from beginning to end" in sentence for sentence in found["said"])
         assert found["samples"] or found["pictures"]
     else:
         assert any(re.search(OUTCOMES[name], sentence) for sentence in found["said"]), found

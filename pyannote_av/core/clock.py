@@ -362,7 +362,7 @@ class Settling:
         self._restarted = restarted
         self._clock: float | None = None  # end of what was placed
         self._skew = 0.0
-        self._recent: deque[float] = deque(maxlen=64)
+        self._recent: deque[float] = deque(maxlen=8)
         self._pending: deque[tuple[float | None, float, Any]] = deque()
 
     def __call__(
@@ -402,7 +402,7 @@ class Settling:
                     self._recent.append(deviation)
                 yield from self._place(self._clock)
             elif at_end or self._is_settled():
-                yield from self._resolve()
+                yield from self._resolve(at_end)
             else:
                 return
 
@@ -411,6 +411,8 @@ class Settling:
         if self._accepts(time):
             self._clock = time + length + stretch
             yield Placed(time, stretch, block)
+        else:
+            self._misplaced()
 
     def _is_settled(self) -> bool:
         """Whether enough blocks are held to tell what a deviation means"""
@@ -436,15 +438,18 @@ class Settling:
             return start
         known = [d for d in self._deviations(stamp) if d is not None]
         if min(known) < -GAP and abs(known[-1]) < WINDOW:
-            return stamp + min(median(known), 0.0)
+            # what would be before time 0 would be cut
+            return max(stamp + min(median(known), 0.0), min(stamp, 0.0))
         return stamp
 
-    def _resolve(self) -> Iterator[Placed]:
+    def _resolve(self, at_end: bool) -> Iterator[Placed]:
         """Decide about the first block, whose stamp deviates"""
         deviations = self._deviations(self._clock)
         known = [d for d in deviations if d is not None]
         low, high = min(known), max(known)
-        if low <= GAP and high >= -GAP:
+        # the last stamps have no time left to return
+        usual = at_end and max(high, -low) <= self.wobble
+        if usual or (low <= GAP and high >= -GAP):
             yield from self._wobbles(deviations)
             return
         ahead = low > GAP
@@ -486,9 +491,11 @@ class Settling:
             self._recent.clear()
             yield from self._place(target)
         elif count > 2:
+            self._restarted()
             self._skew -= change
             self._recent.clear()
         else:
+            self._misplaced()
             self._pending.popleft()
 
     def _returns(self, change: float, first: float, slope: float) -> Iterator[Placed]:

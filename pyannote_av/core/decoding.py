@@ -31,6 +31,9 @@ silence."""
 SHORT = 0.25
 """A stream that ends earlier than declared by more than this is reported (s)"""
 
+EACH = ("mov", "avi")
+"""Formats that declare a duration for each stream"""
+
 
 @dataclass
 class Damage:
@@ -89,17 +92,21 @@ class Damage:
         self._begin()
 
     def accepts(self, time: float, limit: float) -> bool:
-        """Whether a time is plausible after the previous ones; if not, count it as misplaced
+        """Whether a time is plausible after the previous ones; if not, count it as misplaced"""
+        if not self.is_plausible(time, limit):
+            self.misplace()
+            return False
+        return True
+
+    def is_plausible(self, time: float, limit: float) -> bool:
+        """Whether a time is plausible after the previous ones
 
         `limit` is the declared end of the file (seconds). A time that leaves a stream of almost
         nothing but gaps is rejected even before `limit`, because filling gaps costs memory and
         time.
         """
-        jumps = time > limit + JUMP and time > (self.end or 0.0) + JUMP
-        if jumps or time > self.longest or not self._bridges(time):
-            self.misplace()
-            return False
-        return True
+        leaps = time > limit + JUMP and time > (self.end or 0.0) + JUMP
+        return not leaps and time <= self.longest and self._bridges(time)
 
     def _bridges(self, time: float) -> bool:
         """Whether the total duration of gaps up to `time` is acceptable"""
@@ -136,10 +143,10 @@ class Damage:
                 "damaged; what could be decoded is used"
             )
         if self.joins:
-            plural = "s" if self.joins > 1 else ""
+            times = "once" if self.joins == 1 else f"{self.joins} times"
             sentences.append(
-                f"{name} has inconsistent timestamps {since}: they restart where other recordings "
-                f"were joined to it ({self.joins} time{plural}); each follows the one before"
+                f"{name} has inconsistent timestamps {since}: they restart or leap {times}, as "
+                "where recordings are joined; each part follows the one before"
             )
         if self.errors:
             sentences.append(
@@ -161,10 +168,11 @@ class Damage:
     def _declared(self, info: MediaInfo, stream: VideoStream | AudioStream) -> float | None:
         """End that the header declares for a stream (seconds), None if it declares none
 
-        Where it declares only how long the file is, one stream may end before the others.
+        Where it declares only how long the file is, one stream may end before the others. Most
+        formats then give that duration to all streams.
         """
-        if stream.duration is None:
-            whole = info.declared is None or self.reached >= info.declared - SHORT
+        whole = info.declared is None or self.reached >= info.declared - SHORT
+        if stream.duration is None or (whole and not info.format.startswith(EACH)):
             return None if whole else info.declared
         declared = stream.start + stream.duration
         if info.format == "avi" and isinstance(stream, VideoStream) and stream.num_frames:

@@ -7,11 +7,10 @@ on a common time line.
 Pictures are those that players show: upright, with square pixels, in the size of the first one.
 Positions in them are fractions of the width and the height of the shown picture.
 
-Times are those of the container clock, whose 0 is the earliest timestamp of the file. Pictures and
-sound are placed by their timestamps, never by counting. Pictures are put on a regular grid (25 Hz
-by default). Sound is one mono waveform (16 kHz) whose sample 0 is at time 0.
-The policy for time stamps that contradict the samples or each other is in
-:mod:`pyannote_av.core.clock`.
+Times are those of the container clock, whose 0 is the earliest timestamp of the file. Pictures are
+placed by their timestamps, sound by its samples as long as these agree with its timestamps
+(:mod:`pyannote_av.core.clock`). Pictures are put on a regular grid (25 Hz by default). Sound is one
+mono waveform (16 kHz) whose sample 0 is at time 0.
 
 """
 

@@ -296,8 +296,9 @@ def _probe(path: str, size: int, modified: int) -> MediaInfo:
             video = video and replace(video, duration=None, num_frames=None)
         found = scan(path)
         joints = found.joints
-        # a count in the header that is wrong is refused, or found out when decoding
-        duration = max(duration if trusted else 0.0, (found.end or origin) - origin)
+        ends = [(found.end or origin) - origin]
+        # an absurd count in a header is found out when decoding
+        duration = max(ends + [duration] * (trusted and duration <= limit))
     elif not 0 < duration <= limit:
         found = scan(path)
         joints, declared, duration = found.joints, None, (found.end or origin) - origin

@@ -133,11 +133,12 @@ class Mixer:
         count = samples.shape[1]
         if count == 1 or not len(samples):
             return mixed
-        powers = samples.var(axis=0, dtype=np.float64)
+        covariance = _covariance(samples)
+        powers = covariance.diagonal()
         self._powers[count] = self._powers.get(count, 0) + powers * len(samples)
         loudest = int(np.argmax(powers))
         expected = powers.sum() / count**2
-        if powers[loudest] < SILENT**2 or mixed.var(dtype=np.float64) > CANCELLED * expected:
+        if powers[loudest] < SILENT**2 or covariance.mean() > CANCELLED * expected:
             return mixed
         chosen = self._chosen
         if chosen is None or chosen >= count or powers[chosen] < powers[loudest] / 2:
@@ -247,6 +248,13 @@ def no_numbers(count: int, first: float, last: float) -> str:
     )
 
 
+def _covariance(samples: np.ndarray) -> np.ndarray:
+    """Covariance (channels, channels) of samples (n, channels); its mean is that of the average"""
+    count = len(samples)
+    means = np.ones(count, np.float32) @ samples / count
+    return (samples.T @ samples) / count - np.outer(means, means)
+
+
 def _peak(waveform: np.ndarray) -> float:
     """Largest absolute value"""
     return float(max(waveform.max(), -waveform.min())) if len(waveform) else 0.0
@@ -321,7 +329,7 @@ def _scale(waveform: np.ndarray, sample_rate: int, sentences: list[str]) -> None
 
 
 def is_click(waveform: np.ndarray, sample_rate: int) -> bool:
-    """Whether all sound of a waveform (n,) is silence, or less than `CLICK` seconds in all
+    """Whether a waveform (n,) is silence, or mostly silence with less than `CLICK` seconds of sound
 
     It is counted in steps of 10 ms, and stops at the first that are too many.
     """
@@ -335,4 +343,4 @@ def is_click(waveform: np.ndarray, sample_rate: int) -> bool:
         loud += bool(np.abs(part[usable:]).max(initial=0.0) >= SILENT)
         if loud * step > CLICK * sample_rate:
             return False
-    return True
+    return 2 * loud * step <= len(waveform)

@@ -231,7 +231,7 @@ def decode_sound(
     waveform = _Waveform(round(min(info.duration, RESERVED) * sample_rate))
     mixer, repairs = Mixer(sample_rate), _Repairs()
     settling = Settling(
-        lambda time: damage.accepts(time, info.duration), damage.misplace, damage.join
+        lambda time: damage.is_plausible(time, info.duration), damage.misplace, damage.join
     )
     run: _Run | None = None
     with open_media(info.path) as container:

@@ -16,8 +16,9 @@ from pyannote.audio.pipelines.speaker_diarization import DiarizeOutput, SpeakerD
 from pyannote.core import Annotation, Segment, SlidingWindow, SlidingWindowFeature
 
 from pyannote_av.core.caching import cached
+from pyannote_av.core.mixing import is_click
 from pyannote_av.core.model import load_plda
-from pyannote_av.core.output import AVDiarizeOutput
+from pyannote_av.core.output import AVDiarizeOutput, Report
 from pyannote_av.core.pipeline import MediaMixin
 from pyannote_av.models.loading import ModelReference, load_model
 from pyannote_av.pipelines.chunk_embedding import embed_chunks, frame_and_pool
@@ -251,8 +252,13 @@ class AudioDiarization(MediaMixin, SpeakerDiarization):
         Returns
         -------
         output : AVDiarizeOutput
-            Includes speaker embeddings, also while hyper-parameters are being optimized.
+            Includes speaker embeddings, also while hyper-parameters are being optimized. There are
+            no speakers in silence, nor in a click in silence.
         """
+        if is_click(file["waveform"][0].cpu().numpy(), file["sample_rate"]):
+            nobody = Annotation(uri=file["uri"])
+            embeddings = np.zeros((0, self._embedding.dimension))
+            return AVDiarizeOutput(nobody, nobody.copy(), embeddings)
         output = super().apply(file, **kwargs)
         return tidy(output, file["waveform"].shape[1] / file["sample_rate"])
 
@@ -269,7 +275,8 @@ class AudioDiarization(MediaMixin, SpeakerDiarization):
         Returns
         -------
         output : AVDiarizeOutput
-            Only its ``speaker_diarization`` while hyper-parameters are being optimized.
+            Only its ``speaker_diarization`` while hyper-parameters are being optimized. It has a
+            ``report`` if problems were found in the file.
         """
         output = self.diarize(
             file,
@@ -278,7 +285,13 @@ class AudioDiarization(MediaMixin, SpeakerDiarization):
             max_speakers=max_speakers,
             hook=hook,
         )
-        return output.speaker_diarization if self.training else output
+        if self.training:
+            return output.speaker_diarization
+        if file.get("problems"):
+            duration = file["waveform"].shape[1] / file["sample_rate"]
+            reasons = ["this pipeline does not use the picture"]
+            output.report = Report(reasons=reasons, problems=[*file["problems"]], duration=duration)
+        return output
 
 
 def tidy(output: DiarizeOutput, duration: float) -> AVDiarizeOutput:
