@@ -16,7 +16,7 @@ from pyannote.audio.pipelines.speaker_diarization import DiarizeOutput, SpeakerD
 from pyannote.core import Annotation, Segment, SlidingWindow, SlidingWindowFeature
 
 from pyannote_av.core.model import load_plda
-from pyannote_av.core.output import AVDiarizeOutput
+from pyannote_av.core.output import AVDiarizeOutput, Report
 from pyannote_av.core.pipeline import MediaMixin
 from pyannote_av.models.loading import ModelReference, load_model
 from pyannote_av.pipelines.caching import cached
@@ -244,7 +244,8 @@ class AudioDiarization(MediaMixin, SpeakerDiarization):
         Returns
         -------
         output : AVDiarizeOutput
-            Only its ``speaker_diarization`` while hyper-parameters are being optimized.
+            With a report of the file. Only its ``speaker_diarization`` while hyper-parameters are
+            being optimized.
         """
         output = self.diarize(
             file,
@@ -253,7 +254,15 @@ class AudioDiarization(MediaMixin, SpeakerDiarization):
             max_speakers=max_speakers,
             hook=hook,
         )
-        return output.speaker_diarization if self.training else output
+        if self.training:
+            return output.speaker_diarization
+        output.report = Report(
+            reasons=["this pipeline uses the sound alone"],
+            problems=list(file.get("problems", [])),
+            streams=list(file.get("streams", [])),
+            duration=file["waveform"].shape[1] / file["sample_rate"],
+        )
+        return output
 
 
 def tidy(output: DiarizeOutput, duration: float) -> AVDiarizeOutput:
