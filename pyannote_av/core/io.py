@@ -45,7 +45,7 @@ from pyannote_av.core.mixing import clean
 from pyannote_av.core.pictures import Frame, Picture, on_grid
 from pyannote_av.core.sound import no_such_channel, resample
 from pyannote_av.core.sources import open_source
-from pyannote_av.core.streams import AUTO, AudioTrack, choose_audio, explain
+from pyannote_av.core.streams import AUTO, AudioTrack, choose_audio, explain, unreadable
 from pyannote_av.core.track_mix import decode_tracks
 
 if TYPE_CHECKING:
@@ -191,7 +191,10 @@ class Video:
         path = file.get("audio", file.get("video"))
         info = probe(path) if path else None
         if info is None or not info.audio:
-            raise MediaError(f"file {path or file['uri']} has no audio stream")
+            reasons = [] if info is None else unreadable(info)
+            raise MediaError(
+                "; ".join([f"file {path or file['uri']} has no audio stream", *reasons])
+            )
         track = file.get("audio_track", self.audio_track)
         choice = choose_audio(info, track)
         if len(info.audio) > 1 and track == AUTO:
@@ -199,7 +202,7 @@ class Video:
         samples, sentences = decode_tracks(
             info, choice.streams, self.sample_rate, file.get("channel")
         )
-        for sentence in sentences:
+        for sentence in [*unreadable(info), *sentences]:
             report(problems, sentence)
         return torch.from_numpy(samples)[None]
 
@@ -267,7 +270,8 @@ class Video:
         info = probe(file["video"]) if "video" in file else None
         if info is None or info.video is None:
             where = file.get("video", file["uri"])
-            raise MediaError(f"file {where} has no video stream")
+            reasons = [] if info is None else unreadable(info)
+            raise MediaError("; ".join([f"file {where} has no video stream", *reasons]))
         return self._decode(info, first, last, problems)
 
     def crop(self, file: VideoFile, segment: Segment) -> tuple[np.ndarray, np.ndarray]:

@@ -81,7 +81,7 @@ class Report:
         content["numbers"] = {k: round(float(v), 4) for k, v in self.numbers.items()}
         content["seconds"] = {k: round(v, 3) for k, v in self.seconds.items()}
         content["duration"] = round(self.duration, 3)
-        if self.duration:
+        if self.duration and self.seconds:
             content["real_time_factor"] = round(self.real_time_factor, 4)
         return content
 
@@ -102,7 +102,7 @@ class Report:
         lines += [f"{name}: {value}" for name, value in self.components.items()]
         lines += [f"{name}: {value:.3g}" for name, value in self.numbers.items()]
         stages = ", ".join(f"{name} {value:.1f}" for name, value in self.seconds.items())
-        if self.duration:
+        if self.duration and self.seconds:
             lines.append(f"seconds: {stages} (real-time factor {self.real_time_factor:.2f})")
         return "\n".join(lines)
 

@@ -288,6 +288,16 @@ def _options(ranked: Sequence[StreamInfo]) -> str:
     return f"'auto', 'mix' or one of the audio streams {', '.join(parts)}"
 
 
+def unreadable(info: MediaInfo) -> list[str]:
+    """Sentences about streams of sound or pictures for which there is no decoder"""
+    return [
+        f"{stream.kind} stream {stream.index} of {info.path} is left out: its codec is unknown, or "
+        "it is encrypted; convert it (`ffmpeg -i FILE NEW.mp4`)"
+        for stream in info.streams
+        if stream.kind in ("audio", "video") and not stream.decodable
+    ]
+
+
 # --- both ---------------------------------------------------------------------------------------
 
 

@@ -275,8 +275,8 @@ class AudioDiarization(MediaMixin, SpeakerDiarization):
         Returns
         -------
         output : AVDiarizeOutput
-            Only its ``speaker_diarization`` while hyper-parameters are being optimized. It has a
-            ``report`` if problems were found in the file.
+            With a ``report`` of the file. Only its ``speaker_diarization`` while hyper-parameters are
+            being optimized.
         """
         output = self.diarize(
             file,
@@ -287,10 +287,12 @@ class AudioDiarization(MediaMixin, SpeakerDiarization):
         )
         if self.training:
             return output.speaker_diarization
-        if file.get("problems"):
-            duration = file["waveform"].shape[1] / file["sample_rate"]
-            reasons = ["this pipeline does not use the picture"]
-            output.report = Report(reasons=reasons, problems=[*file["problems"]], duration=duration)
+        output.report = Report(
+            reasons=["this pipeline uses the sound alone"],
+            problems=list(file.get("problems", [])),
+            streams=list(file.get("streams", [])),
+            duration=file["waveform"].shape[1] / file["sample_rate"],
+        )
         return output
 
 
