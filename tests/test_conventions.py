@@ -378,7 +378,7 @@ def test_protected_windows_media(tmp_path):
     path = write_media(tmp_path / "a.wma", duration=1.0, video=False, audio_codec="mp2")
     assert Video().probe(path).audio
     content = path.read_bytes()
-    # an object of the header that is not needed becomes one of content encryption, with empty fields
+    # an object of the header that is not needed becomes one of encryption, with empty fields
     first = content.index(bytes.fromhex("b503bf5f2ea9cf118ee300c00c205365"))
     mark = bytes.fromhex("fbb3112223bdd211b4b700a0c955fc6e")
     size = content[first + 16 : first + 24]

@@ -327,7 +327,7 @@ MISSING = {
 def test_missing_files_are_named_with_what_is_there(tmp_path, name):
     for there in ("talk.mp4", f"{COMPOSED}.wav"):
         (tmp_path / there).write_bytes(b"x")
-    with pytest.raises(MediaError, match="no such file: ") as error:
+    with pytest.raises(MediaError, match="no such file") as error:
         Video().validate_file(tmp_path / name)
     assert str(tmp_path / name) in str(error.value)
     assert MISSING[name] in str(error.value)
@@ -343,7 +343,7 @@ def test_missing_files_are_named_with_what_is_there(tmp_path, name):
     ],
 )
 def test_paths_of_windows(path, hint):
-    with pytest.raises(MediaError, match="no such file: ") as error:
+    with pytest.raises(MediaError, match="no such file") as error:
         Video().validate_file(path)
     assert hint in str(error.value)
     assert "address" not in str(error.value)

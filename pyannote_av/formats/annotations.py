@@ -32,6 +32,7 @@ from typing import NamedTuple
 
 from pyannote.core import Annotation, Segment, Timeline
 
+from pyannote_av.core.paths import no_such_file
 from pyannote_av.core.reading import (
     ANNOTATION_LIMIT,
     ANNOTATION_LINES,
@@ -169,6 +170,8 @@ def _split(text: str, counts: Collection[int]) -> list[str]:
 
 def _files(path: str | Path, suffix: str) -> list[Path]:
     path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(no_such_file(path))
     if not path.is_dir():
         return [path]
     # macOS keeps attributes in files that begin with ._ on other disks
