@@ -309,6 +309,8 @@ def test_output_can_be_used_as_that_of_pyannote_3(folder, pipeline, tmp_path):
     turns = output.speaker_diarization
     assert list(output.itertracks(yield_label=True)) == list(turns.itertracks(yield_label=True))
     assert output.labels() == turns.labels()
+    with pytest.raises(ValueError, match="take speaker_embeddings of the output"):
+        pipeline(folder / "left.wav", return_embeddings=True)
     with open(tmp_path / "a.rttm", "w") as file:
         output.write_rttm(file)
     assert (tmp_path / "a.rttm").read_text() == turns.to_rttm()

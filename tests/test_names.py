@@ -147,6 +147,18 @@ def test_folders_give_all_media_and_tell_the_rest(tmp_path):
     assert "3 left out, no media by their suffix: notes.txt, sub.mp4/, talk.json" in line
 
 
+def test_lists_that_cannot_be_read_are_named(tmp_path, monkeypatch, capsys):
+    from pyannote_av.cli import main
+
+    (tmp_path / "list.TXT").write_bytes(b"Ren\xe9.wav\n")
+    arguments = ["apply", str(tmp_path / "list.TXT"), "--into", str(tmp_path / "out")]
+    monkeypatch.setattr("sys.argv", ["pyannote-av", *arguments])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    assert "list.TXT, line 1: neither UTF-8 (byte 0xe9)" in capsys.readouterr().err
+
+
 def test_a_file_that_is_named_twice_is_listed_once(tmp_path, monkeypatch):
     (tmp_path / "a.wav").touch()
     (tmp_path / "b.wav").symlink_to("a.wav")

@@ -373,7 +373,11 @@ def command(
         raise typer.BadParameter(f"unknown format: {', '.join(sorted(unknown))}")
     if bool(inputs) == (manifest is not None):
         raise typer.BadParameter("give files, or --manifest")
-    files = expand(inputs or (), say)
+    try:
+        files = expand(inputs or (), say)
+    except (OSError, ValueError) as error:
+        say(f"error: {error}", err=True)
+        raise typer.Exit(2) from error
     if manifest is None and not files:
         raise typer.BadParameter("no media files there")
     options = {
