@@ -434,7 +434,11 @@ def command(
         raise typer.BadParameter(str(error)) from error
     if track == "each" and manifest is not None:
         raise typer.BadParameter("--audio-track each needs files: name the tracks in the manifest")
-    files = expand(inputs or (), say)
+    try:
+        files = expand(inputs or (), say)
+    except (OSError, ValueError) as error:
+        say(f"error: {error}", err=True)
+        raise typer.Exit(2) from error
     if manifest is None and not files:
         raise typer.BadParameter("no media files there")
     options = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from pyannote_av.batch.jobs import Job
     from pyannote_av.batch.run import Limits
     from pyannote_av.core.tracks import FaceTracks
+
+
+logger = logging.getLogger(__name__)
 
 
 def read_tracks(path: Path, uris: Sequence[str]) -> dict[str, FaceTracks]:
@@ -267,6 +271,14 @@ def command(
                 )
             references = {file["uri"]: file["annotation"] for file in files}
             maps = {file["uri"]: file["annotated"] for file in files}
+            if silent := [uri for uri, turns in references.items() if not turns]:
+                logger.warning(
+                    "%s: nobody speaks in %d files (first: %r). pyannote.database says so, too, if "
+                    "an RTTM file lacks a file; a file that ends in .rttm_strict is read strictly",
+                    protocol,
+                    len(silent),
+                    silent[0],
+                )
             faces = reference_tracks(files)
             given = any(file.get("face_tracks") is not None for file in files)
             found = "given" if given else "found"

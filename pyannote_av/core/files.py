@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyannote_av.core.paths import no_such_file
+from pyannote_av.core.paths import what_is_there
 from pyannote_av.core.text import field_name, printable
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def check_path(path: str | Path) -> Path:
     try:
         status = path.stat()
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise MediaError(no_such_file(path)) from error
+        raise MediaError(f"{path}: no such file{what_is_there(path)}") from error
     except (OSError, ValueError) as error:
         raise MediaError(
             f"{path} cannot be read ({error}): check its name and its rights"

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
+from pyannote_av.core.paths import what_is_there
 from pyannote_av.core.text import printable
 from pyannote_av.core.trust import Policy, may_fetch, policy
 
@@ -83,7 +84,8 @@ def resolve(
 
 def _absent(name: str, reason: str = "") -> FileNotFoundError:
     """An error that says who named a path"""
-    text = f"no such path: {name[:200]}{reason and f' ({reason})'}"
+    instead = f" ({reason})" if reason else what_is_there(name)
+    text = f"no such path: {name[:200]}{instead}"
     if re.fullmatch(rf"{_HUB_ID.pattern}@[\w.-]+", name):
         identifier, _, revision = name.partition("@")
         text += f"; on the hub, write {identifier!r} with revision={revision!r}"

@@ -21,11 +21,18 @@ def no_such_file(path: str | Path) -> str:
     Returns
     -------
     sentence : str
-        On one line: ``no such file: PATH``, with the file of a similar name in the same folder, the
-        nearest folder that exists, or the reason why a path of Windows is not found.
+        On one line: ``no such file: PATH``, with the hint of :func:`what_is_there`.
+    """
+    return printable(f"no such file: {path}{what_is_there(path)}", one_line=True)
+
+
+def what_is_there(path: str | Path) -> str:
+    """What is there instead of a file that does not exist, in parentheses after a space.
+
+    This is the file of a similar name in the same folder, the nearest folder that exists, or the
+    reason why a path of Windows is not found. Empty if there is nothing to say.
     """
     path = Path(path)
-    text = f"no such file: {path}"
     if os.name != "nt" and re.match(r"[A-Za-z]:[\\/]", str(path)):
         drive, rest = str(path)[0].lower(), str(path)[3:].replace("\\", "/")
         hint = f"a path of Windows; under WSL it is /mnt/{drive}/{rest}"
@@ -33,7 +40,7 @@ def no_such_file(path: str | Path) -> str:
         hint = "folders are separated by / on this machine"
     else:
         hint = _instead(path)
-    return printable(f"{text} ({hint})" if hint else text, one_line=True)
+    return printable(f" ({hint})", one_line=True) if hint else ""
 
 
 def _instead(path: Path) -> str:

@@ -401,6 +401,11 @@ class MediaMixin:
             # pyannote passes these twice when it optimizes: once from the file, once by keyword
             given = file.get("pipeline_kwargs", {}) if "pipeline_kwargs" in file else {}
             kwargs = {name: value for name, value in kwargs.items() if name not in given}
+        if kwargs.pop("return_embeddings", False):
+            raise ValueError(
+                "return_embeddings was an option of pyannote.audio 3: leave it out, and take "
+                "speaker_embeddings of the output"
+            )
         numbers = {name: kwargs[name] for name in _NUMBERS if name in kwargs}
         kwargs |= {name: n for name, n in speaker_bounds(**numbers).items() if name in numbers}
         with _on_disk(file) as path:

@@ -209,7 +209,13 @@ def read_text(path: str | Path, limit: int = TEXT_LIMIT) -> str:
     """
     with open_bytes(path, limit) as file, refusing(path):
         content = file.read()
-        return content.decode(encoding_of(content[:4]))
+        try:
+            return content.decode(encoding := encoding_of(content[:4]))
+        except UnicodeDecodeError as error:
+            if not encoding.startswith("utf-8"):
+                raise
+            number = content.count(b"\n", 0, error.start) + 1
+            raise ReadError(_not_utf8(path, number, content[error.start])) from error
 
 
 def read_lines(
@@ -259,10 +265,7 @@ def read_lines(
                     )
                 if foreign != "keep" and (byte := foreign_byte(line)):
                     if foreign == "refuse":
-                        raise ReadError(
-                            f"{path}, line {number}: not UTF-8 (byte 0x{byte:02x}): save the file "
-                            "as UTF-8"
-                        )
+                        raise ReadError(_not_utf8(path, number, byte))
                     guessed.append(number)
                     line = _guess(line)
                 # files that were joined have marks in the middle
@@ -274,6 +277,10 @@ def read_lines(
                     len(guessed),
                     guessed[0],
                 )
+
+
+def _not_utf8(path: str | Path, line: int, byte: int) -> str:
+    return f"{path}, line {line}: not UTF-8 (byte 0x{byte:02x}): save the file as UTF-8"
 
 
 def foreign_byte(text: str) -> int | None:

@@ -32,6 +32,7 @@ from typing import NamedTuple
 
 from pyannote.core import Annotation, Segment, Timeline
 
+from pyannote_av.core.paths import no_such_file
 from pyannote_av.core.reading import (
     ANNOTATION_LIMIT,
     ANNOTATION_LINES,
@@ -84,7 +85,7 @@ class _Reader:
     def __init__(self, file: Path, lenient: bool):
         self.file, self.lenient = file, lenient
         self._notes: dict[str, list[str]] = {}
-        self._spelled: dict[str, str] = {}
+        self._spelled: dict[tuple[str, str], str] = {}
         self.confidences: set[str] = set()
 
     def note(self, kind: str, where: str) -> None:
@@ -106,11 +107,11 @@ class _Reader:
                 raise
             self.note("lines left out", str(error))
 
-    def name(self, name: str, where: str) -> str:
-        """`name` as it was spelled first."""
+    def name(self, name: str, where: str, kind: str = "uri") -> str:
+        """`name` as it was spelled first among the names of its kind."""
         # plain names are kept, too: one object for all lines
         key = name if name.isascii() else unicodedata.normalize("NFC", name)
-        first = self._spelled.setdefault(key, name)
+        first = self._spelled.setdefault((kind, key), name)
         if first != name:
             self.note("names in another Unicode form than before, taken for the same", where)
         return first
@@ -169,6 +170,8 @@ def _split(text: str, counts: Collection[int]) -> list[str]:
 
 def _files(path: str | Path, suffix: str) -> list[Path]:
     path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(no_such_file(path))
     if not path.is_dir():
         return [path]
     # macOS keeps attributes in files that begin with ._ on other disks
@@ -258,7 +261,8 @@ def read_turns(path: str | Path, lenient: bool = False) -> dict[str, list[Turn]]
                 if kind != "SPEAKER":
                     raise ReadError(f"{where}: {line.fields[0]!r} is no RTTM type")
                 fields = _turn_fields(reader, line)
-                uri, speaker = reader.name(fields[1], where), reader.name(fields[7], where)
+                uri = reader.name(fields[1], where)
+                speaker = reader.name(fields[7], where, "speaker")
                 if owner.setdefault(uri, file) != file:
                     raise ReadError(f"{where}: {uri!r} is in {owner[uri]} already")
                 segment = reader.segment(where, fields[3], fields[4], lasts=True)

@@ -275,8 +275,8 @@ class AudioDiarization(MediaMixin, SpeakerDiarization):
         Returns
         -------
         output : AVDiarizeOutput
-            With a ``report`` of the file. Only its ``speaker_diarization`` while hyper-parameters are
-            being optimized.
+            With a ``report`` of the file. Only its ``speaker_diarization`` while hyper-parameters
+            are being optimized.
         """
         output = self.diarize(
             file,
