@@ -181,6 +181,15 @@ def test_restart_goes_on():
     assert counts == {"misplaced": 0, "restarted": 1}
 
 
+def test_stamps_that_stand_still_are_ignored():
+    """As ffmpeg writes them where recordings are joined without a new clock"""
+    stamps = [0.02 * k for k in range(100)] + [2.0 + 0.001 * k for k in range(200)]
+    placed, settling, counts = _settle(stamps)
+    assert [p.time for p in placed] == pytest.approx([0.02 * k for k in range(300)])
+    assert settling.stood > 3.5
+    assert counts == {"misplaced": 0, "restarted": 0}
+
+
 @pytest.mark.parametrize("rate", [1e-4, -1e-4, 0.02, -0.02])
 def test_drift_is_made_up_for(rate):
     stamps = [0.02 * k * (1 + rate) for k in range(20_000)]

@@ -347,6 +347,8 @@ class Settling:
         Sum of the differences between the rates of samples and stamps that were made up for (s).
     wobble : float
         Largest difference between a stamp and the samples that was ignored (s).
+    stood : float
+        Length of the sound whose stamps stand still, and were ignored (s).
     """
 
     def __init__(
@@ -357,6 +359,7 @@ class Settling:
     ):
         self.drift = 0.0
         self.wobble = 0.0
+        self.stood = 0.0
         self._accepts = accepts
         self._misplaced = misplaced
         self._restarted = restarted
@@ -465,7 +468,7 @@ class Settling:
         elif ahead:
             yield from self._leaps(change, len(known))
         else:
-            yield from self._returns(change, first, slope)
+            yield from self._returns(change, first, slope, length)
 
     def _wobbles(self, deviations: list[float | None]) -> Iterator[Placed]:
         """Trust samples up to the stamp that agrees with them, or that errs the other way"""
@@ -498,8 +501,15 @@ class Settling:
             self._misplaced()
             self._pending.popleft()
 
-    def _returns(self, change: float, first: float, slope: float) -> Iterator[Placed]:
+    def _returns(
+        self, change: float, first: float, slope: float, length: float
+    ) -> Iterator[Placed]:
         """Leave out what was placed before; go on where another recording begins"""
+        if slope > 0.5 * length and length >= WINDOW:
+            for _ in range(len(self._pending)):
+                self.stood += self._pending[0][1]
+                yield from self._place(self._clock)
+            return
         if change < -BACK and slope <= GAP:
             self._restarted()
             self._skew -= change

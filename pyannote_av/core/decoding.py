@@ -59,6 +59,8 @@ class Damage:
         End of the last packet of any stream (seconds).
     joins : int
         Number of places where another recording begins.
+    position : int
+        Largest position of a packet in the file (bytes).
     """
 
     errors: int = 0
@@ -70,6 +72,7 @@ class Damage:
     longest: float = math.inf
     reached: float = 0.0
     joins: int = 0
+    position: int = 0
 
     @classmethod
     def of(cls, info: MediaInfo, start: float = 0.0) -> Damage:
@@ -226,6 +229,7 @@ class _Packets:
             self._position += 1
         elif packet.pos is not None and packet.pos >= 0:
             self._position = packet.pos
+        self._damage.position = max(self._damage.position, packet.pos or 0)
         time = packet.dts if packet.dts is not None else packet.pts
         if time is None:
             return

@@ -266,13 +266,18 @@ def decode_sound(
             f"{name} drifts from its time stamps by {settling.drift:.2f} s in all; it is stretched "
             "or shortened to fit them"
         )
+    if settling.stood:
+        sentences.append(
+            f"{name} has inconsistent timestamps: they stand still for {settling.stood:.2f} s of "
+            "sound; its samples are trusted instead"
+        )
     if settling.wobble > SHORT:
         sentences.append(
             f"{name} has time stamps that wobble by up to {settling.wobble:.2f} s; its samples are "
             "trusted instead"
         )
     following = next_recording(info.path, info.format)
-    if following is not None and "matroska" not in info.format and info.format != "avi":
+    if following is not None and damage.position < following:
         sentences.append(
             f"{info.path} holds another recording from byte {following} on, which is not read: "
             "split the file"
