@@ -366,7 +366,9 @@ def _note(outcome, keep, path, number, name, why: str | None = None) -> None:
 def main() -> None:
     """Read inputs, and print what came out as JSON"""
     import tempfile
+    import warnings
 
+    warnings.simplefilter("ignore")  # of damage, which is what files have
     parser = argparse.ArgumentParser()
     parser.add_argument("--kind", choices=["media", "data"], default="media")
     parser.add_argument("--number", type=int)

@@ -25,6 +25,28 @@ _STILL_CODECS = {"mjpeg", "png", "bmp", "gif", "webp", "tiff", "jpeg2000", "jpeg
 _COMMENTARY = {"comment", "visual_impaired", "descriptions", "karaoke", "clean_effects"}
 # players show the title of a track where muxers set no flag
 _COMMENTARY_TITLE = re.compile(r"comment|kommentar|audio.?descri|descriptive", re.IGNORECASE)
+# AV_DISPOSITION_... of libavformat/avformat.h
+_FLAGS = {
+    "default": 0x1,
+    "dub": 0x2,
+    "original": 0x4,
+    "comment": 0x8,
+    "lyrics": 0x10,
+    "karaoke": 0x20,
+    "forced": 0x40,
+    "hearing_impaired": 0x80,
+    "visual_impaired": 0x100,
+    "clean_effects": 0x200,
+    "attached_pic": 0x400,
+    "timed_thumbnails": 0x800,
+    "non_diegetic": 0x1000,
+    "captions": 0x10000,
+    "descriptions": 0x20000,
+    "metadata": 0x40000,
+    "dependent": 0x80000,
+    "still_image": 0x100000,
+    "multilayer": 0x200000,
+}
 _UNKNOWN_LANGUAGES = {"", "und", "unk", "mis", "zxx"}
 
 
@@ -82,18 +104,16 @@ class AudioChoice(NamedTuple):
 def read_flags(stream: Any) -> tuple[str, ...]:
     """Names of the disposition flags of a stream of PyAV, e.g. ("default", "original")
 
-    Each bit is tested by itself: before Python 3.11 combined flags have no name and cannot be
-    iterated, and bits that PyAV does not know raise an error.
+    Each bit is tested by itself, with ffmpeg's own numbers: before Python 3.11 combined flags have
+    no name and cannot be iterated, bits that PyAV does not know raise an error, and its first
+    versions have no names at all.
     """
-    import av.stream
-
+    flags = getattr(stream, "disposition", 0)
     try:
-        bits = int(stream.disposition)
-    except (AttributeError, TypeError, ValueError):
-        value = getattr(getattr(stream, "disposition", None), "value", 0)
-        bits = value if isinstance(value, int) else 0
-    members = av.stream.Disposition.__members__
-    return tuple(name for name, flag in members.items() if bits & int(flag.value))
+        bits = int(flags)
+    except (TypeError, ValueError):
+        bits = getattr(flags, "value", 0)
+    return tuple(name for name, bit in _FLAGS.items() if bits & bit)
 
 
 def describe(stream: Any) -> StreamInfo:
