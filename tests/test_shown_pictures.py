@@ -466,6 +466,8 @@ DEFAULT, ORIGINAL, COMMENT, ATTACHED = 1, 4, 8, 1024
             [plain(GREEN), plain(RED, (128, 96), codec="png", pixels="rgb24", flags=ATTACHED)],
             0,
         ),
+        ("preview.mkv", [plain(RED, flags=DEFAULT), plain(GREEN, (256, 192))], 1),
+        ("a preview on purpose.mkv", [plain(RED, (256, 192)), plain(GREEN, flags=DEFAULT)], 1),
         ("commentator.mkv", [plain(RED, (96, 64), flags=COMMENT), plain(GREEN)], 1),
     ],
 )

@@ -20,6 +20,9 @@ AudioTrack = int | str
 MAX_MIXED = 32
 """Maximum number of audio tracks that are mixed; a broadcast file has 16 at most"""
 
+PREVIEW = 9
+"""A video stream is a preview if another one has more than this many times its area"""
+
 _STILL = {"attached_pic", "timed_thumbnails", "still_image"}
 _STILL_CODECS = {"mjpeg", "png", "bmp", "gif", "webp", "tiff", "jpeg2000", "jpegxl"}
 _COMMENTARY = {"comment", "visual_impaired", "descriptions", "karaoke", "clean_effects"}
@@ -155,18 +158,30 @@ def is_still(stream: StreamInfo, streams: Sequence[StreamInfo]) -> bool:
     return single and moving
 
 
+def _is_preview(stream: StreamInfo, usable: Sequence[StreamInfo]) -> bool:
+    """Whether a video stream is a tiny copy of another one
+
+    Many programs mark the first stream as default, whatever it is; a later one is marked on
+    purpose.
+    """
+    area = max((s.size[0] * s.size[1] for s in usable), default=0)
+    marked = "default" in stream.flags and stream is not usable[0]
+    return stream.size[0] * stream.size[1] * PREVIEW < area and not marked
+
+
 def rank_video(streams: Sequence[StreamInfo]) -> list[StreamInfo]:
     """Video streams that can be used, the best one first
 
-    Cover art and thumbnails are left out. The default stream comes first. Of several, a codec of
-    moving pictures goes before one of photographs, then the larger picture, then the earlier
-    stream.
+    Cover art and thumbnails are left out. A codec of moving pictures goes before one of
+    photographs, then the default stream before others, then the larger picture, then the earlier
+    stream. Tiny copies of a larger stream come last.
     """
     usable = [s for s in streams if s.kind == "video" and s.decodable and not is_still(s, streams)]
     return sorted(
         usable,
         key=lambda s: (
             s.codec in _STILL_CODECS,
+            _is_preview(s, usable),
             "default" not in s.flags,
             "dependent" in s.flags or s.is_commentary,
             -s.size[0] * s.size[1],
