@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import wave
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -181,6 +182,14 @@ def _no_packets(folder: Path) -> Path:
     data = path.read_bytes()
     path.write_bytes(data[: data.index(b"\x1f\x43\xb6\x75")])
     return path
+
+
+def _no_samples(folder: Path) -> Path:
+    with wave.open(str(folder / "a.wav"), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16000)
+    return folder / "a.wav"
 
 
 def _broken_track(folder: Path) -> Path:
@@ -446,7 +455,7 @@ TRACKS = [
 
 FILES = [
     Fault(
-        "cut-short",
+        "film-cut-short",
         "the end of the file is missing",
         "what is there is used",
         "the file is cut short or damaged",
@@ -455,7 +464,7 @@ FILES = [
         sound=0.9,
     ),
     Fault(
-        "cut-short-without-index",
+        "film-without-index",
         "an mp4 whose recording was interrupted",
         "refused",
         "its header is damaged or missing (an mp4 whose recording was interrupted)",
@@ -494,10 +503,27 @@ FILES = [
         "no-seconds",
         "streams without any packets",
         "refused",
-        "no picture of it could be decoded",
+        "its header is damaged or missing",
         _no_packets,
         pictures=None,
         sound=None,
+    ),
+    Fault(
+        "no-samples",
+        "a sound file that lasts no time",
+        "refused",
+        "nothing of it could be decoded",
+        _no_samples,
+        pictures=None,
+        sound=None,
+    ),
+    Fault(
+        "no-pictures",
+        "a video track without any picture, beside sound",
+        "the sound alone is used",
+        "no picture of it could be decoded",
+        partial(_film, name="a.mkv", duration=0.0),
+        pictures=None,
     ),
     Fault(
         "no-sound",
@@ -536,7 +562,7 @@ FILES = [
         "encrypted",
         "a film under DRM",
         "refused",
-        "is encrypted (protected by DRM)",
+        "is encrypted",
         _encrypted,
         pictures=None,
         sound=None,
@@ -545,7 +571,7 @@ FILES = [
         "encrypted-sound",
         "sound under DRM",
         "refused",
-        "is encrypted (protected by DRM)",
+        "is encrypted",
         partial(_encrypted, pictures=False),
         pictures=None,
         sound=None,

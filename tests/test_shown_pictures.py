@@ -466,6 +466,8 @@ DEFAULT, ORIGINAL, COMMENT, ATTACHED = 1, 4, 8, 1024
             [plain(GREEN), plain(RED, (128, 96), codec="png", pixels="rgb24", flags=ATTACHED)],
             0,
         ),
+        ("preview.mkv", [plain(RED, flags=DEFAULT), plain(GREEN, (256, 192))], 1),
+        ("a preview on purpose.mkv", [plain(RED, (256, 192)), plain(GREEN, flags=DEFAULT)], 1),
         ("commentator.mkv", [plain(RED, (96, 64), flags=COMMENT), plain(GREEN)], 1),
     ],
 )
@@ -473,7 +475,8 @@ def test_which_video_stream(tmp_path, name, streams, index):
     path = write_streams(tmp_path / name, *streams, Sound(duration=0.4))
     video = Video()
     assert video.probe(path).video.index == index
-    assert first(path)[24, 24].argmax() == 1
+    for backend in BACKENDS:
+        assert first(path, backend=backend)[24, 24].argmax() == 1
     (used,) = (row for row in video.streams(path) if row["kind"] == "video" and row["used"])
     assert used["index"] == index
 

@@ -274,8 +274,6 @@ def _probe(path: str, size: int, modified: int) -> MediaInfo:
 
         audio = tuple(_audio_stream(stream, origin) for stream in sounds)
         video = _video_stream(container, pictures[0], origin, path) if pictures else None
-        if not pictures:
-            _check_encryption(container, sounds[0], path)
         if video is not None and not video.width * video.height and not audio:
             raise MediaError(
                 f"video stream of {path} declares no picture size, or one of more than "
@@ -364,7 +362,7 @@ def _video_stream(container, stream, origin: float, path: str) -> VideoStream:
     rate = float(stream.average_rate or stream.guessed_rate or 0)
     if not FRAME_RATES[0] <= rate <= FRAME_RATES[1]:
         rate = 25.0
-    picture, packet_time = _first_picture(container, stream, path)
+    picture, packet_time = _first_picture(container, stream)
     way = Orientation()
     aspect = _positive(stream.sample_aspect_ratio)
     if picture is not None:
@@ -412,43 +410,14 @@ def is_too_large(width: int, height: int) -> bool:
     return max(width, height) > MAX_SIDE or width * height > MAX_PIXELS
 
 
-def _check_encryption(container, stream, path: str) -> None:
-    """Refuse a stream whose first packets are encrypted"""
-    found = False
-    with suppress(*faults()):
-        packets = zip(container.demux(stream), range(8), strict=False)
-        found = any(is_encrypted(packet) for packet, _ in packets)
-    if found:
-        raise _encrypted(path)
-
-
-def is_encrypted(packet: av.packet.Packet) -> bool:
-    """Whether a packet has to be decrypted before it can be decoded"""
-    has = getattr(packet, "has_sidedata", None)
-    return has is not None and has("encryption_info")
-
-
-def _encrypted(path: str) -> MediaError:
-    return MediaError(
-        f"{path} is encrypted (protected by DRM): export it without protection from the program or "
-        "the service that it comes from"
-    )
-
-
-def _first_picture(container, stream, path: str, patience: int = 100):
-    """First picture decoded within `patience` packets (or None), and first decoding time (s)
-
-    Raises MediaError if the first packets are encrypted.
-    """
+def _first_picture(container, stream, patience: int = 100):
+    """First picture decoded within `patience` packets (or None), and first decoding time (s)"""
     time = 0.0
-    known = encrypted = False
+    known = False
     try:
         for packet, _ in zip(container.demux(stream), range(patience), strict=False):
             if not known and packet.dts is not None:
                 time, known = float(packet.dts * packet.time_base), True
-            if is_encrypted(packet):
-                encrypted = True
-                break
             try:
                 for picture in packet.decode():
                     return picture, time
@@ -456,8 +425,6 @@ def _first_picture(container, stream, path: str, patience: int = 100):
                 continue
     except faults():
         pass
-    if encrypted:
-        raise _encrypted(path)
     return None, time
 
 

@@ -204,12 +204,15 @@ class DecordSource:
     def trusts(info: MediaInfo) -> bool:
         """Whether the header declares count, duration and a constant rate that agree
 
-        Pictures that need more than turning are left to PyAV.
+        Pictures that need more than turning are left to PyAV, and so are files of several video
+        streams, of which decord chooses another one.
         """
         stream = info.video
+        single = sum(one.kind == "video" for one in info.streams) == 1
         plain = not stream.mirrored and not stream.interlaced and stream.transfer != PQ
         return (
             plain
+            and single
             and stream.pixel_aspect == 1
             and stream.num_frames is not None
             and stream.duration is not None
@@ -263,8 +266,8 @@ def open_source(info: MediaInfo, backend: str = "auto") -> FrameSource:
         return PyAVSource(info)
     if not DecordSource.trusts(info):
         logger.warning(
-            "%s is read with PyAV: decord needs a constant rate, a declared count of pictures, "
-            "square pixels, and pictures neither mirrored nor interlaced",
+            "%s is read with PyAV: decord needs a constant rate, a declared count of pictures, one "
+            "video stream, square pixels, and pictures neither mirrored nor interlaced",
             printable(info.path),
         )
         return PyAVSource(info)

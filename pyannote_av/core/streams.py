@@ -20,11 +20,36 @@ AudioTrack = int | str
 MAX_MIXED = 32
 """Maximum number of audio tracks that are mixed; a broadcast file has 16 at most"""
 
+PREVIEW = 9
+"""A video stream is a preview if another one has more than this many times its area"""
+
 _STILL = {"attached_pic", "timed_thumbnails", "still_image"}
 _STILL_CODECS = {"mjpeg", "png", "bmp", "gif", "webp", "tiff", "jpeg2000", "jpegxl"}
 _COMMENTARY = {"comment", "visual_impaired", "descriptions", "karaoke", "clean_effects"}
 # players show the title of a track where muxers set no flag
 _COMMENTARY_TITLE = re.compile(r"comment|kommentar|audio.?descri|descriptive", re.IGNORECASE)
+# AV_DISPOSITION_... of libavformat/avformat.h
+_FLAGS = {
+    "default": 0x1,
+    "dub": 0x2,
+    "original": 0x4,
+    "comment": 0x8,
+    "lyrics": 0x10,
+    "karaoke": 0x20,
+    "forced": 0x40,
+    "hearing_impaired": 0x80,
+    "visual_impaired": 0x100,
+    "clean_effects": 0x200,
+    "attached_pic": 0x400,
+    "timed_thumbnails": 0x800,
+    "non_diegetic": 0x1000,
+    "captions": 0x10000,
+    "descriptions": 0x20000,
+    "metadata": 0x40000,
+    "dependent": 0x80000,
+    "still_image": 0x100000,
+    "multilayer": 0x200000,
+}
 _UNKNOWN_LANGUAGES = {"", "und", "unk", "mis", "zxx"}
 
 
@@ -82,18 +107,16 @@ class AudioChoice(NamedTuple):
 def read_flags(stream: Any) -> tuple[str, ...]:
     """Names of the disposition flags of a stream of PyAV, e.g. ("default", "original")
 
-    Each bit is tested by itself: before Python 3.11 combined flags have no name and cannot be
-    iterated, and bits that PyAV does not know raise an error.
+    Each bit is tested by itself, with ffmpeg's own numbers: before Python 3.11 combined flags have
+    no name and cannot be iterated, bits that PyAV does not know raise an error, and its first
+    versions have no names at all.
     """
-    import av.stream
-
+    flags = getattr(stream, "disposition", 0)
     try:
-        bits = int(stream.disposition)
-    except (AttributeError, TypeError, ValueError):
-        value = getattr(getattr(stream, "disposition", None), "value", 0)
-        bits = value if isinstance(value, int) else 0
-    members = av.stream.Disposition.__members__
-    return tuple(name for name, flag in members.items() if bits & int(flag.value))
+        bits = int(flags)
+    except (TypeError, ValueError):
+        bits = getattr(flags, "value", 0)
+    return tuple(name for name, bit in _FLAGS.items() if bits & bit)
 
 
 def describe(stream: Any) -> StreamInfo:
@@ -135,18 +158,30 @@ def is_still(stream: StreamInfo, streams: Sequence[StreamInfo]) -> bool:
     return single and moving
 
 
+def _is_preview(stream: StreamInfo, usable: Sequence[StreamInfo]) -> bool:
+    """Whether a video stream is a tiny copy of another one
+
+    Many programs mark the first stream as default, whatever it is; a later one is marked on
+    purpose.
+    """
+    area = max((s.size[0] * s.size[1] for s in usable), default=0)
+    marked = "default" in stream.flags and stream is not usable[0]
+    return stream.size[0] * stream.size[1] * PREVIEW < area and not marked
+
+
 def rank_video(streams: Sequence[StreamInfo]) -> list[StreamInfo]:
     """Video streams that can be used, the best one first
 
-    Cover art and thumbnails are left out. The default stream comes first. Of several, a codec of
-    moving pictures goes before one of photographs, then the larger picture, then the earlier
-    stream.
+    Cover art and thumbnails are left out. A codec of moving pictures goes before one of
+    photographs, then the default stream before others, then the larger picture, then the earlier
+    stream. Tiny copies of a larger stream come last.
     """
     usable = [s for s in streams if s.kind == "video" and s.decodable and not is_still(s, streams)]
     return sorted(
         usable,
         key=lambda s: (
             s.codec in _STILL_CODECS,
+            _is_preview(s, usable),
             "default" not in s.flags,
             "dependent" in s.flags or s.is_commentary,
             -s.size[0] * s.size[1],
