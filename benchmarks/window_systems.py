@@ -23,7 +23,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import pickle
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -290,10 +289,9 @@ def simulated(corpus: Path, data: Path, work: Path, subset: str) -> Iterator[tup
     from pyannote_av.clustering.scene import ScoredFaces
     from pyannote_av.core.grid import SAMPLE_RATE
     from pyannote_av.data.crop_store import CropStore
-    from pyannote_av.data.voices import read_voices
 
     store = CropStore(corpus)
-    voices, identities = read_voices(store, corpus / VOICES), Identities(store)
+    identities = Identities(store)
     for one in getattr(protocol(corpus), subset)():
         uri = one["uri"]
         shard = store[uri]
@@ -305,7 +303,6 @@ def simulated(corpus: Path, data: Path, work: Path, subset: str) -> Iterator[tup
             "annotation": one["annotation"],
             "annotated": one["annotated"],
             "lab": one["annotation"].get_timeline().support(),
-            "training_cache/voices": (None, np.asarray(voices[uri])),
         }
         found = speaking(shard, file["waveform"], work / "speaking" / f"{uri}.npy")
         scored = {"oracle": oracle(found, one["face_tracks"]), "automatic": found}
@@ -334,19 +331,6 @@ def active_speaker_detection():
     return ActiveSpeakerDetection(scorer="lr-asd")
 
 
-@cache
-def voice_activity_detection():
-    """The one of all pipelines, loaded once."""
-    from pyannote.audio.pipelines import VoiceActivityDetection
-
-    from pyannote_av.models.loading import load_model
-
-    vad = VoiceActivityDetection(load_model("segmentation-3.0"))
-    vad.instantiate({"min_duration_on": 0.0, "min_duration_off": 0.0})
-    vad.training = True
-    return vad
-
-
 def speaking(shard, waveform, path: Path):
     """Face tracks with speaking scores, which are kept in a file."""
     tracks = shard.face_tracks
@@ -364,10 +348,7 @@ def excerpts(data: Path) -> Iterator[tuple[dict, dict]]:
     from pyannote_av.clustering.scene import ScoredFaces
     from pyannote_av.core.io import Video
     from pyannote_av.core.tracks import FaceSamples, FaceTracks
-    from pyannote_av.models.embedding.voiceprints import speaker_features
-    from pyannote_av.models.loading import load_model
 
-    embedder = load_model("campplus")
     for one in ami(data):
         waveform = Video().waveform(one["audio"])
         file = {
@@ -378,7 +359,6 @@ def excerpts(data: Path) -> Iterator[tuple[dict, dict]]:
             "annotation": one["annotation"],
             "annotated": one["annotated"],
             "lab": one["annotation"].get_timeline().support().crop(one["annotated"]),
-            "training_cache/voices": (None, speaker_features(waveform, embedder)),
         }
         nobody = ScoredFaces(FaceTracks.empty(uri=one["uri"]), FaceSamples.none())
         yield file, {"oracle": nobody, "automatic": nobody}
@@ -397,20 +377,10 @@ def settings(system: System, vad: str) -> Iterator[dict[str, Any]]:
 
 
 def prepared(system: System, work: Path, seed: int, vad: str):
-    """The pipeline of a system, which caches intermediate results in its files."""
+    """The pipeline of a system, in training mode, so that its steps are cached."""
     pipeline = system.make(work, seed, oracle_vad=vad == "oracle", embedder=None)
     pipeline.training = True
     return pipeline
-
-
-def find_speech(file: dict, path: Path) -> None:
-    """Add the result of voice activity detection to a file, for all pipelines."""
-    vad = voice_activity_detection()
-    if not path.is_file():
-        vad.apply(file)
-        with replacing(path) as temporary:
-            temporary.write_bytes(pickle.dumps(file[vad.CACHED_SEGMENTATION]))
-    file[vad.CACHED_SEGMENTATION] = pickle.loads(path.read_bytes())
 
 
 def diarize(pipeline, files, chosen: Mapping[str, Any], missing: float = 0.0, seed: int = 0):
@@ -461,8 +431,6 @@ def compare(corpus: Path, data: Path, work: Path, seeds: list[int], names: list[
         "test": list(simulated(corpus, data, work, "test")),
         "ami": list(excerpts(data)),
     }
-    for file in (file for some in sets.values() for file, _ in some):
-        find_speech(file, work / "speech" / f"{file['uri']}.pickle")
     for name in names:
         system = SYSTEMS[name]
         for seed, vad in product(seeds_of(system, seeds), ("oracle", "automatic")):
@@ -470,10 +438,8 @@ def compare(corpus: Path, data: Path, work: Path, seeds: list[int], names: list[
             if (place / "done").is_file():
                 continue
             pipeline = prepared(system, work, seed, vad)
-            # each pipeline gets copies, because it caches intermediate results in them
             files = {
-                part: [(dict(file), seen[vad]) for file, seen in some]
-                for part, some in sets.items()
+                part: [(file, seen[vad]) for file, seen in some] for part, some in sets.items()
             }
 
             def choose(pipeline=pipeline, system=system, vad=vad, some=files["development"]):
@@ -658,6 +624,10 @@ def run(given: argparse.Namespace, results: Results) -> None:
         for seed in given.seeds:
             train(given.corpus, given.work, seed, given.systems, given.epochs)
     if "compare" in given.only:
-        compare(given.corpus, given.data, given.work, given.seeds, given.systems)
+        from pyannote_av.core.caching import use
+        from pyannote_av.tuning.cache import Cache
+
+        with use(Cache(given.work / "cache")):
+            compare(given.corpus, given.data, given.work, given.seeds, given.systems)
     if "report" in given.only:
         report(given.work, results, given.seeds, given.systems)

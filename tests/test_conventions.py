@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import tempfile
 from pathlib import Path
 
 import av
@@ -124,6 +125,10 @@ def test_open_files_are_processed_like_paths(folder, pipeline):
     assert turns(output) == expected
     assert output.speaker_diarization.uri == "stream"
     assert pipeline({"audio": content, "uri": "x"}).speaker_diarization.uri == "x"
+    with tempfile.NamedTemporaryFile(suffix=".wav") as temporary:
+        temporary.write(path.read_bytes())
+        temporary.flush()
+        assert turns(pipeline(temporary)) == expected
     stereo = io.BytesIO((folder / "stereo.wav").read_bytes())
     assert turns(pipeline({"audio": stereo, "channel": 0})) == expected
     files = [{"audio": content, "uri": "x"}, path]

@@ -302,6 +302,7 @@ def test_two_runs_never_write_into_one_folder(sound, tmp_path):
         ("/a", False),
         ("a//b", False),
         ("a/", False),
+        ("./a", False),
         ("a/../b", False),
         ("a\\b", False),
         ("a\0b", False),

@@ -7,7 +7,6 @@ import os
 import re
 import stat
 from collections.abc import Mapping
-from io import IOBase
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,7 +106,7 @@ def validate_file(file: VideoFile) -> dict[str, Any]:
         wrong shape, if the channel is no number from 0 on, or if the uri cannot be the name of a
         file.
     """
-    if isinstance(file, IOBase):
+    if hasattr(file, "read"):
         raise MediaError(f"{_ON_DISK}, not an open file (pipelines take open files)")
     if isinstance(file, (str, Path)):
         file = {"video": file}
@@ -148,7 +147,7 @@ def check_path(path: str | Path) -> Path:
     ------
     MediaError
     """
-    if isinstance(path, IOBase):
+    if hasattr(path, "read"):
         raise MediaError(f"{_ON_DISK}, not an open file (pipelines take open files)")
     if not isinstance(path, (str, os.PathLike)):
         raise MediaError(
@@ -215,7 +214,7 @@ def _default_uri(valid: dict[str, Any]) -> str:
 def _check_uri(uri: Any) -> str:
     """uri as a string that can be the name of output files, perhaps in folders"""
     uri = str(uri)
-    empty = not all(part.strip() for part in uri.split("/"))
+    empty = not all(part.strip(" .") for part in uri.split("/"))
     if empty or ".." in uri or any(character in uri for character in "\\\0"):
         raise MediaError(
             f"uri {uri!r} cannot be used: it and its folders must not be empty nor contain '..', "
@@ -312,7 +311,7 @@ def _scaled(waveform: Tensor) -> Tensor:
     import torch
 
     if waveform.is_floating_point():
-        peak = float(waveform.abs().max())
+        peak = max(float(waveform.max()), -float(waveform.min()))
         if MAX_SAMPLE < peak < math.inf:
             raise MediaError(
                 f"'waveform' reaches {peak:g}, but samples lie within [-1, 1]: divide them by "

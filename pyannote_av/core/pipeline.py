@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from copy import deepcopy
 from functools import partial
-from io import IOBase, TextIOBase
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -464,10 +463,10 @@ def as_device(device: torch.device | str | int) -> torch.device:
     return found
 
 
-def _opened(file: Any) -> dict[str, IOBase]:
+def _opened(file: Any) -> dict[str, Any]:
     """Open files among what a file is given as"""
     given = file if isinstance(file, Mapping) else {"video": file}
-    return {key: given[key] for key in ("video", "audio") if isinstance(given.get(key), IOBase)}
+    return {key: given[key] for key in ("video", "audio") if hasattr(given.get(key), "read")}
 
 
 def _uri(file: Any) -> str:
@@ -482,7 +481,7 @@ def _uri(file: Any) -> str:
     return field_name(_name(next(iter(opened.values()))).stem)
 
 
-def _name(opened: IOBase) -> Path:
+def _name(opened: Any) -> Path:
     """Path of an open file; "stream" if it has none"""
     name = getattr(opened, "name", None)
     return Path(name if isinstance(name, str) and name else "stream")
@@ -501,14 +500,16 @@ def _on_disk(file: Any) -> Iterator[Any]:
     copied["uri"] = _uri(file)
     with tempfile.TemporaryDirectory(prefix="pyannote_av_") as folder:
         for key, one in opened.items():
-            if isinstance(one, TextIOBase):
+            if isinstance(one.read(0), str):
                 raise ValueError(f"{_name(one)} is open as text: open it with open(..., 'rb')")
             # the suffix tells formats apart that begin alike
             suffix = _name(one).suffix
             path = Path(folder) / f"{key}{suffix if len(suffix) < 16 else ''}"
-            begin = one.tell() if one.seekable() else None
-            if begin is not None:
+            try:
+                begin = one.tell()
                 one.seek(0)
+            except (AttributeError, OSError):  # such as a pipe
+                begin = None
             with open(path, "wb") as copy:
                 shutil.copyfileobj(one, copy)
             if begin is not None:

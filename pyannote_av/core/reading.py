@@ -285,6 +285,8 @@ def _not_utf8(path: str | Path, line: int, byte: int) -> str:
 
 def foreign_byte(text: str) -> int | None:
     """First byte that could not be decoded, which Python keeps as half of a character; or None."""
+    if text.isascii():
+        return None
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:

@@ -161,10 +161,11 @@ class _Reader:
 
 def _split(text: str, counts: Collection[int]) -> list[str]:
     """Fields of a line"""
-    tabbed = [field.strip(" ") for field in text.split("\t")]
-    # names with spaces may stand between tabs
-    if len(tabbed) in counts and all(tabbed):
-        return tabbed
+    if "\t" in text:
+        tabbed = [field.strip(" ") for field in text.split("\t")]
+        # names with spaces may stand between tabs
+        if len(tabbed) in counts and all(tabbed):
+            return tabbed
     return re.split(r"[ \t\v\f]+", text)
 
 
@@ -221,8 +222,9 @@ def _turn_fields(reader: _Reader, line: _Line) -> list[str]:
 
 def _is_measure(field: str) -> bool:
     """Whether a field is a number or absent"""
-    number = re.fullmatch(_NUMBER, field, re.IGNORECASE | re.ASCII)
-    return number is not None or field.upper() in ("<NA>", "NA", "-")
+    if field.upper() in ("<NA>", "NA", "-"):
+        return True
+    return re.fullmatch(_NUMBER, field, re.IGNORECASE | re.ASCII) is not None
 
 
 def read_turns(path: str | Path, lenient: bool = False) -> dict[str, list[Turn]]:
@@ -246,7 +248,7 @@ def read_turns(path: str | Path, lenient: bool = False) -> dict[str, list[Turn]]
     """
     turns: dict[str, list[Turn]] = {}
     owner: dict[str, Path] = {}
-    known: set[tuple[str, Segment, str]] = set()
+    known: set[tuple[str, float, float, str]] = set()
     channels: dict[str, str] = {}
     for file in _files(path, ".rttm"):
         reader, empty = _Reader(file, lenient), True
@@ -273,7 +275,7 @@ def read_turns(path: str | Path, lenient: bool = False) -> dict[str, list[Turn]]
                 # one person may be on two channels at the same time
                 if channels.setdefault(uri, fields[2]) != fields[2]:
                     reader.note("turns on a second channel, read as one file", where)
-                turn = (uri, segment, speaker)
+                turn = (uri, segment.start, segment.end, speaker)
                 if turn in known:
                     reader.note("repeated turns, left out", where)
                     continue
