@@ -26,6 +26,7 @@ def run(*command: str, **environment: str) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["HMSANet", "CYSMSD"])
 def test_two_processes_train_like_one_with_the_double_batch(kind, folder, tmp_path):  # noqa: F811
     for devices in (2, 1):

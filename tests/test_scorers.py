@@ -74,15 +74,14 @@ def test_one_window_is_the_network_itself(networks, name):
 
 @pytest.mark.parametrize("name", ["light-asd", "talknet"])
 def test_windows_are_averaged_with_their_weights(networks, name):
-    sound, crops, present = example(75)
+    sound, crops, present = example(50)
 
     def scores(*window_seconds):
         return NetworkScorer(networks[name], window_seconds=window_seconds)(sound, crops, present)
 
-    one, three = scores(1), scores(3)
-    assert np.abs(one - three).max() > 1e-3
-    np.testing.assert_allclose(scores(1, 3), (one + three) / 2, atol=1e-5)
-    np.testing.assert_allclose(scores(1, 3, 1), (2 * one + three) / 3, atol=1e-5)
+    one, two = scores(1), scores(2)
+    assert np.abs(one - two).max() > 1e-3
+    np.testing.assert_allclose(scores(1, 2, 1), (2 * one + two) / 3, atol=1e-5)
 
 
 def test_windows_of_whole_networks_know_nothing_of_each_other(networks):
@@ -104,36 +103,43 @@ def test_calibration_is_of_the_published_score(networks):
 
 @pytest.mark.parametrize("name", published("ActiveSpeakerDetection"))
 def test_half_precision_is_close(networks, name):
-    face = example(50)
-    full = NetworkScorer(networks[name], window_seconds=(2,))(*face)
-    half = NetworkScorer(networks[name], window_seconds=(2,), precision="bf16")(*face)
+    face = example(10)
+    full = NetworkScorer(networks[name], window_seconds=(1,))(*face)
+    half = NetworkScorer(networks[name], window_seconds=(1,), precision="bf16")(*face)
     assert 0 < np.abs(half - full).max() < 0.05
 
 
-def real_faces(folder):
+def real_faces(folder, every, seconds):
     import cv2
 
-    for clip in sorted(folder.glob("clips/crops/*/*.mp4"))[::5]:
+    for clip in sorted(folder.glob("clips/crops/*/*.mp4"))[::every]:
         crops = [
             cv2.resize(cv2.cvtColor(frame.image, cv2.COLOR_RGB2GRAY), (224, 224))[56:168, 56:168]
-            for frame in Video().frames(clip, end=5.0)
+            for frame in Video().frames(clip, end=seconds)
         ]
         waveform = Video().waveform(clip)[:, : 640 * len(crops)]
         waveform = torch.nn.functional.pad(waveform, (0, 640 * len(crops) - waveform.shape[1]))
         yield waveform, np.stack(crops), np.ones(len(crops), bool)
 
 
-@pytest.mark.parametrize("file", ["lr_asd_finetuning_TalkSet", "light_asd_finetuning_TalkSet"])
-def test_half_precision_decides_the_same_on_real_faces(shared_data, file):
+@pytest.mark.parametrize(
+    ("file", "every", "seconds", "windows"),
+    [
+        ("lr_asd_finetuning_TalkSet", 5, 1.2, {"window_seconds": (1,)}),
+        pytest.param("lr_asd_finetuning_TalkSet", 5, 5.0, {}, marks=pytest.mark.slow),
+        pytest.param("light_asd_finetuning_TalkSet", 5, 5.0, {}, marks=pytest.mark.slow),
+    ],
+)
+def test_half_precision_decides_the_same_on_real_faces(shared_data, file, every, seconds, windows):
     if not (path := shared_data / "weights" / f"{file}.model").is_file():
         pytest.skip(f"no {file} on this machine")
     model = get_scorer(path).model
     calibration = CALIBRATIONS[file.split("_finetuning")[0].replace("_", "-")]
-    scorers = [NetworkScorer(model, calibration, precision=p) for p in ("fp32", "bf16")]
-    faces = list(real_faces(shared_data))
+    scorers = [NetworkScorer(model, calibration, precision=p, **windows) for p in ("fp32", "bf16")]
+    faces = list(real_faces(shared_data, every, seconds))
     full, half = (np.concatenate([scorer(*face) for face in faces]) for scorer in scorers)
-    assert 0.2 < (full > 0).mean() < 0.8
-    assert ((full > 0) == (half > 0)).mean() > 0.99
+    assert 0.05 < (full > 0).mean() < 0.8
+    assert ((full > 0) != (half > 0)).mean() < 0.01
 
 
 onnx = pytest.mark.parametrize(
@@ -147,7 +153,7 @@ def test_onnxruntime_scores_the_same(networks, name):
     options = {"calibration": Calibration(0.0, 1.0), "window_seconds": (1, 2)}
     torch_scorer = NetworkScorer(networks[name], **options)
     scorer = NetworkScorer(networks[name], engine="onnxruntime", **options)
-    for num_frames in (1, 2, 55, 130):
+    for num_frames in (1, 2, 55):
         waveform, crops, present = example(num_frames)
         present[10:12] = False
         expected = torch_scorer(waveform, crops, present)

@@ -164,7 +164,7 @@ simulate_files(cast, sys.argv[2], store=True, **ARGUMENTS)
 """
 
 
-def test_killed_and_resumed_with_workers_the_store_is_the_same(cast, folder, tmp_path):
+def test_killed_and_resumed_the_store_is_the_same(cast, folder, tmp_path):
     here = str(Path(__file__).parent)
     arguments = [str(cast.library.folder), str(tmp_path), here]
     with subprocess.Popen([sys.executable, "-c", KILLED, *arguments]) as process:
@@ -175,7 +175,7 @@ def test_killed_and_resumed_with_workers_the_store_is_the_same(cast, folder, tmp
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
     assert not list(tmp_path.glob("audio/*"))
-    report = simulate_files(cast, tmp_path, store=True, workers=1, **ARGUMENTS)
+    report = simulate_files(cast, tmp_path, store=True, **ARGUMENTS)
     assert report.written == URIS
     assert content(tmp_path) == content(folder)
 
@@ -183,7 +183,7 @@ def test_killed_and_resumed_with_workers_the_store_is_the_same(cast, folder, tmp
 def test_it_trains_an_active_speaker_detector(folder):
     from lightning.pytorch import Trainer
 
-    from pyannote_av.models.active_speaker.lrasd import LRASD
+    from pyannote_av.models.active_speaker.compact import CompactASD
     from pyannote_av.tasks.active_speaker_detection import ActiveSpeakerDetection
 
     registry.load_database(folder / "database.yml")
@@ -191,7 +191,7 @@ def test_it_trains_an_active_speaker_detector(folder):
     task = ActiveSpeakerDetection(
         protocol, folder, duration=1.0, frames_per_batch=25, num_workers=0
     )
-    model = LRASD(task=task)
+    model = CompactASD(task=task)
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     trainer = Trainer(
         max_steps=2, accelerator="cpu", limit_val_batches=0, enable_checkpointing=False, **quiet

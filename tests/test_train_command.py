@@ -384,6 +384,7 @@ def test_caches_go_by_content(config, database, folder, tmp_path, caplog):  # no
     assert cache.read_bytes() == b"my diary"
 
 
+@pytest.mark.slow
 def test_more_processes_than_there_is_to_validate_on(config):
     given = [config, "trainer.devices=2", "task.params.batch_size=64"]
     done = subprocess.run(
