@@ -190,6 +190,21 @@ def test_stamps_that_stand_still_are_ignored():
     assert counts == {"misplaced": 0, "restarted": 0}
 
 
+def test_lost_packets_among_odd_stamps():
+    """As damage leaves them: gaps here and there, blocks without stamps, and absurd stamps"""
+    stamps = [0.02 * k for k in range(400)]
+    true = stamps.copy()
+    for k in (104, 130, 160):
+        stamps[k] = 6804.0
+    for k in range(140, 150):
+        stamps[k] = None
+    lost = {100, 101, 102, 103, 120, 155, 156}
+    kept = [k for k in range(400) if k not in lost]
+    placed, settling, _ = _settle([stamps[k] for k in kept])
+    assert [p.time for p in placed] == pytest.approx([true[k] for k in kept])
+    assert settling.drift == 0
+
+
 @pytest.mark.parametrize("rate", [1e-4, -1e-4, 0.02, -0.02])
 def test_drift_is_made_up_for(rate):
     stamps = [0.02 * k * (1 + rate) for k in range(20_000)]
