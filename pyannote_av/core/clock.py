@@ -480,14 +480,14 @@ class Settling:
     def _wobbles(self, deviations: list[float | None]) -> Iterator[Placed]:
         """Trust samples up to the stamp that agrees with them, or that errs the other way"""
         late = deviations[0] > 0
-        for deviation in deviations:
-            yield from self._place(self._clock)
-            if deviation is None:
-                continue
-            self.wobble = max(self.wobble, abs(deviation))
-            self._recent.append(deviation)
-            if (deviation <= GAP) if late else (deviation >= -GAP):
+        for number, deviation in enumerate(deviations):
+            agrees = deviation is not None and (deviation <= GAP if late else deviation >= -GAP)
+            if number and agrees:
                 return
+            yield from self._place(self._clock)
+            if deviation is not None:
+                self.wobble = max(self.wobble, abs(deviation))
+                self._recent.append(deviation)
 
     def _drifts(self, change: float) -> Iterator[Placed]:
         self.drift += abs(change)
