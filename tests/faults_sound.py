@@ -403,7 +403,7 @@ CLOCK = [
         "gap-and-wobble",
         "0.7 s of packets are missing, and time stamps wobble by 20 ms",
         "about 0.7 s of silence; elsewhere continuous sound",
-        "has gaps of 0.7",
+        "has gaps of 0.",
         _gap_and_wobble,
         heard=(0.6, 1.2, 3.5, 5.0),
         silent=((2.1, 2.6),),

@@ -1,6 +1,7 @@
 """Faults of sound and of the clock: what comes out is right, or it is said what is missing."""
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import faults_sound
@@ -9,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 from faults_sound import FAULTS
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pyannote_av.core.clock import GAP, Joint, Packet, Parts, Settling
 from pyannote_av.core.io import Video
@@ -188,6 +191,37 @@ def test_stamps_that_stand_still_are_ignored():
     assert [p.time for p in placed] == pytest.approx([0.02 * k for k in range(300)])
     assert settling.stood > 3.5
     assert counts == {"misplaced": 0, "restarted": 0}
+
+
+def test_lost_packets_among_odd_stamps():
+    """As damage leaves them: gaps here and there, blocks without stamps, and absurd stamps"""
+    stamps = [0.02 * k for k in range(400)]
+    true = stamps.copy()
+    for k in (104, 130, 160):
+        stamps[k] = 6804.0
+    for k in range(140, 150):
+        stamps[k] = None
+    lost = {100, 101, 102, 103, 120, 155, 156}
+    kept = [k for k in range(400) if k not in lost]
+    placed, settling, _ = _settle([stamps[k] for k in kept])
+    assert [p.time for p in placed] == pytest.approx([true[k] for k in kept])
+    assert settling.drift == 0
+
+
+@given(
+    steps=st.lists(
+        st.sampled_from([0.02] * 6 + [0.0, 0.1, 1.0, 50.0, -0.05, -1.0, -90.0]), max_size=300
+    ),
+    lost=st.sets(st.integers(0, 299)),
+)
+@settings(max_examples=60, deadline=None)
+def test_any_stamps_are_placed_in_order(steps, lost):
+    stamps = [None if k in lost else t for k, t in enumerate(np.cumsum(steps).tolist())]
+    placed, _, counts = _settle(stamps, accepts=lambda time: time < 1000)
+    assert [p.block for p in placed] == sorted({p.block for p in placed})
+    assert len(placed) + counts["misplaced"] == len(stamps)
+    ends = [p.time + 0.02 for p in placed]
+    assert all(end > before - GAP for before, end in pairwise(ends))
 
 
 @pytest.mark.parametrize("rate", [1e-4, -1e-4, 0.02, -0.02])

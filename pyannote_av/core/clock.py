@@ -25,6 +25,12 @@ containers (1 ms)."""
 WINDOW = 1.0
 """Time stamps that return to the count of samples within this time only wobble (s)"""
 
+NEAR = 12
+"""Number of stamps that tell how far wobbling stamps have moved"""
+
+SPIKE = 10.0
+"""A single stamp that differs by more than this from those around it is wrong (s)"""
+
 LONGEST_WINDOW = 10.0
 """Limit on the sound that is held while stamps stand still, as in a burst after a stall (s)"""
 
@@ -174,7 +180,7 @@ class Parts:
         if not jumps(packet.time - track.time, self.format_name):
             # one odd stamp between good ones
             self._keep(track, part, packet)
-        elif held is None or abs(packet.time - held.time) > 10.0:
+        elif held is None or abs(packet.time - held.time) > SPIKE:
             track.held = packet
         else:
             self._begin(held)
@@ -423,7 +429,7 @@ class Settling:
         if samples < WINDOW:
             return False
         stamps = [stamp for stamp, _, _ in self._pending if stamp is not None]
-        passed = stamps[-1] - stamps[0] if stamps else samples
+        passed = stamps[-1] - min(stamps) if stamps else samples
         return passed >= WINDOW - GAP or samples >= LONGEST_WINDOW
 
     def _deviations(self, clock: float) -> list[float | None]:
@@ -449,9 +455,11 @@ class Settling:
         """Decide about the first block, whose stamp deviates"""
         deviations = self._deviations(self._clock)
         known = [d for d in deviations if d is not None]
-        low, high = min(known), max(known)
+        usual_ones = _without_spikes(known)
+        low, high = min(usual_ones), max(usual_ones)
+        length = sum(length for _, length, _ in self._pending)
         # the last stamps have no time left to return
-        usual = at_end and max(high, -low) <= self.wobble
+        usual = at_end and length < WINDOW and max(high, -low) <= min(self.wobble, WINDOW)
         if usual or (low <= GAP and high >= -GAP):
             yield from self._wobbles(deviations)
             return
@@ -459,9 +467,8 @@ class Settling:
         first = known[0]
         nearest = low if ahead else high
         # steady stamps are exact; wobbling ones are right on average
-        change = first if abs(first - nearest) <= GAP else median(known)
+        change = first if abs(first - nearest) <= GAP else median(usual_ones[:NEAR])
         before = median(self._recent) if self._recent else 0.0
-        length = sum(length for _, length, _ in self._pending)
         slope = abs(known[-1] - known[0])
         if abs(change - before) <= GAP and slope <= STRETCH * length + GAP:
             yield from self._drifts(change)
@@ -473,14 +480,14 @@ class Settling:
     def _wobbles(self, deviations: list[float | None]) -> Iterator[Placed]:
         """Trust samples up to the stamp that agrees with them, or that errs the other way"""
         late = deviations[0] > 0
-        for deviation in deviations:
-            yield from self._place(self._clock)
-            if deviation is None:
-                continue
-            self.wobble = max(self.wobble, abs(deviation))
-            self._recent.append(deviation)
-            if (deviation <= GAP) if late else (deviation >= -GAP):
+        for number, deviation in enumerate(deviations):
+            agrees = deviation is not None and (deviation <= GAP if late else deviation >= -GAP)
+            if number and agrees:
                 return
+            yield from self._place(self._clock)
+            if deviation is not None:
+                self.wobble = max(self.wobble, abs(deviation))
+                self._recent.append(deviation)
 
     def _drifts(self, change: float) -> Iterator[Placed]:
         self.drift += abs(change)
@@ -522,3 +529,18 @@ class Settling:
             return
         self._recent.clear()
         yield from self._place(self._clock + first)
+
+
+def _without_spikes(deviations: list[float]) -> list[float]:
+    """Deviations without single ones far from both neighbours, which are near each other
+
+    >>> _without_spikes([0.1, 0.1, 500.0, 0.1]), _without_spikes([100.0, 200.0, 300.0])
+    ([0.1, 0.1, 0.1], [100.0, 200.0, 300.0])
+    """
+    around = [0.0, *deviations, deviations[-1]]
+    kept = [
+        here
+        for before, here, after in zip(around, around[1:], around[2:], strict=False)
+        if min(abs(here - before), abs(here - after)) <= SPIKE or abs(before - after) > SPIKE
+    ]
+    return kept or deviations

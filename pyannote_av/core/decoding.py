@@ -175,7 +175,8 @@ class Damage:
         formats then give that duration to all streams.
         """
         whole = info.declared is None or self.reached >= info.declared - SHORT
-        if stream.duration is None or (whole and not info.format.startswith(EACH)):
+        shared = len(info.audio) + (info.video is not None) > 1
+        if stream.duration is None or (whole and shared and not info.format.startswith(EACH)):
             return None if whole else info.declared
         declared = stream.start + stream.duration
         if info.format == "avi" and isinstance(stream, VideoStream) and stream.num_frames:
