@@ -12,6 +12,8 @@ import fuzz
 import numpy as np
 import pytest
 
+from pyannote_av.core.reading import ReadError, read_npz
+
 
 def run(kind: str, number: int, seed: int, timeout: float) -> dict:
     command = [sys.executable, str(Path(fuzz.__file__)), "--kind", kind]
@@ -29,6 +31,20 @@ def test_changed_files_are_read_or_refused(kind, number):
     # some of both, or nothing was tried
     assert sum(outcome["read"].values()) > number / 20
     assert sum(outcome["refused"].values()) > number / 20
+
+
+def test_archive_whose_arrays_begin_before_it(tmp_path):
+    """Found by the run above: a seek to before the file, whose error named no file"""
+    path = tmp_path / "tracks.npz"
+    np.savez(path, time=np.zeros(3))
+    data = bytearray(path.read_bytes())
+    place = data.rindex(b"PK\5\6") + 16  # where the list of members is said to begin
+    data[place : place + 4] = (int.from_bytes(data[place : place + 4], "little") + 99).to_bytes(
+        4, "little"
+    )
+    path.write_bytes(data)
+    with pytest.raises(ReadError, match=r"tracks\.npz"):
+        read_npz(path)
 
 
 @pytest.mark.slow

@@ -542,6 +542,8 @@ def read_npz(
                 where = f"{path}, array {name!r}"
                 if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                     raise ReadError(f"{where}: compressed in a way that numpy does not use")
+                if member.header_offset < 0:
+                    raise ReadError(f"{where}: begins before the file")
                 with archive.open(member) as content:
                     arrays[name] = _read_array(content, member.file_size, where)
     if missing := [name for name in names if name not in arrays]:
