@@ -49,8 +49,8 @@ def test_another_run_never_takes_a_name_that_is_taken(clips, tmp_path):
 
 
 def test_one_bad_file_never_stops_the_others(clips, tmp_path, monkeypatch, capsys):
-    into = tmp_path / "out"
-    code = run(monkeypatch, "apply", clips, clips / "other", "--into", into, "--pipeline", "audio")
+    into, audio = tmp_path / "out", ("--pipeline", "audio", "--workers", 0)
+    code = run(monkeypatch, "apply", clips, clips / "other", "--into", into, *audio)
     assert code == 1
     assert sorted(p.name for p in into.iterdir()) == [
         ".pyannote_av",
@@ -66,7 +66,7 @@ def test_one_bad_file_never_stops_the_others(clips, tmp_path, monkeypatch, capsy
     capsys.readouterr()
 
     stamps = {p: p.stat().st_mtime_ns for p in into.glob("*.rttm")}
-    run(monkeypatch, "apply", clips / "silent.mp4", "--into", into, "--pipeline", "audio")
+    run(monkeypatch, "apply", clips / "silent.mp4", "--into", into, *audio)
     assert "skipped" in capsys.readouterr().out
     assert {p: p.stat().st_mtime_ns for p in into.glob("*.rttm")} == stamps
 

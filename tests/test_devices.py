@@ -117,15 +117,13 @@ def test_training_steps_on_a_gpu_are_those_on_a_cpu(name):
 @pytest.mark.cuda
 @needs_gpu
 @pytest.mark.parametrize("name", ["audio", "late_fusion", "hmsanet"])
-def test_pipelines_on_a_gpu_give_the_turns_of_a_cpu(name, tmp_path):
+def test_pipelines_on_a_gpu_give_the_turns_of_a_cpu(name, sample):
     from pyannote.metrics.diarization import DiarizationErrorRate
 
     from pyannote_av import Pipeline
-    from pyannote_av.simulation.sample import make_sample
 
-    video = make_sample(tmp_path)["video"]
     cpu, gpu = (
-        Pipeline.from_pretrained(name).to(torch.device(device))(video).speaker_diarization
+        Pipeline.from_pretrained(name).to(torch.device(device))(sample["video"]).speaker_diarization
         for device in ("cpu", "cuda")
     )
     assert DiarizationErrorRate()(cpu, gpu) < 0.01

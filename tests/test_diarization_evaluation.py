@@ -850,7 +850,7 @@ def test_a_pipeline_on_a_protocol(tmp_path, protocol):
 
 
 def test_pipelines_on_a_protocol_with_faces(protocol):
-    pipelines = ("--pipeline", "audio", "--pipeline", "late_fusion")
+    pipelines = ("--pipeline", "audio", "--pipeline", "late_fusion", "--workers", 0)
     done = run("--protocol", f"{protocol}.Faces", *pipelines)
     assert done.exit_code == 0, done.output
     assert "late_fusion: 1 files, 1 speakers, tracks given" in done.output
@@ -901,6 +901,7 @@ def public(shared_data):
     return folder
 
 
+@pytest.mark.slow
 def test_ava_avd(public):
     everything = read_rttm(public / "ava_avd" / "rttms")
     splits = {

@@ -7,10 +7,8 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-import av
 import pytest
-
-pytest.importorskip("skimage", reason="the sample needs scikit-image: pip install '.[sample]'")
+from scenes import SMALL, cut_sample
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [
@@ -50,32 +48,27 @@ def run_command(line: str, monkeypatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    """What readers have at hand: the sample, and ten seconds of it as `interview.mp4`."""
-    from pyannote_av.simulation.sample import make_sample
-
+def folder(sample, short_sample, tmp_path_factory) -> Path:
+    """What readers have at hand: the sample, and some seconds of it as `interview.mp4`."""
     folder = tmp_path_factory.mktemp("made")
-    cut(make_sample(folder)["video"], folder / "interview.mp4", start=10, end=20)
+    for path in short_sample.values():
+        shutil.copy(path, folder / path.name)
+    cut_sample(sample, (13.0, 19.2), size=SMALL).write(folder / "interview.mp4")
     return folder
 
 
-def cut(source: Path, target: Path, start: float, end: float) -> None:
-    """Copy packets; `start` must be at a key frame."""
-    with av.open(str(source)) as reader, av.open(str(target), "w") as writer:
-        copies = {s.index: writer.add_stream_from_template(s) for s in reader.streams}
-        for packet in reader.demux():
-            if packet.pts is None or not start <= packet.pts * packet.time_base < end:
-                continue
-            shift = round(start / packet.time_base)
-            packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
-            packet.stream = copies[packet.stream.index]
-            writer.mux(packet)
+#: pages that tell what README tells, and one that runs the full network on random input
+SLOW = ("index.md", "quickstart.md", "hmsanet.md")
 
 
-@pytest.mark.parametrize(
-    "page",
-    [pytest.param(p, id=str(p.relative_to(ROOT))) for p in PAGES if blocks(p)],
-)
+def pages():
+    for page in PAGES:
+        if blocks(page):
+            marks = [pytest.mark.slow] if page.name in SLOW else []
+            yield pytest.param(page, id=str(page.relative_to(ROOT)), marks=marks)
+
+
+@pytest.mark.parametrize("page", pages())
 def test_code_blocks_run(page, folder, tmp_path, monkeypatch):
     for path in folder.iterdir():
         shutil.copy(path, tmp_path / path.name)

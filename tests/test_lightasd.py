@@ -5,7 +5,6 @@ import pytest
 import torch
 from authors import batch_norm, example, layer, made_up, numbers, real_example
 
-from pyannote_av.core.model import Model
 from pyannote_av.models.active_speaker.lightasd import LightASD
 from pyannote_av.models.importers import convert, import_checkpoint
 
@@ -114,38 +113,6 @@ def test_import_recognises_the_network(model, tmp_path):
     assert isinstance(imported, LightASD)
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, imported.state_dict()[name]), name
-
-
-def test_saved_and_read_again(model, tmp_path):
-    again = Model.from_pretrained(model.save(tmp_path))
-    assert torch.equal(again(*example(10)), model(*example(10)))
-
-
-def test_faces_are_scored_independently(model):
-    waveform, faces = example(15, num_faces=3)
-    together = model(waveform, faces)
-    for face in range(3):
-        alone = model(waveform, faces[:, face : face + 1])
-        torch.testing.assert_close(together[:, :, face : face + 1], alone, atol=1e-5, rtol=0)
-
-
-def test_padding_changes_nothing(model):
-    waveform, faces = example(20)
-    padded = torch.full((1, 2, 38, 112, 112), 200, dtype=torch.uint8)
-    padded[:, :1, 7:27] = faces
-    mask = torch.zeros(padded.shape[:3], dtype=torch.bool)
-    mask[:, 0, 7:27] = True
-    scores = model(torch.nn.functional.pad(waveform, (640 * 7, 640 * 11)), padded, mask)
-    torch.testing.assert_close(scores[:, 7:27, :1], model(waveform, faces), atol=1e-5, rtol=0)
-    scores[0, 7:27, 0] = 0
-    assert not scores.any()
-
-
-@pytest.mark.parametrize("num_frames", [1, 2, 3])
-def test_a_few_frames(model, num_frames):
-    scores = model(*example(num_frames))
-    assert scores.shape == (1, num_frames, 1)
-    assert torch.isfinite(scores).all()
 
 
 def test_every_weight_learns():

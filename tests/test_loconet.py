@@ -156,13 +156,6 @@ def test_import_names_what_does_not_fit(weights):
         convert(wrong, LoCoNet)
 
 
-def test_saved_and_read_again(model, tmp_path):
-    with torch.inference_mode(False):  # weights made within take other ways through torch
-        again = Model.from_pretrained(model.save(tmp_path))
-    inputs = example(5, num_faces=2)
-    assert torch.equal(again(*inputs), model(*inputs))
-
-
 def test_switches_are_saved(tmp_path):
     path = LoCoNet(per_clip_conv3d=False, per_clip_audio=False).save(tmp_path)
     again = Model.from_pretrained(path)
@@ -205,7 +198,7 @@ def test_few_faces_are_repeated(model, num_faces):
         close(scores[:, face], heads(model, waveform, faces[:, scene]).fused[:, 0])
 
 
-@pytest.mark.parametrize("num_faces", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("num_faces", [2, 5])
 def test_order_of_faces_means_nothing(model, num_faces):
     waveform, faces = example(5, num_faces)
     scores = model(waveform, faces)
@@ -214,9 +207,15 @@ def test_order_of_faces_means_nothing(model, num_faces):
     close(model(waveform, faces[:, order]), scores[..., order])
 
 
-def test_order_of_faces_that_come_and_go_means_nothing(model):
-    waveform, faces = example(12, num_faces=4)
-    scores = model(waveform, faces, COMING_AND_GOING)
+@pytest.fixture(scope="module")
+def of_four_faces(model) -> torch.Tensor:
+    """Scores of four faces that come and go."""
+    with torch.inference_mode():
+        return model(*example(12, num_faces=4), COMING_AND_GOING)
+
+
+def test_order_of_faces_that_come_and_go_means_nothing(model, of_four_faces):
+    (waveform, faces), scores = example(12, num_faces=4), of_four_faces
     order = [2, 0, 3, 1]
     close(model(waveform, faces[:, order], COMING_AND_GOING[:, order]), scores[..., order])
 
@@ -233,16 +232,8 @@ def test_sharing_changes_nothing(model):
             close(found[:, members[0], first:last], expected[:, 0])
 
 
-def test_batch_is_each_item_alone(model):
-    waveform, faces = batch(5, num_faces=2)
-    together = model(waveform, faces)
-    for i in range(2):
-        close(together[i : i + 1], model(waveform[i : i + 1], faces[i : i + 1]))
-
-
-def test_padding_changes_nothing(model):
-    waveform, faces = example(12, num_faces=4)
-    expected = model(waveform, faces, COMING_AND_GOING)
+def test_padding_changes_nothing(model, of_four_faces):
+    (waveform, faces), expected = example(12, num_faces=4), of_four_faces
     before, after = 3, 4
     padded = torch.full((1, 6, before + 12 + after, 112, 112), 200, dtype=torch.uint8)
     padded[:, 1:5, before : before + 12] = faces
@@ -255,9 +246,8 @@ def test_padding_changes_nothing(model):
     assert not scores.any()
 
 
-def test_absent_pixels_are_never_read(model):
-    waveform, faces = example(12, num_faces=4)
-    scores = model(waveform, faces, COMING_AND_GOING)
+def test_absent_pixels_are_never_read(model, of_four_faces):
+    (waveform, faces), scores = example(12, num_faces=4), of_four_faces
     seen = COMING_AND_GOING[..., None, None]
     other = model(waveform, torch.where(seen, faces, 255 - faces), COMING_AND_GOING)
     assert torch.equal(scores, other)
@@ -285,13 +275,6 @@ def test_in_training_three_faces_are_one_scene(model):
         model.training = False
 
 
-@pytest.mark.parametrize("num_frames", [1, 2, 3])
-def test_a_few_frames(model, num_frames):
-    scores = model(*example(num_frames, num_faces=2))
-    assert scores.shape == (1, num_frames, 2)
-    assert torch.isfinite(scores).all()
-
-
 def test_no_faces(model):
     waveform, faces = example(5)
     assert model(waveform, faces[:, :0]).shape == (1, 5, 0)
@@ -304,15 +287,6 @@ def test_twenty_faces(model):
     scores = model(waveform, faces)
     assert scores.shape == (1, 1, 20)
     assert torch.isfinite(scores).all()
-
-
-def test_sound_may_end_early(model):
-    waveform, faces = example(27)
-    short = waveform[..., : 640 * 2]
-    scores = model(short, faces)
-    silence = torch.nn.functional.pad(short, (0, 640 * 25))
-    assert torch.isfinite(scores).all()
-    close(scores, model(silence, faces))
 
 
 @pytest.mark.parametrize("num_faces", [2, 3])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -52,19 +53,22 @@ def write_corpus(folder: Path, train: list[str], development: list[str]) -> Path
     return path
 
 
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory) -> Path:
+    return write_corpus(tmp_path_factory.mktemp("corpus"), ["one", "two"], ["three"]).parent
+
+
 @pytest.fixture
-def database(tmp_path):
-    folder = tmp_path / "corpus"
-    folder.mkdir()
-    return write_corpus(folder, ["one", "two"], ["three"])
+def database(corpus, tmp_path):
+    return shutil.copytree(corpus, tmp_path / "corpus") / "database.yml"
 
 
-def run(*arguments: object):
+def run(*arguments: object, workers: int = 0):
     import typer
 
     app = typer.Typer()
     app.command()(command)
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+    return CliRunner().invoke(app, [*map(str, arguments), "--workers", str(workers)])
 
 
 def test_prepare_twice(database, tmp_path):
@@ -112,9 +116,8 @@ def test_identities_are_kept_beside_the_faces(database, tmp_path):
 
 
 def test_subset_and_workers_give_the_same(database, tmp_path):
-    done = run(
-        NAME, "--into", tmp_path / "a", "--database", database, "--subset", "train", "--workers", 2
-    )
+    common = [NAME, "--database", database, "--subset", "train"]
+    done = run(*common, "--into", tmp_path / "a", workers=1)
     assert done.exit_code == 0, done.output
     assert CropStore(tmp_path / "a").uris == ["one", "two"]
     prepare(NAME, tmp_path / "b", ["train"], database=database)

@@ -250,10 +250,13 @@ def test_scores_of_a_pipeline(prepared, tmp_path):
     assert der["audio"] > 50  # these are tones
 
 
-def test_sample(tmp_path, capsys):
-    assert main(["sample", "get", "--into", str(tmp_path / "raw")]) == 0
+@pytest.mark.parametrize("get", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_sample(get, sample, tmp_path, capsys):
+    raw = tmp_path / "raw" if get else sample["video"].parent
+    if get:
+        assert main(["sample", "get", "--into", str(raw)]) == 0
     to = ["--into", str(tmp_path / "made")]
-    assert main(["sample", "prepare", "--source", str(tmp_path / "raw"), *to]) == 0
+    assert main(["sample", "prepare", "--source", str(raw), *to]) == 0
     (file,) = open_protocol(load("sample"), tmp_path / "made", None, "test")
     assert len(file["annotation"].labels()) == 2
     assert main(["sample", "evaluate", "--data", str(tmp_path / "made")]) == 0
@@ -673,28 +676,33 @@ def test_unknown_names(tmp_path, raw, capsys):
 
 @pytest.fixture(scope="module")
 def real(shared_data, tmp_path_factory):
-    """Real annotations, prepared without media"""
+    """Real annotations, prepared without media, each once"""
     folder = tmp_path_factory.mktemp("real")
-    for name in ("ava_avd", "ami"):
-        if not (shared_data / "annotations" / name).is_dir():
-            pytest.skip(f"annotations of {name} are not on this machine")
-        prepare(load(name), shared_data / "annotations" / name, folder / name, media=False)
-    return folder
+
+    def make(name: str) -> Path:
+        if not (folder / name).exists():
+            source = shared_data / "annotations" / name
+            if not source.is_dir():
+                pytest.skip(f"annotations of {name} are not on this machine")
+            prepare(load(name), source, folder / name, media=False)
+        return folder / name
+
+    return make
 
 
 @pytest.mark.parametrize(
     ("name", "subset", "files", "floor", "floor_collar"),
     [
-        ("ava_avd", "train", 243, 4.26, 2.73),
-        ("ava_avd", "development", 54, 4.82, 3.16),
-        ("ava_avd", "test", 54, 4.79, 2.92),
+        pytest.param("ava_avd", "train", 243, 4.26, 2.73, marks=pytest.mark.slow),
+        pytest.param("ava_avd", "development", 54, 4.82, 3.16, marks=pytest.mark.slow),
+        pytest.param("ava_avd", "test", 54, 4.79, 2.92, marks=pytest.mark.slow),
         ("ami", "train", 136, None, None),
         ("ami", "development", 18, 13.45, 8.24),
         ("ami", "test", 16, 14.55, 9.55),
     ],
 )
 def test_floors_of_real_protocols(real, name, subset, files, floor, floor_collar):
-    found = open_protocol(load(name), real / name, None, subset)
+    found = open_protocol(load(name), real(name), None, subset)
     assert len(found) == files
     if floor is None:
         return
@@ -703,16 +711,18 @@ def test_floors_of_real_protocols(real, name, subset, files, floor, floor_collar
     assert figures["floor_collar"] == pytest.approx(floor_collar, abs=0.005)
 
 
+@pytest.mark.slow
 def test_speakers_of_ava_avd(real):
     counts = [
         len(file["annotation"].labels())
         for subset in ("train", "development", "test")
-        for file in open_protocol(load("ava_avd"), real / "ava_avd", None, subset)
+        for file in open_protocol(load("ava_avd"), real("ava_avd"), None, subset)
     ]
     assert (min(counts), max(counts)) == (2, 24)
     assert np.mean(counts) == pytest.approx(7.7, abs=0.05)
 
 
+@pytest.mark.slow
 def test_visible_speech_of_ava_avd(real, shared_data):
     """35.8 % of speech is by a face that its row says is heard speaking, by name
 
@@ -726,7 +736,7 @@ def test_visible_speech_of_ava_avd(real, shared_data):
 
     columns = ["movie", "time", "x1", "y1", "x2", "y2", "label", "entity", "name"]
     total = np.zeros(2)
-    files = open_protocol(load("ava_avd"), real / "ava_avd", None, "test")
+    files = open_protocol(load("ava_avd"), real("ava_avd"), None, "test")
     for file in files:
         movie, which, start = clip(file["uri"])
         path = shared_data / "annotations" / "ava_avd" / "tracks" / f"{movie}.csv.gz"

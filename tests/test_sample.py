@@ -13,12 +13,12 @@ pytest.importorskip("skimage", reason="the sample needs scikit-image: pip instal
 
 from pyannote_av.core.tracks import FaceTracks
 from pyannote_av.simulation.portrait import act, loudness
-from pyannote_av.simulation.sample import _inside, make_sample, sample
+from pyannote_av.simulation.sample import _inside, sample
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory) -> dict[str, Path]:
-    return make_sample(tmp_path_factory.mktemp("sample"))
+@pytest.fixture(scope="module", name="made")
+def made_of_the_run(request) -> dict[str, Path]:
+    return request.getfixturevalue("sample")
 
 
 @pytest.fixture(scope="module")

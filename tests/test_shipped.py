@@ -33,14 +33,6 @@ def nothing_downloaded(tmp_path, monkeypatch):
     monkeypatch.delenv("PYANNOTE_AV_WEIGHTS", raising=False)
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory) -> dict[str, Path]:
-    pytest.importorskip("skimage", reason="the sample needs scikit-image")
-    from pyannote_av.simulation.sample import make_sample
-
-    return make_sample(tmp_path_factory.mktemp("sample"))
-
-
 def test_the_default_is_hmsanet():
     assert DEFAULT == "hmsanet"
     assert set(shipped()) == {"audio", "hmsanet", "hmsanet-lrasd", "late_fusion"}
@@ -75,11 +67,11 @@ def test_cards_tell_what_was_measured():
     assert sha256_of(results) in card
 
 
-def test_hmsanet_diarizes_the_sample(made):
-    output = Pipeline.from_pretrained()(made["video"])
+def test_hmsanet_diarizes_the_sample(sample):
+    output = Pipeline.from_pretrained()(sample["video"])
     assert output.report.components["segmentation"] == "HMSANet"
     assert output.report.components["scorer"] == "compact-asd+synchrony"
-    reference = load_rttm(made["rttm"])["sample"]
+    reference = load_rttm(sample["rttm"])["sample"]
     metric = DiarizationErrorRate()
     uem = Timeline([Segment(0, output.report.duration)])
     found, alone = (
@@ -92,11 +84,11 @@ def test_hmsanet_diarizes_the_sample(made):
     assert len(output.face_tracks.speaker) == 2  # both faces are somebody
 
 
-def test_a_folder_is_all_it_takes(made, tmp_path):
+def test_a_folder_is_all_it_takes(short_sample, tmp_path):
     folder = shutil.copytree(FOLDER / "hmsanet", tmp_path / "elsewhere")
     file = {
         "uri": "sample",
-        "waveform": Video().waveform(made["video"])[:, : 16000 * 12],
+        "waveform": Video().waveform(short_sample["video"]),
         "sample_rate": 16000,
     }
     expected = Pipeline.from_pretrained("hmsanet")(dict(file)).speaker_diarization
@@ -121,14 +113,14 @@ def test_hmsanet_lrasd_where_lrasd_is(shared_data, monkeypatch):
     assert get_scorer("auto").name == "lr-asd+synchrony"
 
 
-def test_the_scorer_tells_talking_mouths_from_others(made):
+def test_the_scorer_tells_talking_mouths_from_others(short_sample):
     """On public portraits, which nothing was trained on"""
     from pyannote_av import FaceTracks
     from pyannote_av.evaluation.active_speaker import evaluate_tracks
     from pyannote_av.pipelines.active_speaker_detection import ActiveSpeakerDetection
 
-    truth = FaceTracks.read(made["tracks"])
+    truth = FaceTracks.read(short_sample["tracks"])
     pipeline = ActiveSpeakerDetection(scorer="compact-asd")
-    found = pipeline({"video": str(made["video"]), "face_tracks": truth})
+    found = pipeline({"video": str(short_sample["video"]), "face_tracks": truth})
     assert evaluate_tracks(truth, found).overall.roc_auc > 0.9
     assert np.isfinite(found.speaking).any()

@@ -126,7 +126,14 @@ def test_agrees_with_scenedetect(tmp_path):
     assert ours == theirs[1:]
 
 
-@pytest.mark.parametrize("name", ["debate_split_1.avi", "four_way.mp4", "meeting_table.mp4"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "debate_split_1.avi",
+        pytest.param("four_way.mp4", marks=pytest.mark.slow),
+        pytest.param("meeting_table.mp4", marks=pytest.mark.slow),
+    ],
+)
 def test_real_talk_without_cuts(shared_data, name):
     from pyannote_av.core.io import Video
 

@@ -91,17 +91,20 @@ def embedder() -> CAMPPlus:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, embedder):
+def folder(made_once, tmp_path_factory, embedder):
     """Three conversations of two people, and perhaps some who are silent, with voices"""
-    speech = write_speech(tmp_path_factory.mktemp("speech"))
-    cast = Cast(ConversationStatistics.read("ava_avd"), SpeechLibrary(speech), public_portraits())
-    scene = SceneOptions(layout="gallery", size=(320, 180), distractors=(1, 1), camera_off=0.0)
-    folder = tmp_path_factory.mktemp("store")
-    options = Options(speakers=(2, 2), scene=scene)
-    report = simulate_files(cast, folder, 3, SECONDS, options, seed=3, store=True)
-    assert report.written == URIS
-    assert not build_voices(CropStore(folder), embedder=embedder).failed
-    return folder
+
+    def write(folder):
+        speech = write_speech(tmp_path_factory.mktemp("speech"))
+        library = SpeechLibrary(speech)
+        cast = Cast(ConversationStatistics.read("ava_avd"), library, public_portraits())
+        scene = SceneOptions(layout="gallery", size=(320, 180), distractors=(1, 1), camera_off=0.0)
+        options = Options(speakers=(2, 2), scene=scene)
+        report = simulate_files(cast, folder, 3, SECONDS, options, seed=3, store=True)
+        assert report.written == URIS
+        assert not build_voices(CropStore(folder), embedder=embedder).failed
+
+    return made_once("conversations", write)
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ import warnings
 import zipfile
 from collections import OrderedDict
 from contextlib import redirect_stderr, redirect_stdout
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -640,11 +641,18 @@ def test_what_is_damaged_is_said_with_its_name(tmp_path, write, name):
 
 
 def _compressed(path: Path, size: int) -> None:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+    path.write_bytes(_archive(size))
+
+
+@cache
+def _archive(size: int) -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data.pkl", pickle.dumps(OrderedDict(), protocol=2))
         with archive.open("archive/data/0", "w", force_zip64=True) as file:
             for _ in range(size >> 20):
                 file.write(bytes(1 << 20))
+    return content.getvalue()
 
 
 def test_a_named_pipe_is_not_waited_for(tmp_path):
@@ -785,7 +793,7 @@ def community(tmp_path_factory):
     return folder
 
 
-def _tones(seconds: float = 12.0) -> dict:
+def _tones(seconds: float = 8.0) -> dict:
     """Two voices, roughly: harmonics of two pitches in turns, with noise"""
     time = torch.arange(round(16000 * seconds)) / 16000
     torch.manual_seed(0)

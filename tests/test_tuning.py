@@ -338,7 +338,16 @@ def test_killed_and_begun_again_it_ends_the_same(undisturbed, database, files, t
     assert len(entries(into / "cache")) == 4
 
 
-def test_two_processes(undisturbed, database, files, tmp_path):
+def test_two_processes(undisturbed, files, tmp_path):
+    into = tmp_path / "study"
+    optimize("audio", files, into, trials=4, processes=2, freeze=FREEZE)
+    # what is random is the same for any number of processes
+    assert trials(into) == trials(undisturbed)[:4]
+    assert len(entries(into / "cache")) == 4
+
+
+@pytest.mark.slow
+def test_two_processes_and_two_more(undisturbed, database, files, tmp_path):
     into = tmp_path / "study"
     process = begin(database, into, "--trials", 9, "--processes", 2)
     wait_for(into, 2, process)

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from media import write_media
 from pyannote.core import Annotation, Segment, Timeline
 from pyannote.database.util import load_rttm
+from scenes import SMALL
 
 pytest.importorskip("skimage", reason="the sample needs scikit-image: pip install '.[sample]'")
 
@@ -35,9 +35,7 @@ from pyannote_av.models.loading import load_model
 from pyannote_av.pipelines.face_tracking import FaceTracking
 from pyannote_av.vision.identity import DlibResnet, dlib_models
 
-# part of the sample, in seconds: two people who take turns, and talk at once
-START, DURATION = 12.0, 8.0
-SIZE = (320, 180)
+DURATION = 8.0
 VOICE, FACE = 192, 128
 FRAME = 0.04
 
@@ -68,38 +66,11 @@ class Scene:
 
 
 @pytest.fixture(scope="module")
-def scene(tmp_path_factory) -> Scene:
-    import cv2
-
-    from pyannote_av.simulation.sample import make_sample
-
-    made = make_sample(tmp_path_factory.mktemp("sample"))
-    part = Segment(START, START + DURATION)
-    frames = Video().frames(made["video"], part.start, part.end)
-    pictures = [cv2.resize(f.image, SIZE, interpolation=cv2.INTER_AREA) for f in frames]
-    first = round(START * SAMPLE_RATE)
-    samples = Video().waveform(made["video"])[0, first : first + round(DURATION * SAMPLE_RATE)]
-    path = write_media(
-        tmp_path_factory.mktemp("media") / "scene.mp4",
-        duration=DURATION,
-        size=SIZE,
-        draw=lambda t: pictures[min(int(t * 25 + 0.5), len(pictures) - 1)],
-        audio_signal=lambda t: np.interp(t, np.arange(len(samples)) / SAMPLE_RATE, samples),
-    )
-    reference, truth = Annotation(uri="scene"), FaceTracks.read(made["tracks"])
-    for segment, track, label in load_rttm(made["rttm"])["sample"].itertracks(yield_label=True):
-        if segment & part:
-            inside = segment & part
-            reference[Segment(inside.start - START, inside.end - START), track] = label
-    rows = (truth.time >= START - 1e-6) & (truth.time < START + DURATION - 1e-6)
-    tracks = FaceTracks(
-        truth.time[rows] - START,
-        truth.track[rows],
-        truth.box[rows],
-        truth.landmarks[rows],
-        truth.confidence[rows],
-        frame_size=SIZE,
-    )
+def scene(short_sample) -> Scene:
+    path = short_sample["video"]
+    (reference,) = load_rttm(short_sample["rttm"]).values()
+    reference.uri = "scene"
+    tracks = replace(FaceTracks.read(short_sample["tracks"]), speaker={}, label=None, uri=None)
     return Scene(path, Video().waveform(path), reference, tracks)
 
 
@@ -518,7 +489,7 @@ def test_avrnet(parts, scene):
         scene.tracks.box[rows],
         scene.tracks.landmarks[rows],
         scene.tracks.confidence[rows],
-        frame_size=SIZE,
+        frame_size=SMALL,
     )
     lab = Timeline([Segment(0, 3), Segment(4, 6), Segment(7, 7.5)])
     steps = []

@@ -445,6 +445,7 @@ def test_loss_is_the_sum_of_errors_by_the_number_of_windows(protocol, store):
     assert found == pytest.approx(np.mean(expected), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_only_the_relation_network_of_avrnet_learns(folder, store, tmp_path):
     task = PairwiseRelation(
         Conversations(folder, URIS[:2]),
