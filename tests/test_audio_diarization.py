@@ -379,6 +379,22 @@ def test_clustering_finds_as_many_as_asked_for(wanted, capsys):
     assert not capsys.readouterr().out
 
 
+def test_clustering_in_two_threads_with_different_numbers_of_speakers():
+    rng = np.random.default_rng(0)
+    embeddings = rng.normal(size=(40, 1, 8)) + 3 * np.eye(8)[rng.integers(0, 4, 40)][:, None]
+    frames = SlidingWindow(duration=0.1, step=0.1)
+    active = SlidingWindowFeature(np.ones((40, 10, 1), np.float32), frames)
+    algorithm = clustering(min_cluster_size=12)
+
+    def count(number):
+        return algorithm(embeddings, active, num_clusters=number)[0].max() + 1
+
+    alone = [count(number) for number in (1, 4)]
+    assert alone == [1, 4]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(count, (1, 4) * 20)) == alone * 20
+
+
 def test_clustering_without_embeddings():
     _, segmentations, _ = clouds([2])
     with warnings.catch_warnings():

@@ -6,6 +6,7 @@ import io
 import logging
 import warnings
 from contextlib import redirect_stdout
+from threading import RLock
 
 import numpy as np
 from pyannote.audio.pipelines.clustering import AgglomerativeClustering as _Agglomerative
@@ -13,6 +14,9 @@ from pyannote.audio.pipelines.clustering import VBxClustering as _VBx
 from pyannote.core import SlidingWindowFeature
 
 logger = logging.getLogger(__name__)
+
+# clustering changes attributes and redirects stdout while it runs: one thread at a time
+_LOCK = RLock()
 
 
 class _AnyDuration:
@@ -61,8 +65,8 @@ class _AnyDuration:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Cluster; see pyannote's ``BaseClustering``."""
         invalid = np.isnan(embeddings).any(axis=2)
-        self._num_wanted = num_clusters or min_clusters or 1
-        with warnings.catch_warnings():
+        with _LOCK, warnings.catch_warnings():
+            self._num_wanted = num_clusters or min_clusters or 1
             # NaN is the intended mean of an empty set of embeddings
             warnings.filterwarnings("ignore", category=RuntimeWarning, message="(Mean|invalid)")
             hard, soft, centroids = super().__call__(
