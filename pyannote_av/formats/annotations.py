@@ -15,8 +15,8 @@ Rules, for all three formats:
   spelled as at its first place.
 
 ``lenient=True`` repairs what has one meaning only (names with spaces, decimal commas, negative
-starts, no-break spaces, text in Windows-1252), and leaves out lines that cannot be read. One warning for each kind
-of repair names the file and the first line.
+starts, no-break spaces, text in Windows-1252), and leaves out lines that cannot be read. One
+warning for each kind of repair names the file and the first line.
 """
 
 from __future__ import annotations
