@@ -82,7 +82,7 @@ def _rows(path: Path) -> Iterator[tuple[int, dict]]:
             if reader.line_num > 1 and any(row.values()):
                 yield reader.line_num, row
     except csv.Error as error:
-        raise ValueError(f"{path}, line {reader.line_num}: {error}") from error
+        raise ValueError(f"{path}, line {reader.reader.line_num}: {error}") from error
 
 
 def _check_header(path: Path, columns: list[str]) -> None:

@@ -9,14 +9,14 @@ Rules, for all three formats:
 * Blank lines and lines that begin with ``;`` or ``#`` are skipped.
 * Fields are separated by spaces and tabs. A line in which tabs alone separate the right number of
   fields is split at its tabs, so that its names may hold spaces. Other white space, such as a
-  no-break space, is part of a name.
+  no-break space, is refused, because programs disagree on whether it ends a name.
 * Times are finite decimal numbers in seconds, not negative. An exponent is allowed.
 * Names that differ only in the form of their accented characters (NFC and NFD) are one name,
   spelled as at its first place.
 
 ``lenient=True`` repairs what has one meaning only (names with spaces, decimal commas, negative
-starts, text in Windows-1252), and leaves out lines that cannot be read. One warning for each kind
-of repair names the file and the first line.
+starts, no-break spaces, text in Windows-1252), and leaves out lines that cannot be read. One
+warning for each kind of repair names the file and the first line.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ _NO_SPEECH = {"nonspeech", "non-speech", "nsp", "sil", "silence", "0"}
 #: tolerance for rounded times, in seconds
 TOLERANCE = 0.01
 
+_OTHER_SPACES = re.compile(r"[^\S \t\r\n\v\f]")
 _NUMBER = r"[+-]?[\d.,]+(?:e[+-]?\d+)?"
 # lines with spaces in names that can be read in one way only
 _SPACED_TURN = re.compile(
@@ -123,6 +124,11 @@ class _Reader:
         for number, line in enumerate(read, start=1):
             text = line.strip(" \t\r\n\v\f\ufeff")
             if text and not text.startswith((";", "#")):
+                if not (self.lenient or text.isascii()) and (space := _OTHER_SPACES.search(text)):
+                    raise ReadError(
+                        f"{self.file}, line {number}: a space of another kind (U+"
+                        f"{ord(space[0]):04X}), at which some programs split names: {_SPACES}"
+                    )
                 yield _Line(f"{self.file}, line {number}", _split(text, counts), text)
 
     def segment(self, where: str, start: str, end: str, lasts: bool = False) -> Segment:
