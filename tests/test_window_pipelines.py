@@ -365,7 +365,7 @@ def test_one_window(lab, number, pipeline, scene):
 
 def test_oracle_without_oracle(pipeline, scene):
     with pytest.raises(ValueError, match="'scene' has no `lab`"):
-        pipeline({"video": str(scene.path), "face_tracks": scene.tracks})
+        pipeline({"video": str(scene.path), "uri": "scene", "face_tracks": scene.tracks})
 
 
 def test_an_oracle_that_knows_too_much(pipeline, scene):
