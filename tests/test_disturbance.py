@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from chunks import cut_chunk
 from conversations import write_speech
 
 pytest.importorskip("skimage", reason="the portraits need scikit-image: pip install '.[sample]'")
 
 from pyannote_av.simulation.cast import Cast
-from pyannote_av.simulation.chunks import cut_chunk
 from pyannote_av.simulation.conversation import Options, converse
 from pyannote_av.simulation.disturbance import Disturbances, Disturbed, Occlusion, disturbed
 from pyannote_av.simulation.faces import public_portraits

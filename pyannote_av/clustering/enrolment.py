@@ -54,12 +54,12 @@ def enrol_visible(
             f"persons enrol from log-odds of {certain}, in up to {most} windows: give log-odds "
             "that are not negative, and at least one window"
         )
-    seen = np.where(np.isnan(talking), -np.inf, talking)
-    active = (seen >= 0).sum(axis=1, keepdims=True)
-    alone = (seen >= certain) & (active == 1) & voices.any(axis=1, keepdims=True)
+    log_odds = np.where(np.isnan(talking), -np.inf, talking)
+    active = (log_odds >= 0).sum(axis=1, keepdims=True)
+    alone = (log_odds >= certain) & (active == 1) & voices.any(axis=1, keepdims=True)
     prototypes = np.zeros((talking.shape[1], voices.shape[1]))
     for person in np.flatnonzero(alone.any(axis=0)):
-        certainty = np.where(alone[:, person], seen[:, person], -np.inf)
+        certainty = np.where(alone[:, person], log_odds[:, person], -np.inf)
         best = np.argsort(-certainty, kind="stable")[: min(most, alone[:, person].sum())]
         prototypes[person] = voices[best].mean(axis=0)
     return unit(prototypes)
