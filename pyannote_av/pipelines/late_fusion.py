@@ -79,9 +79,10 @@ class LateFusion(DiarizationPipeline):
         Audio diarization pipeline: the name of a shipped one, any other argument of
         :meth:`pyannote_av.Pipeline.from_pretrained`, or a pyannote.audio pipeline.
     detector, embedder : optional
-        See :class:`pyannote_av.pipelines.FaceTracking`.
+        See :class:`~pyannote_av.pipelines.face_tracking.FaceTracking`.
     scorer : optional
-        See :class:`pyannote_av.pipelines.ActiveSpeakerDetection`.
+        See
+        :class:`~pyannote_av.pipelines.active_speaker_detection.ActiveSpeakerDetection`.
     max_offset : float, optional
         Largest audio-visual offset that is corrected, in seconds.
     token, cache_dir : optional
