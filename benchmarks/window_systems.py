@@ -286,7 +286,7 @@ def simulated(corpus: Path, data: Path, work: Path, subset: str) -> Iterator[tup
     import torch
 
     from pyannote_av.clustering.identities import Identities
-    from pyannote_av.clustering.scene import ScoredFaces
+    from pyannote_av.clustering.windowed_file import ScoredFaces
     from pyannote_av.core.grid import SAMPLE_RATE
     from pyannote_av.data.crop_store import CropStore
 
@@ -345,7 +345,7 @@ def speaking(shard, waveform, path: Path):
 
 def excerpts(data: Path) -> Iterator[tuple[dict, dict]]:
     """The AMI excerpts, which have no faces."""
-    from pyannote_av.clustering.scene import ScoredFaces
+    from pyannote_av.clustering.windowed_file import ScoredFaces
     from pyannote_av.core.io import Video
     from pyannote_av.core.tracks import FaceSamples, FaceTracks
 
@@ -387,7 +387,7 @@ def diarize(pipeline, files, chosen: Mapping[str, Any], missing: float = 0.0, se
     """Hypotheses of files, by uri."""
     pipeline.instantiate({**pipeline.default_parameters(), **chosen})
     pipeline.missing_rate, pipeline.seed = missing, seed
-    return {file["uri"]: pipeline(file, seen=seen) for file, seen in files}
+    return {file["uri"]: pipeline(file, scored_faces=faces) for file, faces in files}
 
 
 def total(files, hypotheses) -> dict[str, Any]:

@@ -188,7 +188,7 @@ def data(shared_data) -> Path:
 def corpus(data, tmp_path_factory) -> Path:
     """A corpus as the recipe makes it, of two short conversations for each subset."""
     from pyannote_av.data.crop_store import CropStore
-    from pyannote_av.data.voices import build_voices
+    from pyannote_av.data.speaker_embeddings import build_speaker_embeddings
     from recipes.simulated.corpus import SUBSETS, Part, join, links
 
     folder = tmp_path_factory.mktemp("corpus")
@@ -214,7 +214,7 @@ def corpus(data, tmp_path_factory) -> Path:
         command = [sys.executable, "-m", "pyannote_av", "simulate", "--store", *words]
         subprocess.run(command, check=True, cwd=ROOT)
     join(folders, folder)
-    build_voices(CropStore(folder))
+    build_speaker_embeddings(CropStore(folder))
     return folder
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from chunks import cut_chunk
 from conversations import RATE, voice, write_speech
 
 pytest.importorskip("skimage", reason="the portraits need scikit-image: pip install '.[sample]'")
@@ -13,7 +14,6 @@ pytest.importorskip("skimage", reason="the portraits need scikit-image: pip inst
 from pyannote_av.core.tracks import FaceTracks
 from pyannote_av.simulation.acting import Acting
 from pyannote_av.simulation.cast import Cast
-from pyannote_av.simulation.chunks import cut_chunk
 from pyannote_av.simulation.clip_acting import spoken
 from pyannote_av.simulation.conversation import Options, converse
 from pyannote_av.simulation.disturbance import Disturbances
@@ -266,7 +266,7 @@ def test_clips_that_cannot_be_used(clips, tmp_path, caplog):
     two = FaceTracks(track=np.repeat([0, 1], len(one)), **columns)
     for wrong, message in (
         (two, "several faces"),
-        (FaceTracks.empty(), "no face is seen for a second"),
+        (FaceTracks.empty(), "no face is visible for a second"),
     ):
         with pytest.raises(ValueError, match=message):
             find_talkers(folder, tmp_path / "other", dict.fromkeys(tracks, wrong))

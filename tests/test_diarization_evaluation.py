@@ -784,9 +784,9 @@ def test_missing_files_are_no_silence(rttms):
 
 UEMS = {
     "zz 1 0 100": "bad.uem has none of the files of .*: it says nothing of 'f0', but has 'zz'",
-    "f0 1 0 60\nf0 1 50 100": "line 2: 'f0' has this stretch",
+    "f0 1 0 60\nf0 1 50 100": "line 2: 'f0' has this segment",
     "f0 1 0": "line 1: 3 fields",
-    "f0 1 5 5": "line 1: a stretch of no length",
+    "f0 1 5 5": "line 1: a segment of no length",
     "f0 1 5 1": "line 1: end before start",
     "f0 1 0 inf": "line 1: 0, inf: times must be finite",
 }

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from chunks import cut_chunk
 from conversations import write_speech
 
 pytest.importorskip("skimage", reason="the portraits need scikit-image: pip install '.[sample]'")
 
 from pyannote_av.simulation.cast import Cast
-from pyannote_av.simulation.chunks import cut_chunk
 from pyannote_av.simulation.conversation import Options, converse
 from pyannote_av.simulation.disturbance import Disturbances, Disturbed, Occlusion, disturbed
 from pyannote_av.simulation.faces import public_portraits
@@ -87,13 +87,13 @@ def test_frozen_faces(cast, plain):
     differs(plain[0], frozen)
     held = 0
     for person in frozen.people:
-        shown = getattr(made.people[person], "shown", np.arange(500))
-        still = np.flatnonzero(shown[1:] == shown[:-1])
+        source = getattr(made.people[person], "source", np.arange(500))
+        still = np.flatnonzero(source[1:] == source[:-1])
         held += len(still)
         face = made.people[person].face(100.0, crops=True)
         for k in still[::20]:
             assert np.array_equal(face.draw(k), face.draw(k + 1))
-        for k in np.flatnonzero(np.diff(shown) == 1)[::60]:
+        for k in np.flatnonzero(np.diff(source) == 1)[::60]:
             assert not np.array_equal(face.draw(k), face.draw(k + 1))
     assert held > 100
 
@@ -102,8 +102,8 @@ def test_photographs_never_move_and_never_speak(cast, plain):
     stills, made = chunk(cast, replace(OPTIONS, disturbances=replace(NONE, stills=1.0)))
     differs(plain[0], stills)
     for person in stills.people:
-        shown = getattr(made.people[person], "shown", np.arange(500))
-        assert (len(np.unique(shown)) == 1) == (person not in made.voices)
+        source = getattr(made.people[person], "source", np.arange(500))
+        assert (len(np.unique(source)) == 1) == (person not in made.voices)
 
 
 def test_compressed_crops(cast, plain):

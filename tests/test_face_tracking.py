@@ -311,8 +311,8 @@ def test_bounds(tmp_path):
     import pyannote_av.pipelines.face_tracking as module
 
     class Watched(module.DetectionPass):
-        def see(self, frame):
-            super().see(frame)
+        def update(self, frame):
+            super().update(frame)
             kept.append(len(self._pictures))
 
     original, module.DetectionPass = module.DetectionPass, Watched

@@ -267,7 +267,7 @@ def test_lines_of_maps(uem):
     ("text", "says", "mended"),
     [
         ("my file 1 0 3", "line 1: 5 fields where 4 are expected: names", ("my file", 0, 3)),
-        ("a 1 0 2\na 1 1 3", "line 2: 'a' has this stretch", ("a", 0, 3)),
+        ("a 1 0 2\na 1 1 3", "line 2: 'a' has this segment", ("a", 0, 3)),
         ("a 1 0 3\nb 1 3 1", "line 2: end before start", ("a", 0, 3)),
         ("a 1 0,0 3,0", "with a decimal point", ("a", 0, 3)),
         ("a 1 -1 3", "negative start", ("a", 0, 3)),

@@ -8,13 +8,13 @@ from pyannote.core import Annotation, Segment, Timeline
 
 from pyannote_av.fusion import guard
 from pyannote_av.fusion.association import associate, voice_evidence
-from pyannote_av.fusion.persons import Person, group_tracks, make_person, simultaneous
+from pyannote_av.fusion.identities import FaceIdentity, group_tracks, make_identity, simultaneous
 from pyannote_av.fusion.turns import Move, activity_of, merges, moves, rewrite, smooth, splits
 
 
-def person(track, scores, start=0):
+def identity(track, scores, start=0):
     index = np.arange(start, start + len(scores))
-    return make_person([(track, index, np.asarray(scores, float))])
+    return make_identity([(track, index, np.asarray(scores, float))])
 
 
 def turns(*triples):
@@ -28,21 +28,21 @@ def turns(*triples):
 def dialogue():
     """A speaks 0-4 s, B 4-8 s; both faces visible; the audio branch knows."""
     voices = turns((0, 4, "A"), (4, 8, "B"))
-    face_a = person(0, np.r_[np.full(100, 2.0), np.full(100, -2.0)])
-    face_b = person(1, np.r_[np.full(100, -2.0), np.full(100, 2.0)])
+    face_a = identity(0, np.r_[np.full(100, 2.0), np.full(100, -2.0)])
+    face_b = identity(1, np.r_[np.full(100, -2.0), np.full(100, 2.0)])
     return voices, [face_a, face_b], activity_of(voices, ["A", "B"], 200)
 
 
 def test_evidence_is_log_odds_times_seconds(dialogue):
-    _, persons, activity = dialogue
-    evidence, specificity = voice_evidence(persons, activity, clip=3.0, rise=2.0)
+    _, identities, activity = dialogue
+    evidence, specificity = voice_evidence(identities, activity, clip=3.0, rise=2.0)
     np.testing.assert_allclose(evidence, [[8, -8], [-8, 8]])
     assert specificity[0, 0] == pytest.approx(np.tanh(1.0))  # sigmoid(2) - sigmoid(-2)
 
 
 def test_silence_in_overlap_is_no_evidence_against():
     activity = np.ones((50, 2), dtype=bool)
-    silent, speaking = person(0, np.full(50, -2.0)), person(1, np.full(50, 2.0))
+    silent, speaking = identity(0, np.full(50, -2.0)), identity(1, np.full(50, 2.0))
     evidence, _ = voice_evidence([silent, speaking], activity, clip=3.0, rise=2.0)
     np.testing.assert_allclose(evidence, [[0, 0], [2, 2]])
 
@@ -56,11 +56,11 @@ def test_a_face_that_says_a_word_is_judged_by_its_own_silence():
     activity = np.zeros((250, 2), dtype=bool)
     activity[50:75, 0] = activity[150:200, 1] = True
     score = np.where(activity[:, 0], -1.0, -4.0)
-    evidence, specificity = voice_evidence([person(0, score)], activity, clip=3.0, rise=RISE)
+    evidence, specificity = voice_evidence([identity(0, score)], activity, clip=3.0, rise=RISE)
     assert evidence[0, 0] == pytest.approx(1.0)  # a threshold of -2, one above it for a second
     assert evidence[0, 1] < 0
     assert specificity[0, 0] > 0.3
-    by_zero, _ = voice_evidence([person(0, score)], activity, clip=3.0, rise=99.0)
+    by_zero, _ = voice_evidence([identity(0, score)], activity, clip=3.0, rise=99.0)
     assert by_zero[0, 0] == pytest.approx(-1.0)
 
 
@@ -70,9 +70,9 @@ def test_listeners_and_photographs_never_get_a_voice(level, seed):
     random = np.random.default_rng(seed)
     activity = np.zeros((500, 2), dtype=bool)
     activity[50:150, 0] = activity[200:400, 1] = True
-    photograph = person(0, np.full(500, level))
+    photograph = identity(0, np.full(500, level))
     # slow movements, of no relation to who speaks
-    listener = person(1, smooth(random.normal(level, 1.0, 500), 5))
+    listener = identity(1, smooth(random.normal(level, 1.0, 500), 5))
     evidence, _ = voice_evidence([photograph, listener], activity, clip=3.0, rise=RISE)
     assert (evidence < 0).all()
 
@@ -81,16 +81,16 @@ def test_dead_silence_is_no_reason_to_call_silence_speech():
     activity = np.zeros((250, 1), dtype=bool)
     activity[100:150] = True
     score = np.where(activity[:, 0], -4.5, -9.0)
-    evidence, _ = voice_evidence([person(0, score)], activity, clip=3.0, rise=RISE)
+    evidence, _ = voice_evidence([identity(0, score)], activity, clip=3.0, rise=RISE)
     assert evidence[0, 0] < 0
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.floats(-15, 15), max_size=60), st.floats(0.5, 5.0), st.floats(0, 5.0))
 def test_thresholds_of_faces(scores, rise, more):
-    one = person(0, scores)
+    one = identity(0, scores)
     assert -2.0 <= one.threshold(rise) <= one.threshold(rise + more) <= 0.0
-    assert person(0, np.full(50, 2.0)).threshold(rise) == 0.0
+    assert identity(0, np.full(50, 2.0)).threshold(rise) == 0.0
     assert one.threshold(99.0) == 0.0
 
 
@@ -130,9 +130,9 @@ def test_turn_goes_to_the_face_that_is_seen_speaking():
     # the audio branch gave 2 s of B's speech to A
     voices = turns((0, 6, "A"), (6, 10, "B"))
     scores = np.r_[np.full(100, 2.0), np.full(150, -2.0)]
-    persons = [person(0, scores), person(1, -scores)]
+    identities = [identity(0, scores), identity(1, -scores)]
     activity = activity_of(voices, ["A", "B"], 250)
-    found = moves(voices, "AB", persons, {0: 0, 1: 1}, activity, margin=1.0, seconds=0.6)
+    found = moves(voices, "AB", identities, {0: 0, 1: 1}, activity, margin=1.0, seconds=0.6)
     assert len(found) == 1
     assert found[0].segment.end == 6.0
     assert found[0].segment.start == pytest.approx(4.0, abs=0.4)
@@ -141,8 +141,8 @@ def test_turn_goes_to_the_face_that_is_seen_speaking():
 
 
 def test_nothing_moves_without_the_owner_in_sight(dialogue):
-    _, persons, _ = dialogue
-    hidden = [Person((0,), np.empty(0, int), np.empty(0)), persons[1]]
+    _, identities, _ = dialogue
+    hidden = [FaceIdentity((0,), np.empty(0, int), np.empty(0)), identities[1]]
     wrong = turns((0, 8, "A"), (8, 9, "B"))
     activity = activity_of(wrong, ["A", "B"], 225)
     options = {"margin": 1.0, "seconds": 0.6}
@@ -150,25 +150,25 @@ def test_nothing_moves_without_the_owner_in_sight(dialogue):
 
 
 def test_split_needs_a_distinct_face(dialogue):
-    _, persons, _ = dialogue
+    _, identities, _ = dialogue
     voices = turns((0, 8, "A"))
     activity = activity_of(voices, ["A"], 200)
     distinct = ~np.eye(2, dtype=bool)
     options = {"margin": 1.0, "seconds": 1.5}
-    assert splits(persons, {0: 0}, distinct, activity, **options) == {1: 0}
-    assert splits(persons, {0: 0}, ~distinct & False, activity, **options) == {}
+    assert splits(identities, {0: 0}, distinct, activity, **options) == {1: 0}
+    assert splits(identities, {0: 0}, ~distinct & False, activity, **options) == {}
 
 
 def test_one_face_merges_two_voices_unless_voiceprints_object():
     voices = turns((0, 4, "A"), (4, 8, "B"))
     activity = activity_of(voices, ["A", "B"], 200)
-    persons = [person(0, np.full(200, 2.0))]
+    identities = [identity(0, np.full(200, 2.0))]
     options = {"share": 0.7, "similarity": 0.3, "seconds": 1.5}
     alike = np.array([[1.0, 0.0], [1.0, 0.1]])
     unlike = np.array([[1.0, 0.0], [0.0, 1.0]])
-    assert merges(persons, {0: 0}, activity, alike, **options) == {1: 0}
-    assert merges(persons, {0: 0}, activity, None, **options) == {1: 0}
-    assert merges(persons, {0: 0}, activity, unlike, **options) == {}
+    assert merges(identities, {0: 0}, activity, alike, **options) == {1: 0}
+    assert merges(identities, {0: 0}, activity, None, **options) == {1: 0}
+    assert merges(identities, {0: 0}, activity, unlike, **options) == {}
 
 
 def test_rewrite_keeps_overlap_and_total_time():

@@ -88,13 +88,13 @@ def test_prepare_twice(database, tmp_path):
 
 
 def test_voices_are_kept_beside_the_faces(database, tmp_path):
-    from pyannote_av.data.voices import read_voices
+    from pyannote_av.data.speaker_embeddings import read_speaker_embeddings
     from pyannote_av.models.embedding.voiceprints import num_windows
 
     into = tmp_path / "store"
     result = run(NAME, "--into", into, "--database", database, "--voices")
     assert result.exit_code == 0, result.output
-    voices = read_voices(CropStore(into))
+    voices = read_speaker_embeddings(CropStore(into))
     assert sorted(voices) == ["one", "three", "two"]
     assert voices["one"].shape == (num_windows(25), 192)
 
@@ -112,7 +112,7 @@ def test_identities_are_kept_beside_the_faces(database, tmp_path):
     identities = Identities(store)
     for uri in store.uris:
         assert uri in identities
-        assert len(identities[uri].vector) == len(store[uri].looks.track)
+        assert len(identities[uri].vector) == len(store[uri].face_samples.track)
 
 
 def test_subset_and_workers_give_the_same(database, tmp_path):

@@ -34,7 +34,7 @@ from pyannote_av.clustering.identities import build_identities  # noqa: E402
 from pyannote_av.core.checksums import sha256_of  # noqa: E402
 from pyannote_av.core.io import Video  # noqa: E402
 from pyannote_av.core.tracks import FaceTracks, Label  # noqa: E402
-from pyannote_av.data.voices import build_voices  # noqa: E402
+from pyannote_av.data.speaker_embeddings import build_speaker_embeddings  # noqa: E402
 from pyannote_av.formats.lists import read_names  # noqa: E402
 from pyannote_av.training import TrainingConfig, train  # noqa: E402
 from pyannote_av.training.fitting import freeze_others  # noqa: E402
@@ -170,7 +170,7 @@ def learnt_from(prepared, tmp_path_factory):
             name_ = recipe.full_name(protocol)
             report = cut_out(name_, folder / "store", subsets, database=path)
             assert not report.failed
-            build_voices(report.store)
+            build_speaker_embeddings(report.store)
             build_identities(report.store)
             made[name] = path, folder / "store"
         return made[name]

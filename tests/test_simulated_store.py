@@ -79,7 +79,7 @@ def test_the_sound_is_the_mixture(cast, folder):
     for i, file in enumerate(files(folder)):
         made = converse(cast, 8.0, OPTIONS, seed=(4, 0, i))
         heard = store.waveform(file["uri"], 0, 200)
-        np.testing.assert_allclose(heard, made.heard, atol=1e-4)
+        np.testing.assert_allclose(heard, made.audio, atol=1e-4)
         np.testing.assert_allclose(Video().waveform(file["audio"])[0], heard, atol=1e-4)
 
 

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pyannote.core import Annotation, Segment, Timeline
 
-from pyannote_av.core.stretches import stretches
+from pyannote_av.core.runs import true_runs
 from pyannote_av.core.tracks import FaceTracks, TrackSegment
 from pyannote_av.fusion.activities import (
     Binarization,
     binarize,
     confidences,
     confine,
-    count_seen,
+    count_speakers,
     difference,
     exclusive,
     from_annotation,
@@ -27,8 +27,8 @@ from pyannote_av.fusion.activities import (
     likeliest,
     to_annotation,
 )
-from pyannote_av.fusion.persons import People, Person
-from pyannote_av.fusion.targets import FaceStretch, TargetSpeaker, find_targets, join_faces
+from pyannote_av.fusion.identities import FaceIdentities, FaceIdentity
+from pyannote_av.fusion.targets import FaceFeatures, TargetSpeaker, find_targets, join_faces
 from pyannote_av.models.hmsanet.model import HMSANet
 from pyannote_av.pipelines.collectors import VisualFeatureCollector
 from pyannote_av.pipelines.inference import AVInference
@@ -89,7 +89,7 @@ def test_no_turn_and_no_gap_is_too_short(probability, on, off):
     rules = Binarization(0.5, 0.5, on, off)
     active = binarize(probability, rules)
     for column in active.T:
-        runs = stretches(column)
+        runs = true_runs(column)
         assert all(end - first >= round(100 * on) for first, end in runs)
         if not on:
             assert all(b[0] - a[1] >= round(100 * off) for a, b in pairwise(runs))
@@ -164,7 +164,7 @@ def test_who_is_seen_to_speak_counts():
         ((0.6, 0.6, 0.6), (0, 0), (0, 0, 0), 0),
     ]
     probability, heard, seen, expected = (np.array(column) for column in zip(*rows, strict=True))
-    count = count_seen(probability, heard.astype(bool), seen.astype(bool), 0.7, 0.9, 0.5)
+    count = count_speakers(probability, heard.astype(bool), seen.astype(bool), 0.7, 0.9, 0.5)
     assert count.tolist() == expected.tolist()
 
 
@@ -173,11 +173,11 @@ def test_who_is_seen_to_speak_counts():
 def test_who_is_not_seen_counts_as_heard(probability, seed):
     heard = np.random.default_rng(seed).random(probability.shape) < 0.5
     nobody = np.zeros(probability.shape, bool)
-    count = count_seen(probability, heard, nobody, 0.7, 0.9, 0.0)
+    count = count_speakers(probability, heard, nobody, 0.7, 0.9, 0.0)
     assert (count == heard.sum(axis=1)).all()
     # the more are in the picture, the more may be seen to speak
     seen = np.random.default_rng(seed + 1).random(probability.shape) < 0.5
-    assert (count_seen(probability, heard, seen, 0.7, 0.9, 0.0) >= count).all()
+    assert (count_speakers(probability, heard, seen, 0.7, 0.9, 0.0) >= count).all()
 
 
 def test_difference_is_an_error_rate_by_name():
@@ -198,16 +198,16 @@ def test_difference_is_an_error_rate_by_name():
 # target speakers
 
 
-def people(*persons) -> People:
-    count = len(persons)
+def identities(*groups) -> FaceIdentities:
+    count = len(groups)
     nothing = np.zeros((count, count), bool)
-    rows = [Person(tracks, np.zeros(0, int), np.zeros(0)) for tracks in persons]
-    return People(rows, nothing, nothing, {})
+    rows = [FaceIdentity(tracks, np.zeros(0, int), np.zeros(0)) for tracks in groups]
+    return FaceIdentities(rows, nothing, nothing, {})
 
 
 def test_everybody_becomes_a_target():
-    one = FaceStretch(10, np.ones((5, 3)), np.ones(5, bool))
-    seen = {1: [one], 2: [one], 3: [one]}
+    one = FaceFeatures(10, np.ones((5, 3)), np.ones(5, bool))
+    features = {1: [one], 2: [one], 3: [one]}
     tracks = FaceTracks(
         time=np.arange(3) / 25,
         track=np.array([1, 2, 3]),
@@ -216,7 +216,9 @@ def test_everybody_becomes_a_target():
     )
     voiceprints = np.stack([voice(0), np.zeros(192, np.float32)])
     labels = ["SPEAKER_00", "SPEAKER_01"]
-    targets = find_targets(labels, voiceprints, tracks, people((1,), (2, 3)), seen, offset=0.2)
+    targets = find_targets(
+        labels, voiceprints, tracks, identities((1,), (2, 3)), features, offset=0.2
+    )
     assert [target.label for target in targets] == [*labels, "SPEAKER_02"]
     assert [target.tracks for target in targets] == [(1,), (), (2, 3)]
     assert [len(target.faces) for target in targets] == [1, 0, 2]
@@ -228,18 +230,18 @@ def test_everybody_becomes_a_target():
     assert (features[~present] == 0).all()
 
 
-def shown(*spans) -> list[FaceStretch]:
-    return [FaceStretch(a, np.ones((b - a, 3)), np.ones(b - a, bool)) for a, b in spans]
+def faces_in(*spans) -> list[FaceFeatures]:
+    return [FaceFeatures(a, np.ones((b - a, 3)), np.ones(b - a, bool)) for a, b in spans]
 
 
 def test_faces_join_the_voice_they_speak_with():
     targets = [
-        TargetSpeaker("a", voice(0), shown((0, 50)), (1,)),
+        TargetSpeaker("a", voice(0), faces_in((0, 50)), (1,)),
         TargetSpeaker("b", voice(1)),
-        TargetSpeaker("c", None, shown((0, 50)), (2,)),  # next to a's face
-        TargetSpeaker("d", None, shown((100, 150)), (3, 4)),
-        TargetSpeaker("e", None, shown((100, 150)), (5,)),  # next to d
-        TargetSpeaker("f", None, shown((200, 220)), (6,)),  # silent
+        TargetSpeaker("c", None, faces_in((0, 50)), (2,)),  # next to a's face
+        TargetSpeaker("d", None, faces_in((100, 150)), (3, 4)),
+        TargetSpeaker("e", None, faces_in((100, 150)), (5,)),  # next to d
+        TargetSpeaker("f", None, faces_in((200, 220)), (6,)),  # silent
     ]
     heard = np.stack(
         [
@@ -252,7 +254,7 @@ def test_faces_join_the_voice_they_speak_with():
     joined = join_faces(targets, 2, heard, 0.5)
     assert [target.label for target in joined] == ["a", "b", "c", "d", "f"]
     assert joined[0].tracks == (1, 5)
-    assert joined[0].seen(0, 220).sum() == 100
+    assert joined[0].visible(0, 220).sum() == 100
     assert joined[0].voiceprint is targets[0].voiceprint
     assert joined[1:] == [targets[k] for k in (1, 2, 3, 5)]
     # those who sound like nobody stay, and voices that nothing is known of get nobody
@@ -269,7 +271,8 @@ def test_joining_faces_does_not_depend_on_their_order(seed):
     voices = [TargetSpeaker(f"v{k}", voice(k)) for k in range(2)]
     begin = rng.integers(0, 100, 4)
     faces = [
-        TargetSpeaker(f"f{k}", None, shown((a, a + 30)), (k,)) for k, a in enumerate(begin.tolist())
+        TargetSpeaker(f"f{k}", None, faces_in((a, a + 30)), (k,))
+        for k, a in enumerate(begin.tolist())
     ]
     prints = np.stack([voice(int(k)) for k in rng.integers(0, 3, 4)])
     prints += 0.05 * rng.standard_normal(prints.shape)
@@ -285,7 +288,7 @@ def test_joining_faces_does_not_depend_on_their_order(seed):
     # nobody is in two places at once
     for target in one:
         total = sum(face.present.sum() for face in target.faces)
-        assert total - target.seen(0, 200).sum() < 5 * max(1, len(target.faces))
+        assert total - target.visible(0, 200).sum() < 5 * max(1, len(target.faces))
 
 
 def test_features_are_kept_while_tracking(model):
@@ -308,7 +311,7 @@ def test_features_are_kept_while_tracking(model):
 
 def targets_of(model, num_frames, rng) -> list[TargetSpeaker]:
     features = rng.standard_normal((num_frames, model.visual_dimension)).astype(np.float32)
-    face = FaceStretch(0, features, np.ones(num_frames, bool))
+    face = FaceFeatures(0, features, np.ones(num_frames, bool))
     return [TargetSpeaker("a", voice(1), [face]), TargetSpeaker("b", voice(2))]
 
 
@@ -351,7 +354,7 @@ def test_every_length_is_covered(model, samples):
 def test_faces_without_voice_are_asked_only_where_they_are_seen(model):
     waveform = torch.randn(1, 640 * 250) * 0.1
     features = np.ones((20, model.visual_dimension), np.float32)
-    face = TargetSpeaker("c", None, [FaceStretch(30, features, np.ones(20, bool))])
+    face = TargetSpeaker("c", None, [FaceFeatures(30, features, np.ones(20, bool))])
     crowd = [TargetSpeaker(f"s{i}", voice(i)) for i in range(3)]
     slide = AVInference(model, duration=2.0, step=2.0)
     found = slide(waveform, [*crowd, face])

@@ -23,8 +23,8 @@ from pyannote_av.core.batch import AVInput
 from pyannote_av.core.tracks import FaceTracks
 from pyannote_av.data.array_store import ArrayStore, fill
 from pyannote_av.data.crop_store import CropStore
+from pyannote_av.data.speaker_embeddings import build_speaker_embeddings, read_speaker_embeddings
 from pyannote_av.data.visual_features import VisualFeatures, build_features, whole_tracks
-from pyannote_av.data.voices import build_voices, read_voices
 from pyannote_av.models.embedding.campplus import CAMPPlus
 from pyannote_av.models.embedding.voiceprints import voiceprint
 from pyannote_av.models.hmsanet.model import HMSANet
@@ -102,7 +102,7 @@ def folder(made_once, tmp_path_factory, embedder):
         options = Options(speakers=(2, 2), scene=scene)
         report = simulate_files(cast, folder, 3, SECONDS, options, seed=3, store=True)
         assert report.written == URIS
-        assert not build_voices(CropStore(folder), embedder=embedder).failed
+        assert not build_speaker_embeddings(CropStore(folder), embedder=embedder).failed
 
     return made_once("conversations", write)
 
@@ -135,7 +135,9 @@ def batches_of(protocol, store, subset="train", faces=None, **options) -> Target
     values = {"num_frames": 100, "batch_size": 4, "max_targets": 4, **options}
     if subset == "development":
         values["chunks"] = fixed_chunks(recordings, values["num_frames"])
-    return TargetBatches(store, recordings, read_voices(store), faces or Pictures(store), **values)
+    return TargetBatches(
+        store, recordings, read_speaker_embeddings(store), faces or Pictures(store), **values
+    )
 
 
 # batches
@@ -156,7 +158,7 @@ def test_a_batch_is_what_the_files_say(protocol, store):
     assert y.shape == (2, 400, 3)
     assert X.target_mask.all()
     assert X.voiceprints.any(dim=2).tolist() == [[True, True, False]] * 2
-    features = read_voices(store)[file["uri"]]
+    features = read_speaker_embeddings(store)[file["uri"]]
     for i, start in enumerate((0, 100)):
         assert (X.waveforms[i, 0].numpy() == store.waveform(file["uri"], start, start + 100)).all()
         np.testing.assert_allclose(X.speaker_features[i], features[start // 4 : start // 4 + 25])
@@ -271,7 +273,9 @@ def test_chunks_are_inside_of_what_is_annotated(protocol, store):
         file["annotated"] = Timeline([Segment(1.0, 2.2), Segment(3.05, 7.9)])
     recordings = [recording(file, store) for file in files]
     assert [r.regions.tolist() for r in recordings] == [[[25, 55], [77, 197]]] * 2
-    batches = TargetBatches(store, recordings, read_voices(store), Pictures(store), 50, 64, 4)
+    batches = TargetBatches(
+        store, recordings, read_speaker_embeddings(store), Pictures(store), 50, 64, 4
+    )
     rng, starts = np.random.default_rng(0), []
     for _ in range(300):
         chunk = batches._draw(rng)
@@ -639,9 +643,9 @@ def test_default_trainer_with_pictures_and_augmentation(protocol, store):
 def test_files_that_are_not_all_there_are_named(
     protocol, store, features, embedder, tmp_path, caplog
 ):
-    with pytest.raises(FileNotFoundError, match="build_voices"):
+    with pytest.raises(FileNotFoundError, match="build_speaker_embeddings"):
         small(protocol, store, speaker_embeddings=tmp_path / "none")
-    build_voices(store, URIS[1:], embedder, tmp_path)
+    build_speaker_embeddings(store, URIS[1:], embedder, tmp_path)
     task = small(protocol, store, speaker_embeddings=tmp_path)
     task.prepare_data()
     assert "1 train files" in caplog.text
@@ -671,7 +675,14 @@ def test_recordings_without_faces(protocol, store):
         del file["face_tracks"]
     recordings = [recording(file, store) for file in files]
     batches = TargetBatches(
-        store, recordings, read_voices(store), Pictures(store), 50, 8, 4, corruption=Corruption()
+        store,
+        recordings,
+        read_speaker_embeddings(store),
+        Pictures(store),
+        50,
+        8,
+        4,
+        corruption=Corruption(),
     )
     batch = batches[0]
     assert not batch["X"].face_mask.any()

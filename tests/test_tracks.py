@@ -81,7 +81,7 @@ def test_wrong_content_is_refused(change, message):
 
 
 def test_a_track_is_in_one_place_at_a_time():
-    with pytest.raises(ValueError, match=r"track 3 is seen twice at 1\.000 s"):
+    with pytest.raises(ValueError, match=r"track 3 is listed twice at 1\.000 s"):
         FaceTracks(time=[1, 1], track=[3, 3], box=[[0, 0, 1, 1]] * 2)
 
 

@@ -24,11 +24,11 @@ from scipy.io import wavfile
 from typer.testing import CliRunner
 
 from pyannote_av import Pipeline
-from pyannote_av.clustering.scene import ScoredFaces
+from pyannote_av.clustering.windowed_file import ScoredFaces
 from pyannote_av.core.atomic import locked
 from pyannote_av.core.caching import Entry, checksum
 from pyannote_av.core.tracks import FaceSamples, FaceTracks, PictureStats
-from pyannote_av.fusion.targets import FaceStretch
+from pyannote_av.fusion.targets import FaceFeatures
 from pyannote_av.pipelines.speaking_scores import SpeakingScores
 from pyannote_av.tuning.evaluator import Evaluation
 from pyannote_av.tuning.freezing import flat, freeze
@@ -140,17 +140,17 @@ def test_entries_are_what_was_kept():
     )
     window = SlidingWindow(duration=1.5, step=0.1, start=0.2)
     scores = rng.random((4, 5, 2)).astype(np.float32)
-    looks = FaceSamples(np.array([3]), np.array([1]), rng.random((1, 8)))
-    heard = SpeakingScores(
+    samples = FaceSamples(np.array([3]), np.array([1]), rng.random((1, 8)))
+    speaking = SpeakingScores(
         3, 5, np.ones(2, bool), np.array([0.5, np.nan], np.float32), scores, scores
     )
     turns = Annotation(uri="x")
     turns[Segment(0.1, 0.30000000000000004), "t"] = "a"
     value = {
         "plain": [None, True, 3, 0.1, "word", (1, (2.0,))],
-        np.int64(7): ScoredFaces(tracks, looks),
-        "heard": [heard],
-        "seen": {3: [FaceStretch(2, scores[0].astype(np.float16), np.ones(5, bool))]},
+        np.int64(7): ScoredFaces(tracks, samples),
+        "speaking": [speaking],
+        "features": {3: [FaceFeatures(2, scores[0].astype(np.float16), np.ones(5, bool))]},
         "feature": SlidingWindowFeature(scores, window, labels=["a", "b"]),
         "turns": (turns, turns.get_timeline()),
         "nothing": np.zeros((0, 3)),
@@ -175,6 +175,25 @@ def test_entries_that_are_not_whole_are_not_read():
     flipped[-10] ^= 1
     with pytest.raises(ValueError, match="damaged"):
         from_bytes(bytes(flipped))
+
+
+def test_records_of_other_versions_are_computed_again(tmp_path, monkeypatch, caplog):
+    from pyannote_av.tuning import serialization
+    from pyannote_av.tuning.cache import Cache
+
+    features = FaceFeatures(2, np.zeros((5, 3), np.float16), np.ones(5, bool))
+    cache = Cache(tmp_path)
+    with monkeypatch.context() as other_version:
+        # as if the class had another name
+        other_version.setattr(FaceFeatures, "__name__", "FaceStretch")
+        other_version.setattr(serialization, "_RECORDS", {"FaceStretch": FaceFeatures})
+        cache.write("ab" * 32, Entry("features", 1.0, {3: [features]}))
+    path = cache.path("ab" * 32)
+    with pytest.raises(ValueError, match="none of this version"):
+        from_bytes(path.read_bytes())
+    assert Cache(tmp_path).read("ab" * 32) is None
+    assert "is computed again" in caplog.text
+    assert not path.exists()
 
 
 def test_code_is_no_entry():

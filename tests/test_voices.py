@@ -14,7 +14,7 @@ from pyannote_av.core.checksums import weights_digest
 from pyannote_av.data.array_store import ArrayStore, fill
 from pyannote_av.data.crop_shard import shard_folder
 from pyannote_av.data.crop_store import CropStore
-from pyannote_av.data.voices import build_voices, read_voices
+from pyannote_av.data.speaker_embeddings import build_speaker_embeddings, read_speaker_embeddings
 from pyannote_av.models.embedding.campplus import CAMPPlus
 from pyannote_av.models.embedding.voiceprints import (
     enrol,
@@ -331,11 +331,11 @@ def sound_only_store(folder, **sounds: np.ndarray) -> CropStore:
 def test_voices_of_a_store(tmp_path, embedder):
     talk = voice(120, 3.0, seed=0)
     store = sound_only_store(tmp_path, talk=talk, silence=np.zeros(RATE), nothing=talk[:0])
-    with pytest.raises(FileNotFoundError, match="build_voices"):
-        read_voices(store)
-    report = build_voices(store, embedder=embedder)
+    with pytest.raises(FileNotFoundError, match="build_speaker_embeddings"):
+        read_speaker_embeddings(store)
+    report = build_speaker_embeddings(store, embedder=embedder)
     assert (report.written, report.failed) == (["nothing", "silence", "talk"], {})
-    voices = read_voices(store)
+    voices = read_speaker_embeddings(store)
     assert voices.made_by["embedder"] == "CAMPPlus"
     assert voices.made_by["weights"] == weights_digest(embedder)
     assert {uri: voices[uri].shape for uri in voices} == {
@@ -345,7 +345,7 @@ def test_voices_of_a_store(tmp_path, embedder):
     }
     expected = speaker_features(torch.from_numpy(store.waveform("talk", 0, 75))[None], embedder)
     np.testing.assert_allclose(voices["talk"], expected, atol=1e-3)
-    assert build_voices(store, ["talk"], embedder).kept == ["talk"]
+    assert build_speaker_embeddings(store, ["talk"], embedder).kept == ["talk"]
 
 
 @pytest.mark.slow

@@ -22,9 +22,9 @@ from pyannote_av.clustering.enrolment_pipeline import EnrolmentDiarization
 from pyannote_av.clustering.joint_diarization import JointDiarization
 from pyannote_av.clustering.plda import fit_plda, save_plda
 from pyannote_av.clustering.relation_diarization import RelationDiarization
-from pyannote_av.clustering.scene import ScoredFaces
 from pyannote_av.clustering.similarity_diarization import SimilarityDiarization
 from pyannote_av.clustering.vbx_diarization import VBxDiarization
+from pyannote_av.clustering.windowed_file import ScoredFaces
 from pyannote_av.clustering.windows import cut_windows
 from pyannote_av.core.grid import SAMPLE_RATE
 from pyannote_av.core.io import Video
@@ -169,7 +169,7 @@ def seen(parts, scene):
 
     class Watching(SimilarityDiarization):
         def cluster(self, scene, bounds, hook):
-            watched.append(scene.seen)
+            watched.append(scene.faces)
             return super().cluster(scene, bounds, hook)
 
     pipeline = Watching(oracle_vad=True, **parts)
@@ -190,7 +190,7 @@ def hasty(pipeline, scene, seen):
     def turns(file=None, **options) -> Annotation:
         pipeline.training = True
         try:
-            return pipeline(known if file is None else file, seen=seen, **options)
+            return pipeline(known if file is None else file, scored_faces=seen, **options)
         finally:
             pipeline.training = False
 
@@ -245,7 +245,7 @@ def test_output_is_whole(output, scene, kind):
 
 
 def test_again_is_the_same(pipeline, output, scene, seen):
-    again = pipeline(scene.file(), seen=seen)
+    again = pipeline(scene.file(), scored_faces=seen)
     assert again.speaker_diarization == output.speaker_diarization
     assert again.exclusive_speaker_diarization == output.exclusive_speaker_diarization
     assert np.array_equal(again.speaker_embeddings, output.speaker_embeddings)
@@ -299,7 +299,7 @@ def test_numbers_that_cannot_be(pipeline, scene, kind):
 
 def test_missing_faces_are_no_faces(pipeline, hasty, scene, seen):
     blind = ScoredFaces(FaceTracks.empty(uri="scene"), FaceSamples.none())
-    nobody = pipeline(scene.file(), seen=blind)
+    nobody = pipeline(scene.file(), scored_faces=blind)
     assert not nobody.report.video_used
     assert not nobody.report.numbers["entries with a face"]
     assert not nobody.face_tracks.tracks
@@ -316,7 +316,7 @@ def test_everybody_talks_all_the_time(talking, pipeline, scene, seen, kind):
     file = scene.file()
     pipeline.training = True
     try:
-        turns = pipeline(file, seen=seen._replace(tracks=always))
+        turns = pipeline(file, scored_faces=seen._replace(tracks=always))
     finally:
         pipeline.training = False
     assert_same_speech(turns, scene.speech)
@@ -336,7 +336,7 @@ def test_a_list_of_files(pipeline, scene):
         assert output.speaker_diarization.uri == uri
         assert_whole(output, lab)
         assert not output.report.video_used
-        assert output.report.reasons == ["no face is seen talking"]
+        assert output.report.reasons == ["no face talks"]
         assert not output.face_tracks.tracks
 
 
@@ -423,14 +423,14 @@ def test_faces_that_are_seen_together_are_apart(kind, make, scene, seen):
     free, constrained = make(kind), make(kind, constrained=True)
     for one in (free, constrained):
         one.instantiate({**one.default_parameters(), "threshold": 0.0})  # all are alike
-    assert count(free(scene.file(), seen=seen)) == 1
-    found = constrained(scene.file(), seen=seen)
+    assert count(free(scene.file(), scored_faces=seen)) == 1
+    found = constrained(scene.file(), scored_faces=seen)
     names = found.face_tracks.speaker
     assert len(names) == 2
     assert len(set(names.values())) == 2
     assert_whole(found, scene.speech)
     # a number is a number
-    assert count(constrained(scene.file(), seen=seen, num_speakers=1)) == 1
+    assert count(constrained(scene.file(), scored_faces=seen, num_speakers=1)) == 1
 
 
 def test_similarity_tells_them_apart(make, scene, seen):
@@ -439,7 +439,7 @@ def test_similarity_tells_them_apart(make, scene, seen):
     whole = Timeline([Segment(0, DURATION)])
     for use_faces in (True, False):
         pipeline = make("similarity", use_faces=use_faces)
-        output = pipeline(scene.file(), seen=seen, num_speakers=2)
+        output = pipeline(scene.file(), scored_faces=seen, num_speakers=2)
         metric = DiarizationErrorRate(collar=0.25)
         assert metric(scene.reference, output.speaker_diarization, uem=whole) < 0.35
 
@@ -450,7 +450,7 @@ def test_who_is_taken_to_talk(make, scene, seen):
     faces = []
     for talking in (1.9, 2.1):
         pipeline.instantiate({**pipeline.default_parameters(), "talking": talking})
-        found = pipeline(scene.file(), seen=ScoredFaces(scores, seen.looks))
+        found = pipeline(scene.file(), scored_faces=ScoredFaces(scores, seen.samples))
         faces.append(found.report.numbers["entries with a face"])
     assert faces[0] > 0
     assert faces[1] == 0
@@ -516,11 +516,11 @@ def test_avrnet(parts, scene):
 def test_fused_embeddings(make, models, scene, seen, tmp_path):
     pipeline = make("gmu")
     assert count(pipeline(scene.sound(), num_speakers=2)) == 2
-    output = pipeline(scene.file(), seen=seen, num_speakers=3)
+    output = pipeline(scene.file(), scored_faces=seen, num_speakers=3)
     assert_whole(output, scene.speech)
     assert count(output) == 3
     saved = models["gmu"].save(tmp_path / "gmu")
-    loaded = make("gmu", relation=saved)(scene.file(), seen=seen, num_speakers=3)
+    loaded = make("gmu", relation=saved)(scene.file(), scored_faces=seen, num_speakers=3)
     assert loaded.speaker_diarization == output.speaker_diarization
 
 

@@ -31,7 +31,7 @@ from pyannote_av.clustering.speaker_counting import SpeakerCounting
 from pyannote_av.clustering.windows import all_faces
 from pyannote_av.core.tracks import FaceTracks
 from pyannote_av.data.crop_store import CropStore
-from pyannote_av.data.voices import build_voices
+from pyannote_av.data.speaker_embeddings import build_speaker_embeddings
 from pyannote_av.simulation.conversation import Cast, Options
 from pyannote_av.simulation.faces import public_portraits
 from pyannote_av.simulation.files import simulate_files
@@ -119,7 +119,7 @@ def folder(tmp_path_factory):
     report = simulate_files(cast, folder, 4, SECONDS, options, seed=2, store=True)
     assert report.written == URIS
     store = CropStore(folder)
-    assert not build_voices(store).failed
+    assert not build_speaker_embeddings(store).failed
     assert not build_identities(store, embedder=Thumbnail()).failed
     return folder
 
@@ -211,7 +211,7 @@ def test_faces_of_windows_are_those_of_their_speakers(protocol, store):
     reader = batches.reader
     for one in batches.files:
         looks, (person, number, first, last) = (
-            reader.looks(one.recording.uri),
+            reader.face_samples(one.recording.uri),
             one.recording.faces[0],
         )
         rows = np.arange(len(one.windows))
@@ -228,7 +228,7 @@ def test_faces_of_windows_are_those_of_their_speakers(protocol, store):
                 seen = np.flatnonzero(mine)
                 seen = seen[[np.abs(looks.frame[seen] - middle[i]).argmin()]]
             np.testing.assert_allclose(faces[i], looks.vector[seen].mean(axis=0), atol=1e-3)
-        # nobody is seen who has no track
+        # no face is used in training who has no track
         assert not faces_of(looks, one, rows, 99)[1].any()
         together, anybody = all_faces(one.windows, looks)
         assert anybody.tolist() == inside.any(axis=1).tolist()
@@ -242,7 +242,7 @@ def origins(batches: Episodes) -> dict[bytes, tuple[int, int]]:
     """Which window of which file a voice is of"""
     found = {}
     for number, one in enumerate(batches.files):
-        for row, voice in enumerate(batches.reader.heard(one.recording.uri, one.windows)):
+        for row, voice in enumerate(batches.reader.audio(one.recording.uri, one.windows)):
             found[voice.tobytes()] = number, row
     return found
 
@@ -483,7 +483,7 @@ def test_sound_of_windows_is_that_of_the_recording(folder, store):
     )
     batches = ready(task)
     one = batches.files[0]
-    sound = batches.reader.heard(one.recording.uri, one.windows)
+    sound = batches.reader.audio(one.recording.uri, one.windows)
     whole = store.waveform(one.recording.uri, 0, 500)
     for (start, end), heard in zip(one.windows.span, sound[:, 0], strict=True):
         first, size = round(16000 * start), round(16000 * (end - start))
@@ -537,7 +537,7 @@ def test_without_identities_nobody_is_seen(folder, protocol, tmp_path, caplog):
         PairwiseRelation(protocol, store, identities=tmp_path / "none", **SHORT)
     plan = [Stage(name="voices", max_epochs=1, learning_rate=1e-3)]
     pairs = PairwiseRelation(protocol, store, ways=3, batches_per_epoch=2, **SHORT)
-    assert "nobody is seen" in caplog.text
+    assert "no face is used in training" in caplog.text
     for kind in ("gmu", "embed"):
         model = optimize(relation(kind), pairs, plan, tmp_path / kind, **QUIET)
         assert math.isfinite(model.lineage[-1]["loss/val"])
@@ -548,9 +548,9 @@ def test_without_identities_nobody_is_seen(folder, protocol, tmp_path, caplog):
 
 @pytest.mark.parametrize("make", [PairwiseRelation, SpeakerCounting])
 def test_files_that_are_not_all_there_are_named(make, protocol, folder, store, tmp_path, caplog):
-    with pytest.raises(FileNotFoundError, match="build_voices"):
+    with pytest.raises(FileNotFoundError, match="build_speaker_embeddings"):
         make(protocol, store, voices=tmp_path / "none", **SHORT)
-    build_voices(store, URIS[1:], folder=tmp_path / "some")
+    build_speaker_embeddings(store, URIS[1:], folder=tmp_path / "some")
     task = make(protocol, store, voices=tmp_path / "some", **SHORT)
     task.prepare_data()
     assert "1 train files" in caplog.text
@@ -604,7 +604,7 @@ def test_recordings_are_padded(protocol, store):
     order = np.random.default_rng([batches.seed, 0]).permutation(3)
     for i, number in enumerate(order):
         one = batches.files[number]
-        voices = batches.reader.heard(one.recording.uri, one.windows)
+        voices = batches.reader.audio(one.recording.uri, one.windows)
         assert counts[i] == len(voices)
         assert (batch["voices"][i, : counts[i]].numpy() == voices).all()
         assert (y[i, : counts[i]].numpy() == one.active).all()
@@ -630,7 +630,7 @@ def test_same_recordings_whoever_reads_them(protocol, store):
 
 def kept_of(batches, batch):
     """Of each recording of a batch, itself, and its windows that are there"""
-    heard = [batches.reader.heard(one.recording.uri, one.windows) for one in batches.files]
+    heard = [batches.reader.audio(one.recording.uri, one.windows) for one in batches.files]
     for item, real, y in zip(batch["voices"], batch["window_mask"], batch["y"], strict=True):
         voices = item[real].numpy()
         (number,) = (n for n, whole in enumerate(heard) if (whole == voices[0]).all(axis=1).any())

@@ -8,7 +8,7 @@ from pyannote.core import Annotation, Segment, Timeline
 
 from pyannote_av.clustering.linkage import NOBODY
 from pyannote_av.clustering.windows import (
-    UNSEEN,
+    NO_FACE,
     Entries,
     Windows,
     all_faces,
@@ -189,11 +189,11 @@ def test_the_likeliest_comes_first():
     entries = who_talks(windows, tracks)
     assert entries.window.tolist() == [0, 0, 0, 1, 2]
     # a score of 0 is not above the threshold, one that is not known neither
-    assert entries.track.tolist() == [2, 5, 1, UNSEEN, 1]
+    assert entries.track.tolist() == [2, 5, 1, NO_FACE, 1]
     assert entries.visible.tolist() == [True, True, True, False, True]
     strict = who_talks(windows, tracks, threshold=0.6)
     assert strict.window.tolist() == [0, 0, 1, 2]
-    assert strict.track.tolist() == [2, 5, UNSEEN, UNSEEN]
+    assert strict.track.tolist() == [2, 5, NO_FACE, NO_FACE]
     lenient = who_talks(windows, tracks, threshold=-2.0)
     assert lenient.track[lenient.window == 1].tolist() == [5, 1]
 
@@ -201,7 +201,7 @@ def test_the_likeliest_comes_first():
 def test_without_faces_every_window_has_one_entry():
     entries = who_talks(windows_of((0, 1), (1, 2)), FaceTracks.empty())
     assert entries.window.tolist() == [0, 1]
-    assert entries.track.tolist() == [UNSEEN, UNSEEN]
+    assert entries.track.tolist() == [NO_FACE, NO_FACE]
 
 
 @given(st.integers(0, 999), st.integers(1, 5))
@@ -228,7 +228,7 @@ def test_every_window_has_entries_in_order(seed, num_tracks):
 
 
 def test_hidden_faces():
-    entries = entries_of(*[(i, UNSEEN if i % 4 == 0 else i % 5) for i in range(4000)])
+    entries = entries_of(*[(i, NO_FACE if i % 4 == 0 else i % 5) for i in range(4000)])
     shown, none = hide_faces(entries, 0.0), hide_faces(entries, 1.0)
     assert (shown.track == entries.track).all()
     assert not none.visible.any()
@@ -236,7 +236,7 @@ def test_hidden_faces():
     assert (some.window == entries.window).all()
     assert (some.track == again.track).all()
     assert (some.track != hide_faces(entries, 0.3, seed=6).track).any()
-    left = some.track[entries.visible] != UNSEEN
+    left = some.track[entries.visible] != NO_FACE
     assert left.mean() == pytest.approx(0.7, abs=0.03)
     kept = some.visible
     assert (some.track[kept] == entries.track[kept]).all()
@@ -259,7 +259,7 @@ LOOKS = looks_of(
 
 def test_faces_are_means_of_the_looks_within():
     windows = windows_of((0, 1), (0, 1.04), (1, 2.04), (2.5, 4), (6, 7))
-    entries = entries_of((0, 1), (1, 1), (1, 4), (2, 1), (3, 1), (4, 1), (4, 2), (4, UNSEEN))
+    entries = entries_of((0, 1), (1, 1), (1, 4), (2, 1), (3, 1), (4, 1), (4, 2), (4, NO_FACE))
     faces, visible = entry_faces(windows, entries, LOOKS)
     assert faces.dtype == np.float32
     expected = [
@@ -280,7 +280,7 @@ def test_faces_may_be_pictures():
     rng = np.random.default_rng(0)
     pictures = rng.integers(0, 256, (2, 4, 4, 3), dtype=np.uint8)
     looks = FaceSamples(np.array([0, 0]), np.array([0, 10]), pictures)
-    faces, visible = entry_faces(windows_of((0, 1)), entries_of((0, 0), (0, UNSEEN)), looks)
+    faces, visible = entry_faces(windows_of((0, 1)), entries_of((0, 0), (0, NO_FACE)), looks)
     assert faces.shape == (2, 4, 4, 3)
     # not wrapped at 256
     np.testing.assert_allclose(faces[0], pictures.astype(float).mean(axis=0))
@@ -289,7 +289,7 @@ def test_faces_may_be_pictures():
 
 
 def test_nobody_was_looked_at():
-    windows, entries = windows_of((0, 1), (1, 2)), entries_of((0, 1), (1, UNSEEN))
+    windows, entries = windows_of((0, 1), (1, 2)), entries_of((0, 1), (1, NO_FACE))
     for empty in (looks_of(), looks_of()._replace(vector=np.zeros((0, 0), np.float32))):
         faces, visible = entry_faces(windows, entries, empty)
         assert faces.shape == (2, *empty.vector.shape[1:])
@@ -313,10 +313,10 @@ def test_faces_in_the_picture_together_are_apart():
     tracks = tracks_of(
         (1, 0, [1.0] * 50), (2, 45, [1.0] * 50), (3, 46, [1.0] * 50), (8, 100, [1.0] * 5)
     )
-    entries = entries_of((0, 1), (0, UNSEEN), (1, 2), (1, 3), (2, 1), (2, 8), (3, 2))
+    entries = entries_of((0, 1), (0, NO_FACE), (1, 2), (1, 3), (2, 1), (2, 8), (3, 2))
     # 1 and 2 share five frames, 1 and 3 four; 2 and 3 nearly all; 8 comes later
     assert at_once(entries, tracks).tolist() == [[0, 2], [0, 6], [2, 3], [2, 4], [3, 6], [4, 6]]
-    assert at_once(entries_of((0, UNSEEN), (1, UNSEEN)), tracks).shape == (0, 2)
+    assert at_once(entries_of((0, NO_FACE), (1, NO_FACE)), tracks).shape == (0, 2)
 
 
 def test_faces_seen_now_and_then_are_together_where_both_are():
@@ -327,7 +327,7 @@ def test_faces_seen_now_and_then_are_together_where_both_are():
 
 
 def test_entries_of_one_track_are_the_same():
-    entries = entries_of((0, 5), (0, UNSEEN), (1, 2), (2, 5), (3, 5), (4, UNSEEN), (5, 2))
+    entries = entries_of((0, 5), (0, NO_FACE), (1, 2), (2, 5), (3, 5), (4, NO_FACE), (5, 2))
     assert same_track(entries).tolist() == [[0, 3], [0, 4], [2, 6], [3, 4]]
 
 
@@ -393,7 +393,7 @@ def test_perfect_clusters_make_the_reference(reference, step):
     middles = windows.own.mean(axis=1).tolist()
     names = [reference.argmax(Segment(t - 1e-3, t + 1e-3)) for t in middles]
     assume(None not in names)
-    entries = entries_of(*[(i, UNSEEN) for i in range(len(windows))])
+    entries = entries_of(*[(i, NO_FACE) for i in range(len(windows))])
     turns = turns_of(windows, entries, names, "talk")
     assert turns.uri == "talk"
     assert turns.get_timeline().support() == reference.get_timeline().support()

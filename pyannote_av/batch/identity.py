@@ -14,7 +14,7 @@ from pyannote_av.core.checksums import digest, model_files, sha256_of
 # default models of our pipelines, which are used if they are on this machine
 _SOUND = ("segmentation-3.0", "campplus")
 _PICTURES = ("lr-asd", "yunet", "facenet-vggface2")
-_LISTENERS = ("AudioDiarization",)
+_AUDIO_ONLY = ("AudioDiarization",)
 
 
 def pipeline_identity(checkpoint: str | Path) -> str:
@@ -56,7 +56,7 @@ def _parts(checkpoint: str | Path) -> Iterator[tuple[str, str]]:
             yield from _files(Path(value))
     name = config["pipeline"]["name"]
     if name.startswith("pyannote_av."):
-        for one in _SOUND + (() if name.endswith(_LISTENERS) else _PICTURES):
+        for one in _SOUND + (() if name.endswith(_AUDIO_ONLY) else _PICTURES):
             yield _weights(one)
 
 

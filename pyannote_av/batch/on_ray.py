@@ -96,7 +96,7 @@ class _Slot:
     """An actor, its current request, and the deadline of that request"""
 
     actor: Any
-    asked: Any
+    pending: Any
     ticket: int | None = None
     timeout: float | None = None
     deadline: float | None = None
@@ -153,9 +153,9 @@ class RayPool:
             self._hand_out()
             if (late := self._overdue()) is not None:
                 return late
-            asked = {slot.asked: slot for slot in self._slots if slot.asked is not None}
-            ready, _ = self._ray.wait(list(asked), num_returns=1, timeout=self._patience())
-            if ready and (result := self._receive(asked[ready[0]])) is not None:
+            pending = {slot.pending: slot for slot in self._slots if slot.pending is not None}
+            ready, _ = self._ray.wait(list(pending), num_returns=1, timeout=self._patience())
+            if ready and (result := self._receive(pending[ready[0]])) is not None:
                 return result
             if not ready and monotonic() - quiet >= _PATIENCE:
                 self._complain()
@@ -163,10 +163,10 @@ class RayPool:
 
     def _receive(self, slot: _Slot) -> tuple[int, Any] | None:
         """Result of an actor's request; None if the actor has just started"""
-        asked, ticket = slot.asked, slot.ticket
-        slot.asked = slot.ticket = slot.deadline = None
+        pending, ticket = slot.pending, slot.ticket
+        slot.pending = slot.ticket = slot.deadline = None
         try:
-            value = self._ray.get(asked)
+            value = self._ray.get(pending)
         except self._ray.exceptions.RayActorError as error:
             self._replace(slot)
             if ticket is None:
@@ -214,13 +214,13 @@ class RayPool:
 
     @staticmethod
     def _is_free(slot: _Slot) -> bool:
-        return slot.asked is None
+        return slot.pending is None
 
     def _hand_out(self) -> None:
         for slot in self._slots:
             if self._waiting and self._is_free(slot):
                 slot.ticket, job, slot.timeout = self._waiting.popleft()
-                slot.asked = slot.actor.work.remote(job)
+                slot.pending = slot.actor.work.remote(job)
                 slot.deadline = None if slot.timeout is None else monotonic() + slot.timeout
 
     def _new(self) -> _Slot:
@@ -231,7 +231,7 @@ class RayPool:
     def _replace(self, slot: _Slot) -> None:
         self._kill(slot)
         fresh = self._new()
-        slot.actor, slot.asked = fresh.actor, fresh.asked
+        slot.actor, slot.pending = fresh.actor, fresh.pending
         slot.ticket = slot.timeout = slot.deadline = None
 
     def _kill(self, slot: _Slot) -> None:

@@ -12,10 +12,10 @@ class Progress:
 
     Parameters
     ----------
-    shown : bool
+    visible : bool
     """
 
-    def __init__(self, shown: bool):
+    def __init__(self, visible: bool):
         from rich.console import Console
         from rich.progress import (
             BarColumn,
@@ -34,7 +34,7 @@ class Progress:
             # use the overall speed: with few long files, the most recent seconds say little
             TimeRemainingColumn(),
             console=Console(stderr=True),
-            disable=not shown,
+            disable=not visible,
             speed_estimate_period=3600,
             transient=True,
         )

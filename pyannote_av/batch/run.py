@@ -16,12 +16,12 @@ from pyannote_av.batch.jobs import Job, Made, Work
 from pyannote_av.batch.ledger import Ledger
 from pyannote_av.batch.outputs import ForeignFileError, ignores_case
 from pyannote_av.batch.progress import Progress
-from pyannote_av.batch.steps import Doing, Done, Looking, ProbeResult, Task
+from pyannote_av.batch.steps import Doing, Done, ProbeResult, Probing, Task
 from pyannote_av.core.text import name_on_any_disk
 from pyannote_av.core.workers import Attempt, Failure, run
 
 #: time limits: seconds to probe a file; factor of its duration, and minimum, to process it
-LOOKING, FACTOR, SHORTEST = 60.0, 20.0, 600.0
+PROBING, FACTOR, SHORTEST = 60.0, 20.0, 600.0
 
 # errors of the disk, after which all other files would fail too
 _DISK = {errno.ENOSPC, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC)}
@@ -138,7 +138,7 @@ def process(
     with entered as ledger, engine.connected(), Progress(progress) as bars:
         one = _Run(work, engine, limits or Limits(), again, ledger, bars, tell)
         try:
-            one.do(list(one.look(jobs)))
+            one.do(list(one.probe(jobs)))
         except OSError as error:
             if error.errno in _DISK:
                 raise _no_room(ledger.into, str(error)) from error
@@ -166,27 +166,27 @@ class _Run:
     tell: Callable[[Job, Made | Failure, bool], Any]
     report: CollectionReport = field(default_factory=CollectionReport)
 
-    def look(self, jobs: Sequence[Job]) -> Iterator[Task]:
+    def probe(self, jobs: Sequence[Job]) -> Iterator[Task]:
         """Probe all files, and yield those to process"""
         jobs = list(self._apart(jobs))
-        looking = Looking(self.work, self.ledger.into, self.again)
-        limit = min(LOOKING, self.limits.timeout or LOOKING)
-        self.bars.begin("looking at files", len(jobs))
-        with self.engine.without_gpus().open(looking) as pool:
+        probing = Probing(self.work, self.ledger.into, self.again)
+        limit = min(PROBING, self.limits.timeout or PROBING)
+        self.bars.begin("probing files", len(jobs))
+        with self.engine.without_gpus().open(probing) as pool:
             for attempt in run(pool, jobs, self.limits.retries, limit):
-                job, seen = attempt.job, attempt.value
-                if isinstance(seen, Failure):
-                    self._failed(job, None, seen, attempt)
+                job, probed = attempt.job, attempt.value
+                if isinstance(probed, Failure):
+                    self._failed(job, None, probed, attempt)
                     if attempt.final:
                         self.bars.advance(1, failed=True)
                     continue
-                tried = 0 if self.again else self._tried(job, seen)
-                blocked = tried is not None and seen.blocked
+                tried = 0 if self.again else self._tried(job, probed)
+                blocked = tried is not None and probed.blocked
                 if blocked:
                     failure = Failure(ForeignFileError.__name__, blocked, expected=True)
                     self._failed(job, None, failure, attempt)
                 elif tried is not None:
-                    yield Task(job, seen, tried)
+                    yield Task(job, probed, tried)
                 self.bars.advance(1, failed=bool(blocked))
 
     def _apart(self, jobs: Sequence[Job]) -> Iterator[Job]:
@@ -207,12 +207,12 @@ class _Run:
             self.report.failed[job.name] = why
             self.tell(job, Failure(ForeignFileError.__name__, why, expected=True), True)
 
-    def _tried(self, job: Job, seen: ProbeResult) -> int | None:
+    def _tried(self, job: Job, probed: ProbeResult) -> int | None:
         """Number of previous attempts on a file; None if there is nothing to do"""
-        record = seen.record
+        record = probed.record
         if record is None:
             return 0
-        if seen.done:
+        if probed.done:
             self.report.kept.append(job.name)
             if record["problems"]:
                 self.report.problems[job.name] = record["problems"]
@@ -234,24 +234,24 @@ class _Run:
         """Process files"""
         if not tasks:
             return
-        self.bars.begin(self.work.verb, len(tasks), sum(task.seen.duration for task in tasks))
+        self.bars.begin(self.work.verb, len(tasks), sum(task.probed.duration for task in tasks))
         with self.engine.open(Doing(self.work, self.ledger.into)) as pool:
             attempts = run(
                 pool,
                 tasks,
                 self.limits.retries,
-                timeout=lambda task: self.limits.of(task.seen.duration),
+                timeout=lambda task: self.limits.of(task.probed.duration),
                 tried=lambda task: task.tried,
                 started=self._started,
             )
             for attempt in attempts:
-                (job, seen, _), done = attempt.job, attempt.value
+                (job, probed, _), done = attempt.job, attempt.value
                 if isinstance(done, Failure):
-                    self._failed(job, seen.key, done, attempt)
+                    self._failed(job, probed.key, done, attempt)
                 else:
-                    self._done(job, seen, done, attempt)
+                    self._done(job, probed, done, attempt)
                 if attempt.final:
-                    self.bars.advance(seen.duration, failed=job.name in self.report.failed)
+                    self.bars.advance(probed.duration, failed=job.name in self.report.failed)
 
     def _started(self, task: Task, number: int) -> None:
         self.ledger.started(task.job.name, number)
@@ -266,10 +266,10 @@ class _Run:
             self.report.failed[job.name] = str(failure)
         self.tell(job, failure, attempt.final)
 
-    def _done(self, job: Job, seen: ProbeResult, done: Done, attempt: Attempt) -> None:
+    def _done(self, job: Job, probed: ProbeResult, done: Done, attempt: Attempt) -> None:
         try:
             self.ledger.done(
-                job.name, seen.key, attempt.number, *done, seen.former, overwrite=self.again
+                job.name, probed.key, attempt.number, *done, probed.former, overwrite=self.again
             )
         except ForeignFileError as error:
             # a file appeared there after the job was probed

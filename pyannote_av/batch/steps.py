@@ -43,7 +43,7 @@ class ProbeResult(NamedTuple):
 
 
 @dataclass
-class Looking:
+class Probing:
     """Probes files: whether they can be read, their duration, and the state of earlier results.
 
     Parameters
@@ -90,7 +90,7 @@ class Task(NamedTuple):
     """A file to process; `tried` is the number of previous attempts."""
 
     job: Job
-    seen: ProbeResult
+    probed: ProbeResult
     tried: int
 
 

@@ -50,10 +50,10 @@ def expand(inputs: Iterable[Path], tell: Callable[[str], Any] = logger.warning) 
     files: list[Path] = []
     for path in inputs:
         if path.is_dir():
-            shown = sorted(one for one in path.iterdir() if not one.name.startswith("."))
-            media = [one for one in shown if one.suffix.lower() in _MEDIA and not one.is_dir()]
+            visible = sorted(one for one in path.iterdir() if not one.name.startswith("."))
+            media = [one for one in visible if one.suffix.lower() in _MEDIA and not one.is_dir()]
             files += media
-            if others := [one.name + "/" * one.is_dir() for one in shown if one not in {*media}]:
+            if others := [one.name + "/" * one.is_dir() for one in visible if one not in {*media}]:
                 some = ", ".join(others[:5]) + (", ..." if len(others) > 5 else "")
                 tell(_line(f"{path}: {len(others)} left out, no media by their suffix: {some}"))
         elif path.suffix.lower() in {".txt", ".lst"} and path.is_file():

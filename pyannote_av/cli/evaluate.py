@@ -66,7 +66,7 @@ def protocol_files(protocol: str, subset: str) -> list[Mapping]:
     return files
 
 
-def told() -> str:
+def command_line() -> str:
     """The command line of this process. Absolute paths are reduced to file names."""
     words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
     return shlex.join(["pyannote-av", *words])
@@ -297,7 +297,7 @@ def command(
         raise typer.Exit(1) from error
     say(report.to_text(results, comparisons, tables))
     if json is not None:
-        report.write_json(json, results, comparisons, tables, told())
+        report.write_json(json, results, comparisons, tables, command_line())
     if csv is not None:
         report.write_csv(csv, results)
     if plot is not None:
@@ -318,7 +318,7 @@ def score(
     from pyannote_av.evaluation.diarization import evaluate
     from pyannote_av.evaluation.significance import compare
 
-    systems = {name: match_names(references, said, name) for name, said in systems.items()}
+    systems = {name: match_names(references, turns, name) for name, turns in systems.items()}
     maps = maps and match_names(references, maps, "the evaluation maps")
     speech = speech and match_names(references, speech, "the speech regions")
     results = [

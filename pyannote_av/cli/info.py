@@ -66,8 +66,8 @@ def stream_line(row: Mapping[str, Any], start: float | None = None) -> str:
     about = [row["codec"], row["details"], row["language"], row["title"] and repr(row["title"])]
     about += [" ".join(row["flags"]), "" if start is None else f"starts at {start:.3f} s"]
     state = "used" if row["used"] else "not used"
-    told = ", ".join(part for part in about if part)
-    return f"  {name} {row['index']}: {told}; {state}: {row['reason']}"
+    facts = ", ".join(part for part in about if part)
+    return f"  {name} {row['index']}: {facts}; {state}: {row['reason']}"
 
 
 def picture_line(stream: VideoStream) -> str:

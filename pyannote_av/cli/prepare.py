@@ -71,7 +71,7 @@ def prepare(
         Show progress bars.
     voices : bool, optional
         Also compute speaker embeddings, for target speakers (see
-        :func:`~pyannote_av.data.voices.build_voices`).
+        :func:`~pyannote_av.data.speaker_embeddings.build_speaker_embeddings`).
     identities : bool, optional
         Also compute face embeddings (see
         :func:`~pyannote_av.clustering.identities.build_identities`).
@@ -107,9 +107,9 @@ def prepare(
     uris = {subset: [job.name for job in some] for subset, some in by_subset.items()}
     there = [uri for some in uris.values() for uri in some if uri in report.store]
     if voices:
-        from pyannote_av.data.voices import build_voices
+        from pyannote_av.data.speaker_embeddings import build_speaker_embeddings
 
-        report.failed |= build_voices(report.store, there, progress=progress).failed
+        report.failed |= build_speaker_embeddings(report.store, there, progress=progress).failed
     if identities:
         from pyannote_av.clustering.identities import build_identities
 

@@ -59,7 +59,7 @@ def command(
     Example: pyannote-av sweep missing-faces --protocol Simulated.SpeakerDiarization.Simulated
     --pipeline audio --pipeline late_fusion --seeds 0,1,2 --plot missing.png
     """
-    from pyannote_av.cli.evaluate import load_pipelines, protocol_files, told
+    from pyannote_av.cli.evaluate import command_line, load_pipelines, protocol_files
     from pyannote_av.evaluation import sweeps
     from pyannote_av.evaluation.significance import describe
 
@@ -81,7 +81,7 @@ def command(
         say(f"error: {error}", err=True)
         raise typer.Exit(1) from error
     if json is not None:
-        sweeps.write_json(json, found, told())
+        sweeps.write_json(json, found, command_line())
     if csv is not None:
         sweeps.write_csv(csv, found)
     if plot is not None:

@@ -81,10 +81,10 @@ class CountingBatches(Dataset):
     def _item(self, number: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
         one = self.files[number]
         if number not in self._known:
-            heard = self.reader.heard(one.recording.uri, one.windows)
-            seen = all_faces(one.windows, self.reader.looks(one.recording.uri))
-            self._known[number] = (heard, *seen)
-        voices, faces, seen = self._known[number]
+            voices = self.reader.audio(one.recording.uri, one.windows)
+            faces, visible = all_faces(one.windows, self.reader.face_samples(one.recording.uri))
+            self._known[number] = voices, faces, visible
+        voices, faces, visible = self._known[number]
         kept = np.ones(len(voices), bool)
         if self.training:
             kept = self._kept(one.active, rng)
@@ -93,7 +93,7 @@ class CountingBatches(Dataset):
                     x * rng.choice(np.float32([-1, 1]), x.shape[1]) for x in (voices, faces)
                 )
         y = one.active[kept].astype(np.int8)
-        return {"voices": voices[kept], "faces": faces[kept], "face_mask": seen[kept], "y": y}
+        return {"voices": voices[kept], "faces": faces[kept], "face_mask": visible[kept], "y": y}
 
     def _kept(self, active: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Windows of a recording that are kept after augmentation"""

@@ -10,8 +10,8 @@ import torch
 from pyannote.pipeline.parameter import Categorical, Uniform
 
 from pyannote_av.clustering.linkage import informed_clusters, threshold_clusters
-from pyannote_av.clustering.scene import Scene
 from pyannote_av.clustering.window_diarization import WindowDiarization
+from pyannote_av.clustering.windowed_file import WindowedFile
 from pyannote_av.clustering.windows import all_faces
 from pyannote_av.core.caching import cached
 from pyannote_av.models.loading import ModelReference, load_model
@@ -67,10 +67,10 @@ class CountingDiarization(WindowDiarization):
         self.counter.to(device)
         return super().to(device)
 
-    def count(self, scene: Scene) -> tuple[np.ndarray, float]:
+    def count(self, windowed: WindowedFile) -> tuple[np.ndarray, float]:
         """Embeddings of windows (n, D), and the predicted number of speakers, not rounded."""
-        windows, looks = scene.windows, scene.seen.looks
-        voices, (faces, visible) = scene.voices, all_faces(windows, looks)
+        windows, samples = windowed.windows, windowed.faces.samples
+        voices, (faces, visible) = windowed.speaker_embeddings, all_faces(windows, samples)
         if self.missing_rate:  # faces are removed per window
             kept = np.random.default_rng(self.seed).random(len(windows)) >= self.missing_rate
             visible = visible & kept
@@ -85,16 +85,25 @@ class CountingDiarization(WindowDiarization):
         return embeddings, float(output.count)
 
     def cluster(
-        self, scene: Scene, bounds: tuple[int | None, int | None, int | None], hook: Callable
+        self,
+        windowed: WindowedFile,
+        bounds: tuple[int | None, int | None, int | None],
+        hook: Callable,
     ) -> np.ndarray:
         """See :class:`~pyannote_av.clustering.window_diarization.WindowDiarization`."""
-        inputs = scene.windows.span, scene.voices, scene.seen.looks, self.missing_rate, self.seed
+        inputs = (
+            windowed.windows.span,
+            windowed.speaker_embeddings,
+            windowed.faces.samples,
+            self.missing_rate,
+            self.seed,
+        )
         embeddings, count = cached(
-            scene.file, "count", (self.counter, inputs), lambda: self.count(scene)
+            windowed.file, "count", (self.counter, inputs), lambda: self.count(windowed)
         )
         hook("counting", count)
         if self.counting == "predicted":
             clusters = informed_clusters(embeddings, count, *bounds)
         else:
             clusters = threshold_clusters(embeddings, self.threshold, *bounds)
-        return clusters[scene.entries.window]
+        return clusters[windowed.entries.window]

@@ -43,8 +43,8 @@ def assign_speakers(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     active = active.gather(2, busiest.expand(-1, active.shape[1], -1))
     active = F.pad(active, (0, outputs - active.shape[2]))
     # cross entropy is softplus(logit) - label x logit; the first term does not depend on labels
-    said = torch.where(known, logits.detach().float(), 0.0)
-    labels, _ = permutate(said, active, cost_func=lambda y, x: -(y * x).sum(dim=0))
+    scores = torch.where(known, logits.detach().float(), 0.0)
+    labels, _ = permutate(scores, active, cost_func=lambda y, x: -(y * x).sum(dim=0))
     return torch.where(known, labels.to(y.dtype), UNKNOWN)
 
 

@@ -201,10 +201,10 @@ class CYSMSD(AVModel):
             faces = voices.new_zeros(*shape, self.hparams.face_dimension)
         self._check(voices, faces, face_mask, window_mask)
         real = voices.new_ones(shape).bool() if window_mask is None else window_mask.bool()
-        seen = real if face_mask is None else real & face_mask.bool()
+        visible = real if face_mask is None else real & face_mask.bool()
 
         a = self.acoustic(self._enter(voices, real))
-        v = self.visual(self._enter(faces, seen))
+        v = self.visual(self._enter(faces, visible))
         # mask padding, except in items of padding only: attention may return NaN if all is masked
         ignored = ~real & real.any(dim=1, keepdim=True)
         attended, _ = self.fusion(a, v, v, key_padding_mask=ignored, need_weights=False)

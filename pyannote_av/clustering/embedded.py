@@ -191,15 +191,15 @@ class FusedEmbeddings(_EmbeddedRelation):
 
     def fuse(self, audio: torch.Tensor, face: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
         """Fuse maps to unit vectors (windows, dimension); `visible` is (windows,) bool."""
-        seen = visible.unsqueeze(1)
-        voice, look = self.acoustic(audio), self.visual(face)
+        with_face = visible.unsqueeze(1)
+        acoustic, visual = self.acoustic(audio), self.visual(face)
         if self.hparams.fusion == "gmu":
             gate = self.gate(torch.cat([audio, face], dim=1)).sigmoid()
-            look = torch.where(seen, look, 0.0)  # the bias of `visual` is not a face
-            fused = gate * look + (1 - gate) * voice
+            visual = torch.where(with_face, visual, 0.0)  # the bias of `visual` is not a face
+            fused = gate * visual + (1 - gate) * acoustic
         else:
-            voice, look = F.normalize(voice, dim=1), F.normalize(look, dim=1)
-            fused = torch.where(seen, voice + look, voice)
+            acoustic, visual = F.normalize(acoustic, dim=1), F.normalize(visual, dim=1)
+            fused = torch.where(with_face, acoustic + visual, acoustic)
         return F.normalize(fused, dim=1)
 
     def relate_in_order(self, audio_a, face_a, audio_b, face_b, visible_a, visible_b):

@@ -28,7 +28,7 @@ def enrol_visible(
     ----------
     voices : (n, dimension) array
         Speaker embeddings of any norm. Embeddings that are 0 or not finite are ignored.
-    talking : (n, num_persons) array
+    talking : (n, num_people) array
         Log-odds that each person talks in each window. NaN if the person is not visible.
     certain : float
         Minimum log-odds of a talking person in an enrolment window. 2 is a probability of 88 %. In
@@ -38,7 +38,7 @@ def enrol_visible(
 
     Returns
     -------
-    prototypes : (num_persons, dimension) array
+    prototypes : (num_people, dimension) array
         Means of unit-length embeddings, normalised to unit length. 0 for persons without an
         enrolment window.
 
@@ -54,14 +54,14 @@ def enrol_visible(
             f"persons enrol from log-odds of {certain}, in up to {most} windows: give log-odds "
             "that are not negative, and at least one window"
         )
-    seen = np.where(np.isnan(talking), -np.inf, talking)
-    active = (seen >= 0).sum(axis=1, keepdims=True)
-    alone = (seen >= certain) & (active == 1) & voices.any(axis=1, keepdims=True)
+    log_odds = np.where(np.isnan(talking), -np.inf, talking)
+    active = (log_odds >= 0).sum(axis=1, keepdims=True)
+    alone = (log_odds >= certain) & (active == 1) & voices.any(axis=1, keepdims=True)
     prototypes = np.zeros((talking.shape[1], voices.shape[1]))
-    for person in np.flatnonzero(alone.any(axis=0)):
-        certainty = np.where(alone[:, person], seen[:, person], -np.inf)
-        best = np.argsort(-certainty, kind="stable")[: min(most, alone[:, person].sum())]
-        prototypes[person] = voices[best].mean(axis=0)
+    for column in np.flatnonzero(alone.any(axis=0)):
+        certainty = np.where(alone[:, column], log_odds[:, column], -np.inf)
+        best = np.argsort(-certainty, kind="stable")[: min(most, alone[:, column].sum())]
+        prototypes[column] = voices[best].mean(axis=0)
     return unit(prototypes)
 
 
@@ -81,16 +81,16 @@ def assign(
     ----------
     voices : (n, dimension) array
         Speaker embeddings of any norm.
-    prototypes : (num_persons, dimension) array
+    prototypes : (num_people, dimension) array
         See :func:`enrol_visible`. Persons whose prototype is 0 are not enrolled, and get no window.
-    talking : (n, num_persons) array, optional
+    talking : (n, num_people) array, optional
         See :func:`enrol_visible`. Without it, only voices are compared.
     weight : float
         Weight of visual confidence relative to voice similarity.
 
     Returns
     -------
-    persons : (n,) int array
+    people : (n,) int array
         Row of `prototypes` per window. Windows without an embedding are assigned by visual
         confidence to an enrolled person who is visible, or else to ``NOBODY``. If nobody is
         enrolled, all windows are assigned to ``NOBODY``, and callers fall back to one speaker.
@@ -115,15 +115,15 @@ def assign(
     confidence = np.tanh(np.where(visible, talking, 0.0) / 2)
     possible = prototypes.any(axis=1) & (voices.any(axis=1, keepdims=True) | visible)
     score = np.where(possible, voices @ prototypes.T + weight * confidence, -np.inf)
-    persons = np.full(len(voices), NOBODY)
+    people = np.full(len(voices), NOBODY)
     some = possible.any(axis=1)
     if some.any():
-        persons[some] = score[some].argmax(axis=1)
-    return persons
+        people[some] = score[some].argmax(axis=1)
+    return people
 
 
 def _visual(talking: np.ndarray, voices: np.ndarray) -> np.ndarray:
-    """Convert and check visual log-odds, (n, num_persons)."""
+    """Convert and check visual log-odds, (n, num_people)."""
     talking = np.asarray(talking, dtype=np.float64)
     if talking.ndim != 2 or len(talking) != len(voices):
         raise ValueError(

@@ -9,8 +9,8 @@ import numpy as np
 from pyannote.pipeline.parameter import Integer, Uniform
 
 from pyannote_av.clustering.enrolment import assign, enrol_visible
-from pyannote_av.clustering.scene import Scene
 from pyannote_av.clustering.window_diarization import WindowDiarization
+from pyannote_av.clustering.windowed_file import WindowedFile
 from pyannote_av.clustering.windows import talking_scores
 
 
@@ -54,23 +54,27 @@ class EnrolmentDiarization(WindowDiarization):
         return {**super().default_parameters(), **chosen}
 
     def cluster(
-        self, scene: Scene, bounds: tuple[int | None, int | None, int | None], hook: Callable
+        self,
+        windowed: WindowedFile,
+        bounds: tuple[int | None, int | None, int | None],
+        hook: Callable,
     ) -> np.ndarray:
         """See :class:`~pyannote_av.clustering.window_diarization.WindowDiarization`."""
-        entries, tracks = scene.entries, scene.seen.tracks
-        scores = talking_scores(scene.windows, tracks)
+        entries, tracks = windowed.entries, windowed.faces.tracks
+        scores = talking_scores(windowed.windows, tracks)
         column = {track: k for k, track in enumerate(tracks.tracks)}
         if (
             self.missing_rate
         ):  # talking faces that were removed from the entries are removed here too
-            shown = np.zeros(scores.shape, bool)
-            seen = entries.visible
-            shown[entries.window[seen], [column[t] for t in entries.track[seen].tolist()]] = True
-            scores[(scores > self.talking) & ~shown] = np.nan
-        people = scene.seen.people(self.identity)
-        talking = np.full((len(scene.windows), len(people)), np.nan)
+            kept = np.zeros(scores.shape, bool)
+            visible = entries.visible
+            columns = [column[track] for track in entries.track[visible].tolist()]
+            kept[entries.window[visible], columns] = True
+            scores[(scores > self.talking) & ~kept] = np.nan
+        people = windowed.faces.people(self.identity)
+        talking = np.full((len(windowed.windows), len(people)), np.nan)
         for k, group in enumerate(people):
             talking[:, k] = np.fmax.reduce(scores[:, [column[t] for t in group]], axis=1)
-        voices = scene.voices
+        voices = windowed.speaker_embeddings
         prototypes = enrol_visible(voices, talking, self.certain, self.most)
         return assign(voices, prototypes, talking, self.weight)[entries.window]

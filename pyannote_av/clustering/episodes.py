@@ -154,13 +154,15 @@ class Episodes(Dataset):
     def _one(self, speaker: Speaker, file: int, row: int, rng: np.random.Generator):
         labelled, rows = self.files[file], np.array([row])
         uri, windows = labelled.recording.uri, labelled.windows
-        heard = self.reader.heard(uri, Windows(windows.span[rows], windows.own[rows]))[0]
-        face, seen = faces_of(self.reader.looks(uri), labelled, rows, speaker.person[file])
-        seen = bool(seen[0]) and rng.random() >= self.missing
-        face = face[0] if seen else np.zeros_like(face[0])
-        if seen and self.varied and face.ndim == 3:
+        audio = self.reader.audio(uri, Windows(windows.span[rows], windows.own[rows]))[0]
+        face, visible = faces_of(
+            self.reader.face_samples(uri), labelled, rows, speaker.person[file]
+        )
+        visible = bool(visible[0]) and rng.random() >= self.missing
+        face = face[0] if visible else np.zeros_like(face[0])
+        if visible and self.varied and face.ndim == 3:
             face = _varied(face, rng)
-        return heard, face, seen
+        return audio, face, visible
 
 
 def _varied(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:

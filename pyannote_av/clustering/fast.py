@@ -73,8 +73,8 @@ class PairScorer:
             own = slice(place * channels, (place + 1) * channels)
             bias = conv.bias if place == 0 else None
             for other in (0, 1):
-                seen = torch.full_like(self._visible, other)
-                order = (self._visible, seen) if place == 0 else (seen, self._visible)
+                others = torch.full_like(self._visible, other)
+                order = (self._visible, others) if place == 0 else (others, self._visible)
                 factor = mask(*order)[:, own, None, None]
                 found.append(
                     torch.cat(
@@ -95,8 +95,8 @@ class PairScorer:
         """Score pairs, given by item indices (pairs,) and (pairs,): (pairs,) float32."""
         orders = [(first, second), (second, first)] if self._siamese else [(first, second)]
         a, b = (torch.cat([order[k] for order in orders]) for k in (0, 1))
-        seen_a, seen_b = self._visible[a], self._visible[b]
-        inner, shortcut = (head[0, seen_b, a] + head[1, seen_a, b] for head in self._heads)
+        visible_a, visible_b = self._visible[a], self._visible[b]
+        inner, shortcut = (head[0, visible_b, a] + head[1, visible_a, b] for head in self._heads)
         stage, entry = self._rest.stages, self._rest.stages[0][0]
         x = entry.relu(inner.contiguous(memory_format=torch.channels_last))
         x = entry.conv3(entry.relu(entry.conv2(x)))

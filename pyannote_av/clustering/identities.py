@@ -36,7 +36,7 @@ def build_identities(
     Parameters
     ----------
     store : CropStore
-        A store with ``looks``. Stores written by early versions have none.
+        A store with face samples. Stores written by early versions have none.
     uris : iterable of str, optional
         Defaults to all files of the store.
     embedder : str or FaceEmbedder, optional
@@ -80,7 +80,7 @@ def build_identities(
 def _vectors(store: CropStore, embedder: FaceEmbedder, interval: float, uri: str) -> np.ndarray:
     from cv2 import INTER_LINEAR, resize
 
-    track, frame, pictures = store[uri].looks
+    track, frame, pictures = store[uri].face_samples
     vectors: list[np.ndarray] = []
     before = -1
     for i in range(len(track)):
@@ -134,6 +134,6 @@ class Identities:
 
     def __getitem__(self, uri: str) -> FaceSamples:
         """Face samples of a file, as embeddings."""
-        looks, vectors = self.store[uri].looks, np.asarray(self.arrays[uri])
+        samples, vectors = self.store[uri].face_samples, np.asarray(self.arrays[uri])
         # without faces in a file, the dimension is unknown from its array
-        return looks._replace(vector=vectors.reshape(len(looks.track), self.dimension))
+        return samples._replace(vector=vectors.reshape(len(samples.track), self.dimension))

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from pyannote_av.clustering.linkage import NOBODY, pair_clusters, threshold_clusters
-from pyannote_av.fusion.persons import simultaneous
+from pyannote_av.fusion.identities import simultaneous
 
 _SHORT, _SHORT_DISTANCE = (
     40,
@@ -121,7 +121,7 @@ def face_clusters(
     """Cluster face tracks that show the same face.
 
     The clustering uses average linkage, as published, and never joins simultaneous tracks.
-    (:func:`~pyannote_av.fusion.persons.group_tracks` uses complete linkage.)
+    (:func:`~pyannote_av.fusion.identities.group_tracks` uses complete linkage.)
 
     Parameters
     ----------
@@ -219,15 +219,15 @@ def join(
     known = audio_clusters != NOBODY
     spans = [np.asarray(face, dtype=np.float64).reshape(-1, 2) for face in faces]
     samples = [(_overlap(windows, face) > _SAMPLE).sum(axis=1) * known for face in spans]
-    heard = {f: voice for f, count in enumerate(samples) if (voice := count @ voices).any()}
+    voice_of = {f: voice for f, count in enumerate(samples) if (voice := count @ voices).any()}
 
     clusters, free = audio_clusters.copy(), audio_clusters.max(initial=NOBODY) + 1
     for cluster in np.unique(audio_clusters[known]):
         own = np.flatnonzero(audio_clusters == cluster)
         times = _joined(windows[own])
-        talking = [f for f in heard if _overlap(times, spans[f]).sum() > _TALK]
+        talking = [f for f in voice_of if _overlap(times, spans[f]).sum() > _TALK]
         if talking:
-            alike = voices[own] @ unit(np.stack([heard[f] for f in talking])).T
+            alike = voices[own] @ unit(np.stack([voice_of[f] for f in talking])).T
             clusters[own] = free + np.array(talking)[alike.argmax(axis=1)]
     return _renumber(clusters)
 

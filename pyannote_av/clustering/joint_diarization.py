@@ -10,8 +10,8 @@ from pyannote.core import Segment, Timeline
 from pyannote.pipeline.parameter import Uniform
 
 from pyannote_av.clustering.joint_clustering import join, spectral_clusters
-from pyannote_av.clustering.scene import Scene
 from pyannote_av.clustering.window_diarization import WindowDiarization
+from pyannote_av.clustering.windowed_file import WindowedFile
 
 
 class JointDiarization(WindowDiarization):
@@ -54,15 +54,18 @@ class JointDiarization(WindowDiarization):
         return {**super().default_parameters(), **chosen}
 
     def cluster(
-        self, scene: Scene, bounds: tuple[int | None, int | None, int | None], hook: Callable
+        self,
+        windowed: WindowedFile,
+        bounds: tuple[int | None, int | None, int | None],
+        hook: Callable,
     ) -> np.ndarray:
         """See :class:`~pyannote_av.clustering.window_diarization.WindowDiarization`."""
-        windows, entries = scene.windows, scene.entries
-        voices = scene.voices
+        windows, entries = windowed.windows, windowed.entries
+        voices = windowed.speaker_embeddings
         clusters = spectral_clusters(voices, *bounds, self.pruning, self.merge)
         alone = entries.visible & (np.bincount(entries.window)[entries.window] == 1)
         talks: list[list[tuple[float, float]]] = []
-        for group in scene.seen.people(self.identity):
+        for group in windowed.faces.people(self.identity):
             own = windows.own[entries.window[alone & np.isin(entries.track, group)]]
             spans = Timeline(Segment(*span) for span in own).support()
             talks.append([tuple(span) for span in spans])

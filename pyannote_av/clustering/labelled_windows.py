@@ -9,7 +9,7 @@ import numpy as np
 from pyannote.core import Segment, Timeline
 
 from pyannote_av.clustering.identities import Identities
-from pyannote_av.clustering.windows import UNSEEN, Entries, Windows, cut_windows, entry_faces
+from pyannote_av.clustering.windows import NO_FACE, Entries, Windows, cut_windows, entry_faces
 from pyannote_av.core.grid import FRAME_RATE, SAMPLE_RATE, STEP_RATE
 from pyannote_av.core.tracks import FaceSamples
 from pyannote_av.data.array_store import ArrayStore
@@ -68,11 +68,11 @@ class WindowReader(Protocol):
 
     dimensions: dict[str, int]
 
-    def heard(self, uri: str, windows: Windows) -> np.ndarray:
+    def audio(self, uri: str, windows: Windows) -> np.ndarray:
         """Audio inputs of windows, (n, ...): speaker embeddings or waveforms."""
         ...
 
-    def looks(self, uri: str) -> FaceSamples:
+    def face_samples(self, uri: str) -> FaceSamples:
         """All face samples of a file: embeddings or images."""
         ...
 
@@ -88,17 +88,17 @@ class EmbeddedWindows:
     Parameters
     ----------
     store : CropStore
-    voices : ArrayStore
-        See :func:`~pyannote_av.data.voices.build_voices`.
+    speaker_embeddings : ArrayStore
+        See :func:`~pyannote_av.data.speaker_embeddings.build_speaker_embeddings`.
     identities : Identities, optional
         Face embeddings. Without them, no face is visible.
     """
 
     store: CropStore
-    voices: ArrayStore
+    speaker_embeddings: ArrayStore
     identities: Identities | None
     # cache for all files, because a store keeps only some files open; 0.5 kB per sample
-    _looks: dict[str, FaceSamples] = field(default_factory=dict, init=False, repr=False)
+    _face_samples: dict[str, FaceSamples] = field(default_factory=dict, init=False, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_looks": {}}
@@ -106,28 +106,29 @@ class EmbeddedWindows:
     @property
     def dimensions(self) -> dict[str, int]:
         """Dimensions of voice embeddings and, if there are any, of face embeddings."""
-        found = {"voice_dimension": self.voices[next(iter(self.voices))].shape[1]}
+        first = next(iter(self.speaker_embeddings))
+        found = {"voice_dimension": self.speaker_embeddings[first].shape[1]}
         if self.identities is not None and self.identities.dimension:
             found["face_dimension"] = self.identities.dimension
         return found
 
-    def heard(self, uri: str, windows: Windows) -> np.ndarray:
+    def audio(self, uri: str, windows: Windows) -> np.ndarray:
         """Unit-length speaker embeddings (n, E), 0 in digital silence."""
-        return segment_embeddings(self.voices[uri], windows.span)
+        return segment_embeddings(self.speaker_embeddings[uri], windows.span)
 
-    def looks(self, uri: str) -> FaceSamples:
+    def face_samples(self, uri: str) -> FaceSamples:
         """Face samples as embeddings (m, F)."""
         if self.identities is None:
             return FaceSamples.none()
-        if uri not in self._looks:
-            self._looks[uri] = self.identities[uri]
-        return self._looks[uri]
+        if uri not in self._face_samples:
+            self._face_samples[uri] = self.identities[uri]
+        return self._face_samples[uri]
 
     def is_ready(self, uri: str) -> bool:
         """Whether embeddings of a file exist and match the content of the store."""
         digest = self.store[uri].index["sha256"]["waveform.npy"]
-        heard = uri in self.voices and self.voices.source(uri) == digest
-        return heard and (self.identities is None or uri in self.identities)
+        embedded = uri in self.speaker_embeddings and self.speaker_embeddings.source(uri) == digest
+        return embedded and (self.identities is None or uri in self.identities)
 
 
 @dataclass
@@ -145,21 +146,21 @@ class MediaWindows:
     duration: float
     dimensions: ClassVar[dict[str, int]] = {}
 
-    def heard(self, uri: str, windows: Windows) -> np.ndarray:
+    def audio(self, uri: str, windows: Windows) -> np.ndarray:
         """Waveforms (n, 1, samples) at 16 kHz."""
         size = round(self.duration * SAMPLE_RATE)
         sound = np.zeros((len(windows), 1, size), np.float32)
         for row, (start, end) in zip(sound, windows.span, strict=True):
             first, last = int(np.floor(start * FRAME_RATE)), int(np.ceil(end * FRAME_RATE))
-            heard = self.store.waveform(uri, first, max(last, first + 1))
+            samples = self.store.waveform(uri, first, max(last, first + 1))
             skipped = round((start - first / FRAME_RATE) * SAMPLE_RATE)
-            heard = heard[skipped : skipped + max(1, round((end - start) * SAMPLE_RATE))]
-            row[0] = np.resize(heard, size)
+            samples = samples[skipped : skipped + max(1, round((end - start) * SAMPLE_RATE))]
+            row[0] = np.resize(samples, size)
         return sound
 
-    def looks(self, uri: str) -> FaceSamples:
+    def face_samples(self, uri: str) -> FaceSamples:
         """Face samples as images (m, 112, 112, 3)."""
-        return self.store[uri].looks
+        return self.store[uri].face_samples
 
     def is_ready(self, uri: str) -> bool:
         """Always True."""
@@ -167,7 +168,7 @@ class MediaWindows:
 
 
 def faces_of(
-    looks: FaceSamples, labelled: LabelledWindows, rows: np.ndarray, person: int
+    face_samples: FaceSamples, labelled: LabelledWindows, rows: np.ndarray, person: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Face features of one person in some windows of a file.
 
@@ -179,9 +180,9 @@ def faces_of(
         Windows with a face sample of this person.
     """
     some = Windows(labelled.windows.span[rows], labelled.windows.own[rows])
-    track = np.full(len(rows), UNSEEN)
+    track = np.full(len(rows), NO_FACE)
     for whose, number, first, last in labelled.recording.faces.tolist():
         if whose == person:
             middle = some.own.mean(axis=1) * FRAME_RATE
             track[(first <= middle) & (middle < last)] = number
-    return entry_faces(some, Entries(np.arange(len(rows)), track), looks)
+    return entry_faces(some, Entries(np.arange(len(rows)), track), face_samples)

@@ -46,7 +46,7 @@ class PairwiseRelation(WindowTask):
     inputs : {"embeddings", "media"}, optional
         Model inputs: voice and face embeddings, or audio and face crops.
     voices, identities : str or Path, optional
-        Folders written by ``build_voices`` and ``build_identities``, for "embeddings".
+        Folders written by ``build_speaker_embeddings`` and ``build_identities``, for "embeddings".
     cache : str, optional
         File with the prepared metadata of the protocol. It is read if it exists, and otherwise
         written before training. Defaults to a temporary file.
@@ -172,10 +172,10 @@ class PairwiseRelation(WindowTask):
             # without any face in the batch, the dimension of face embeddings is unknown
             faces = voices.new_zeros(*shape, self.model.hparams.face_dimension)
         audio = self.model.audio_map(voices.flatten(0, 2)).unflatten(0, shape)
-        faces, seen = faces.flatten(0, 2), visible.flatten(0, 2)
+        faces, mask = faces.flatten(0, 2), visible.flatten(0, 2)
         if faces.ndim == 4:  # face crops, one per window
-            faces, seen = faces.permute(0, 3, 1, 2).unsqueeze(1), seen.unsqueeze(1)
-        face = self.model.face_map(faces, seen).unflatten(0, shape)
+            faces, mask = faces.permute(0, 3, 1, 2).unsqueeze(1), mask.unsqueeze(1)
+        face = self.model.face_map(faces, mask).unflatten(0, shape)
         ways, items = shape[2], (audio, face, visible)
         a = [x[:, 0].repeat_interleave(ways, dim=1).flatten(0, 1) for x in items]
         b = [x[:, 1].repeat(1, ways, *[1] * (x.ndim - 3)).flatten(0, 1) for x in items]

@@ -10,8 +10,8 @@ import torch
 
 from pyannote_av.clustering.avrnet import FACE_SIZE, AVRNet
 from pyannote_av.clustering.pairs import score_pairs
-from pyannote_av.clustering.scene import Scene
 from pyannote_av.clustering.similarity_diarization import SimilarityDiarization
+from pyannote_av.clustering.windowed_file import WindowedFile
 from pyannote_av.clustering.windows import entry_faces
 from pyannote_av.core.grid import SAMPLE_RATE
 from pyannote_av.models.loading import ModelReference, load_model
@@ -81,15 +81,15 @@ class RelationDiarization(SimilarityDiarization):
         """The face network of the model if it has one, else the face embedder."""
         return FaceMaps(self.relation) if self._has_backbones else self._embedder
 
-    def similarities(self, scene: Scene, hook: Callable) -> np.ndarray:
+    def similarities(self, windowed: WindowedFile, hook: Callable) -> np.ndarray:
         """Scores of all pairs of entries; see :class:`SimilarityDiarization`."""
-        entries, device = scene.entries, self.relation.device
-        faces, visible = entry_faces(scene.windows, entries, scene.seen.looks)
+        entries, device = windowed.entries, self.relation.device
+        faces, visible = entry_faces(windowed.windows, entries, windowed.faces.samples)
         with torch.inference_mode():
             if self._has_backbones:
-                audio, face = self._audio_maps(scene), self._face_maps(faces, visible)
+                audio, face = self._audio_maps(windowed), self._face_maps(faces, visible)
             else:
-                voices = scene.voices
+                voices = windowed.speaker_embeddings
                 if not visible.any():
                     faces = np.zeros((len(entries), self.relation.hparams.face_dimension), "f4")
                 audio = self.relation.audio_map(torch.from_numpy(voices).to(device))
@@ -106,16 +106,16 @@ class RelationDiarization(SimilarityDiarization):
             )
         return scores.float().cpu().numpy()
 
-    def _audio_maps(self, scene: Scene) -> torch.Tensor:
+    def _audio_maps(self, windowed: WindowedFile) -> torch.Tensor:
         """Audio maps of all windows"""
         size = round(self.duration * SAMPLE_RATE)
-        sound = scene.file["waveform"][0].numpy()
+        sound = windowed.file["waveform"][0].numpy()
         pieces = []
-        for start, end in scene.windows.span:
+        for start, end in windowed.windows.span:
             first = round(start * SAMPLE_RATE)
-            heard = sound[first : max(first + 1, round(end * SAMPLE_RATE))]
+            piece = sound[first : max(first + 1, round(end * SAMPLE_RATE))]
             # audio of shorter windows is repeated, as in training
-            pieces.append(np.resize(heard, size) if len(heard) else np.zeros(size, np.float32))
+            pieces.append(np.resize(piece, size) if len(piece) else np.zeros(size, np.float32))
         waveforms = torch.from_numpy(np.stack(pieces)).unsqueeze(1).to(self.relation.device)
         return torch.cat([self.relation.audio_map(some) for some in waveforms.split(_BATCH)])
 
@@ -125,8 +125,8 @@ class RelationDiarization(SimilarityDiarization):
         nobody = torch.zeros(1, 0, 3, FACE_SIZE, FACE_SIZE, device=device)
         maps = self.relation.face_map(nobody).repeat(len(visible), 1, 1, 1)
         if visible.any():
-            seen = torch.from_numpy(faces[visible]).to(maps)
-            maps[torch.from_numpy(visible).to(device)] = seen
+            pictures = torch.from_numpy(faces[visible]).to(maps)
+            maps[torch.from_numpy(visible).to(device)] = pictures
         return maps
 
 

@@ -10,8 +10,8 @@ from pyannote.pipeline.parameter import Uniform
 from scipy.spatial.distance import squareform
 
 from pyannote_av.clustering.linkage import NOBODY, pair_clusters
-from pyannote_av.clustering.scene import Scene
 from pyannote_av.clustering.window_diarization import WindowDiarization
+from pyannote_av.clustering.windowed_file import WindowedFile
 from pyannote_av.clustering.windows import at_once, entry_faces, same_track
 from pyannote_av.core.caching import cached
 
@@ -47,13 +47,13 @@ class SimilarityDiarization(WindowDiarization):
         """Parameters used when none are given."""
         return {**super().default_parameters(), "threshold": 0.5}
 
-    def similarities(self, scene: Scene, hook: Callable) -> np.ndarray:
+    def similarities(self, windowed: WindowedFile, hook: Callable) -> np.ndarray:
         """Similarities of entries: (m (m - 1) / 2,) in the order of ``pdist``, NaN if unknown."""
-        windows, entries, seen = scene.windows, scene.entries, scene.seen
-        voices = scene.voices[entries.window]
+        windows, entries = windowed.windows, windowed.entries
+        voices = windowed.speaker_embeddings[entries.window]
         alike = voices @ voices.T
         if self.use_faces:
-            faces, visible = entry_faces(windows, entries, seen.looks)
+            faces, visible = entry_faces(windows, entries, windowed.faces.samples)
             faces = faces / np.maximum(np.linalg.norm(faces, axis=1, keepdims=True), 1e-6)
             both = visible[:, None] & visible
             alike = np.where(both, (alike + faces @ faces.T) / 2, alike)
@@ -62,13 +62,16 @@ class SimilarityDiarization(WindowDiarization):
         return squareform(alike, checks=False)
 
     def cluster(
-        self, scene: Scene, bounds: tuple[int | None, int | None, int | None], hook: Callable
+        self,
+        windowed: WindowedFile,
+        bounds: tuple[int | None, int | None, int | None],
+        hook: Callable,
     ) -> np.ndarray:
         """See :class:`~pyannote_av.clustering.window_diarization.WindowDiarization`."""
-        entries = scene.entries
-        inputs = scene.windows, entries, scene.voices, scene.seen.looks
+        entries = windowed.entries
+        inputs = windowed.windows, entries, windowed.speaker_embeddings, windowed.faces.samples
         alike = cached(
-            scene.file, "similarities", (self, inputs), lambda: self.similarities(scene, hook)
+            windowed.file, "similarities", (self, inputs), lambda: self.similarities(windowed, hook)
         )
         distance = squareform(1.0 - alike, checks=False) if len(alike) else np.zeros((1, 1))
         known = np.isfinite(distance).sum(axis=1) > (
@@ -77,7 +80,7 @@ class SimilarityDiarization(WindowDiarization):
         place = np.cumsum(known) - 1
         pairs: dict[str, np.ndarray] = {}
         if self.constrained:
-            pairs = {"same": same_track(entries), "apart": at_once(entries, scene.seen.tracks)}
+            pairs = {"same": same_track(entries), "apart": at_once(entries, windowed.faces.tracks)}
             pairs = {k: place[v[known[v].all(axis=1)]] for k, v in pairs.items()}
         clusters = np.full(len(entries), NOBODY)
         if known.any():

@@ -110,10 +110,10 @@ class SpeakerCounting(WindowTask):
         )
 
     def _losses(self, batch: dict[str, torch.Tensor]):
-        seen = batch["face_mask"]
+        face_mask = batch["face_mask"]
         # without any face in the batch, the dimension of face embeddings may be unknown
-        faces = batch["faces"] if seen.any() else None
-        output = self.model(batch["voices"], faces, seen, batch["window_mask"])
+        faces = batch["faces"] if face_mask.any() else None
+        output = self.model(batch["voices"], faces, face_mask, batch["window_mask"])
         return output, counting_losses(output, batch["y"], self.temperature, self.reach)
 
     def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> dict:

@@ -12,8 +12,8 @@ from pyannote.audio.core.plda import PLDA
 from pyannote.core import SlidingWindow, SlidingWindowFeature
 
 from pyannote_av.clustering.linkage import NOBODY
-from pyannote_av.clustering.scene import Scene
 from pyannote_av.clustering.window_diarization import WindowDiarization
+from pyannote_av.clustering.windowed_file import WindowedFile
 from pyannote_av.core.caching import cached
 from pyannote_av.core.grid import SAMPLE_RATE
 from pyannote_av.core.model import load_plda
@@ -76,10 +76,13 @@ class VBxDiarization(WindowDiarization):
         return np.where(np.isfinite(found).all(axis=1, keepdims=True), found, 0.0)
 
     def cluster(
-        self, scene: Scene, bounds: tuple[int | None, int | None, int | None], hook: Callable
+        self,
+        windowed: WindowedFile,
+        bounds: tuple[int | None, int | None, int | None],
+        hook: Callable,
     ) -> np.ndarray:
         """See :class:`~pyannote_av.clustering.window_diarization.WindowDiarization`."""
-        voices = scene.voices
+        voices = windowed.speaker_embeddings
         known = voices.any(axis=1)
         clusters = np.full(len(voices), NOBODY)
         if known.any():
@@ -95,4 +98,4 @@ class VBxDiarization(WindowDiarization):
                 max_clusters=min(number or most or count, count),
             )
             clusters[known] = hard[:, 0]
-        return clusters[scene.entries.window]
+        return clusters[windowed.entries.window]

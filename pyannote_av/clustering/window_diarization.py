@@ -11,7 +11,7 @@ from pyannote.audio.pipelines import VoiceActivityDetection
 from pyannote.core import Annotation, Segment, Timeline
 from pyannote.pipeline.parameter import Uniform
 
-from pyannote_av.clustering.scene import Scene, ScoredFaces
+from pyannote_av.clustering.windowed_file import ScoredFaces, WindowedFile
 from pyannote_av.clustering.windows import (
     Entries,
     cut_windows,
@@ -24,7 +24,7 @@ from pyannote_av.core.caching import cached, for_pipeline
 from pyannote_av.core.output import AVDiarizeOutput, Report
 from pyannote_av.core.pipeline import DiarizationPipeline
 from pyannote_av.core.tracks import FaceSamples, FaceTracks
-from pyannote_av.data.crop_shard import LOOK_INTERVAL
+from pyannote_av.data.crop_shard import FACE_INTERVAL
 from pyannote_av.models.embedding.voiceprints import (
     segment_embeddings,
     speaker_features,
@@ -126,13 +126,16 @@ class WindowDiarization(DiarizationPipeline):
             k += 1
 
     def cluster(
-        self, scene: Scene, bounds: tuple[int | None, int | None, int | None], hook: Callable
+        self,
+        windowed: WindowedFile,
+        bounds: tuple[int | None, int | None, int | None],
+        hook: Callable,
     ) -> np.ndarray:
         """Assign a speaker to each entry.
 
         Parameters
         ----------
-        scene : Scene
+        windowed : WindowedFile
             Has at least one window.
         bounds : tuple
             ``num_speakers``, ``min_speakers`` and ``max_speakers``.
@@ -152,7 +155,7 @@ class WindowDiarization(DiarizationPipeline):
         min_speakers: int | None = None,
         max_speakers: int | None = None,
         hook: Callable | None = None,
-        seen: ScoredFaces | None = None,
+        scored_faces: ScoredFaces | None = None,
     ) -> AVDiarizeOutput | Annotation:
         """Diarize one file.
 
@@ -165,7 +168,7 @@ class WindowDiarization(DiarizationPipeline):
             Number of speakers, or bounds on it, if known. It never exceeds the number of windows.
         hook : callable, optional
             ``hook(step, artifact, file=..., total=..., completed=...)``.
-        seen : ScoredFaces, optional
+        scored_faces : ScoredFaces, optional
             Known face tracks with scores and embeddings. The video is then not decoded.
 
         Returns
@@ -188,27 +191,26 @@ class WindowDiarization(DiarizationPipeline):
             # detected or annotated speech may end slightly after the audio
             speech = self._speech(file, hook).crop(Segment(0.0, report.duration))
         windows = cut_windows(speech, self.duration, self.step)
-        if seen is None:
-            seen = self._score_faces(file, speech, hook, report)
-        entries = who_talks(windows, seen.tracks, self.talking)
+        if scored_faces is None:
+            scored_faces = self._score_faces(file, speech, hook, report)
+        entries = who_talks(windows, scored_faces.tracks, self.talking)
         entries = hide_faces(entries, self.missing_rate, self.seed)
         report.numbers |= {
             "windows": len(windows),
             "entries with a face": int(entries.visible.sum()),
         }
         report.video_used = bool(entries.visible.any())
-        report.reasons.append(
-            "faces are seen talking" if report.video_used else "no face is seen talking"
-        )
+        report.reasons.append("some faces talk" if report.video_used else "no face talks")
         with report.stage("voices"):
-            scene = Scene(file, windows, entries, seen, self.embed_windows(file, windows.span))
+            embeddings = self.embed_windows(file, windows.span)
+            windowed = WindowedFile(file, windows, entries, scored_faces, embeddings)
         with report.stage("clustering"):
-            clusters = self.cluster(scene, bounds, hook) if len(windows) else np.zeros(0, int)
+            clusters = self.cluster(windowed, bounds, hook) if len(windows) else np.zeros(0, int)
             speakers = settle(windows, entries, clusters)
             names = [f"SPEAKER_{speaker:02d}" for speaker in speakers]
             turns = turns_of(windows, entries, names, file["uri"])
         hook("clustering", turns)
-        return turns if self.training else self._output(scene, turns, names, report)
+        return turns if self.training else self._output(windowed, turns, names, report)
 
     def _speech(self, file: Mapping, hook: Callable) -> Timeline:
         """Speech regions, from annotation or from voice activity detection"""
@@ -229,7 +231,7 @@ class WindowDiarization(DiarizationPipeline):
 
         def compute() -> tuple[FaceTracks, list[SpeakingScores], FaceSamples]:
             scores = self.active_speaker.collector(file["waveform"], speech)
-            sampler = embedder and FaceSampler(embedder, LOOK_INTERVAL)
+            sampler = embedder and FaceSampler(embedder, FACE_INTERVAL)
             tracks = self.faces.apply(
                 file,
                 tracks=file.get("face_tracks"),
@@ -266,7 +268,7 @@ class WindowDiarization(DiarizationPipeline):
 
         Returns
         -------
-        voices : (n, E) float32 array
+        embeddings : (n, E) float32 array
             Unit-length embeddings, 0 for silent windows.
         """
         features = cached(
@@ -278,18 +280,18 @@ class WindowDiarization(DiarizationPipeline):
         return segment_embeddings(features, spans)
 
     def _output(
-        self, scene: Scene, turns: Annotation, names: list[str], report: Report
+        self, windowed: WindowedFile, turns: Annotation, names: list[str], report: Report
     ) -> AVDiarizeOutput:
         """Build the output, with voiceprints and with the speaker of each face track"""
-        windows, entries, names = scene.windows, scene.entries, np.array(names, str)
+        windows, entries, names = windowed.windows, windowed.entries, np.array(names, str)
         tracks = np.unique(entries.track[entries.visible]).tolist()
         owner = {track: _most_often(names[entries.track == track]) for track in tracks}
         _, likeliest = np.unique(entries.window, return_index=True)
         first = Entries(entries.window[likeliest], entries.track[likeliest])
-        voices = scene.voices[entries.window]
+        embeddings = windowed.speaker_embeddings[entries.window]
         labels = turns.labels()
-        prints = [voiceprint(voices[names == label]) for label in labels]
-        voiceprints = np.array(prints, float).reshape(len(labels), voices.shape[1])
+        prints = [voiceprint(embeddings[names == label]) for label in labels]
+        voiceprints = np.array(prints, float).reshape(len(labels), embeddings.shape[1])
         voiceprints[~voiceprints.any(axis=1)] = np.nan
         report.components |= {
             "detector": self.faces.detector_name,
@@ -299,10 +301,10 @@ class WindowDiarization(DiarizationPipeline):
         return AVDiarizeOutput(
             speaker_diarization=turns,
             exclusive_speaker_diarization=turns_of(
-                windows, first, names[likeliest], scene.file["uri"]
+                windows, first, names[likeliest], windowed.file["uri"]
             ),
             speaker_embeddings=voiceprints,
-            face_tracks=scene.seen.tracks.with_speakers(owner),
+            face_tracks=windowed.faces.tracks.with_speakers(owner),
             report=report,
         )
 

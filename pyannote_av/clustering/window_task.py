@@ -11,7 +11,7 @@ from pyannote.database import Protocol
 from pyannote_av.clustering.identities import Identities
 from pyannote_av.clustering.labelled_windows import EmbeddedWindows, WindowReader, label_windows
 from pyannote_av.data.crop_store import CropStore
-from pyannote_av.data.voices import read_voices
+from pyannote_av.data.speaker_embeddings import read_speaker_embeddings
 from pyannote_av.tasks.recordings import LabelledFile
 from pyannote_av.tasks.store_task import RecordingTask
 
@@ -30,8 +30,8 @@ class WindowTask(RecordingTask):
         have the same labels as the speakers of the annotation.
     store : CropStore, str or Path
     voices, identities : str or Path, optional
-        Folders written by ``build_voices`` and ``build_identities``. Default to the default folders
-        of these functions. Without identities, no face is visible.
+        Folders written by ``build_speaker_embeddings`` and ``build_identities``. Default to the
+        default folders of these functions. Without identities, no face is visible.
     step : float
         Step between windows, in seconds.
     others
@@ -61,10 +61,10 @@ class WindowTask(RecordingTask):
                 raise
             faces = None
             logger.warning(
-                "%s has no identities: nobody is seen in training; see build_identities",
+                "%s has no identities: no face is used in training; see build_identities",
                 self.store.folder,
             )
-        return EmbeddedWindows(self.store, read_voices(self.store, voices), faces)
+        return EmbeddedWindows(self.store, read_speaker_embeddings(self.store, voices), faces)
 
     def implied_hparams(self) -> dict[str, int]:
         """Dimensions of embeddings; see :class:`~pyannote_av.tasks.store_task.StoreTask`."""

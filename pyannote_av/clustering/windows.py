@@ -12,9 +12,9 @@ from pyannote_av.clustering.linkage import NOBODY
 from pyannote_av.core.tracks import FRAME_RATE, FaceSamples, FaceTracks
 
 #: track of entries without a face
-UNSEEN = -1
+NO_FACE = -1
 # minimum share of a window's own time in which a face is scored, for a valid score
-_SEEN = 0.5
+_MIN_SCORED = 0.5
 # faces are simultaneous if they share at least this many frames: tracks may overlap at cuts
 _TOGETHER = 5
 # tolerance for rounding errors, seconds
@@ -49,7 +49,7 @@ class Entries(NamedTuple):
         Window of each entry, in increasing order. Every window has at least one entry. Entries of
         the same window are sorted by decreasing score.
     track : (m,) int array
-        Track of the talking face, or :data:`UNSEEN` if no face talks.
+        Track of the talking face, or :data:`NO_FACE` if no face talks.
     """
 
     window: np.ndarray
@@ -61,7 +61,7 @@ class Entries(NamedTuple):
     @property
     def visible(self) -> np.ndarray:
         """Entries with a face: (m,) bool."""
-        return self.track != UNSEEN
+        return self.track != NO_FACE
 
 
 def cut_windows(speech: Timeline, duration: float, step: float) -> Windows:
@@ -125,9 +125,9 @@ def talking_scores(windows: Windows, tracks: FaceTracks) -> np.ndarray:
         score, count = np.zeros((2, index[-1] - index[0] + 1))
         score[index[known] - index[0]] = one.speaking[known]
         count[index[known] - index[0]] = 1
-        total, seen = (_between(x, first - index[0], last - index[0]) for x in (score, count))
-        enough = seen >= _SEEN * (last - first)
-        column[enough] = total[enough] / seen[enough]
+        total, scored = (_between(x, first - index[0], last - index[0]) for x in (score, count))
+        enough = scored >= _MIN_SCORED * (last - first)
+        column[enough] = total[enough] / scored[enough]
     return scores
 
 
@@ -143,10 +143,10 @@ def who_talks(windows: Windows, tracks: FaceTracks, threshold: float = 0.0) -> E
     """
     scores = talking_scores(windows, tracks)
     window, column = np.nonzero(scores > threshold)
-    unseen = np.setdiff1d(np.arange(len(windows)), window)
-    score = np.r_[scores[window, column], np.zeros(len(unseen))]
-    track = np.r_[np.array(tracks.tracks, np.int64)[column], np.full(len(unseen), UNSEEN)]
-    window = np.r_[window, unseen]
+    faceless = np.setdiff1d(np.arange(len(windows)), window)
+    score = np.r_[scores[window, column], np.zeros(len(faceless))]
+    track = np.r_[np.array(tracks.tracks, np.int64)[column], np.full(len(faceless), NO_FACE)]
+    window = np.r_[window, faceless]
     order = np.lexsort([-score, window])
     return Entries(window[order], track[order])
 
@@ -176,16 +176,16 @@ def hide_faces(entries: Entries, rate: float, seed: int = 0) -> Entries:
     if not 0 <= rate <= 1:
         raise ValueError(f"the rate of missing faces must be in [0, 1], not {rate}")
     hidden = np.random.default_rng(seed).random(len(entries)) < rate
-    track = np.where(hidden, UNSEEN, entries.track)
+    track = np.where(hidden, NO_FACE, entries.track)
     # keep one entry without a face per window
     again = np.zeros(len(entries), bool)
-    unseen = np.flatnonzero(track == UNSEEN)
-    again[unseen[1:]] = entries.window[unseen[1:]] == entries.window[unseen[:-1]]
+    faceless = np.flatnonzero(track == NO_FACE)
+    again[faceless[1:]] = entries.window[faceless[1:]] == entries.window[faceless[:-1]]
     return Entries(entries.window[~again], track[~again])
 
 
 def entry_faces(
-    windows: Windows, entries: Entries, looks: FaceSamples
+    windows: Windows, entries: Entries, samples: FaceSamples
 ) -> tuple[np.ndarray, np.ndarray]:
     """Face features of entries: the mean over all face samples of the track within the window.
 
@@ -195,7 +195,7 @@ def entry_faces(
     ----------
     windows : Windows
     entries : Entries
-    looks : FaceSamples
+    samples : FaceSamples
         Face samples, with vectors of any shape.
 
     Returns
@@ -205,11 +205,11 @@ def entry_faces(
     visible : (m,) bool array
         Entries whose face has at least one sample.
     """
-    faces = np.zeros((len(entries), *looks.vector.shape[1:]), np.float32)
+    faces = np.zeros((len(entries), *samples.vector.shape[1:]), np.float32)
     visible = np.zeros(len(entries), bool)
-    time = looks.frame / FRAME_RATE
+    time = samples.frame / FRAME_RATE
     for track in np.unique(entries.track[entries.visible]):
-        mine = np.flatnonzero(looks.track == track)
+        mine = np.flatnonzero(samples.track == track)
         if not len(mine):
             continue
         for i in np.flatnonzero(entries.track == track):
@@ -217,11 +217,11 @@ def entry_faces(
             inside = mine[(time[mine] >= start) & (time[mine] < end)]
             if not len(inside):
                 inside = mine[[np.abs(time[mine] - (start + end) / 2).argmin()]]
-            faces[i], visible[i] = looks.vector[inside].mean(axis=0, dtype=np.float32), True
+            faces[i], visible[i] = samples.vector[inside].mean(axis=0, dtype=np.float32), True
     return faces, visible
 
 
-def all_faces(windows: Windows, looks: FaceSamples) -> tuple[np.ndarray, np.ndarray]:
+def all_faces(windows: Windows, samples: FaceSamples) -> tuple[np.ndarray, np.ndarray]:
     """Mean of all face samples in each window, whether the faces talk or not.
 
     Returns
@@ -230,13 +230,13 @@ def all_faces(windows: Windows, looks: FaceSamples) -> tuple[np.ndarray, np.ndar
     visible : (n,) bool array
         Windows with at least one face sample.
     """
-    time = looks.frame / FRAME_RATE
-    faces = np.zeros((len(windows), *looks.vector.shape[1:]), np.float32)
+    time = samples.frame / FRAME_RATE
+    faces = np.zeros((len(windows), *samples.vector.shape[1:]), np.float32)
     visible = np.zeros(len(windows), bool)
     for i, (start, end) in enumerate(windows.span):
         inside = (time >= start) & (time < end)
         if inside.any():
-            faces[i], visible[i] = looks.vector[inside].mean(axis=0, dtype=np.float32), True
+            faces[i], visible[i] = samples.vector[inside].mean(axis=0, dtype=np.float32), True
     return faces, visible
 
 
@@ -261,10 +261,10 @@ def same_track(entries: Entries) -> np.ndarray:
 
 
 def _pairs(entries: Entries, ids: np.ndarray, related: np.ndarray) -> np.ndarray:
-    seen = np.flatnonzero(entries.visible)
-    place = np.searchsorted(ids, entries.track[seen])
+    visible = np.flatnonzero(entries.visible)
+    place = np.searchsorted(ids, entries.track[visible])
     first, second = np.nonzero(np.triu(related[np.ix_(place, place)], 1))
-    return np.stack([seen[first], seen[second]], axis=1)
+    return np.stack([visible[first], visible[second]], axis=1)
 
 
 def settle(windows: Windows, entries: Entries, clusters: np.ndarray) -> np.ndarray:

@@ -68,9 +68,9 @@ def model_files(path: str | Path) -> list[Path]:
     if path.resolve().parent.name == "snapshots" and repository.name.startswith("models--"):
         # the cache of the Hugging Face hub keeps files beside its snapshots, and links to them
         within.append(repository / "blobs")
-    files, seen, size = [], 0, 0
+    files, entries, size = [], 0, 0
     for folder, folders, names in os.walk(path):
-        seen += len(folders) + len(names)
+        entries += len(folders) + len(names)
         for name in names:
             file = Path(folder, name)
             if file.suffix.lower() not in _OF_MODELS or not file.is_file():
@@ -78,7 +78,7 @@ def model_files(path: str | Path) -> list[Path]:
             if any(file.resolve().is_relative_to(one) for one in within):
                 files.append(file)
                 size += file.stat().st_size
-        if seen > _ENTRIES or size > _BYTES:
+        if entries > _ENTRIES or size > _BYTES:
             raise ReadError(
                 f"{path} is no folder of a model: more than {_ENTRIES:,} files, or more than "
                 f"{_BYTES:,} bytes; name the folder or the file of the model"

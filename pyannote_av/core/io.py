@@ -218,11 +218,11 @@ class Video:
         file = self.validate_file(file)
         track, rows = file.get("audio_track", self.audio_track), []
         paths = {file[kind] for kind in ("video", "audio") if kind in file}
-        heard = None if "waveform" in file else file.get("audio", file.get("video"))
-        seen = None if "frames" in file else file.get("video")
-        for path in sorted(paths, key=lambda path: path != seen):
-            for row in explain(probe(path), track if path == heard else AUTO):
-                wanted = {"audio": path == heard, "video": path == seen}
+        audio = None if "waveform" in file else file.get("audio", file.get("video"))
+        video = None if "frames" in file else file.get("video")
+        for path in sorted(paths, key=lambda path: path != video):
+            for row in explain(probe(path), track if path == audio else AUTO):
+                wanted = {"audio": path == audio, "video": path == video}
                 if row["used"] and not wanted.get(row["kind"], False):
                     row |= {"used": False, "reason": "another file is used"}
                 rows.append({"file": path, **row} if len(paths) > 1 else row)

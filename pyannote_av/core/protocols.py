@@ -72,13 +72,13 @@ def open_protocol(name: str, database: str | Path | None = None) -> Protocol:
         raise ReadError(f"no protocol {name!r}; there is {there}") from error
 
 
-def _check_database(path: Path, seen: set[Path]) -> None:
+def _check_database(path: Path, visited: set[Path]) -> None:
     """Raise ReadError for content that is unsafe for pyannote.database; required files included"""
     path = path.expanduser().resolve()
-    if path in seen:
+    if path in visited:
         return
-    seen.add(path)
-    if len(seen) > _REQUIREMENTS:
+    visited.add(path)
+    if len(visited) > _REQUIREMENTS:
         raise ReadError(f"{path}: more than {_REQUIREMENTS} files require one another")
     content = read_yaml(path)
     if not isinstance(content, dict):
@@ -98,7 +98,7 @@ def _check_database(path: Path, seen: set[Path]) -> None:
     for one in required if isinstance(required, list) else [required]:
         if not isinstance(one, str):
             raise ReadError(f"{path}: Requirements are paths, not {one!r}")
-        _check_database(path.parent / one, seen)
+        _check_database(path.parent / one, visited)
 
 
 def _check_list(path: Path, name: str) -> None:
@@ -156,7 +156,7 @@ def files_of(
         raise ValueError(f"no subset {unknown[0]!r}; there is {', '.join(SUBSETS)}")
     protocol = open_protocol(name, database)
     found: dict[str, list[Mapping[str, Any]]] = {}
-    seen: dict[str, str] = {}
+    subset_of: dict[str, str] = {}
     for subset in subsets or SUBSETS:
         files = _files_of_subset(protocol, name, subset)
         if files is None:
@@ -166,10 +166,10 @@ def files_of(
         found[subset] = files
         for file in files:
             uri = check_name(file["uri"])
-            if uri in seen:
-                raise ValueError(f"{name}: {uri!r} is in {seen[uri]} and again in {subset}")
-            seen[uri] = subset
-    if not seen:
+            if uri in subset_of:
+                raise ValueError(f"{name}: {uri!r} is in {subset_of[uri]} and again in {subset}")
+            subset_of[uri] = subset
+    if not subset_of:
         raise ValueError(f"{name} has no files")
     return found
 

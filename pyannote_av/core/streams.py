@@ -352,11 +352,11 @@ def explain(info: MediaInfo, track: AudioTrack = AUTO) -> list[dict[str, Any]]:
         ``language``, ``title``, ``flags`` (list), ``used`` (bool) and ``reason``.
     """
     choice = choose_audio(info, track) if info.audio else AudioChoice((), "")
-    heard = {stream.index for stream in choice.streams}
-    seen = None if info.video is None else info.video.index
+    audio = {stream.index for stream in choice.streams}
+    video = None if info.video is None else info.video.index
     rows = []
     for stream in info.streams:
-        used = stream.index in heard if stream.kind == "audio" else stream.index == seen
+        used = stream.index in audio if stream.kind == "audio" else stream.index == video
         rows.append(
             {
                 "index": stream.index,

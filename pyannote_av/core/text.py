@@ -16,7 +16,7 @@ T = TypeVar("T")
 _KEPT = "\n\t"
 # Cc: controls (escape sequences of terminals begin with one); Cs: halves of characters, which no
 # encoding writes; Zl, Zp: separators that some programs take for the end of a line
-_UNSEEN = {"Cc", "Cs", "Zl", "Zp"}
+_INVISIBLE = {"Cc", "Cs", "Zl", "Zp"}
 # marks that turn the direction of what follows, so that a name reads as another
 _DIRECTION = {*"\u061c\u200e\u200f", *map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A)))}
 
@@ -43,7 +43,7 @@ def printable(text: str, one_line: bool = False) -> str:
         return text
     return "".join(
         c.encode("unicode_escape").decode("ascii")
-        if (unicodedata.category(c) in _UNSEEN or c in _DIRECTION) and c not in kept
+        if (unicodedata.category(c) in _INVISIBLE or c in _DIRECTION) and c not in kept
         else c
         for c in text
     )

@@ -115,8 +115,8 @@ def _build(path: Path, make: type[FaceTracks], **columns: Any) -> FaceTracks:
         if (late := np.abs(tracks.time) > LONGEST).any():
             i = int(late.argmax())
             raise ValueError(
-                f"track {tracks.track[i]} is seen at {tracks.time[i]:g} s, where {LONGEST:,.0f} s "
-                "are the most"
+                f"track {tracks.track[i]} is visible at {tracks.time[i]:g} s, where "
+                f"{LONGEST:,.0f} s are the most"
             )
     return tracks
 

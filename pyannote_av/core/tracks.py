@@ -209,7 +209,7 @@ class FaceTracks:
         same = (np.diff(self.track) == 0) & (np.diff(self.time) <= 0)
         if same.any():
             i = int(same.argmax())
-            raise ValueError(f"track {self.track[i]} is seen twice at {self.time[i]:.3f} s")
+            raise ValueError(f"track {self.track[i]} is listed twice at {self.time[i]:.3f} s")
         self.speaker = {int(track): str(label) for track, label in self.speaker.items()}
         if unknown := sorted(set(self.speaker) - set(self.tracks)):
             raise ValueError(f"speaker names tracks that do not exist: {unknown}")

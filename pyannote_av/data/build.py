@@ -18,7 +18,7 @@ from pyannote_av.core.io import Video
 from pyannote_av.core.reading import INDEX_LIMIT, read_json
 from pyannote_av.core.tracks import FaceSamples, FaceTracks, TrackSegment
 from pyannote_av.core.workers import Failure, open_pool, run
-from pyannote_av.data.crop_shard import FORMAT, LOOK_INTERVAL, LOOK_SIDE, shard_folder
+from pyannote_av.data.crop_shard import FACE_INTERVAL, FACE_SIDE, FORMAT, shard_folder
 from pyannote_av.data.crop_store import CropStore
 from pyannote_av.data.shard_writer import ShardWriter, to_int16
 
@@ -121,7 +121,7 @@ def _cut(
     """Pass over the pictures once. Returns tracks on the grid, and face samples in colour."""
     from pyannote_av.vision.identity import FaceSampler, Pictures
 
-    sampler = FaceSampler(Pictures(LOOK_SIDE), LOOK_INTERVAL)
+    sampler = FaceSampler(Pictures(FACE_SIDE), FACE_INTERVAL)
     if tracks is None:
         file = {**job.media, "uri": job.uri}
         options = {"problems": problems, "sampler": sampler}
@@ -134,7 +134,7 @@ def _cut(
         step = 1 / FRAME_RATE
         start, end = max(0.0, float(tracks.time.min()) - step), float(tracks.time.max()) + 2 * step
         for frame in Video().frames(job.media["video"], start=start, end=end, problems=problems):
-            run.see(frame)
+            run.update(frame)
     return run.finish(), sampler.compute()
 
 
@@ -173,9 +173,9 @@ def write_shard(store: Path, job: ShardJob, elsewhere: Path | None = None) -> _O
 
     problems: list[str] = []
     with ShardWriter(elsewhere or store, job.uri) as shard:
-        tracks, looks = _cut(job, tracks, shard, problems)
+        tracks, face_samples = _cut(job, tracks, shard, problems)
         sound = _sound(job, problems)
-        return _Outcome(True, shard.finish(tracks, sound, source, problems, looks))
+        return _Outcome(True, shard.finish(tracks, sound, source, problems, face_samples))
 
 
 def build_store(

@@ -31,7 +31,7 @@ FORMAT = 1
 SIDE = 112
 ARRAYS = ("crops.npy", "present.npy", "waveform.npy", "tracks.npz")
 #: whole faces in colour: width and height in pixels, and seconds between two images
-LOOK_SIDE, LOOK_INTERVAL = 112, 1.0
+FACE_SIDE, FACE_INTERVAL = 112, 1.0
 
 MEGABYTE = 2**20
 
@@ -62,7 +62,7 @@ def _check(index: dict[str, Any]) -> None:
         whole(row, 0, 2**40, "a row of crops")
     for track, frame in index.get("looks", []):
         whole(track, -(2**62), 2**62, "a track")
-        whole(frame, -latest, latest, "the frame of a look")
+        whole(frame, -latest, latest, "the frame of a face sample")
 
 
 class Shard:
@@ -152,15 +152,15 @@ class Shard:
         return FaceTracks.read(self.folder / "tracks.npz")
 
     @cached_property
-    def looks(self) -> FaceSamples:
+    def face_samples(self) -> FaceSamples:
         """Images of whole faces in colour, at intervals: (n, 112, 112, 3) uint8, memory-mapped.
 
         Empty if there are no faces, or if an older version without such images wrote the shard.
         """
         where = np.array(self.index.get("looks", []), np.int64).reshape(-1, 2)
         if not len(where):
-            return FaceSamples.none(np.zeros((0, LOOK_SIDE, LOOK_SIDE, 3), np.uint8))
-        shape = (len(where), LOOK_SIDE, LOOK_SIDE, 3)
+            return FaceSamples.none(np.zeros((0, FACE_SIDE, FACE_SIDE, 3), np.uint8))
+        shape = (len(where), FACE_SIDE, FACE_SIDE, 3)
         return FaceSamples(where[:, 0], where[:, 1], self._open("looks.npy", shape, np.uint8))
 
     @property

@@ -78,7 +78,7 @@ class ShardWriter:
         sound: np.ndarray,
         source: Mapping[str, str],
         problems: Sequence[str],
-        looks: FaceSamples | None = None,
+        face_samples: FaceSamples | None = None,
     ) -> list[str]:
         """Complete the shard, and move it into the store.
 
@@ -92,7 +92,7 @@ class ShardWriter:
             Fingerprints of the inputs that the content depends on.
         problems : sequence of str
             Problems found in the file so far, as sentences.
-        looks : FaceSamples, optional
+        face_samples : FaceSamples, optional
             Images of whole faces in colour.
 
         Returns
@@ -114,8 +114,8 @@ class ShardWriter:
         where = replace(tracks, speaking=None, label=None, speaker={}, uri=self.uri)
         where.write(self._partial / "tracks.npz")
         arrays = list(ARRAYS)
-        if looks is not None and len(looks.track):
-            np.save(self._partial / "looks.npy", looks.vector)
+        if face_samples is not None and len(face_samples.track):
+            np.save(self._partial / "looks.npy", face_samples.vector)
             arrays.append("looks.npy")
         index = {
             "format": FORMAT,
@@ -126,8 +126,8 @@ class ShardWriter:
             "pieces": sorted(self._pieces),
             "sha256": {name: sha256_of(self._partial / name) for name in arrays},
         }
-        if looks is not None:
-            index["looks"] = np.stack([looks.track, looks.frame], axis=1).tolist()
+        if face_samples is not None:
+            index["looks"] = np.stack([face_samples.track, face_samples.frame], axis=1).tolist()
         (self._partial / "index.json").write_text(json.dumps(index), encoding="utf-8")
         shutil.rmtree(self.folder, ignore_errors=True)
         os.replace(self._partial, self.folder)

@@ -175,9 +175,9 @@ def _values(
     share = np.bincount(turn[visible], weights=seconds[visible], minlength=len(length)) / length
     yield "speaker during the turn", np.r_[share, np.nan][turn]
     yield "face visible during", np.r_[share, np.nan][turn]
-    shown = Turns.of(faces)
-    width = len(shown.labels)
-    on_screen = active(shown.start, shown.end, shown.speaker, width, cells.edges)
+    appearances = Turns.of(faces)
+    width = len(appearances.labels)
+    on_screen = active(appearances.start, appearances.end, appearances.speaker, width, cells.edges)
     yield "faces on screen", on_screen.sum(axis=1)
 
 

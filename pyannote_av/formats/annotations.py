@@ -341,7 +341,7 @@ def read_uem(path: str | Path, lenient: bool = False) -> dict[str, Timeline]:
                     raise ReadError(f"{where}: {uri!r} is in {owner[uri]} already")
                 segment = reader.segment(where, fields[2], fields[3])
                 if not segment:
-                    raise ReadError(f"{where}: a stretch of no length")
+                    raise ReadError(f"{where}: a segment of no length")
                 channel = regions.setdefault(uri, {}).setdefault(fields[1], [])
                 channel.append((segment, number, where))
         reader.tell()
@@ -379,17 +379,17 @@ def _united(uri: str, timelines: list[Timeline], path: str | Path) -> Timeline:
     return Timeline((one for timeline in timelines for one in timeline), uri=uri).support()
 
 
-def _check_apart(uri: str, stretches: list[tuple[Segment, int, str]]) -> None:
+def _check_apart(uri: str, segments: list[tuple[Segment, int, str]]) -> None:
     """Raise ReadError if two regions overlap; the error names the later line."""
     clashes, furthest = [], None
-    for one in sorted(stretches):
+    for one in sorted(segments):
         if furthest is not None and one[0].intersects(furthest[0]):
-            clashes.append(max(one, furthest, key=lambda stretch: stretch[1]))
+            clashes.append(max(one, furthest, key=lambda one_segment: one_segment[1]))
         if furthest is None or one[0].end > furthest[0].end:
             furthest = one
     if clashes:
-        where = min(clashes, key=lambda stretch: stretch[1])[2]
-        raise ReadError(f"{where}: {uri!r} has this stretch, or part of it, already")
+        where = min(clashes, key=lambda one_segment: one_segment[1])[2]
+        raise ReadError(f"{where}: {uri!r} has this segment, or part of it, already")
 
 
 def read_lab(path: str | Path, lenient: bool = False) -> dict[str, Timeline]:

@@ -9,7 +9,7 @@ import numpy as np
 from pyannote.core import Annotation, Segment, Timeline
 
 from pyannote_av.core.grid import STEP_RATE
-from pyannote_av.core.stretches import stretches
+from pyannote_av.core.runs import true_runs
 
 
 class Binarization(NamedTuple):
@@ -48,7 +48,7 @@ def binarize(probability: np.ndarray, rules: Binarization) -> np.ndarray:
     )
     for k, column in enumerate(probability.T):
         begun = np.concatenate([[0], np.cumsum(column >= rules.onset)])
-        likely = stretches(column >= min(rules.onset, rules.offset))
+        likely = true_runs(column >= min(rules.onset, rules.offset))
         likely = likely[begun[likely[:, 1]] > begun[likely[:, 0]]]
         last = None
         for first, end in likely.tolist():
@@ -56,7 +56,7 @@ def binarize(probability: np.ndarray, rules: Binarization) -> np.ndarray:
                 active[last:first, k] = True
             active[first:end, k] = True
             last = end
-        for first, end in stretches(active[:, k]).tolist():
+        for first, end in true_runs(active[:, k]).tolist():
             if end - first < shortest_on:
                 active[first:end, k] = False
     return active
@@ -98,10 +98,10 @@ def likeliest(probability: np.ndarray, count: np.ndarray) -> np.ndarray:
     return ranks < count[:, None]
 
 
-def count_seen(
+def count_speakers(
     probability: np.ndarray,
-    heard: np.ndarray,
-    seen: np.ndarray,
+    first_pass: np.ndarray,
+    visible: np.ndarray,
     onset: float,
     onset_unheard: float,
     offset: float,
@@ -115,9 +115,9 @@ def count_seen(
     Parameters
     ----------
     probability : (steps, speakers) array
-    heard : (steps, n) bool array
+    first_pass : (steps, n) bool array
         Audio-only activity of the first n speakers.
-    seen : (steps, speakers) bool array
+    visible : (steps, speakers) bool array
         Whether the face of a speaker is visible.
     onset : float
         Minimum probability of a visible speaker among the first n, in steps where the audio-only
@@ -132,11 +132,11 @@ def count_seen(
     -------
     count : (steps,) int array
     """
-    voices = heard.shape[1]
+    num_first = first_pass.shape[1]
     least = np.full(probability.shape, onset_unheard)
-    least[heard.any(axis=1), :voices] = onset
-    count = np.maximum(heard.sum(axis=1), (seen & (probability >= least)).sum(axis=1))
-    hidden = (heard & ~seen[:, :voices]).any(axis=1)
+    least[first_pass.any(axis=1), :num_first] = onset
+    count = np.maximum(first_pass.sum(axis=1), (visible & (probability >= least)).sum(axis=1))
+    hidden = (first_pass & ~visible[:, :num_first]).any(axis=1)
     return np.where(hidden | (probability >= offset).any(axis=1), count, 0)
 
 
@@ -175,9 +175,9 @@ def difference(first: np.ndarray, second: np.ndarray) -> float:
     Columns are matched by position. Additional columns of the second are additional speakers.
     """
     first = np.pad(first, ((0, 0), (0, second.shape[1] - first.shape[1])))
-    said, found = first.sum(axis=1), second.sum(axis=1)
-    wrong = np.maximum(said, found) - (first & second).sum(axis=1)
-    return float(wrong.sum() / max(1, said.sum()))
+    expected, found = first.sum(axis=1), second.sum(axis=1)
+    wrong = np.maximum(expected, found) - (first & second).sum(axis=1)
+    return float(wrong.sum() / max(1, expected.sum()))
 
 
 def to_annotation(active: np.ndarray, labels: Sequence[str], uri: str | None = None) -> Annotation:
@@ -186,7 +186,7 @@ def to_annotation(active: np.ndarray, labels: Sequence[str], uri: str | None = N
     turns = [
         (first, end, label)
         for k, label in enumerate(labels)
-        for first, end in stretches(active[:, k]).tolist()
+        for first, end in true_runs(active[:, k]).tolist()
     ]
     for number, (first, end, label) in enumerate(sorted(turns)):
         annotation[Segment(first / STEP_RATE, end / STEP_RATE), number] = label

@@ -14,49 +14,49 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from pyannote_av.fusion.persons import FRAME_RATE, Person
+from pyannote_av.fusion.identities import FRAME_RATE, FaceIdentity
 
 
 def voice_evidence(
-    persons: Sequence[Person], activity: np.ndarray, clip: float, rise: float
+    identities: Sequence[FaceIdentity], activity: np.ndarray, clip: float, rise: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Evidence that each voice belongs to each person.
 
     Parameters
     ----------
-    persons : sequence of Person
+    identities : sequence of FaceIdentity
     activity : (num_frames, num_voices) bool array
         Active voices in each grid frame.
     clip : float
         Bound on the absolute score of a single frame, in log-odds.
     rise : float
-        See :meth:`~pyannote_av.fusion.persons.Person.threshold`.
+        See :meth:`~pyannote_av.fusion.identities.FaceIdentity.threshold`.
 
     Returns
     -------
-    evidence : (num_persons, num_voices) array
+    evidence : (num_identities, num_voices) array
         Log-odds times seconds. Where several voices overlap, a speaking face counts for each of
         them in equal parts, and a silent face counts against none of them.
-    specificity : (num_persons, num_voices) array
+    specificity : (num_identities, num_voices) array
         Mean speaking probability while the voice is active minus that while only other voices are,
         in [-1, 1]. NaN if the person is never visible in one of these two cases.
     """
     num_voices = activity.shape[1]
-    evidence = np.zeros((len(persons), num_voices))
-    specificity = np.full((len(persons), num_voices), np.nan)
+    evidence = np.zeros((len(identities), num_voices))
+    specificity = np.full((len(identities), num_voices), np.nan)
     share = activity / np.maximum(activity.sum(axis=1, keepdims=True), 1)
-    for p, person in enumerate(persons):
-        inside = person.index < len(activity)
-        index, score = person.index[inside], person.score[inside]
-        clipped = np.clip(score - person.threshold(rise), -clip, clip)
+    for p, identity in enumerate(identities):
+        inside = identity.index < len(activity)
+        index, score = identity.index[inside], identity.score[inside]
+        clipped = np.clip(score - identity.threshold(rise), -clip, clip)
         # a silent face is no evidence against voices that overlap
         weight = np.where(clipped[:, None] > 0, share[index], share[index] == 1.0)
         evidence[p] = np.einsum("t,tv->v", clipped, weight) / FRAME_RATE
         probability = 1.0 / (1.0 + np.exp(-clipped))
-        heard = activity[index]
-        others = heard.any(axis=1, keepdims=True) & ~heard
+        active = activity[index]
+        others = active.any(axis=1, keepdims=True) & ~active
         with np.errstate(invalid="ignore"):
-            specificity[p] = (probability @ heard) / heard.sum(axis=0) - (
+            specificity[p] = (probability @ active) / active.sum(axis=0) - (
                 probability @ others
             ) / others.sum(axis=0)
     return evidence, specificity
@@ -72,8 +72,8 @@ def associate(evidence: np.ndarray, conflict: np.ndarray, minimum: float) -> dic
 
     Parameters
     ----------
-    evidence : (num_persons, num_voices) array
-    conflict : (num_persons, num_persons) bool array
+    evidence : (num_identities, num_voices) array
+    conflict : (num_identities, num_identities) bool array
     minimum : float
         Minimum evidence of a pair, in log-odds times seconds.
 
@@ -90,13 +90,13 @@ def associate(evidence: np.ndarray, conflict: np.ndarray, minimum: float) -> dic
     gain = np.where((evidence >= minimum) & (evidence >= 0.5 * best), evidence, 0.0)
     while gain.any():
         progress = False
-        for person, voice in zip(*linear_sum_assignment(-gain), strict=True):
-            if gain[person, voice] > 0:
-                voice_of[int(person)] = int(voice)
+        for identity, voice in zip(*linear_sum_assignment(-gain), strict=True):
+            if gain[identity, voice] > 0:
+                voice_of[int(identity)] = int(voice)
                 progress = True
-        for person, voice in voice_of.items():
-            gain[person] = 0.0
-            gain[conflict[person], voice] = 0.0
+        for identity, voice in voice_of.items():
+            gain[identity] = 0.0
+            gain[conflict[identity], voice] = 0.0
         if not progress:
             break
     return voice_of
@@ -111,6 +111,6 @@ def cosine(first: np.ndarray, second: np.ndarray) -> float:
 def holders(voice_of: Mapping[int, int]) -> dict[int, list[int]]:
     """Persons of each voice: the inverse of a person-to-voice mapping."""
     owned: dict[int, list[int]] = {}
-    for person, voice in voice_of.items():
-        owned.setdefault(voice, []).append(person)
+    for identity, voice in voice_of.items():
+        owned.setdefault(voice, []).append(identity)
     return owned

@@ -48,7 +48,7 @@ def refuse_file(
         Largest offset that is corrected, in seconds.
     """
     if not has_sound:
-        return "the file has no sound: faces were followed, nobody is heard"
+        return "the file has no sound: faces were tracked, but there are no speakers"
     if num_tracks == 0:
         return "no face was found in the picture"
     if np.isfinite(frame_rate) and frame_rate < MIN_FRAME_RATE:
@@ -58,7 +58,7 @@ def refuse_file(
     if abs(offset) > max_offset:
         return f"sound and picture are {abs(offset):.2f} s apart, too far to be corrected"
     if num_voices == 0:
-        return "no speech was heard: there is nothing to attribute"
+        return "no speech was detected: there is nothing to attribute to faces"
     return None
 
 
@@ -113,12 +113,12 @@ def without_faces(
         for gap in trusted.gaps(support=segment):
             if gap.duration < shortest:
                 continue
-            shown = visible.crop(gap).duration() > 0.5 * gap.duration
+            covered = visible.crop(gap).duration() > 0.5 * gap.duration
             regions.append(
                 {
                     "start": round(gap.start, 3),
                     "end": round(gap.end, 3),
-                    "reason": "no trusted face on screen" if shown else "no face on screen",
+                    "reason": "no trusted face on screen" if covered else "no face on screen",
                 }
             )
     return regions

@@ -12,7 +12,7 @@ from pyannote.core import Annotation, Segment
 from pyannote_av.core.output import AVDiarizeOutput, Report
 from pyannote_av.fusion import turns
 from pyannote_av.fusion.association import associate, voice_evidence
-from pyannote_av.fusion.persons import FRAME_RATE, People, Person
+from pyannote_av.fusion.identities import FRAME_RATE, FaceIdentities, FaceIdentity
 
 if TYPE_CHECKING:
     from pyannote_av.core.tracks import FaceTracks
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # bound on the absolute speaking score of one frame, log-odds
 _CLIP = 3.0
 # minimum share of a turn in which the face of its speaker is scored, to compute a confidence
-_SEEN = 0.3
+_MIN_VISIBLE = 0.3
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Speakers:
     ----------
     annotation, exclusive : Annotation
         Turns, with and without overlap.
-    faces : dict of label to list of Person
+    faces : dict of label to list of FaceIdentity
         Faces of each speaker who has at least one.
     moves : list of (label, Segment)
         Parts of turns that were moved to another speaker, because the face of that speaker was
@@ -56,7 +56,7 @@ class Speakers:
 
     annotation: Annotation
     exclusive: Annotation
-    faces: dict[str, list[Person]] = field(default_factory=dict)
+    faces: dict[str, list[FaceIdentity]] = field(default_factory=dict)
     moves: list[tuple[str, Segment]] = field(default_factory=list)
     changes: list[str] = field(default_factory=list)
 
@@ -78,9 +78,9 @@ class Speakers:
             voiceprints = np.stack(rows) if rows else voiceprints[:0]
         owner = {
             track: label
-            for label, persons in self.faces.items()
-            for person in persons
-            for track in person.tracks
+            for label, identities in self.faces.items()
+            for identity in identities
+            for track in identity.tracks
         }
         return AVDiarizeOutput(
             speaker_diarization=self.annotation,
@@ -105,7 +105,7 @@ class Speakers:
 
 def decide(
     audio: AVDiarizeOutput,
-    people: People,
+    face_identities: FaceIdentities,
     rules: Rules,
     *,
     duration: float,
@@ -118,7 +118,7 @@ def decide(
     ----------
     audio : AVDiarizeOutput
         Turns and, if available, voiceprints.
-    people : People
+    face_identities : FaceIdentities
         Persons in the video.
     rules : Rules
     duration : float
@@ -126,17 +126,17 @@ def decide(
     fewest, most : int, optional
         Bounds on the number of speakers. Voices are merged and split only within these bounds.
     """
-    voices, persons = audio.speaker_diarization, people.persons
+    voices, identities = audio.speaker_diarization, face_identities.identities
     labels = list(voices.labels())
     activity = turns.activity_of(voices, labels, int(np.ceil(duration * FRAME_RATE)) + 1)
-    evidence, specificity = voice_evidence(persons, activity, _CLIP, rules.rise)
+    evidence, specificity = voice_evidence(identities, activity, _CLIP, rules.rise)
     evidence[specificity < rules.specificity] = 0.0
-    voice_of = associate(evidence, people.conflict, rules.minimum_evidence)
+    voice_of = associate(evidence, face_identities.conflict, rules.minimum_evidence)
 
     into = {}
     if len(labels) > fewest:
         into = turns.merges(
-            persons,
+            identities,
             voice_of,
             activity,
             audio.speaker_embeddings,
@@ -148,23 +148,23 @@ def decide(
     changes = [f"{labels[voice]} merged into {labels[to]}: one face" for voice, to in into.items()]
 
     options = {"margin": rules.margin, "seconds": rules.min_split}
-    for person, voice in turns.splits(
-        persons, voice_of, people.distinct, activity, **options
+    for identity, voice in turns.splits(
+        identities, voice_of, face_identities.distinct, activity, **options
     ).items():
         if len(labels) - len(into) < most:
-            voice_of[person] = len(labels)
+            voice_of[identity] = len(labels)
             labels.append(next_label(labels))
             changes.append(f"{labels[-1]} split off {labels[voice]}")
     activity = np.pad(activity, ((0, 0), (0, len(labels) - activity.shape[1])))
 
     options = {"margin": rules.margin, "seconds": rules.min_change}
-    moves = turns.moves(voices, labels, persons, voice_of, activity, **options)
+    moves = turns.moves(voices, labels, identities, voice_of, activity, **options)
     if moves:
         seconds = sum(move.segment.duration for move in moves)
-        changes.append(f"{seconds:.2f} s of turns moved to the face seen speaking")
-    faces: dict[str, list[Person]] = {}
-    for person, voice in voice_of.items():
-        faces.setdefault(labels[into.get(voice, voice)], []).append(persons[person])
+        changes.append(f"{seconds:.2f} s of turns moved to the speaker whose face was speaking")
+    faces: dict[str, list[FaceIdentity]] = {}
+    for identity, voice in voice_of.items():
+        faces.setdefault(labels[into.get(voice, voice)], []).append(identities[identity])
     exclusive = audio.exclusive_speaker_diarization
     if moves or into:
         voices = turns.rewrite(voices, labels, moves, into)
@@ -178,13 +178,13 @@ def decide(
     )
 
 
-def _evidence(segment: Segment, faces: Sequence[Person]) -> dict[str, Any]:
+def _evidence(segment: Segment, faces: Sequence[FaceIdentity]) -> dict[str, Any]:
     """Confidence (mean speaking probability of the faces of the speaker) and modality of a turn."""
     first, last = np.round(np.array([segment.start, segment.end]) * FRAME_RATE).astype(int)
     frames = np.arange(first, max(last, first + 1))
     scores = np.concatenate([face.at(frames) for face in faces]) if faces else np.empty(0)
     scores = scores[np.isfinite(scores)]
-    if len(scores) < _SEEN * len(frames):
+    if len(scores) < _MIN_VISIBLE * len(frames):
         return {"confidence": None, "modality": "audio"}
     probability = float(np.mean(1 / (1 + np.exp(-np.clip(scores, -_CLIP, _CLIP)))))
     return {"confidence": round(probability, 3), "modality": "audio+video"}

@@ -10,16 +10,16 @@ import numpy as np
 
 from pyannote_av.core.grid import FRAME_RATE
 from pyannote_av.fusion.association import cosine
-from pyannote_av.fusion.persons import SIMULTANEOUS_FRAMES
+from pyannote_av.fusion.identities import SIMULTANEOUS_FRAMES
 from pyannote_av.fusion.speakers import next_label
 
 if TYPE_CHECKING:
     from pyannote_av.core.tracks import FaceTracks
-    from pyannote_av.fusion.persons import People
+    from pyannote_av.fusion.identities import FaceIdentities
 
 
 @dataclass(frozen=True, eq=False)
-class FaceStretch:
+class FaceFeatures:
     """Visual features of consecutive frames of one face.
 
     Attributes
@@ -46,7 +46,7 @@ class TargetSpeaker:
     label : str
     voiceprint : (dimension,) float array or None
         Speaker embedding.
-    faces : list of FaceStretch
+    faces : list of FaceFeatures
         Visual features of all tracks that show this person, on the clock of the audio.
     tracks : tuple of int
         Identifiers of these tracks.
@@ -54,7 +54,7 @@ class TargetSpeaker:
 
     label: str
     voiceprint: np.ndarray | None = None
-    faces: Sequence[FaceStretch] = ()
+    faces: Sequence[FaceFeatures] = ()
     tracks: tuple[int, ...] = ()
 
     def face(self, start: int, end: int, dimension: int) -> tuple[np.ndarray, np.ndarray]:
@@ -63,13 +63,13 @@ class TargetSpeaker:
         for one in self.faces:
             low, high = max(start, one.start), min(end, one.start + len(one.features))
             if low < high:
-                seen = one.present[low - one.start : high - one.start]
-                features[low - start : high - start][seen] = one.features[
+                visible = one.present[low - one.start : high - one.start]
+                features[low - start : high - start][visible] = one.features[
                     low - one.start : high - one.start
-                ][seen]
-        return features, self.seen(start, end)
+                ][visible]
+        return features, self.visible(start, end)
 
-    def seen(self, start: int, end: int) -> np.ndarray:
+    def visible(self, start: int, end: int) -> np.ndarray:
         """Whether a face is visible: (end - start,) bool, in grid frames."""
         present = np.zeros(end - start, bool)
         for one in self.faces:
@@ -85,8 +85,8 @@ def find_targets(
     labels: Sequence[str],
     voiceprints: np.ndarray,
     tracks: FaceTracks | None,
-    people: People,
-    seen: Mapping[int, Sequence[FaceStretch]],
+    face_identities: FaceIdentities,
+    face_features: Mapping[int, Sequence[FaceFeatures]],
     offset: float = 0.0,
 ) -> list[TargetSpeaker]:
     """Create target speakers: all voices with their faces, then all faces without a voice.
@@ -99,20 +99,20 @@ def find_targets(
         Speaker embedding of each voice, zero if there is none.
     tracks : FaceTracks or None
         Tracks labelled with speakers.
-    people : People
+    face_identities : FaceIdentities
         All persons in the video.
-    seen : dict of track to list of FaceStretch
+    face_features : dict of track to list of FaceFeatures
         Visual features of each track, on the clock of the video.
     offset : float, optional
         Delay of the audio relative to the video, in seconds.
     """
     shift = round(offset * FRAME_RATE)
 
-    def stretches(ids: Sequence[int]) -> list[FaceStretch]:
+    def features_of(ids: Sequence[int]) -> list[FaceFeatures]:
         return [
-            FaceStretch(one.start + shift, one.features, one.present)
+            FaceFeatures(one.start + shift, one.features, one.present)
             for track in ids
-            for one in seen.get(track, ())
+            for one in face_features.get(track, ())
         ]
 
     owner = {} if tracks is None else tracks.speaker
@@ -120,12 +120,14 @@ def find_targets(
     for label, voiceprint in zip(labels, voiceprints, strict=True):
         own = tuple(track for track, speaker in owner.items() if speaker == label)
         voice = voiceprint if voiceprint.any() else None
-        targets.append(TargetSpeaker(label, voice, stretches(own), own))
+        targets.append(TargetSpeaker(label, voice, features_of(own), own))
     names = list(labels)
-    for person in people.persons:
-        if not any(track in owner for track in person.tracks):
+    for identity in face_identities.identities:
+        if not any(track in owner for track in identity.tracks):
             names.append(next_label(names))
-            targets.append(TargetSpeaker(names[-1], None, stretches(person.tracks), person.tracks))
+            targets.append(
+                TargetSpeaker(names[-1], None, features_of(identity.tracks), identity.tracks)
+            )
     return targets
 
 
@@ -179,4 +181,4 @@ def join_faces(
 def _together(one: TargetSpeaker, other: TargetSpeaker) -> bool:
     """Whether two target speakers are visible at the same time."""
     end = max((face.start + len(face.present) for face in (*one.faces, *other.faces)), default=0)
-    return int((one.seen(0, end) & other.seen(0, end)).sum()) >= SIMULTANEOUS_FRAMES
+    return int((one.visible(0, end) & other.visible(0, end)).sum()) >= SIMULTANEOUS_FRAMES

@@ -13,7 +13,7 @@ import numpy as np
 from pyannote.core import Annotation, Segment
 
 from pyannote_av.fusion.association import cosine, holders
-from pyannote_av.fusion.persons import FRAME_RATE, Person
+from pyannote_av.fusion.identities import FRAME_RATE, FaceIdentity
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def activity_of(annotation: Annotation, labels: Sequence, num_frames: int) -> np
 
 
 def merges(
-    persons: Sequence[Person],
+    identities: Sequence[FaceIdentity],
     voice_of: Mapping[int, int],
     activity: np.ndarray,
     voiceprints: np.ndarray | None,
@@ -89,8 +89,8 @@ def merges(
             continue
         frames = np.flatnonzero(activity[:, voice] & alone)
         best: tuple[float, int] | None = None
-        for person, other in voice_of.items():
-            score = persons[person].at(frames)
+        for identity, other in voice_of.items():
+            score = identities[identity].at(frames)
             visible = np.isfinite(score)
             speaking = int((score[visible] > 0).sum())
             if (
@@ -111,7 +111,7 @@ def merges(
 
 
 def splits(
-    persons: Sequence[Person],
+    identities: Sequence[FaceIdentity],
     voice_of: Mapping[int, int],
     distinct: np.ndarray,
     activity: np.ndarray,
@@ -123,7 +123,7 @@ def splits(
 
     Parameters
     ----------
-    distinct : (num_persons, num_persons) bool array
+    distinct : (num_identities, num_identities) bool array
         Pairs of persons who are known to be different people.
     margin : float
         A face decisively speaks above this score, and is silent below its negative.
@@ -138,28 +138,28 @@ def splits(
     owned = holders(voice_of)
     source: dict[int, int] = {}
     alone = activity.sum(axis=1) == 1
-    for person in range(len(persons)):
-        if person in voice_of:
+    for identity in range(len(identities)):
+        if identity in voice_of:
             continue
         best = (seconds * FRAME_RATE, None)
         for voice, faces in owned.items():
-            if not any(distinct[person, face] for face in faces):
+            if not any(distinct[identity, face] for face in faces):
                 continue
             frames = np.flatnonzero(activity[:, voice] & alone)
-            decisive = smooth(persons[person].at(frames)) > margin
-            decisive &= _silent(persons, faces, frames, margin)
+            decisive = smooth(identities[identity].at(frames)) > margin
+            decisive &= _silent(identities, faces, frames, margin)
             if decisive.sum() >= best[0]:
                 best = (decisive.sum(), voice)
         if best[1] is not None:
-            source[person] = best[1]
+            source[identity] = best[1]
     return source
 
 
 def _silent(
-    persons: Sequence[Person], faces: Sequence[int], frames: np.ndarray, margin: float
+    identities: Sequence[FaceIdentity], faces: Sequence[int], frames: np.ndarray, margin: float
 ) -> np.ndarray:
     """Frames in which one of `faces` is visible and none of them speaks."""
-    scores = np.stack([smooth(persons[face].at(frames)) for face in faces])
+    scores = np.stack([smooth(identities[face].at(frames)) for face in faces])
     visible = np.isfinite(scores)
     highest = np.where(visible, scores, -np.inf).max(axis=0)
     return visible.any(axis=0) & (highest < -margin)
@@ -180,7 +180,7 @@ def smooth(score: np.ndarray, width: int = 15) -> np.ndarray:
 def moves(
     annotation: Annotation,
     labels: Sequence,
-    persons: Sequence[Person],
+    identities: Sequence[FaceIdentity],
     voice_of: Mapping[int, int],
     activity: np.ndarray,
     *,
@@ -214,13 +214,13 @@ def moves(
         frames = np.arange(max(first, 0), min(last, len(activity)))
         if len(frames) < seconds * FRAME_RATE:
             continue
-        silent = _silent(persons, owned[voice], frames, margin) & alone[frames]
+        silent = _silent(identities, owned[voice], frames, margin) & alone[frames]
         if not silent.any():
             continue
         others = [p for p, v in voice_of.items() if v != voice]
         if not others:
             continue
-        scores = np.stack([smooth(persons[p].at(frames)) for p in others])
+        scores = np.stack([smooth(identities[p].at(frames)) for p in others])
         scores = np.where(np.isfinite(scores), scores, -np.inf)
         winner = scores.argmax(axis=0)
         decisive = silent & (scores.max(axis=0) > margin)

@@ -17,7 +17,7 @@ from pyannote.core import Timeline
 
 from pyannote_av.core.grid import SAMPLE_RATE
 from pyannote_av.core.tracks import FRAME_RATE, TrackSegment
-from pyannote_av.fusion.targets import FaceStretch
+from pyannote_av.fusion.targets import FaceFeatures
 from pyannote_av.models.active_speaker.motion import mouth_motion, speech_envelope
 from pyannote_av.models.active_speaker.offset import MIN_SECONDS, curve_of
 from pyannote_av.models.active_speaker.scorers import ActiveSpeakerScorer, score_many
@@ -182,7 +182,7 @@ class VisualFeatureCollector:
 
     def __init__(self, model: torch.nn.Module):
         self._model = model
-        self._features: dict[int, list[FaceStretch]] = {}
+        self._features: dict[int, list[FaceFeatures]] = {}
         self.seconds = 0.0
 
     def update(self, segment: TrackSegment) -> None:
@@ -194,11 +194,11 @@ class VisualFeatureCollector:
         )
         with torch.inference_mode():
             features = self._model.visual_features(faces, present)[0, 0].half().cpu().numpy()
-        part = FaceStretch(segment.start, features, segment.present)
+        part = FaceFeatures(segment.start, features, segment.present)
         self._features.setdefault(segment.track, []).append(part)
         self.seconds += perf_counter() - begin
 
-    def compute(self) -> dict[int, list[FaceStretch]]:
+    def compute(self) -> dict[int, list[FaceFeatures]]:
         """Features of all parts of each face track."""
         return {track: list(parts) for track, parts in self._features.items()}
 

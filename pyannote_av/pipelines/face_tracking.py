@@ -175,7 +175,7 @@ class FaceTracking(Pipeline):
         for frame in self._video.frames(file, problems=problems):
             if frame.index % round(FRAME_RATE) == 0:
                 hook("face_tracking", None, total=total, completed=min(total, round(frame.time)))
-            faces.see(frame)
+            faces.update(frame)
         tracks = faces.finish()
         hook("face_tracking", None, total=total, completed=total)
         return tracks

@@ -111,7 +111,7 @@ class AVInference:
 
     def _chosen(self, targets: Sequence[TargetSpeaker], start: int, length: int) -> list[int]:
         """Indices of the targets of a chunk: those with a voiceprint or with a visible face"""
-        seen = [
+        visible_frames = [
             sum(
                 int(
                     one.present[
@@ -124,7 +124,7 @@ class AVInference:
         ]
         ranks = [
             (target.voiceprint is None, -frames, i)
-            for i, (target, frames) in enumerate(zip(targets, seen, strict=True))
+            for i, (target, frames) in enumerate(zip(targets, visible_frames, strict=True))
             if target.voiceprint is not None or frames > 0
         ]
         return sorted(i for _, _, i in sorted(ranks)[: self.max_targets])

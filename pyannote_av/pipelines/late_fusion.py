@@ -18,9 +18,9 @@ from pyannote_av.core.output import AVDiarizeOutput, Report
 from pyannote_av.core.pipeline import DiarizationPipeline, Pipeline
 from pyannote_av.core.tracks import FaceTracks
 from pyannote_av.fusion import guard
-from pyannote_av.fusion.persons import People, find_persons
+from pyannote_av.fusion.identities import FaceIdentities, find_identities
 from pyannote_av.fusion.speakers import Rules, Speakers, decide
-from pyannote_av.fusion.targets import FaceStretch
+from pyannote_av.fusion.targets import FaceFeatures
 from pyannote_av.pipelines.active_speaker_detection import ActiveSpeakerDetection
 from pyannote_av.pipelines.collectors import VisualFeatureCollector
 from pyannote_av.pipelines.face_tracking import FaceTracking
@@ -39,18 +39,18 @@ class Fused(NamedTuple):
     Attributes
     ----------
     output : AVDiarizeOutput
-    people : People
-        All persons in the video, with or without a voice. Empty if the video was refused.
+    identities : FaceIdentities
+        All people in the video, with or without a voice. Empty if the video was refused.
     offset : float
         Corrected delay of the audio relative to the video, in seconds. 0 if none was corrected.
-    features : dict of int to list of FaceStretch
+    features : dict of int to list of FaceFeatures
         Visual features of each face track. Empty if none were requested.
     """
 
     output: AVDiarizeOutput
-    people: People
+    identities: FaceIdentities
     offset: float
-    features: dict[int, list[FaceStretch]]
+    features: dict[int, list[FaceFeatures]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +59,7 @@ class _Faces:
 
     tracks: FaceTracks
     scores: list[SpeakingScores]
-    features: dict[int, list[FaceStretch]]
+    features: dict[int, list[FaceFeatures]]
 
 
 class LateFusion(DiarizationPipeline):
@@ -79,9 +79,10 @@ class LateFusion(DiarizationPipeline):
         Audio diarization pipeline: the name of a shipped one, any other argument of
         :meth:`pyannote_av.Pipeline.from_pretrained`, or a pyannote.audio pipeline.
     detector, embedder : optional
-        See :class:`pyannote_av.pipelines.FaceTracking`.
+        See :class:`~pyannote_av.pipelines.face_tracking.FaceTracking`.
     scorer : optional
-        See :class:`pyannote_av.pipelines.ActiveSpeakerDetection`.
+        See
+        :class:`~pyannote_av.pipelines.active_speaker_detection.ActiveSpeakerDetection`.
     max_offset : float, optional
         Largest audio-visual offset that is corrected, in seconds.
     token, cache_dir : optional
@@ -242,15 +243,15 @@ class LateFusion(DiarizationPipeline):
         self._name_components(file, report)
         with report.stage("fusion"):
             if self._refuse_video(file, audio, tracks, offset, report):
-                people = People.nobody()
+                identities = FaceIdentities.empty()
                 speakers = Speakers(audio.speaker_diarization, audio.exclusive_speaker_diarization)
             else:
-                people = self._find_people(tracks, offset, report)
-                speakers = self._decide_speakers(audio, people, bounds, report)
-                report.ignored_regions = _regions_without_faces(speakers, people, tracks)
+                identities = self._find_identities(tracks, offset, report)
+                speakers = self._decide_speakers(audio, identities, bounds, report)
+                report.ignored_regions = _regions_without_faces(speakers, identities, tracks)
             output = speakers.output(audio, tracks, report)
         hook("fusion", output.speaker_diarization)
-        return Fused(output, people, offset, faces.features)
+        return Fused(output, identities, offset, faces.features)
 
     # ---------------------------------------------------------------------------------- steps
 
@@ -384,30 +385,30 @@ class LateFusion(DiarizationPipeline):
             report.reasons.append(refusal)
         return bool(refusal)
 
-    def _find_people(self, tracks: FaceTracks, offset: float, report: Report) -> People:
+    def _find_identities(self, tracks: FaceTracks, offset: float, report: Report) -> FaceIdentities:
         """Persons in the video, on the clock of the audio"""
-        people = find_persons(
+        identities = find_identities(
             tracks,
             offset=offset,
             min_face=self.min_face,
             identity_threshold=self.identity_threshold,
         )
-        for reason in sorted(set(people.refused.values())):
-            ids = [str(track) for track, why in people.refused.items() if why == reason]
+        for reason in sorted(set(identities.refused.values())):
+            ids = [str(track) for track, why in identities.refused.items() if why == reason]
             report.reasons.append(f"face track {', '.join(ids)} not used: {reason}")
-        return people
+        return identities
 
     def _decide_speakers(
         self,
         audio: AVDiarizeOutput,
-        people: People,
+        identities: FaceIdentities,
         bounds: Mapping[str, int | None],
         report: Report,
     ) -> Speakers:
         """Speakers, from the voices of the audio pipeline and the persons in the video"""
         speakers = decide(
             audio,
-            people,
+            identities,
             Rules(**{field.name: getattr(self, field.name) for field in fields(Rules)}),
             duration=report.duration,
             fewest=bounds["num_speakers"] or bounds["min_speakers"] or 1,
@@ -418,7 +419,7 @@ class LateFusion(DiarizationPipeline):
         report.reasons.append(
             f"{len(speakers.faces)} of {len(speakers.annotation.labels())} speakers have a face"
             if speakers.faces
-            else "no face goes with any voice"
+            else "no face was associated with a voice"
         )
         return speakers
 
@@ -433,10 +434,10 @@ def _start_report(file: Mapping) -> Report:
 
 
 def _regions_without_faces(
-    speakers: Speakers, people: People, tracks: FaceTracks
+    speakers: Speakers, identities: FaceIdentities, tracks: FaceTracks
 ) -> list[dict[str, Any]]:
     """Speech during which no face of a person in the video is visible, with the reason"""
-    trusted = {track for person in people.persons for track in person.tracks}
+    trusted = {track for identity in identities.identities for track in identity.tracks}
     visible = tracks.to_annotation()
     return guard.without_faces(
         speakers.annotation.get_timeline().support(),

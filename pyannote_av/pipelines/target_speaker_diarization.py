@@ -21,7 +21,7 @@ from pyannote_av.fusion.activities import (
     binarize,
     confidences,
     confine,
-    count_seen,
+    count_speakers,
     difference,
     exclusive,
     from_annotation,
@@ -75,7 +75,7 @@ class TargetSpeakerDiarization(DiarizationPipeline):
         What determines the number of simultaneous speakers. With "first_pass", the network only
         chooses who they are. With "seen", the network may also add speakers whose face is visible,
         and may remove all speakers where the faces of all of them are visible; see
-        :func:`~pyannote_av.fusion.activities.count_seen`. With "network", every target is
+        :func:`~pyannote_av.fusion.activities.count_speakers`. With "network", every target is
         binarized by itself.
     onset, offset : float
         Probabilities at which turns start and end, where the network counts.
@@ -226,7 +226,12 @@ class TargetSpeakerDiarization(DiarizationPipeline):
         for _ in range(self.iterations):
             voiceprints = enrol(embeddings, active[:, : len(labels)])
             targets = find_targets(
-                labels, voiceprints, first.face_tracks, fused.people, fused.features, fused.offset
+                labels,
+                voiceprints,
+                first.face_tracks,
+                fused.identities,
+                fused.features,
+                fused.offset,
             )
             posteriors = self._predict(file, targets, embeddings, hook)
             joined = self._join_faces(targets, posteriors, embeddings, len(labels))
@@ -299,10 +304,10 @@ class TargetSpeakerDiarization(DiarizationPipeline):
             return binarize(probabilities, rules)
         count = before.sum(axis=1)
         if self.counting == "seen":
-            visible = [target.seen(0, len(before) // STEPS) for target in targets]
+            visible = [target.visible(0, len(before) // STEPS) for target in targets]
             visible = np.repeat(np.stack(visible, axis=1), STEPS, axis=0)
             onsets = self.onset, self.onset_unheard, self.offset
-            count = count_seen(probabilities, before, visible, *onsets)
+            count = count_speakers(probabilities, before, visible, *onsets)
         return binarize(likeliest(probabilities, count), rules)
 
     def _speakers(self, active: np.ndarray, num_voices: int, most: float) -> list[int]:

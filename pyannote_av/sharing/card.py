@@ -89,10 +89,10 @@ def make_card(
         found = Evaluation.read(path)
         chosen = found.choose(system)
         results += found.results(chosen)
-        said = found.to_markdown()
+        text = found.to_markdown()
         if len(found.systems) > 1:
-            said = f"This is `{chosen}`.\n\n{said}"
-        figures[number:] = [said]
+            text = f"This is `{chosen}`.\n\n{text}"
+        figures[number:] = [text]
     kind = "pyannote-audio-pipeline" if config else "pyannote-audio-model"
     data = ModelCardData(
         license=licence or ("other" if any(part.file for part in parts) else "mit"),
@@ -130,8 +130,8 @@ def _summary(config: Mapping[str, Any], parts: list[Part]) -> str:
     """First paragraph of the docstring of the class."""
     dotted = config["pipeline"]["name"] if config else parts[0].architecture
     cls = named_class(dotted, "pipeline" if config else "model", "the card")
-    said = (getdoc(cls) or "").split("\n\n")[0].replace("\n", " ")
-    return f"{said}\n\nClass: `{dotted}`."
+    text = (getdoc(cls) or "").split("\n\n")[0].replace("\n", " ")
+    return f"{text}\n\nClass: `{dotted}`."
 
 
 def _usage(config: Mapping[str, Any], name: str) -> str:

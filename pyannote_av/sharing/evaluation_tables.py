@@ -87,8 +87,8 @@ class Evaluation:
         if system is None and len(self.systems) == 1:
             return self.systems[0]
         if system not in self.systems:
-            asked = "several systems were scored" if system is None else f"no system {system!r}"
-            raise ReadError(f"{self.name}: {asked}; say which: {', '.join(self.systems)}")
+            reason = "several systems were scored" if system is None else f"no system {system!r}"
+            raise ReadError(f"{self.name}: {reason}; say which: {', '.join(self.systems)}")
         return system
 
     def results(self, system: str) -> list[EvalResult]:

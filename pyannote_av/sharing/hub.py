@@ -192,8 +192,8 @@ def _collect(source: str, folder: Path, name: str, options: dict[str, Any]) -> N
         copy_model(path, folder)
     else:
         save_pipeline(source, folder)
-    asked = any(value is not None for value in options.values())
-    if not asked and (path / CARD).is_file():
+    customized = any(value is not None for value in options.values())
+    if not customized and (path / CARD).is_file():
         check_links(path / CARD, path)
         shutil.copyfile(path / CARD, folder / CARD)
     else:
@@ -231,8 +231,8 @@ def _hub(name: str) -> Iterator[None]:
     try:
         yield
     except HTTPError as error:
-        said = str(error).strip().splitlines()[0]
+        reason = str(error).strip().splitlines()[0]
         raise ConnectionError(
-            f"the hub does not give or take {name!r} ({said}). Is that its name? Private and "
+            f"the hub does not give or take {name!r} ({reason}). Is that its name? Private and "
             "gated repositories need --token, or `hf auth login`, of somebody who may."
         ) from error

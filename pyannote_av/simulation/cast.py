@@ -41,9 +41,9 @@ class Cast:
     def __post_init__(self):
         if not self.portraits:
             raise ValueError("a conversation needs portraits")
-        if both := set(self.voices) & set(self.seen):
+        if both := set(self.voices) & set(self.filmed):
             raise ValueError(f"both speech and clips have a speaker {min(both)!r}")
-        if len(self.voices) + len(self.seen) < 2:
+        if len(self.voices) + len(self.filmed) < 2:
             raise ValueError("a conversation needs two speakers")
 
     @property
@@ -52,7 +52,7 @@ class Cast:
         return self.library.speakers if self.library is not None else []
 
     @property
-    def seen(self) -> list[str]:
+    def filmed(self) -> list[str]:
         """Speakers with clips of their own."""
         return self.talkers.speakers if self.talkers is not None else []
 
@@ -65,9 +65,9 @@ class Cast:
 
     def choose(self, number: int, share: float, rng: np.random.Generator) -> list[str]:
         """Draw `number` speakers in random order, if possible a `share` of them with clips."""
-        low, high = max(0, number - len(self.voices)), min(number, len(self.seen))
-        clips = int(np.clip(rng.binomial(number, share), low, high)) if self.seen else 0
+        low, high = max(0, number - len(self.voices)), min(number, len(self.filmed))
+        clips = int(np.clip(rng.binomial(number, share), low, high)) if self.filmed else 0
         voices = list(rng.permutation(self.voices)[: number - clips])
-        chosen = [*voices, *(rng.permutation(self.seen)[:clips] if clips else ())]
+        chosen = [*voices, *(rng.permutation(self.filmed)[:clips] if clips else ())]
         # without clips, keep the order in which they were drawn
         return [str(name) for name in (rng.permutation(chosen) if clips else chosen)]

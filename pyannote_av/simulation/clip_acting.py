@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pyannote_av.core.grid import FRAME_RATE, SAMPLE_RATE
-from pyannote_av.core.stretches import stretches
+from pyannote_av.core.runs import true_runs
 from pyannote_av.simulation.clip_files import Clip
 from pyannote_av.simulation.performer import Face, grey
 from pyannote_av.simulation.speech import STEP
@@ -24,7 +24,7 @@ _SAMPLES = int(SAMPLE_RATE / FRAME_RATE)
 #: frames of a cross-fade; maximum of silent frames to show before and after speech
 _FADE, _LEAD = 4, 5
 #: listening: seconds to play one part, speed, and probability of holding still
-_LISTENS, _PACE, _STILL = (2.0, 6.0), (0.25, 0.7), 0.2
+_LISTENING, _PACE, _STILL = (2.0, 6.0), (0.25, 0.7), 0.2
 
 
 class Showing(NamedTuple):
@@ -65,8 +65,8 @@ def spoken(turns: Sequence[tuple[int, np.ndarray]], num_frames: int) -> np.ndarr
         since = np.arange(first, last) * _SAMPLES - start
         own = steps[since // STEP]
         frame = np.round((own[:, 1] * STEP + since % STEP) / _SAMPLES).astype(int)
-        said = own[:, 0] >= 0
-        held = np.maximum.accumulate(np.where(said, np.arange(len(own)), 0))
+        speech = own[:, 0] >= 0
+        held = np.maximum.accumulate(np.where(speech, np.arange(len(own)), 0))
         source[first:last] = np.stack([own[:, 0], frame], axis=1)[held]
     return source
 
@@ -77,7 +77,7 @@ def listening(clips: Sequence[Clip], count: int, rng: np.random.Generator) -> np
     while left > 0:
         clip = int(rng.integers(len(clips)))
         first, end = clips[clip].idle[int(rng.integers(len(clips[clip].idle)))]
-        length = min(left, int(rng.uniform(*_LISTENS) * FRAME_RATE))
+        length = min(left, int(rng.uniform(*_LISTENING) * FRAME_RATE))
         pace = rng.uniform(*_PACE) * (rng.random() >= _STILL)
         # play back and forth: a triangle wave
         span = max(end - first - 1, 0.5)
@@ -111,44 +111,44 @@ def show(
     """
     lengths = np.array([len(clip.box) for clip in clips])
     source = spoken(turns, num_frames)
-    said = source[:, 0] >= 0
-    source[said, 1] = np.minimum(source[said, 1], lengths[source[said, 0]] - 1)
-    shown = said.copy()
-    for first, end in stretches(said):
-        shown |= _led(source, shown, clips, int(first), -1)
-        shown |= _led(source, shown, clips, int(end) - 1, 1)
-    for first, end in stretches(~shown):
+    speech = source[:, 0] >= 0
+    source[speech, 1] = np.minimum(source[speech, 1], lengths[source[speech, 0]] - 1)
+    chosen = speech.copy()
+    for first, end in true_runs(speech):
+        chosen |= _led(source, chosen, clips, int(first), -1)
+        chosen |= _led(source, chosen, clips, int(end) - 1, 1)
+    for first, end in true_runs(~chosen):
         source[first:end] = listening(clips, int(end - first), rng)
-    showing = _faded(source, said)
+    showing = _faded(source, speech)
     # delay the video
     at = np.clip(np.arange(num_frames) - round(desync * FRAME_RATE), 0, num_frames - 1)
     return Showing(*(column[at] for column in showing))
 
 
-def _led(source, shown, clips, edge: int, way: int) -> np.ndarray:
+def _led(source, chosen, clips, edge: int, way: int) -> np.ndarray:
     """Add the silent frames of the clip before or after speech, because lips open before the sound
 
     The frames are written into `source`. Returns which frames were added.
     """
-    added = np.zeros(len(shown), bool)
+    added = np.zeros(len(chosen), bool)
     clip, frame = source[edge]
     for i in range(1, _LEAD + 1):
         k, f = edge + way * i, frame + way * i
-        inside = 0 <= k < len(shown) and 0 <= f < len(clips[clip].box)
-        if not inside or shown[k] or clips[clip].sounding[f]:
+        inside = 0 <= k < len(chosen) and 0 <= f < len(clips[clip].box)
+        if not inside or chosen[k] or clips[clip].sounding[f]:
             break
         source[k], added[k] = (clip, f), True
     return added
 
 
-def _faded(source: np.ndarray, said: np.ndarray) -> Showing:
+def _faded(source: np.ndarray, speech: np.ndarray) -> Showing:
     """Cross-fade frames that are not adjacent in a clip, outside of speech if possible"""
     other, mix = source.copy(), np.zeros(len(source))
     jumps = (source[1:, 0] != source[:-1, 0]) | (np.abs(np.diff(source[:, 1])) > 2)
     for k in 1 + np.flatnonzero(jumps):
         before = _FADE // 2
-        if said[k] != said[k - 1]:
-            before = _FADE if said[k] else 0
+        if speech[k] != speech[k - 1]:
+            before = _FADE if speech[k] else 0
         low, high = max(0, k - before), min(len(source), k - before + _FADE)
         weight = (np.arange(low, high) - (k - before) + 1) / (_FADE + 1)
         for j, new in zip(range(low, high), weight, strict=True):

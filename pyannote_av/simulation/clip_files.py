@@ -12,7 +12,7 @@ import numpy as np
 from pyannote_av.core.atomic import replacing
 from pyannote_av.core.grid import FRAME_RATE, SAMPLE_RATE
 from pyannote_av.core.reading import check_array, inside, read_npy, read_npz, refusing
-from pyannote_av.core.stretches import stretches
+from pyannote_av.core.runs import true_runs
 from pyannote_av.core.tracks import FaceTracks
 from pyannote_av.simulation.faces import BOTTOM, LEFT, RIGHT, TOP
 from pyannote_av.simulation.speech import STEP, Recording, recording
@@ -90,8 +90,8 @@ class Clip:
     def sounding(self) -> np.ndarray:
         """Frames with speech: (T,) bool."""
         steps = np.zeros(len(self.box) * _STEPS, bool)
-        said = self.speech.steps[self.speech.mask]
-        steps[said[said < len(steps)]] = True
+        spoken = self.speech.steps[self.speech.mask]
+        steps[spoken[spoken < len(steps)]] = True
         return steps.reshape(-1, _STEPS).any(axis=1)
 
     @cached_property
@@ -120,7 +120,7 @@ class Clip:
 
 def _long(mask: np.ndarray) -> np.ndarray:
     """Runs of True (n, 2) of sufficient length; the longest one if there are none"""
-    runs = stretches(mask)
+    runs = true_runs(mask)
     lengths = runs[:, 1] - runs[:, 0]
     return runs[lengths >= min(_IDLE, lengths.max(initial=0))]
 
@@ -136,7 +136,7 @@ def _face(path: Path, tracks: FaceTracks | None) -> FaceTracks:
     lengths = {track: len(tracks.of(track)) for track in tracks.tracks}
     track = max(lengths, key=lambda t: lengths[t], default=None)
     if track is None or lengths[track] < _SHORTEST:
-        raise ValueError(f"{path}: no face is seen for a second")
+        raise ValueError(f"{path}: no face is visible for a second")
     own = on_grid(tracks.of(track))
     first, last = own.time[[0, -1]]
     for other in lengths:
@@ -213,7 +213,7 @@ def _write(path: Path, folder: Path, own: FaceTracks, first: int, count: int) ->
     with replacing(folder / "pictures.npy") as partial:
         shape = (count, *panel, 3)
         pictures = np.lib.format.open_memmap(partial, "w+", np.uint8, shape)
-        seen = 0
+        written = 0
         for frame in Video().frames(path, start=grid[0] - 1e-3, end=grid[-1] + 0.02):
             if 0 <= frame.index - first < count:
                 image = frame.image
@@ -223,9 +223,9 @@ def _write(path: Path, folder: Path, own: FaceTracks, first: int, count: int) ->
                 pictures[frame.index - first] = cv2.warpAffine(
                     image, matrix, panel[::-1], flags=flags, borderMode=cv2.BORDER_REPLICATE
                 )
-                seen += 1
-        if seen < count:
-            raise ValueError(f"{path}: {seen} of {count} pictures of the face could be read")
+                written += 1
+        if written < count:
+            raise ValueError(f"{path}: {written} of {count} pictures of the face could be read")
         pictures.flush()
     per_frame = int(SAMPLE_RATE / FRAME_RATE)
     sound = Video().waveform(path)[0].numpy()[first * per_frame : (first + count) * per_frame]

@@ -90,7 +90,7 @@ class Conversation:
         return active(self.turns, self.scene.num_frames)
 
     @property
-    def heard(self) -> np.ndarray:
+    def audio(self) -> np.ndarray:
         """The mixture, limited to the length of the video: (640 T,) float32."""
         return self.sound.mixture[: self.scene.num_frames * int(SAMPLE_RATE / FRAME_RATE)]
 
@@ -123,9 +123,9 @@ class Conversation:
     def off_screen(self) -> tuple[float, float]:
         """Seconds of speech with an off-screen speaker, and seconds of speech in total."""
         hidden = total = 0
-        for person, heard in self.speaking.items():
-            hidden += int((heard & ~self.scene.visible(person)).sum())
-            total += int(heard.sum())
+        for person, speech in self.speaking.items():
+            hidden += int((speech & ~self.scene.visible(person)).sum())
+            total += int(speech.sum())
         return hidden / FRAME_RATE, total / FRAME_RATE
 
     def summary(self) -> dict[str, Any]:
@@ -181,7 +181,7 @@ def converse(
     """
     options = options or Options()
     rng = np.random.default_rng([*seed, 0])
-    available = len(cast.voices) + len(cast.seen)
+    available = len(cast.voices) + len(cast.filmed)
     if options.speakers is None:
         number = min(number_of_speakers(cast.statistics, duration, rng), available)
     else:

@@ -87,11 +87,11 @@ def disturbed(
     speaks : bool
         A person who never speaks may become a photograph.
     """
-    shown = np.arange(num_frames)
+    source = np.arange(num_frames)
     for first, end in _times("freeze", options.freezes, num_frames, rng):
-        shown[first:end] = shown[first]
+        source[first:end] = source[first]
     if not speaks and rng.random() < options.stills:
-        shown[:] = rng.integers(num_frames)
+        source[:] = rng.integers(num_frames)
     occlusions = []
     for kind, rate in (
         ("hand", options.occlusions / 2),
@@ -100,9 +100,9 @@ def disturbed(
     ):
         for first, end in _times(kind, rate, num_frames, rng):
             occlusions.append(_occlusion(kind, first, end, rng))
-    if not occlusions and (shown == np.arange(num_frames)).all():
+    if not occlusions and (source == np.arange(num_frames)).all():
         return person
-    return Disturbed(person, shown, tuple(occlusions), person.clothes)
+    return Disturbed(person, source, tuple(occlusions), person.clothes)
 
 
 def _times(kind: str, rate: float, num_frames: int, rng) -> list[tuple[int, int]]:
@@ -139,15 +139,15 @@ class Disturbed:
     Attributes
     ----------
     person : Performer
-    shown : (T,) int
-        Frame of the person that is shown in each frame.
+    source : (T,) int
+        Frame of the person that each frame shows.
     occlusions : sequence of Occlusion
     clothes : (3,) float
         RGB.
     """
 
     person: Performer
-    shown: np.ndarray
+    source: np.ndarray
     occlusions: Sequence[Occlusion]
     clothes: np.ndarray
 
@@ -159,11 +159,11 @@ class Disturbed:
 class _DisturbedFace:
     def __init__(self, disturbed: Disturbed, height: float, crops: bool):
         self._face = disturbed.person.face(height, crops)
-        self._shown, self._occlusions = disturbed.shown, disturbed.occlusions
+        self._source, self._occlusions = disturbed.source, disturbed.occlusions
         self.shape, self._height = self._face.shape, height
 
     def draw(self, k: int) -> np.ndarray:
-        k = int(self._shown[k])
+        k = int(self._source[k])
         picture = self._face.draw(k)
         for one in self._occlusions:
             if one.first <= k < one.end:
@@ -172,7 +172,7 @@ class _DisturbedFace:
         return picture
 
     def geometry(self, frames: slice | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return self._face.geometry(self._shown[frames])
+        return self._face.geometry(self._source[frames])
 
 
 def _cover(

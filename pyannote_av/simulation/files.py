@@ -106,7 +106,7 @@ def write_file(
     else:
         scene = made.scene
         pictures = render(scene, made.people)
-        encode(there["video"], pictures, made.heard, scene.options.size, scene.compression)
+        encode(there["video"], pictures, made.audio, scene.options.size, scene.compression)
     for part, path in paths.items():
         path.parent.mkdir(exist_ok=True)
         os.replace(there[part], path)
@@ -118,7 +118,7 @@ def _write_wav(path: Path, made: Conversation) -> None:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(SAMPLE_RATE)
-        file.writeframes(to_int16(made.heard).astype("<i2").tobytes())
+        file.writeframes(to_int16(made.audio).astype("<i2").tobytes())
 
 
 def _fingerprint(

@@ -310,8 +310,8 @@ class TalkingPortrait:
         inside = self._inside * (1.15 - 0.3 * np.clip(below / max(opening, 1), 0, 1)[..., None])
         if self._teeth.any():
             edge = _TEETH_HEIGHT * self._eyes_apart - upper
-            shown = np.clip(edge - below, 0, 1)[..., None]
-            inside = np.maximum(inside, shown * self._teeth)
+            opacity = np.clip(edge - below, 0, 1)[..., None]
+            inside = np.maximum(inside, opacity * self._teeth)
         return (warped * (1 - gap) + inside * gap).round().astype(np.uint8)
 
     def geometry(self, sway: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -132,7 +132,7 @@ def geometry(person: Performer, face: Appearance, frames: slice) -> tuple[np.nda
     return box + np.tile(corner, 2), landmarks + corner
 
 
-def face_look(person: Performer, face: Appearance, shot: Shot, k: int, size: int) -> np.ndarray:
+def face_image(person: Performer, face: Appearance, shot: Shot, k: int, size: int) -> np.ndarray:
     """A face in colour at frame `k`, as input for embedders: (size, size, 3) uint8."""
     from pyannote_av.vision.crops import cut
     from pyannote_av.vision.identity import face_box

@@ -130,10 +130,10 @@ class Scene:
 
     def visible(self, person: str) -> np.ndarray:
         """When a person is visible: (num_frames,) bool."""
-        seen = np.zeros(self.num_frames, bool)
+        visible = np.zeros(self.num_frames, bool)
         for shot in self.shots:
-            seen[shot.first : shot.end] |= any(face.person == person for face in shot.faces)
-        return seen
+            visible[shot.first : shot.end] |= any(face.person == person for face in shot.faces)
+        return visible
 
 
 def plan(
@@ -225,19 +225,21 @@ def _film(speaking, distractors, statistics, options, rng):
     track = 0
     edges = _cuts(active.shape[1], options.shot, rng)
     for first, end in pairwise(edges):
-        heard = active[:, first:end].any(axis=1)
-        shown = [p for p, h in zip(people, heard, strict=True) if h and rng.random() < chances[p]]
-        rng.shuffle(shown)
+        speaks = active[:, first:end].any(axis=1)
+        on_screen = [
+            p for p, h in zip(people, speaks, strict=True) if h and rng.random() < chances[p]
+        ]
+        rng.shuffle(on_screen)
         # listeners are drawn from people who are visible at other times
-        silent = [p for p, h in zip(people, heard, strict=True) if not h and chances[p] > 0.02]
+        silent = [p for p, h in zip(people, speaks, strict=True) if not h and chances[p] > 0.02]
         silent += distractors
         extra = min(int(rng.choice(3, p=[0.45, 0.4, 0.15])), len(silent))
         if silent and extra:
             weights = np.array([chances.get(p, 0.5) for p in silent])
             picked = rng.choice(silent, extra, replace=False, p=weights / weights.sum())
-            shown += [str(person) for person in picked]
-        shown = shown[: max(_FILM_HEIGHT)]
-        faces = _placed(shown, track, options.size, rng)
+            on_screen += [str(person) for person in picked]
+        on_screen = on_screen[: max(_FILM_HEIGHT)]
+        faces = _placed(on_screen, track, options.size, rng)
         if rng.random() < options.far:
             smaller = rng.uniform(*_FAR)
             faces = [f._replace(height=max(_SMALLEST, smaller * f.height)) for f in faces]
@@ -245,12 +247,12 @@ def _film(speaking, distractors, statistics, options, rng):
         yield _shot(first, end, faces, options, rng)
 
 
-def _placed(shown, track, size, rng) -> list[Appearance]:
+def _placed(on_screen, track, size, rng) -> list[Appearance]:
     """Place people side by side in random order"""
     width, height = size
-    faces, cell = [], width / max(len(shown), 1)
-    for place, person in enumerate(rng.permutation(shown) if shown else []):
-        low, high = _FILM_HEIGHT[len(shown)]
+    faces, cell = [], width / max(len(on_screen), 1)
+    for place, person in enumerate(rng.permutation(on_screen) if on_screen else []):
+        low, high = _FILM_HEIGHT[len(on_screen)]
         face = min(rng.uniform(low, high) * height, 0.98 * cell / _WIDTH)
         slack = max(0.0, cell - _WIDTH * face)
         x = (place + 0.5) * cell + rng.uniform(-0.4, 0.4) * slack

@@ -11,7 +11,7 @@ import numpy as np
 from pyannote.core import Annotation, Segment, Timeline
 
 from pyannote_av.core.grid import SAMPLE_RATE
-from pyannote_av.core.stretches import stretches
+from pyannote_av.core.runs import true_runs
 from pyannote_av.simulation.speech import STEP, SUFFIXES, Speech, sounding
 
 _PEAK = 0.9
@@ -220,6 +220,6 @@ def energy_turns(stem: np.ndarray, bridge: float = 0.3, silence: float = 45.0) -
     """
     timeline = Timeline(
         Segment(first * STEP / SAMPLE_RATE, end * STEP / SAMPLE_RATE)
-        for first, end in stretches(sounding(stem, silence))
+        for first, end in true_runs(sounding(stem, silence))
     )
     return timeline.support(collar=bridge)

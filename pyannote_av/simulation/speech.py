@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from pyannote_av.core.grid import SAMPLE_RATE
-from pyannote_av.core.stretches import stretches
+from pyannote_av.core.runs import true_runs
 
 #: suffixes of sound files
 SUFFIXES = (".flac", ".wav", ".mp3", ".m4a", ".ogg", ".opus", ".mp4")
@@ -50,8 +50,10 @@ def sounding(waveform: np.ndarray, silence: float = SILENCE) -> np.ndarray:
         are not digital silence.
     """
     level = levels(waveform)
-    heard = level[level > -90]
-    return level > np.percentile(heard, 95) - silence if len(heard) else np.zeros(len(level), bool)
+    audible = level[level > -90]
+    return (
+        level > np.percentile(audible, 95) - silence if len(audible) else np.zeros(len(level), bool)
+    )
 
 
 class Recording(NamedTuple):
@@ -97,7 +99,7 @@ def condensed(waveform: np.ndarray) -> Recording:
         At 16 kHz.
     """
     mask = sounding(waveform)
-    runs = stretches(mask)
+    runs = true_runs(mask)
     level = levels(waveform)
     loud = np.percentile(level[mask], 95) - _BREATH if mask.any() else 0.0
     runs = [run for run in runs if run[1] - run[0] >= _CLICK and level[slice(*run)].max() > loud]
@@ -162,7 +164,7 @@ def take(
     """
     first = int(rng.integers(number))
     one, steps = read(first), max(1, round(duration * SAMPLE_RATE / STEP))
-    begins = stretches(one.mask)[:, 0]
+    begins = true_runs(one.mask)[:, 0]
     # start at the beginning if any other start would make the recording too short
     fitting = begins[begins + steps <= len(one.mask)]
     parts = [_part(one, first, int(rng.choice(fitting)) if len(fitting) else 0)]

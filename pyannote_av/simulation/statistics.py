@@ -257,8 +257,8 @@ def visibility(
         faces = tracks[uri].to_annotation(by="speaker")
         for speaker in annotations[uri].labels():
             spoken = annotations[uri].label_timeline(speaker).support()
-            seen = faces.label_timeline(speaker).support()
-            share.append(spoken.crop(seen).duration() / spoken.duration())
+            visible = faces.label_timeline(speaker).support()
+            share.append(spoken.crop(visible).duration() / spoken.duration())
             seconds.append(spoken.duration())
     if not share:
         raise ValueError("no file has both turns and face tracks: do their names agree?")

@@ -9,10 +9,10 @@ import numpy as np
 
 from pyannote_av.core.grid import FRAME_RATE
 from pyannote_av.core.tracks import FaceSamples, FaceTracks, TrackSegment
-from pyannote_av.data.crop_shard import LOOK_INTERVAL, LOOK_SIDE
+from pyannote_av.data.crop_shard import FACE_INTERVAL, FACE_SIDE
 from pyannote_av.data.shard_writer import ShardWriter, to_int16
 from pyannote_av.simulation.conversation import Conversation
-from pyannote_av.simulation.rendering import SIDE, face_crops, face_look
+from pyannote_av.simulation.rendering import SIDE, face_crops, face_image
 from pyannote_av.vision.identity import MIN_SIZE
 
 #: maximum number of frames of a track to draw before they are written (12 s)
@@ -47,23 +47,23 @@ def segments(conversation: Conversation, seed: Sequence[int]) -> Iterator[TrackS
                 yield TrackSegment(face.track, shot.first + first, crops, present)
 
 
-def looks(conversation: Conversation) -> FaceSamples:
+def face_samples(conversation: Conversation) -> FaceSamples:
     """Images of whole faces in colour, for faces large enough to identify a person.
 
     Parameters
     ----------
     conversation : Conversation
     """
-    found, step = [], round(LOOK_INTERVAL * FRAME_RATE)
+    found, step = [], round(FACE_INTERVAL * FRAME_RATE)
     for shot in conversation.scene.shots:
         there = shot.first + np.flatnonzero(conversation.scene.kept[shot.first : shot.end])
         for face in shot.faces:
             if face.height >= MIN_SIZE:
                 person = conversation.people[face.person]
                 for k in there[::step].tolist():
-                    found.append((face.track, k, face_look(person, face, shot, k, LOOK_SIDE)))
-    found.sort(key=lambda look: look[:2])
-    where = np.array([look[:2] for look in found], np.int64).reshape(-1, 2)
+                    found.append((face.track, k, face_image(person, face, shot, k, FACE_SIDE)))
+    found.sort(key=lambda sample: sample[:2])
+    where = np.array([sample[:2] for sample in found], np.int64).reshape(-1, 2)
     pictures = [picture for *_, picture in found]
     return FaceSamples(where[:, 0], where[:, 1], np.array(pictures, np.uint8))
 
@@ -87,5 +87,5 @@ def write_shard(
         for segment in segments(conversation, seed):
             shard.add(segment)
         source = {"seed": "-".join(map(str, seed))}
-        sound = to_int16(conversation.heard)
-        shard.finish(tracks, sound, source, [], looks(conversation))
+        sound = to_int16(conversation.audio)
+        shard.finish(tracks, sound, source, [], face_samples(conversation))

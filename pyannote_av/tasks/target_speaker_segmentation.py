@@ -26,8 +26,8 @@ from pyannote_av.core.batch import AVInput
 from pyannote_av.core.grid import FRAME_RATE, SAMPLE_RATE
 from pyannote_av.core.renaming import current_names
 from pyannote_av.data.crop_store import CropStore
+from pyannote_av.data.speaker_embeddings import read_speaker_embeddings
 from pyannote_av.data.visual_features import VisualFeatures
-from pyannote_av.data.voices import read_voices
 from pyannote_av.tasks.losses import (
     TargetOutput,
     Total,
@@ -110,7 +110,8 @@ class TargetSpeakerSegmentation(RecordingTask):
     store : CropStore, str or Path
         Face crops and sound of the protocol's files; see ``build_store``.
     speaker_embeddings : str or Path, optional
-        Folder that ``build_voices`` wrote. Defaults to the folder that it writes by default.
+        Folder that ``build_speaker_embeddings`` wrote. Defaults to the folder that it writes by
+        default.
     features : bool, str or Path, optional
         Read visual features instead of face crops: True, or the folder that ``build_features``
         wrote. Defaults to False.
@@ -186,7 +187,7 @@ class TargetSpeakerSegmentation(RecordingTask):
             metric=metric,
         )
         self._transform = augmentation
-        self.speaker_embeddings = read_voices(self.store, speaker_embeddings)
+        self.speaker_embeddings = read_speaker_embeddings(self.store, speaker_embeddings)
         self.features = features
         self.max_targets = max_targets
         defaults = {name: one.weight for name, one in LOSSES.items()}

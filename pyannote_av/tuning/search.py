@@ -131,13 +131,13 @@ def optimize(
         objectives = len(about["objectives"])
         schedule = Schedule(loaded.pipeline, objectives, seed, sampler, lag, prune)
         start = time.perf_counter()
-        with _progress(progress, trials) as shown:
-            if len(shown(study)) < trials:
+        with _progress(progress, trials) as trials_of:
+            if len(trials_of(study)) < trials:
                 if processes == 1:
                     evaluator.load(loaded)
-                    _search(study, schedule, trials, evaluator, shown)
+                    _search(study, schedule, trials, evaluator, trials_of)
                 else:
-                    _search_together(study, schedule, trials, evaluator, processes, shown)
+                    _search_together(study, schedule, trials, evaluator, processes, trials_of)
         seconds = time.perf_counter() - start
         kept = Cache(folder).size()
         return write_result(into, str(pipeline), loaded.pipeline, study, about, kept, seconds)
@@ -187,10 +187,10 @@ def _find_audio(file: Mapping[str, Any]) -> Path:
 
 
 def _search(
-    study: optuna.Study, schedule: Schedule, total: int, evaluator: Evaluator, shown: Callable
+    study: optuna.Study, schedule: Schedule, total: int, evaluator: Evaluator, trials_of: Callable
 ) -> None:
     """Run the trials in this process"""
-    while len(trials := shown(study)) < total:
+    while len(trials := trials_of(study)) < total:
         trial, job = schedule.next(trials)
         study.add_trial(finished(trial, evaluator(job)))
 
@@ -201,7 +201,7 @@ def _search_together(
     total: int,
     evaluator: Evaluator,
     processes: int,
-    shown: Callable,
+    trials_of: Callable,
 ) -> None:
     """Run the trials in other processes, and record them in their order"""
     with open_pool(evaluator, processes) as pool:
@@ -212,7 +212,7 @@ def _search_together(
         running: dict[int, Any] = {}
         results: dict[int, Evaluation] = {}
         proposed: list[FrozenTrial] = []  # those not recorded, in order
-        while (recorded := len(trials := shown(study))) < total:
+        while (recorded := len(trials := trials_of(study))) < total:
             while (
                 len(running) < processes
                 and len(proposed) < schedule.lag
@@ -243,12 +243,12 @@ def _next_result(pool: Pool, jobs: Mapping[int, Any]) -> tuple[int, Any]:
 
 
 @contextmanager
-def _progress(shown: bool, total: int) -> Iterator[Callable[[optuna.Study], list[FrozenTrial]]]:
+def _progress(visible: bool, total: int) -> Iterator[Callable[[optuna.Study], list[FrozenTrial]]]:
     """Yield a function that returns the trials of a study, and shows them in a progress bar"""
     from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), disable=not shown) as bar:
+    with Progress(console=Console(stderr=True), disable=not visible) as bar:
         task = bar.add_task("", total=total)
 
         def trials_of(study: optuna.Study) -> list[FrozenTrial]:

@@ -12,11 +12,11 @@ import numpy as np
 from pyannote.core import Annotation, Segment, SlidingWindow, SlidingWindowFeature, Timeline
 from safetensors.numpy import load, save
 
-from pyannote_av.clustering.scene import ScoredFaces
+from pyannote_av.clustering.windowed_file import ScoredFaces
 from pyannote_av.core.caching import Entry
 from pyannote_av.core.reading import parse_json
 from pyannote_av.core.tracks import FaceSamples, FaceTracks, PictureStats
-from pyannote_av.fusion.targets import FaceStretch
+from pyannote_av.fusion.targets import FaceFeatures
 from pyannote_av.pipelines.speaking_scores import SpeakingScores
 
 _TREE = "tree"
@@ -25,7 +25,7 @@ _CHECKSUM = 32  # bytes
 #: tuples with names and dataclasses that entries may hold
 _RECORDS = {
     cls.__name__: cls
-    for cls in (FaceTracks, PictureStats, FaceSamples, ScoredFaces, SpeakingScores, FaceStretch)
+    for cls in (FaceTracks, PictureStats, FaceSamples, ScoredFaces, SpeakingScores, FaceFeatures)
 }
 
 

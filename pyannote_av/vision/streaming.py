@@ -13,7 +13,7 @@ from pyannote_av.vision.crops import Rows, Segmenter, crop, grey, on_grid
 from pyannote_av.vision.detection import Detections, FaceDetector
 from pyannote_av.vision.identity import FaceSampler
 from pyannote_av.vision.shots import ShotDetector, Thumbnail, thumbnail
-from pyannote_av.vision.tracking import Stretch, Tracker
+from pyannote_av.vision.tracking import Tracker, TrackPart
 
 if TYPE_CHECKING:
     from pyannote_av.core.io import Frame
@@ -113,9 +113,9 @@ class DetectionPass(_Pass):
         self._detected: int | None = None
         self._pictures: dict[int, np.ndarray] = {}
         self._last = -1
-        self._stretches: list[Stretch] = []
+        self._parts: list[TrackPart] = []
 
-    def see(self, frame: Frame) -> None:
+    def update(self, frame: Frame) -> None:
         """Process the next picture of the grid."""
         index, cut = frame.index, self._examine(frame)
         self._tracker.aspect = self._size[0] / self._size[1]
@@ -128,10 +128,8 @@ class DetectionPass(_Pass):
                 self._detections = self._detector(frame.image).largest(MAX_FACES)
             self._detected = index
         if self._collectors:
-            shown_before = frame.repeated and self._last in self._pictures
-            self._pictures[index] = (
-                self._pictures[self._last] if shown_before else grey(frame.image)
-            )
+            known = frame.repeated and self._last in self._pictures
+            self._pictures[index] = self._pictures[self._last] if known else grey(frame.image)
         self._last = index
         self._take(self._tracker.update(index, self._detections if due else None, cut))
         self._pictures.pop(index - self._tracker.lag, None)
@@ -139,24 +137,24 @@ class DetectionPass(_Pass):
             for track, row in self._tracker.current:
                 self._sampler.update(index, track, frame.image, row)
 
-    def _take(self, stretches: list[Stretch]) -> None:
-        for stretch in stretches:
-            self._stretches.append(stretch)
+    def _take(self, parts: list[TrackPart]) -> None:
+        for part in parts:
+            self._parts.append(part)
             if self._collectors:
-                for i in range(len(stretch.box)):
-                    picture = self._pictures[stretch.start + i]
-                    one = crop(picture, stretch.box[i], stretch.landmarks[i])
-                    added = self._segmenter.add(stretch.track, stretch.start + i, one)
+                for i in range(len(part.box)):
+                    picture = self._pictures[part.start + i]
+                    one = crop(picture, part.box[i], part.landmarks[i])
+                    added = self._segmenter.add(part.track, part.start + i, one)
                     self._publish(added)
-            if stretch.ended:
-                self._publish(self._segmenter.close(stretch.track))
+            if part.ended:
+                self._publish(self._segmenter.close(part.track))
 
     def finish(self) -> FaceTracks:
         """Face tracks of all processed pictures."""
         self._take(self._tracker.finish(self._last + 1))
-        if not self._stretches:
+        if not self._parts:
             return self._complete(FaceTracks.empty())
-        parts = self._stretches
+        parts = self._parts
         index = np.concatenate([p.start + np.arange(len(p.box)) for p in parts])
         tracks = FaceTracks(
             time=index / FRAME_RATE,
@@ -190,7 +188,7 @@ class KnownPass(_Pass):
         # offer each face several times per interval, because not every crop is usable
         self._often = max(1, round(sampler.interval * FRAME_RATE / 4)) if sampler else 1
 
-    def see(self, frame: Frame) -> None:
+    def update(self, frame: Frame) -> None:
         """Process the next picture of the grid."""
         self._examine(frame)
         here, tracks = self._rows[frame.index], self._tracks

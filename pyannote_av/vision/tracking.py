@@ -19,7 +19,7 @@ WINDOW = 13
 
 
 @dataclass(frozen=True, eq=False)
-class Stretch:
+class TrackPart:
     """Finished rows of one track that are contiguous on the grid.
 
     Attributes
@@ -49,7 +49,7 @@ class _Track:
     start: int  # grid index of rows[0]
     rows: list[np.ndarray]
     last: int  # grid index of the last detection
-    seen: list[float] = field(default_factory=list)  # confidences until the track is confirmed
+    confidences: list[float] = field(default_factory=list)  # until the track is confirmed
     missed: bool = False
     velocity: np.ndarray = field(default_factory=lambda: np.zeros(2))
     done: int = 0  # rows returned so far
@@ -69,7 +69,7 @@ class _Track:
         self.velocity = (self.velocity + moved) / 2 if self.velocity.any() else moved
         self.last, self.missed = index, False
         if self.id is None:
-            self.seen.append(row[-1])
+            self.confidences.append(row[-1])
 
     def hold(self, index: int) -> None:
         """Repeat the last box up to `index`, unless the last detection missed the face"""
@@ -181,7 +181,9 @@ class Tracker:
         """
         return ((t.id, t.rows[-1]) for t in self._tracks if t.id is not None and not t.missed)
 
-    def update(self, index: int, detections: Detections | None, cut: bool = False) -> list[Stretch]:
+    def update(
+        self, index: int, detections: Detections | None, cut: bool = False
+    ) -> list[TrackPart]:
         """Advance to picture `index`.
 
         Parameters
@@ -195,7 +197,7 @@ class Tracker:
 
         Returns
         -------
-        finished : list of Stretch
+        finished : list of TrackPart
         """
         finished = self.finish(index) if cut else []
         if detections is None:
@@ -208,7 +210,7 @@ class Tracker:
             finished += self._give(track, ended=lost)
         return finished
 
-    def finish(self, end: int) -> list[Stretch]:
+    def finish(self, end: int) -> list[TrackPart]:
         """End all tracks before picture `end`, at a cut or after the last picture."""
         finished = []
         for track in self._tracks:
@@ -248,15 +250,16 @@ class Tracker:
     def _confirm(self, track: _Track) -> bool:
         """Whether a track is confirmed; a track of low mean confidence is restarted"""
         if track.id is None:
-            if len(track.seen) < 2 or len(track.rows) < self.min_frames:
+            if len(track.confidences) < 2 or len(track.rows) < self.min_frames:
                 return False
-            if np.mean(track.seen) < self.min_confidence:
-                track.start, track.rows, track.seen = track.last, track.rows[-1:], track.seen[-1:]
+            if np.mean(track.confidences) < self.min_confidence:
+                track.start, track.rows = track.last, track.rows[-1:]
+                track.confidences = track.confidences[-1:]
                 return False
             track.id, self._count = self._count, self._count + 1
         return True
 
-    def _give(self, track: _Track, ended: bool) -> list[Stretch]:
+    def _give(self, track: _Track, ended: bool) -> list[TrackPart]:
         if not self._confirm(track):
             return []
         rows = np.array(track.rows)
@@ -279,7 +282,7 @@ class Tracker:
         )
         picked = picked.astype(np.float32)
         return [
-            Stretch(
+            TrackPart(
                 track=track.id,
                 start=first,
                 box=picked[:, :4],

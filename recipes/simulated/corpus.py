@@ -183,13 +183,13 @@ def join(folders: dict[Part, Path], corpus: Path) -> None:
 def build(data: Path, corpus: Path, scale: float, workers: int, aside: float | None = None) -> None:
     """All of it; `aside` is the scale of what is not for training, if another one."""
     from pyannote_av.data.crop_store import CropStore
-    from pyannote_av.data.voices import build_voices
+    from pyannote_av.data.speaker_embeddings import build_speaker_embeddings
 
     folder = corpus / "parts"
     sources(data, folder)
     scales = dict.fromkeys(SUBSETS, scale if aside is None else aside) | {"train": scale}
     join({part: simulate(part, folder, scales[part.subset], workers) for part in PARTS}, corpus)
-    print(build_voices(CropStore(corpus), progress=True))
+    print(build_speaker_embeddings(CropStore(corpus), progress=True))
 
 
 def main() -> None:

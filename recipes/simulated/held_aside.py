@@ -62,11 +62,11 @@ class StoredFaces(FaceTracking):
             track = int(tracks.track[row])
             publish(segmenter.add(track, index[row], shown[track][0][index[row] - first[track]]))
         publish(segmenter.close_all())
-        look = self._store[uri].looks
+        samples = self._store[uri].face_samples
         vectors = self._identities[uri]
         embeddings = {}
         for track in tracks.tracks:
-            mine = vectors[look.track == track]
+            mine = vectors[samples.track == track]
             if len(mine):
                 embeddings[track] = mine[0] / np.linalg.norm(mine[0])
         return replace(tracks, stats=PictureStats(), embeddings=embeddings, speaker={})
@@ -134,7 +134,9 @@ def load(checkpoint: str | Path | dict, store: CropStore):
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     pipeline = Pipeline.from_pretrained(checkpoint)
-    told = pipeline.instantiated
-    values = pipeline.parameters(instantiated=True) if told else pipeline.default_parameters()
+    instantiated = pipeline.instantiated
+    values = (
+        pipeline.parameters(instantiated=True) if instantiated else pipeline.default_parameters()
+    )
     pipeline.first_pass.faces = StoredFaces(store, ArrayStore(identities_folder(store)))
     return pipeline.instantiate(values)

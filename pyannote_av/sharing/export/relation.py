@@ -120,10 +120,10 @@ def avrnet(model: AVRNet) -> list[Graph]:
 
     def faces(sizes: Mapping[str, int], generator: torch.Generator) -> dict[str, torch.Tensor]:
         shape = sizes["windows"], sizes["pictures"]
-        seen = torch.randint(256, (*shape, 3, FACE_SIZE, FACE_SIZE), generator=generator)
+        pictures = torch.randint(256, (*shape, 3, FACE_SIZE, FACE_SIZE), generator=generator)
         mask = torch.rand(shape, generator=generator) > 0.4
         mask[0] = False  # no visible face
-        return {"faces": seen.byte(), "face_mask": mask}
+        return {"faces": pictures.byte(), "face_mask": mask}
 
     windows, pictures = Dim("windows", max=2**16), Dim("pictures", max=2**10)
     axes = {name: {0: windows, 1: pictures} for name in ("faces", "face_mask")}

@@ -19,12 +19,12 @@ class ScoredFaces(NamedTuple):
     ----------
     tracks : FaceTracks
         Tracks with speaking scores.
-    looks : FaceSamples
+    samples : FaceSamples
         Embedded face samples.
     """
 
     tracks: FaceTracks
-    looks: FaceSamples
+    samples: FaceSamples
 
     def people(self, identity: float) -> list[list[int]]:
         """Group tracks by person. Each track without face samples forms its own group.
@@ -36,11 +36,11 @@ class ScoredFaces(NamedTuple):
         """
         frames = {t: self.tracks.of(t).time[[0, -1]] * FRAME_RATE for t in self.tracks.tracks}
         spans = {t: [tuple(np.round(ends).astype(int))] for t, ends in frames.items()}
-        means = {t: v for t, v in self.looks.means.items() if t in spans}
+        means = {t: v for t, v in self.samples.means.items() if t in spans}
         return face_clusters(means, spans, identity)
 
 
-class Scene(NamedTuple):
+class WindowedFile(NamedTuple):
     """A file cut into windows.
 
     Attributes
@@ -50,13 +50,13 @@ class Scene(NamedTuple):
     windows : Windows
     entries : Entries
         Talking faces of each window.
-    seen : ScoredFaces
-    voices : (num_windows, E) array
+    faces : ScoredFaces
+    speaker_embeddings : (num_windows, E) array
         Speaker embeddings of windows, of unit length. 0 for silent windows.
     """
 
     file: Mapping
     windows: Windows
     entries: Entries
-    seen: ScoredFaces
-    voices: np.ndarray
+    faces: ScoredFaces
+    speaker_embeddings: np.ndarray

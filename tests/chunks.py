@@ -1,16 +1,13 @@
-"""Training chunks directly from the simulation, without encoding or files."""
+"""Chunks of simulated conversations, cut without encoding or files."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count
 
 import numpy as np
 
 from pyannote_av.core.grid import FRAME_RATE, SAMPLE_RATE
-from pyannote_av.simulation.cast import Cast
-from pyannote_av.simulation.conversation import Conversation, Options, converse
+from pyannote_av.simulation.conversation import Conversation
 from pyannote_av.simulation.rendering import SIDE, face_crops
 
 
@@ -62,12 +59,12 @@ def cut_chunk(
     """
     scene, speaking = conversation.scene, conversation.speaking
     end = first + num_frames
-    seen = {
+    visible = {
         name: scene.visible(name)[first:end]
         for name in sorted(conversation.people)
         if scene.visible(name)[first:end].any()
     }
-    people = list(seen)
+    people = list(visible)
     crops = np.zeros((len(people), num_frames, SIDE, SIDE), np.uint8)
     for shot in scene.shots:
         frames = range(max(first, shot.first), min(end, shot.end))
@@ -78,7 +75,7 @@ def cut_chunk(
                 row[k - first] = crop
     # a dropped frame is replaced by the previous one
     source = np.maximum.accumulate(np.where(scene.kept[first:end], np.arange(num_frames), 0))
-    present = np.stack(list(seen.values())) if seen else np.zeros((0, num_frames), bool)
+    present = np.stack(list(visible.values())) if visible else np.zeros((0, num_frames), bool)
     silent = np.zeros(scene.num_frames, bool)
     labels = [speaking.get(name, silent)[first:end] for name in people]
     step = int(SAMPLE_RATE / FRAME_RATE)
@@ -91,48 +88,5 @@ def cut_chunk(
         labels=np.array(labels, np.int8).reshape(len(people), num_frames),
         people=tuple(people),
         speakers=tuple(speaking),
-        speech=np.stack([heard[first:end] for heard in speaking.values()]),
+        speech=np.stack([active[first:end] for active in speaking.values()]),
     )
-
-
-def simulate_chunks(
-    cast: Cast,
-    duration: float = 5.0,
-    options: Options | None = None,
-    seed: int = 0,
-    conversation: float = 60.0,
-    worker: Sequence[int] = (0, 1),
-) -> Iterator[Chunk]:
-    """Yield chunks indefinitely, reproducible by seed.
-
-    Parameters
-    ----------
-    cast : Cast
-    duration : float
-        Duration of a chunk in seconds.
-    options : Options, optional
-    seed : int
-    conversation : float
-        Duration of each conversation in seconds. It is cut into chunks, which are all used.
-    worker : (int, int)
-        Index of this worker, and number of workers. Each worker gets its own conversations.
-
-    Yields
-    ------
-    chunk : Chunk
-
-    Raises
-    ------
-    ValueError
-        If a conversation is shorter than a chunk.
-    """
-    num_frames = round(duration * FRAME_RATE)
-    available = int(conversation * FRAME_RATE) // num_frames if num_frames > 0 else 0
-    if available < 1:
-        raise ValueError(f"chunks of {duration:g} s out of conversations of {conversation:g} s")
-    rank, workers = worker
-    for number in count(rank, workers):
-        made = converse(cast, conversation, options, seed=(seed, number))
-        rng = np.random.default_rng([seed, number, 6])
-        for place in rng.permutation(available):
-            yield cut_chunk(made, int(place) * num_frames, num_frames, rng)

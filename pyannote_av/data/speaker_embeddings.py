@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pyannote.audio import Model
 
 
-def build_voices(
+def build_speaker_embeddings(
     store: CropStore,
     uris: Iterable[str] | None = None,
     embedder: str | Path | Model = "campplus",
@@ -59,16 +59,16 @@ def build_voices(
     uris = store.uris if uris is None else uris
     sources = {uri: store[uri].index["sha256"]["waveform.npy"] for uri in uris}
     return fill(
-        voices_folder(store) if folder is None else folder,
+        speaker_embeddings_folder(store) if folder is None else folder,
         made_by,
         sources,
         partial(_features_of, store, embedder),
-        "Voices" if progress else None,
+        "Speaker embeddings" if progress else None,
     )
 
 
-def voices_folder(store: CropStore) -> Path:
-    """Default folder of :func:`build_voices`."""
+def speaker_embeddings_folder(store: CropStore) -> Path:
+    """Default folder of :func:`build_speaker_embeddings`."""
     return store.folder / "voices"
 
 
@@ -81,18 +81,18 @@ def _features_of(store: CropStore, embedder: Model, uri: str) -> np.ndarray:
     return speaker_features(waveform[None], embedder).astype(np.float16)
 
 
-def read_voices(store: CropStore, folder: str | Path | None = None) -> ArrayStore:
-    """Open the speaker embeddings that :func:`build_voices` wrote.
+def read_speaker_embeddings(store: CropStore, folder: str | Path | None = None) -> ArrayStore:
+    """Open the speaker embeddings that :func:`build_speaker_embeddings` wrote.
 
     Raises
     ------
     FileNotFoundError
         If the folder holds none.
     """
-    folder = voices_folder(store) if folder is None else Path(folder)
+    folder = speaker_embeddings_folder(store) if folder is None else Path(folder)
     try:
         return ArrayStore(folder)
     except FileNotFoundError:
         raise FileNotFoundError(
-            f"there are no voices in {folder}: write them with build_voices"
+            f"there are no speaker embeddings in {folder}: write them with build_speaker_embeddings"
         ) from None

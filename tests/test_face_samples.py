@@ -17,7 +17,7 @@ from pyannote_av.clustering.identities import Identities, build_identities, iden
 from pyannote_av.core.io import Video
 from pyannote_av.core.tracks import FaceSamples, FaceTracks
 from pyannote_av.data.build import build_store
-from pyannote_av.data.crop_shard import LOOK_INTERVAL, LOOK_SIDE
+from pyannote_av.data.crop_shard import FACE_INTERVAL, FACE_SIDE
 from pyannote_av.data.crop_store import CropStore
 from pyannote_av.data.shard_writer import ShardWriter
 from pyannote_av.pipelines.face_tracking import FaceTracking
@@ -48,7 +48,7 @@ def test_the_square_that_embedders_are_given():
 
 @given(st.floats(0.04, 4), st.integers(0, 999))
 @settings(max_examples=30, deadline=None)
-def test_one_good_look_per_interval(interval, seed):
+def test_one_good_sample_per_interval(interval, seed):
     rng = np.random.default_rng(seed)
     collector = FaceSampler(Pictures(4), interval)
     expected = {}
@@ -60,13 +60,13 @@ def test_one_good_look_per_interval(interval, seed):
             # not before the time has come, and then the first one that is good
             if good(face, IMAGE.shape) and not (mine and index - mine[-1] < interval * 25):
                 mine.append(index)
-    looks = collector.compute()
-    assert looks.track.tolist() == [2] * len(expected[2]) + [7] * len(expected[7])
-    assert looks.frame.tolist() == expected[2] + expected[7]
-    assert looks.vector.shape == (len(looks.track), 4, 4, 3)
+    samples = collector.compute()
+    assert samples.track.tolist() == [2] * len(expected[2]) + [7] * len(expected[7])
+    assert samples.frame.tolist() == expected[2] + expected[7]
+    assert samples.vector.shape == (len(samples.track), 4, 4, 3)
 
 
-def test_bad_looks_do_not_count():
+def test_bad_samples_do_not_count():
     embedder = Mean()
     collector = FaceSampler(embedder, 1.0)
     small, tall = row((0.3, 0.3, 0.34, 0.4)), row((0.3, 0.1, 0.34, 0.9))
@@ -95,8 +95,8 @@ def test_pictures_are_kept_as_they_are():
 
 def test_means_have_unit_length():
     vectors = np.array([[1, 0], [0, 1], [0, 1], [0, -3]], np.float32)
-    looks = FaceSamples(np.array([1, 1, 1, 5]), np.arange(4), vectors)
-    means = looks.means
+    samples = FaceSamples(np.array([1, 1, 1, 5]), np.arange(4), vectors)
+    means = samples.means
     assert list(means) == [1, 5]
     np.testing.assert_allclose(means[1], np.array([1, 2]) / 5**0.5, atol=1e-6)
     np.testing.assert_allclose(means[5], [0, -1])
@@ -112,39 +112,39 @@ def talk(tmp_path_factory) -> dict:
     return make_talkers(tmp_path_factory.mktemp("media"), "talk", duration=4.0)
 
 
-def check_looks(looks: FaceSamples, tracks: FaceTracks, interval: float) -> None:
+def check_samples(samples: FaceSamples, tracks: FaceTracks, interval: float) -> None:
     """What must be true of pictures of tracks"""
-    assert looks.vector.shape == (len(looks.track), LOOK_SIDE, LOOK_SIDE, 3)
-    assert looks.vector.dtype == np.uint8
-    key = np.stack([looks.track, looks.frame], axis=1).tolist()
+    assert samples.vector.shape == (len(samples.track), FACE_SIDE, FACE_SIDE, 3)
+    assert samples.vector.dtype == np.uint8
+    key = np.stack([samples.track, samples.frame], axis=1).tolist()
     assert key == sorted(key)
-    for track in np.unique(looks.track).tolist():
-        frames = looks.frame[looks.track == track]
+    for track in np.unique(samples.track).tolist():
+        frames = samples.frame[samples.track == track]
         assert (np.diff(frames) >= interval * 25).all()
         assert set(frames) <= set(np.round(tracks.of(track).time * 25).astype(int))
 
 
-def test_looks_at_known_tracks(talk):
+def test_samples_of_known_tracks(talk):
     tracks = FaceTracks.read(talk["face_tracks"])
-    collector = FaceSampler(Pictures(LOOK_SIDE), 1.0)
+    collector = FaceSampler(Pictures(FACE_SIDE), 1.0)
     pipeline = FaceTracking(embedder=Mean())
     found = pipeline.apply(talk, sampler=collector)
     assert found.tracks == [0, 1]
-    # looked at by somebody else
+    # examined again
     assert found.embeddings == {}
-    looks = collector.compute()
-    check_looks(looks, tracks, 1.0)
+    samples = collector.compute()
+    check_samples(samples, tracks, 1.0)
     for track in (0, 1):
-        frames = looks.frame[looks.track == track]
+        frames = samples.frame[samples.track == track]
         # chances come four times an interval, on the grid
         assert frames[0] == 0
         assert (np.diff(frames) <= 1.25 * 25 + 1).all()
         assert 100 - frames[-1] <= 1.25 * 25 + 1
     pictures, _ = Video().crop(talk["video"], tracks.to_annotation().get_timeline().extent())
-    for track, frame, look in zip(*looks, strict=True):
+    for track, frame, sample in zip(*samples, strict=True):
         image = pictures[frame]
         box = tracks.of(track).box[0]
-        assert (look == cut(image, face_box(box, image.shape), LOOK_SIDE)).all()
+        assert (sample == cut(image, face_box(box, image.shape), FACE_SIDE)).all()
     # as it is without
     alone = pipeline.apply(talk)
     assert sorted(alone.embeddings) == [0, 1]
@@ -167,15 +167,15 @@ class Scripted:
         return Detections(np.array(box, np.float32), unknown, np.full(count, 0.9, np.float32))
 
 
-def test_looks_at_faces_that_are_found(talk):
-    collector = FaceSampler(Pictures(LOOK_SIDE), 1.0)
+def test_samples_of_detected_faces(talk):
+    collector = FaceSampler(Pictures(FACE_SIDE), 1.0)
     pipeline = FaceTracking(detector=Scripted(), embedder=Mean())
     pipeline.instantiate({"stride": 5, "max_gap": 0.2, "min_duration": 0.6})
     file = {"uri": "talk", "video": talk["video"]}
     tracks = pipeline.apply(file, sampler=collector)
     assert tracks.embeddings == {}
     assert len(tracks.tracks) == 1
-    check_looks(collector.compute(), tracks, 1.0)
+    check_samples(collector.compute(), tracks, 1.0)
     assert set(collector.compute().track) == set(tracks.tracks)
     assert len(collector.compute().track) >= 3
 
@@ -208,27 +208,27 @@ def built(talk, tmp_path_factory) -> CropStore:
     return report.store
 
 
-def test_looks_of_a_store(talk, built):
+def test_samples_of_a_store(talk, built):
     shard, tracks = built["talk"], FaceTracks.read(talk["face_tracks"])
-    check_looks(shard.looks, tracks, LOOK_INTERVAL)
-    assert set(shard.looks.track) == {0, 1}
-    assert isinstance(shard.looks.vector, np.memmap)
+    check_samples(shard.face_samples, tracks, FACE_INTERVAL)
+    assert set(shard.face_samples.track) == {0, 1}
+    assert isinstance(shard.face_samples.vector, np.memmap)
     # whole faces: there is skin in the middle, and some of the background around it
-    for picture in np.asarray(shard.looks.vector, int):
+    for picture in np.asarray(shard.face_samples.vector, int):
         assert picture[30:60, 50:60].mean() > 120
         assert picture[:8, :8].mean() < 100
     assert built.verify() == {}
 
 
-def test_faces_too_small_to_be_told_apart_are_not_looked_at(built):
+def test_faces_too_small_to_be_told_apart_are_not_sampled(built):
     assert built["small"].tracks.keys() == {0, 1, 2}
-    assert set(built["small"].looks.track) == {1, 2}
+    assert set(built["small"].face_samples.track) == {1, 2}
 
 
-def test_files_without_faces_have_no_looks(built):
-    looks = built["nobody"].looks
-    assert looks.track.shape == looks.frame.shape == (0,)
-    assert looks.vector.shape == (0, LOOK_SIDE, LOOK_SIDE, 3)
+def test_files_without_faces_have_no_samples(built):
+    samples = built["nobody"].face_samples
+    assert samples.track.shape == samples.frame.shape == (0,)
+    assert samples.vector.shape == (0, FACE_SIDE, FACE_SIDE, 3)
     assert "looks.npy" not in built["nobody"].index["sha256"]
     assert built["nobody"].verify() is None
 
@@ -238,7 +238,7 @@ def copied(store: CropStore, folder) -> CropStore:
     return CropStore(folder)
 
 
-def test_damaged_looks_are_found(built, tmp_path):
+def test_damaged_samples_are_found(built, tmp_path):
     store = copied(built, tmp_path / "store")
     path = store["talk"].folder / "looks.npy"
     data = bytearray(path.read_bytes())
@@ -251,7 +251,7 @@ def test_damaged_looks_are_found(built, tmp_path):
 
 
 def older(store: CropStore, uri: str) -> None:
-    """As shards were before there were looks"""
+    """As shards were before there were face samples"""
     folder = store[uri].folder
     index = json.loads((folder / "index.json").read_text())
     del index["looks"]
@@ -260,11 +260,11 @@ def older(store: CropStore, uri: str) -> None:
     (folder / "looks.npy").unlink(missing_ok=True)
 
 
-def test_older_shards_have_no_looks(talk, built, tmp_path):
+def test_older_shards_have_no_samples(talk, built, tmp_path):
     older(built := copied(built, tmp_path / "store"), "talk")
     store = CropStore(built.folder)
-    assert len(store["talk"].looks.track) == 0
-    assert store["talk"].looks.vector.shape == (0, LOOK_SIDE, LOOK_SIDE, 3)
+    assert len(store["talk"].face_samples.track) == 0
+    assert store["talk"].face_samples.vector.shape == (0, FACE_SIDE, FACE_SIDE, 3)
     assert store.verify() == {}
     # what they have is as it was
     assert store.crops("talk", 0, 0, 100)[1].all()
@@ -291,28 +291,28 @@ def conversations(tmp_path_factory):
     return [converse(cast, 8.0, options, seed=(seed,)) for seed in range(4)]
 
 
-def test_simulated_stores_have_looks(conversations, tmp_path):
+def test_simulated_stores_have_samples(conversations, tmp_path):
     from pyannote_av.data.shard_writer import to_int16
-    from pyannote_av.simulation.store import looks as looks_of
+    from pyannote_av.simulation.store import face_samples as samples_of
     from pyannote_av.simulation.store import segments
 
     small = large = 0
     for seed, made in enumerate(conversations):
-        expected, crops = looks_of(made), list(segments(made, (seed, 6)))
+        expected, crops = samples_of(made), list(segments(made, (seed, 6)))
         with ShardWriter(tmp_path, made.uri) as shard:
             for segment in crops:
                 shard.add(segment)
             tracks = FaceTracks.empty(uri=made.uri)
-            shard.finish(tracks, to_int16(made.heard), {}, [], expected)
+            shard.finish(tracks, to_int16(made.audio), {}, [], expected)
         store = CropStore(tmp_path)
-        looks = store[made.uri].looks
-        assert (looks.vector == expected.vector).all()
-        assert looks.vector.shape == (len(looks.track), LOOK_SIDE, LOOK_SIDE, 3)
-        key = np.stack([looks.track, looks.frame], axis=1).tolist()
+        samples = store[made.uri].face_samples
+        assert (samples.vector == expected.vector).all()
+        assert samples.vector.shape == (len(samples.track), FACE_SIDE, FACE_SIDE, 3)
+        key = np.stack([samples.track, samples.frame], axis=1).tolist()
         assert key == sorted(key)
         for shot in made.scene.shots:
             for face in shot.faces:
-                mine = looks.frame[looks.track == face.track]
+                mine = samples.frame[samples.track == face.track]
                 kept = np.flatnonzero(made.scene.kept[shot.first : shot.end]) + shot.first
                 if face.height < MIN_SIZE:
                     small += 1
@@ -321,9 +321,9 @@ def test_simulated_stores_have_looks(conversations, tmp_path):
                     large += 1
                     assert mine[0] == kept[0]
                     assert set(mine) <= set(kept)
-                    assert (np.diff(mine) >= LOOK_INTERVAL * 25).all()
+                    assert (np.diff(mine) >= FACE_INTERVAL * 25).all()
         # faces, not walls: of some contrast, and in colour
-        assert (np.asarray(looks.vector, float).std(axis=(1, 2, 3)) > 10).all()
+        assert (np.asarray(samples.vector, float).std(axis=(1, 2, 3)) > 10).all()
         assert store.verify() == {}
     assert small
     assert large
@@ -346,12 +346,12 @@ class Recorder(Mean):
         return super().__call__(faces)
 
 
-def coloured(folder, uri: str, *looks: tuple[int, int, tuple[int, int, int]]) -> CropStore:
-    """A store of a file with these looks: track, frame, colour"""
-    pictures = np.zeros((len(looks), LOOK_SIDE, LOOK_SIDE, 3), np.uint8)
-    for picture, (*_, colour) in zip(pictures, looks, strict=True):
+def coloured(folder, uri: str, *samples: tuple[int, int, tuple[int, int, int]]) -> CropStore:
+    """A store of a file with these face samples: track, frame, colour"""
+    pictures = np.zeros((len(samples), FACE_SIDE, FACE_SIDE, 3), np.uint8)
+    for picture, (*_, colour) in zip(pictures, samples, strict=True):
         picture[:] = colour
-    where = np.array([look[:2] for look in looks], np.int64).reshape(-1, 2)
+    where = np.array([sample[:2] for sample in samples], np.int64).reshape(-1, 2)
     with ShardWriter(folder, uri) as shard:
         shard.finish(
             FaceTracks.empty(uri=uri),
@@ -366,7 +366,7 @@ def coloured(folder, uri: str, *looks: tuple[int, int, tuple[int, int, int]]) ->
 RED, GREEN, BLUE = (200, 0, 0), (0, 100, 0), (0, 0, 7)
 
 
-def test_looks_in_between_are_like_the_one_before(tmp_path):
+def test_samples_in_between_are_like_the_one_before(tmp_path):
     colours = [(0, 0, RED), (0, 25, GREEN), (0, 50, GREEN), (0, 75, BLUE), (0, 101, BLUE)]
     store = coloured(tmp_path, "a", *colours, (3, 110, GREEN), (3, 135, RED))
     embedder = Recorder()
@@ -396,14 +396,14 @@ def test_identities_of_a_built_store(talk, built, tmp_path):
     report = build_identities(store, embedder=embedder, interval=0)
     assert (sorted(report.written), report.failed) == (["nobody", "small", "talk"], {})
     identities = Identities(store)
-    assert embedder.calls == sum(len(store[uri].looks.track) for uri in store)
+    assert embedder.calls == sum(len(store[uri].face_samples.track) for uri in store)
     for uri in store:
         assert uri in identities
-        looks, vectors = store[uri].looks, identities[uri]
-        assert (vectors.track == looks.track).all()
-        assert (vectors.frame == looks.frame).all()
-        assert vectors.vector.shape == (len(looks.track), 3)
-        for picture, vector in zip(looks.vector, vectors.vector, strict=True):
+        samples, vectors = store[uri].face_samples, identities[uri]
+        assert (vectors.track == samples.track).all()
+        assert (vectors.frame == samples.frame).all()
+        assert vectors.vector.shape == (len(samples.track), 3)
+        for picture, vector in zip(samples.vector, vectors.vector, strict=True):
             expected = np.asarray(picture, float).mean(axis=(0, 1))
             # some pixels of noise stand for all of them
             np.testing.assert_allclose(vector, expected / np.linalg.norm(expected), atol=0.06)
@@ -420,14 +420,14 @@ def test_resumed_where_it_was(tmp_path):
     report = build_identities(store, embedder=embedder)
     assert (report.kept, report.written, embedder.calls) == (["a"], ["b", "c"], 4)
     assert build_identities(store, ["b"], embedder=embedder).kept == ["b"]
-    # made by another embedder, or of other looks, all is made anew
+    # made by another embedder, or of other samples, all is made anew
     other = Recorder()
     other.name = "other"
     assert build_identities(store, embedder=other).written == ["a", "b", "c"]
     assert build_identities(store, embedder=other, interval=1.0).written == ["a", "b", "c"]
 
 
-def test_other_looks_make_them_outdated(tmp_path):
+def test_other_samples_make_them_outdated(tmp_path):
     for uri in "ab":
         store = coloured(tmp_path, uri, (0, 0, RED), (0, 50, GREEN))
     build_identities(store, embedder=Mean())
@@ -446,7 +446,7 @@ def test_other_looks_make_them_outdated(tmp_path):
     assert "b" not in Identities(CropStore(tmp_path))
 
 
-def test_identities_where_there_are_no_looks(tmp_path):
+def test_identities_where_there_are_no_samples(tmp_path):
     store = coloured(tmp_path, "a", (0, 0, RED))
     older(store, "a")
     store = coloured(tmp_path, "b")

@@ -23,7 +23,7 @@ _LOWEST = -2.0
 
 
 @dataclass(frozen=True)
-class Person:
+class FaceIdentity:
     """Face tracks that show the same person.
 
     Parameters
@@ -65,9 +65,9 @@ class Person:
         return out
 
 
-def make_person(
+def make_identity(
     tracks: Sequence[tuple[int, np.ndarray, np.ndarray]],
-) -> Person:
+) -> FaceIdentity:
     """Create a person from tracks, each given as (identifier, (n,) grid frames, (n,) scores)."""
     frames = np.concatenate([index for _, index, _ in tracks])
     scores = np.concatenate([score for _, _, score in tracks]).astype(float)
@@ -76,7 +76,7 @@ def make_person(
     score = np.full(len(index), -np.inf)
     np.maximum.at(score, inverse, scores[scored])
     spans = tuple((int(i.min()), int(i.max())) for _, i, _ in tracks if len(i))
-    return Person(tuple(t for t, _, _ in tracks), index, score, spans)
+    return FaceIdentity(tuple(t for t, _, _ in tracks), index, score, spans)
 
 
 def simultaneous(spans: Sequence[Iterable[tuple[int, int]]]) -> np.ndarray:
@@ -143,34 +143,34 @@ def group_tracks(
 
 
 @dataclass(frozen=True)
-class People:
+class FaceIdentities:
     """The persons of a file.
 
     Parameters
     ----------
-    persons : list of Person
-    conflict : (num_persons, num_persons) bool array
+    identities : list of FaceIdentity
+    conflict : (num_identities, num_identities) bool array
         Pairs of persons who are visible at the same time.
-    distinct : (num_persons, num_persons) bool array
+    distinct : (num_identities, num_identities) bool array
         Pairs of persons who are known to be different people.
     refused : dict of track to reason
         Tracks that are not used.
     """
 
-    persons: list[Person]
+    identities: list[FaceIdentity]
     conflict: np.ndarray
     distinct: np.ndarray
     refused: dict[int, str]
 
     @classmethod
-    def nobody(cls) -> People:
+    def empty(cls) -> FaceIdentities:
         """Result for a video without usable faces."""
         return cls([], np.zeros((0, 0), bool), np.zeros((0, 0), bool), {})
 
 
-def find_persons(
+def find_identities(
     tracks: FaceTracks, *, offset: float, min_face: float, identity_threshold: float
-) -> People:
+) -> FaceIdentities:
     """Group usable tracks into persons, with frames shifted to the clock of the audio.
 
     Parameters
@@ -201,11 +201,11 @@ def find_persons(
     conflict = simultaneous([[(index[0], index[-1])] for _, index, _ in rows])
     embeddings = [tracks.embeddings.get(track) for track in usable]
     groups = group_tracks(conflict, embeddings, identity_threshold)
-    persons = [make_person([rows[i] for i in group]) for group in groups]
+    identities = [make_identity([rows[i] for i in group]) for group in groups]
 
-    conflict = simultaneous([person.spans for person in persons])
+    conflict = simultaneous([identity.spans for identity in identities])
     # faces that both have embeddings, but were not grouped, are different people
     known = np.array([any(embeddings[i] is not None for i in group) for group in groups], bool)
     distinct = conflict | np.logical_and.outer(known, known)
     np.fill_diagonal(distinct, False)
-    return People(persons, conflict, distinct, refused)
+    return FaceIdentities(identities, conflict, distinct, refused)
