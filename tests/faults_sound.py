@@ -534,12 +534,3 @@ CLOCK = [
 ]
 
 FAULTS = SOUND + CLOCK
-
-
-def table() -> str:
-    """Rows of `FAULTS` as a table in Markdown"""
-    rows = ["| fault | what is done | what is said |", "|---|---|---|"]
-    for fault in FAULTS:
-        said = "nothing" if fault.said is None else f"“… {fault.said} …”"
-        rows.append(f"| {fault.fault} | {fault.done} | {said} |")
-    return "\n".join(rows) + "\n"

@@ -2,7 +2,6 @@
 
 import re
 from itertools import pairwise
-from pathlib import Path
 
 import faults_sound
 import media
@@ -280,8 +279,3 @@ def test_one_odd_stamp_is_no_joint():
         time = -500.0 if k == 10 else 0.1 * k
         parts.add(0, Packet(100 * k, time, time, time + 0.1))
     assert parts.finish().joints == ()
-
-
-def test_page_shows_all_rows():
-    page = Path(__file__).resolve().parents[1] / "docs" / "faults_sound.md"
-    assert page.read_text().endswith(faults_sound.table())
