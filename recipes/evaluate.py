@@ -48,7 +48,7 @@ def open_protocol(recipe: Recipe, folder: Path, protocol: str | None, subset: st
     if not files:
         raise ValueError(f"{recipe.full_name(chosen)}, {subset}: there are no files")
     if twice := next((uri for uri in uris if uris.count(uri) > 1), None):
-        raise ValueError(f"{recipe.full_name(chosen)}, {subset}: {twice!r} is there twice")
+        raise ValueError(f"{recipe.full_name(chosen)}, {subset}: {twice!r} is listed twice")
     return files
 
 

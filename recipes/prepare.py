@@ -166,7 +166,7 @@ def _unique(files: Iterable[File]) -> list[File]:
         check_name(file.uri)
         if file.uri in known:
             raise ValueError(
-                f"{file.uri!r} is there twice, in lists {known[file.uri].list!r} and {file.list!r}"
+                f"{file.uri!r} is listed twice, in lists {known[file.uri].list!r} and {file.list!r}"
             )
         known[file.uri] = file
     return list(known.values())

@@ -79,7 +79,7 @@ def test_a_list_is_read(tmp_path):
         ("", "line 1: a header with uri, and video or audio"),
         ("uri,num_speakers\n", "line 1: a header with uri"),
         ("uri,vidoe\n", "line 1: no column is called 'vidoe'"),
-        ("uri,video,video\n", "line 1: column video is there twice"),
+        ("uri,video,video\n", "line 1: column video is listed twice"),
         ("uri,video\n", "has a header, but no files"),
         ("uri,video\na,x\nb,\n", "line 3: neither video nor audio"),
         ("uri,video\na,x\nb,y\na,z\n", "line 4, column uri: 'a' is in line 2 already"),

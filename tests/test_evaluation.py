@@ -339,8 +339,8 @@ FACE = r"face -abc_0900_0960:1 of video -abc at 900\.04 s"
         # as many rows in both: here the official script leaves out two without a word
         (1, _edit(4, "frame_timestamp", 950.5), rf"0\.csv, line 6: {FACE} .*nor have 0 others"),
         (1, _edit(4, "video_id", "0xyz"), rf"0\.csv, line 6: {FACE} has no counterpart"),
-        (1, lambda t: pd.concat([t, t[4:5]]), rf"1\.csv, line 302: {FACE} is there twice"),
-        (0, lambda t: pd.concat([t, t[4:5]]), rf"0\.csv, line 302: {FACE} is there twice"),
+        (1, lambda t: pd.concat([t, t[4:5]]), rf"1\.csv, line 302: {FACE} is listed twice"),
+        (0, lambda t: pd.concat([t, t[4:5]]), rf"0\.csv, line 302: {FACE} is listed twice"),
         (1, _edit(4, "entity_box_x1", 0.5), rf"line 6: {FACE} has box .* but in .*1\.csv, line 6"),
         (1, _edit(4, "score", None), r"1\.csv, line 6: no score"),
         (1, _edit(4, "score", "high"), r"1\.csv, line 6: score 'high' is not a number"),

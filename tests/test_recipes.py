@@ -476,7 +476,7 @@ def test_file_in_two_lists(tmp_path):
     for kind, where in (("rttm", "only_words/rttms"), ("uem", "uems")):
         source_file = source / where / "train" / f"ES2002a.{kind}"
         shutil.copy(source_file, source / where / "dev")
-    with pytest.raises(ValueError, match="'ES2002a' is there twice, in lists 'train' and 'dev'"):
+    with pytest.raises(ValueError, match="'ES2002a' is listed twice, in lists 'train' and 'dev'"):
         prepare(small("ami"), source, tmp_path / "out", media=False)
 
 

@@ -533,7 +533,7 @@ def test_hub(tmp_path):
             f"pull('hub:me/nothing', {str(tmp_path / 'no')!r})\n",
         )
     assert f"{hub.url}/me/faces/commit/" in said
-    assert "ConnectionError: the hub does not give or take 'me/nothing'" in said
+    assert "ConnectionError: the hub refuses access to 'me/nothing'" in said
     assert hub.private["me/faces"]
     assert hub.branches == ["tuned"]
     assert "Bearer hf_secret" in hub.tokens

@@ -654,7 +654,7 @@ def test_files_that_are_not_all_there_are_named(
         Conversations(protocol.folder, URIS[:1], URIS[1:]), store, speaker_embeddings=tmp_path
     )
     with pytest.raises(
-        ValueError, match="nobody speaks, or nothing is annotated, in its train files"
+        ValueError, match="there is no speech, or no annotation, in its train files"
     ):
         task.prepare_data()
 

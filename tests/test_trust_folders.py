@@ -588,7 +588,7 @@ def test_an_array_of_an_entry_is_there_once():
 
     one = ["array", "a", [1 << 16]]
     assert len(from_bytes(entry(one)).value) == 1 << 16
-    with pytest.raises(ValueError, match="none of this version"):
+    with pytest.raises(ValueError, match="written by another version"):
         from_bytes(entry(["list", [one, one]]))
     array = np.arange(3)
     kept = from_bytes(to_bytes(Entry("n", 1.0, [array, array]))).value

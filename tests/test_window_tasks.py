@@ -557,7 +557,7 @@ def test_files_that_are_not_all_there_are_named(make, protocol, folder, store, t
     assert URIS[0] in caplog.text
     only = Conversations(folder, URIS[:1], URIS[1:])
     with pytest.raises(
-        ValueError, match="nobody speaks, or nothing is annotated, in its train files"
+        ValueError, match="there is no speech, or no annotation, in its train files"
     ):
         make(only, store, voices=tmp_path / "some", **SHORT).prepare_data()
 
@@ -570,7 +570,7 @@ def test_speech_that_is_not_annotated_is_no_speech(make, folder, store):
 
     protocol = Conversations(folder, URIS[:3], change=elsewhere)
     with pytest.raises(
-        ValueError, match="nobody speaks, or nothing is annotated, in its train files"
+        ValueError, match="there is no speech, or no annotation, in its train files"
     ):
         make(protocol, store, **SHORT).prepare_data()
 

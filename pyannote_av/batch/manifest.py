@@ -90,7 +90,7 @@ def _check_header(path: Path, columns: list[str]) -> None:
     if unknown := [name for name in columns if name not in COLUMNS]:
         raise ValueError(f"{where}: no column is called {unknown[0]!r}; {', '.join(COLUMNS)} are")
     if twice := [name for name in columns if columns.count(name) > 1]:
-        raise ValueError(f"{where}: column {twice[0]} is there twice")
+        raise ValueError(f"{where}: column {twice[0]} is listed twice")
     if "uri" not in columns or not set(columns) & set(MEDIA):
         raise ValueError(f"{where}: a header with uri, and video or audio, is needed")
 

@@ -62,7 +62,7 @@ def protocol_files(protocol: str, subset: str) -> list[Mapping]:
         raise ValueError(f"{protocol} has no subset {subset!r}") from error
     uris = [file["uri"] for file in files]
     if twice := {uri for uri in uris if uris.count(uri) > 1}:
-        raise ValueError(f"{protocol}, {subset}: {min(twice)!r} is there twice")
+        raise ValueError(f"{protocol}, {subset}: {min(twice)!r} is listed twice")
     return files
 
 
@@ -273,8 +273,9 @@ def command(
             maps = {file["uri"]: file["annotated"] for file in files}
             if silent := [uri for uri, turns in references.items() if not turns]:
                 logger.warning(
-                    "%s: nobody speaks in %d files (first: %r). pyannote.database says so, too, if "
-                    "an RTTM file lacks a file; a file that ends in .rttm_strict is read strictly",
+                    "%s: there is no speech in %d files (first: %r). pyannote.database also "
+                    "returns no speech if an RTTM file lacks a file; a file that ends in "
+                    ".rttm_strict is read strictly",
                     protocol,
                     len(silent),
                     silent[0],

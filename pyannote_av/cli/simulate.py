@@ -107,7 +107,7 @@ def command(
 
     try:
         if speech is None and clips is None:
-            raise ValueError("nobody would speak: give --speech, --clips, or both")
+            raise ValueError("there are no speakers: give --speech, --clips, or both")
         options = Options(
             speakers=number_range(speakers),
             sound=SoundOptions(

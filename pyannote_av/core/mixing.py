@@ -280,8 +280,8 @@ def _channels(waveform: np.ndarray, mixer: Mixer, sentences: list[str]) -> None:
     if faint:
         sentences.append(
             f"has {count} channels, of which {faint} {'is' if faint == 1 else 'are'} more than 20 "
-            "dB fainter than the loudest and hardly heard in their average; if somebody speaks "
-            "there alone, pass that channel by itself"
+            "dB fainter than the loudest and hardly audible in their average; if a person "
+            "speaks there only, pass that channel by itself"
         )
 
 

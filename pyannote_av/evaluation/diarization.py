@@ -152,7 +152,7 @@ def paired(
         raise ValueError(
             f"{system} has nothing on {', '.join(map(repr, missing[:5]))}"
             + (f" and {len(missing) - 5} more files" if len(missing) > 5 else "")
-            + "; where nobody was found speaking say so by an empty annotation "
+            + "; for a file without speech, give an empty annotation "
             "(in a folder: an empty RTTM file of that name)"
         )
     if others := sorted(hypotheses.keys() - references.keys()):

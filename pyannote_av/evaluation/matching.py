@@ -223,7 +223,7 @@ def match(reference: FaceRows, prediction: FaceRows, tolerance: float = 1e-9) ->
     for rows, key in ((reference, wanted), (prediction, given)):
         order = np.argsort(key, kind="stable")
         if len(twice := order[1:][np.diff(key[order]) == 0]):
-            raise ValueError(f"{rows.where(int(twice.min()))} is there twice")
+            raise ValueError(f"{rows.where(int(twice.min()))} is listed twice")
     if (alone := ~np.isin(wanted, given)).any():
         raise ValueError(
             f"{reference.where(int(alone.argmax()))} has no counterpart in {prediction.source} "

@@ -233,6 +233,6 @@ def _hub(name: str) -> Iterator[None]:
     except HTTPError as error:
         reason = str(error).strip().splitlines()[0]
         raise ConnectionError(
-            f"the hub does not give or take {name!r} ({reason}). Is that its name? Private and "
-            "gated repositories need --token, or `hf auth login`, of somebody who may."
+            f"the hub refuses access to {name!r} ({reason}). Check the name. Private and gated "
+            "repositories need --token, or `hf auth login`, of an account that has access."
         ) from error

@@ -106,7 +106,7 @@ def read_portraits(path: str | Path, detector: FaceDetector) -> list[Portrait]:
     if not faces:
         raise ValueError(
             f"{path}: no face in this picture that can be animated (at least {SMALLEST} pixels "
-            "high, seen from the front, nobody else's face beside it)"
+            "high, seen from the front, no other face beside it)"
         )
     return [_portrait(image, box, points) for box, points in faces]
 

@@ -301,7 +301,7 @@ class RecordingTask(StoreTask):
             )
         if not any(map(self.is_useful, found)):
             raise ValueError(
-                f"{self.protocol.name}: nobody speaks, or nothing is annotated, in its {subset} "
+                f"{self.protocol.name}: there is no speech, or no annotation, in its {subset} "
                 f"files that are in the store {self.store.folder}"
             )
         return found

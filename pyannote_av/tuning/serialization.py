@@ -61,7 +61,7 @@ def from_bytes(content: bytes) -> Entry:
         name, seconds, tree = parse_json(text, "the entry", nan=True)
         return Entry(name, seconds, _put_together(tree, arrays))
     except Exception as error:  # of whatever another version wrote
-        raise ValueError(f"it is none of this version ({error})") from error
+        raise ValueError(f"it was written by another version ({error})") from error
 
 
 def _take_apart(value: Any, arrays: dict[str, np.ndarray]) -> Any:
