@@ -71,6 +71,19 @@ def test_one_bad_file_never_stops_the_others(clips, tmp_path, monkeypatch, capsy
     assert {p: p.stat().st_mtime_ns for p in into.glob("*.rttm")} == stamps
 
 
+def test_a_single_file_needs_no_other_process(clips, tmp_path, monkeypatch):
+    def start(*_):
+        raise AssertionError("another process was started")
+
+    monkeypatch.setattr("multiprocessing.util.spawnv_passfds", start)
+    monkeypatch.setattr("os.fork", start)
+    code = run(
+        monkeypatch, "apply", clips / "silent.mp4", "--into", tmp_path, "--pipeline", "audio"
+    )
+    assert code == 0
+    assert (tmp_path / "silent.rttm").is_file()
+
+
 def test_picture_without_sound_and_without_faces_is_empty_and_says_why(clips, tmp_path):
     assert apply_all([clips / "silent.mp4"], tmp_path) == {}
     content = json.loads((tmp_path / "silent.json").read_text())

@@ -404,7 +404,14 @@ def command(
         str, typer.Option(help="Device for the pipeline: cpu, cuda, cuda:1, ...")
     ] = "cpu",
     engine: _engine.EngineName = "local",
-    workers: _engine.Workers = 1,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Number of parallel processes. 0: the current process, without time limits. "
+            "Default: 0 for a single file without --timeout, and otherwise 1.",
+        ),
+    ] = None,
     timeout: _engine.Timeout = None,
     retries: _engine.Retries = 1,
     retry_failed: _engine.RetryFailed = False,
@@ -441,6 +448,9 @@ def command(
         raise typer.Exit(2) from error
     if manifest is None and not files:
         raise typer.BadParameter("no media files there")
+    if workers is None:
+        alone = engine == "local" and len(files) == 1 and timeout is None
+        workers = 0 if alone else 1
     options = {
         "pipeline": pipeline,
         "formats": formats,
