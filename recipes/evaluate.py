@@ -157,12 +157,12 @@ def diarization_scores(
     faces = {file["uri"]: _tracks(file) for file in files}
     known = faces if all(tracks is not None for tracks in faces.values()) else None
     results = [
-        evaluate(references, spoken, maps, system=name, tracks=tracks)
-        for name, (spoken, tracks) in systems.items()
+        evaluate(references, turns, maps, system=name, tracks=tracks)
+        for name, (turns, tracks) in systems.items()
     ]
     tables = [
-        conditions(references, spoken, maps, known, system=name)
-        for name, (spoken, _) in systems.items()
+        conditions(references, turns, maps, known, system=name)
+        for name, (turns, _) in systems.items()
     ]
     return results, compare(results), tables
 
@@ -174,12 +174,12 @@ def active_speaker_scores(files: Sequence[Mapping], scorer: str) -> Any:
     from pyannote_av.pipelines.active_speaker_detection import ActiveSpeakerDetection
 
     pipeline = ActiveSpeakerDetection(scorer=scorer)
-    spoken: list[FaceTracks] = []
+    scored: list[FaceTracks] = []
     for file in files:
         tracks = pipeline({name: file[name] for name in ("uri", "video", "face_tracks")})
         speaking = np.nan_to_num(tracks.speaking, nan=_SILENT)
-        spoken.append(replace(tracks, speaking=speaking, uri=file["uri"]))
-    return evaluate_tracks(spoken)
+        scored.append(replace(tracks, speaking=speaking, uri=file["uri"]))
+    return evaluate_tracks(scored)
 
 
 def save(path: Path, figures: Mapping[str, Any]) -> None:
