@@ -439,7 +439,7 @@ def compare(corpus: Path, data: Path, work: Path, seeds: list[int], names: list[
                 continue
             pipeline = prepared(system, work, seed, vad)
             files = {
-                part: [(file, seen[vad]) for file, seen in some] for part, some in sets.items()
+                part: [(file, faces[vad]) for file, faces in some] for part, some in sets.items()
             }
 
             def choose(pipeline=pipeline, system=system, vad=vad, some=files["development"]):

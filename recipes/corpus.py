@@ -144,16 +144,16 @@ def box_tracks(
 
     from pyannote_av.core.tracks import FaceTracks
 
-    seen: dict[tuple[int, str], str] = {}
+    rows_of: dict[tuple[int, str], str] = {}
     numbers: dict[str, int] = {}
     time, track, boxes, empty = [], [], [], 0
     for where, frame, person, box in rows:
         if not 0 <= frame <= LONGEST * frame_rate or not all(map(math.isfinite, box)):
             raise ValueError(f"{path}, {where}: frame {frame}, box {list(box)}")
-        if (frame, person) in seen:
-            before = seen[frame, person]
+        if (frame, person) in rows_of:
+            before = rows_of[frame, person]
             raise ValueError(f"{path}, {where}: face {person!r} is in {before} already")
-        seen[frame, person] = where
+        rows_of[frame, person] = where
         if box[2] <= box[0] or box[3] <= box[1]:
             empty += 1
             continue

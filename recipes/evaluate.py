@@ -110,9 +110,9 @@ def describe(files: Sequence[Mapping]) -> dict[str, Any]:
     }
     if num_tracks:
         figures |= {"face_tracks": num_tracks, "labelled_faces": num_labelled}
-    for name, (seen, said) in (("own_face", on_screen), ("visible_speech", visible)):
-        if said:
-            figures |= {"tracked_files": tracked, name: float(100 * seen / said)}
+    for name, (covered, spoken) in (("own_face", on_screen), ("visible_speech", visible)):
+        if spoken:
+            figures |= {"tracked_files": tracked, name: float(100 * covered / spoken)}
     return figures
 
 
@@ -157,12 +157,12 @@ def diarization_scores(
     faces = {file["uri"]: _tracks(file) for file in files}
     known = faces if all(tracks is not None for tracks in faces.values()) else None
     results = [
-        evaluate(references, said, maps, system=name, tracks=tracks)
-        for name, (said, tracks) in systems.items()
+        evaluate(references, turns, maps, system=name, tracks=tracks)
+        for name, (turns, tracks) in systems.items()
     ]
     tables = [
-        conditions(references, said, maps, known, system=name)
-        for name, (said, _) in systems.items()
+        conditions(references, turns, maps, known, system=name)
+        for name, (turns, _) in systems.items()
     ]
     return results, compare(results), tables
 
@@ -174,12 +174,12 @@ def active_speaker_scores(files: Sequence[Mapping], scorer: str) -> Any:
     from pyannote_av.pipelines.active_speaker_detection import ActiveSpeakerDetection
 
     pipeline = ActiveSpeakerDetection(scorer=scorer)
-    said: list[FaceTracks] = []
+    scored: list[FaceTracks] = []
     for file in files:
         tracks = pipeline({name: file[name] for name in ("uri", "video", "face_tracks")})
         speaking = np.nan_to_num(tracks.speaking, nan=_SILENT)
-        said.append(replace(tracks, speaking=speaking, uri=file["uri"]))
-    return evaluate_tracks(said)
+        scored.append(replace(tracks, speaking=speaking, uri=file["uri"]))
+    return evaluate_tracks(scored)
 
 
 def save(path: Path, figures: Mapping[str, Any]) -> None:

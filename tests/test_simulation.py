@@ -469,13 +469,12 @@ def test_more_speakers_than_voices(cast):
 
 def test_chunks_are_what_they_say(cast):
     options = Options(speakers=(2, 4), scene=SMALL)
-    chunks, again = (
-        [cut_chunk(made, first, 100, rng) for first in range(0, 500, 100)]
-        for made, rng in (
-            (converse(cast, 20.0, options, seed=(3, 0)), np.random.default_rng(3)) for _ in range(2)
-        )
-    )
-    for one, same in zip(chunks, again, strict=True):
+    made, rng = converse(cast, 12.0, options, seed=(3, 0)), np.random.default_rng(3)
+    chunks = [cut_chunk(made, first, 100, rng) for first in (0, 200)]
+    again = cut_chunk(converse(cast, 12.0, options, seed=(3, 0)), 0, 100, np.random.default_rng(3))
+    for name in ("waveform", "crops", "present", "labels", "speech"):
+        assert np.array_equal(getattr(chunks[0], name), getattr(again, name))
+    for one in chunks:
         faces = len(one.people)
         assert one.waveform.shape == (1, 64000)
         assert one.waveform.dtype == np.float32
@@ -490,8 +489,6 @@ def test_chunks_are_what_they_say(cast):
                 assert (label == one.speech[one.speakers.index(person)]).all()
             else:
                 assert not label.any()
-        for name in ("waveform", "crops", "present", "labels", "speech"):
-            assert np.array_equal(getattr(one, name), getattr(same, name))
     assert any(c.labels.any() for c in chunks)
 
 

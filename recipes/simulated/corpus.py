@@ -107,8 +107,8 @@ def sources(data: Path, folder: Path) -> None:
             for path in own:
                 for speed in SPEEDS:
                     sped_up(path, speed, folder / "speech" / subset)
-        seen = [p for number, p in enumerate(portraits) if number % 5 in PORTRAITS[subset]]
-        links(seen, folder / "portraits" / subset)
+        chosen = [p for number, p in enumerate(portraits) if number % 5 in PORTRAITS[subset]]
+        links(chosen, folder / "portraits" / subset)
     links(sorted((data / "clips" / "talkers").iterdir()), folder / "clips")
     links(sorted((data / "noise").glob("noise*.wav"))[:-1], folder / "noises")
     links(sorted((data / "noise").glob("rir*.wav"))[:-1], folder / "responses")
