@@ -22,13 +22,14 @@ SECTIONS = (
 HEAD = """\
 # Faulty files
 
-What comes out is right, or it is said what is missing, or the file is refused with a sentence that
-helps. This page lists what that means, fault by fault. What is said is in `report.problems` of the
-result, in the JSON that `pyannote-av apply` writes, and in the error of a file that is refused. A
-dash means that nothing is said, because nothing is lost.
+For every file, either the output is right, or the report says what is missing, or the file is
+refused with an error that says why. This page lists how each fault is handled. The last column
+shows a part of the message. Messages are in `report.problems` of the result, in the JSON that
+`pyannote-av apply` writes, and in the error if a file is refused. A dash means that there is no
+message, because nothing is lost.
 
-`tests/faults_picture.py` and `tests/faults_sound.py` hold the rows and make the files, and the
-tests check each of them. `python tests/faults.py` writes this page.
+`tests/faults_picture.py` and `tests/faults_sound.py` define the rows and make the files, and the
+tests check each row. `python tests/faults.py` writes this page.
 """
 
 
