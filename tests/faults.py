@@ -22,14 +22,14 @@ SECTIONS = (
 HEAD = """\
 # Faulty files
 
-For every file, either the output is right, or the report says what is missing, or the file is
-refused with an error that says why. This page lists how each fault is handled. The last column
-shows a part of the message. Messages are in `report.problems` of the result, in the JSON that
-`pyannote-av apply` writes, and in the error if a file is refused. A dash means that there is no
-message, because nothing is lost.
+A faulty file gives the right result, a result with a report of what is missing, or a clear error.
+This page lists the outcome of each fault. The last column quotes the message, which is in
+`report.problems` of the result, in the JSON that `pyannote-av apply` writes, or in the error if the
+file is refused. A dash means that there is no message, because nothing is lost.
 
-`tests/faults_picture.py` and `tests/faults_sound.py` define the rows and make the files, and the
-tests check each row. `python tests/faults.py` writes this page.
+`tests/faults_picture.py` and `tests/faults_sound.py` contain these rows and create the files. The
+tests check every row. `python tests/faults.py` writes this page. [Time and sound](media.md) and
+[pictures and tracks](pictures_and_tracks.md) explain the rules.
 """
 
 
@@ -50,7 +50,7 @@ def lists() -> list[tuple[str, Sequence[Row]]]:
 
 def table(rows: Iterable[Row]) -> str:
     """Rows as a table of Markdown"""
-    lines = ["| | fault | what is done | what is said |", "|---|---|---|---|"]
+    lines = ["| | fault | outcome | message |", "|---|---|---|---|"]
     for row in rows:
         said = "–" if row.said is None else f"`{row.said}`" if row.said else "a sentence"
         cells = (f"`{row.id}`", row.fault, row.done, said)
