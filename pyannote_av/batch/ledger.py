@@ -5,15 +5,14 @@
     INTO/<outputs>
     INTO/.pyannote_av/records/<name>.json   result of a file; written when it is finished or failed
                       events.jsonl          one line per event
-                      files.json            path of the file that each name stands for
+                      files.json            input file of each output name
                       failures.json         reasons of failures that have not been resolved since
                       unfinished/           outputs that are being written
                       lock                  held while a process works on the folder
 
-A file is done as soon as its record exists, which is written atomically. At that time, its outputs
-are complete in ``unfinished``, and they are moved to their final paths next. If this is
-interrupted, the next run moves them. Only the process that distributes the work writes to this
-folder.
+Outputs are first completed in ``unfinished``. Then the record is written atomically, and the file
+is done. Finally, the outputs are moved to their final paths. If this is interrupted, the next run
+moves them. Only the process that distributes the work writes to this folder.
 
 The folder may come from an untrusted source. Records in another format are ignored, with a warning.
 Links in place of files and folders are refused. Only folders in ``unfinished`` are removed
@@ -118,7 +117,7 @@ def new_stage(into: Path, name: str) -> Path:
 
 
 def longest_place(into: Path, output: str) -> Path:
-    """Longest path that an output has while it is written, to check limits of the file system."""
+    """Longest path of an output while it is written, to check the limits of the file system."""
     return into / HOUSEKEEPING / _UNFINISHED / uuid.uuid4().hex / output
 
 
@@ -252,7 +251,7 @@ class Ledger:
         self._note("failed", name, attempt=attempt, error=error, final=final)
 
     def names(self) -> dict[str, str]:
-        """Absolute path of the file that each name stands for."""
+        """Absolute path of the input file of each output name."""
         return {**self.older_names(), **_read_strings(self._home / _FILES)}
 
     def older_names(self) -> dict[str, str]:
@@ -261,7 +260,7 @@ class Ledger:
         return _read_strings(self.into / _FILES, quiet=True)
 
     def remember(self, names: Mapping[str, str]) -> None:
-        """Save which file each name stands for."""
+        """Save the input file of each output name."""
         _write_strings(self._home / _FILES, {**self.names(), **names})
 
     def note_failures(self, failed: Mapping[str, str], over: set[str]) -> None:

@@ -9,8 +9,8 @@
 Paths are relative to the manifest. ``uri``, and ``video`` or ``audio``, are required.
 ``num_speakers``, ``min_speakers``, ``max_speakers`` and ``audio_track`` (see
 :class:`pyannote_av.Video`) are optional, and may be empty. The text is in UTF-8, or in UTF-16 with
-a byte order mark. Semicolons or tabs may take the place of commas. A ``/`` in a uri makes folders
-of outputs.
+a byte order mark. Semicolons or tabs may replace commas. A ``/`` in a uri creates subfolders for
+outputs.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def _rows(path: Path) -> Iterator[tuple[int, dict]]:
     """Yield the number of the line, and the row by column, for each row that is not empty"""
     text = read_lines(path)
     header = next(text, "")
-    # all names of columns are known: exactly one separator finds them
+    # all column names are known, so only the right separator finds them
     columns, separator = [], ","
     for separator in ",;\t":
         columns = [name.strip() for name in next(csv.reader([header], delimiter=separator), [])]
@@ -124,9 +124,9 @@ def _number(text: str, where: str, column: str) -> int:
 
 
 def check_name(name: str, where: str) -> str:
-    """Return a valid name of outputs; raise ValueError, which mentions `where`, for an invalid one.
+    """Return a name of outputs if it is valid; raise ValueError, which mentions `where`, if not.
 
-    A name may have folders, separated by ``/``.
+    A name may contain folders, separated by ``/``.
     """
     parts = name.split("/")
     for part in parts:

@@ -1,7 +1,7 @@
 """Batch work on a Ray cluster. Each actor works on one file at a time, and can be killed.
 
-An actor that hangs is killed. An actor that is lost, alone or with its machine, is replaced, and
-this counts as one attempt on its file. Ray itself restarts nothing.
+An actor that hangs is killed. If an actor or its machine is lost, the actor is replaced, and this
+counts as one attempt on its file. Ray itself restarts nothing.
 """
 
 from __future__ import annotations

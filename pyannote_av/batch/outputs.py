@@ -1,7 +1,7 @@
 """Paths of outputs, and checks of whether they may be replaced.
 
-Only outputs of this package are replaced or removed. A file counts as such if it has the digest
-that its record contains. A file that was changed or replaced by the user does not. A folder counts
+Only outputs of this package are replaced or removed. A file counts as such an output if it has the
+digest in its record. A file that the user has changed or replaced does not. A folder counts
 if its ``index.json`` has the recorded digest, and the folder holds nothing but the files listed
 there. Paths in records are untrusted: they must stay inside the folder of results, and outside of
 the housekeeping folder.
@@ -51,7 +51,7 @@ def place_of(into: Path, output: str) -> Path:
 
 
 def ignores_case(into: Path) -> bool:
-    """Whether the disk of a folder of results takes ``a`` and ``A`` for one name."""
+    """Whether the disk of a folder of results treats ``a`` and ``A`` as one name."""
     return (into / HOUSEKEEPING.upper()).exists()
 
 

@@ -31,7 +31,7 @@ class Progress:
             TextColumn("{task.fields[files]}"),
             TimeElapsedColumn(),
             TextColumn("left"),
-            # use the overall speed: with few long files, the most recent seconds say little
+            # use the overall speed: with few long files, the most recent speed varies too much
             TimeRemainingColumn(),
             console=Console(stderr=True),
             disable=not visible,

@@ -88,7 +88,7 @@ def process(
 ) -> CollectionReport:
     """Process all files of a batch.
 
-    An interrupted run can be repeated and resumes. A file is processed again if its media, its
+    Call it again to resume an interrupted run. A file is processed again if its media, its
     options or the work have changed, or if outputs are missing. A file fails if one of its outputs
     would replace a file of other origin, or an output that was changed since.
 
@@ -108,8 +108,8 @@ def process(
     progress : bool, optional
         Whether to show progress bars.
     tell : callable, optional
-        Called after every attempt, and for every skipped file, with the job, the :class:`Made` or
-        :class:`Failure`, and whether that is final.
+        Called after every attempt, and for every skipped file. Its arguments are the job, the
+        :class:`Made` or :class:`Failure`, and whether this result is final.
 
     Returns
     -------
@@ -190,7 +190,7 @@ class _Run:
                 self.bars.advance(1, failed=bool(blocked))
 
     def _apart(self, jobs: Sequence[Job]) -> Iterator[Job]:
-        """Yield the jobs, without those whose outputs would replace outputs of another one"""
+        """Yield the jobs, without those whose outputs would replace the outputs of another job"""
         if not ignores_case(self.ledger.into):
             yield from jobs
             return
@@ -272,7 +272,7 @@ class _Run:
                 job.name, probed.key, attempt.number, *done, probed.former, overwrite=self.again
             )
         except ForeignFileError as error:
-            # a file appeared there after the job was probed
+            # a file appeared at the path of an output after the job was probed
             self._failed(job, None, Failure.of(error), attempt)
             return
         (self.report.kept if done.made.kept else self.report.done).append(job.name)

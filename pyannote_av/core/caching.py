@@ -32,8 +32,8 @@ from pyannote_av.core.weights import REGISTRY, find
 
 # names under which pyannote's pipelines keep intermediate results in files while they are tuned
 _STEPS = ("training_cache/", "cache/")
-# hyper-parameters, and what pyannote makes of them, are part of keys where steps read them; the
-# device does not matter
+# steps add the hyper-parameters that they read, and what pyannote derives from them, to their keys;
+# the device does not matter
 _NOT_IDENTITY = ("_parameters", "_instantiated", "_binarize", "_training", "device", "_device")
 _NOT_IDENTITY += ("_cache",)
 
@@ -202,7 +202,7 @@ class Session:
             self._release()
 
     def close(self) -> None:
-        """Stop keeping other processes waiting."""
+        """Release the lock, so that other processes no longer wait."""
         self._begun.clear()
         self._release()
 
@@ -444,9 +444,9 @@ def _parts(value: Any) -> Iterator[Any]:
 
 
 def _of_object(value: Any) -> Iterator[Any]:
-    """Attributes, and the weights where they are held by an object that cannot be inspected."""
+    """Attributes, and the weights if an object that cannot be inspected holds them."""
     for name, one in sorted(getattr(value, "__dict__", {}).items()):
-        # cached properties follow from the other attributes, and are there after their first use
+        # cached properties follow from the other attributes, and exist only after their first use
         is_derived = isinstance(getattr(type(value), name, None), cached_property)
         if name not in _NOT_IDENTITY and not is_derived:
             yield from (name, one)

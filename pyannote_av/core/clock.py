@@ -1,4 +1,4 @@
-"""The one policy for time: when samples are trusted, when time stamps are, and what a gap is
+"""Time of samples and packets: which of samples and time stamps are trusted, and what is a gap
 
 ``docs/media.md`` explains it. `origin_of` chooses time 0, `Parts` finds where the clock of a file
 restarts, and `Settling` places sound. Nothing here depends on a decoder.
@@ -26,13 +26,13 @@ WINDOW = 1.0
 """Time stamps that return to the count of samples within this time only wobble (s)"""
 
 NEAR = 12
-"""Number of stamps that tell how far wobbling stamps have moved"""
+"""Number of stamps whose median says how far wobbling stamps have moved"""
 
 SPIKE = 10.0
 """A single stamp that differs by more than this from those around it is wrong (s)"""
 
 LONGEST_WINDOW = 10.0
-"""Limit on the sound that is held while stamps stand still, as in a burst after a stall (s)"""
+"""Maximum sound that is buffered while stamps stand still, as in a burst after a stall (s)"""
 
 STRETCH = 0.1
 """Largest difference between the rates of samples and stamps that is a drift"""
@@ -45,8 +45,7 @@ LEAP = 60.0
 any leap in other formats, is a gap"""
 
 PRIMING = 0.25
-"""A file that begins earlier than this before time 0 has lost nothing but the delay of an encoder
-(s)"""
+"""If a file begins no more than this before time 0, that part is the delay of an encoder (s)"""
 
 LEAPING = ("mpegts", "mpeg", "ogg")
 """Formats in which the clock may leap at any point"""
@@ -61,7 +60,7 @@ MAX_SCAN = 2**30
 
 
 class Joint(NamedTuple):
-    """Place from which time stamps are moved by `shift` (s): the byte of the first packet there"""
+    """Position of a packet (byte) from which on `shift` (s) is added to time stamps"""
 
     position: int
     shift: float
@@ -69,10 +68,10 @@ class Joint(NamedTuple):
 
 @dataclass(frozen=True)
 class Scan:
-    """What the packets of a file say about its time
+    """Result of reading the time stamps of all packets of a file
 
-    `end` is the end of the last packet on the container's own clock, joined recordings behind each
-    other, or None if no packet has a time stamp.
+    `end` is the end of the last packet on the container's own clock, with joined recordings one
+    after the other. It is None if no packet has a time stamp.
     """
 
     joints: tuple[Joint, ...]
@@ -82,8 +81,8 @@ class Scan:
 def origin_of(start_time: int | None) -> float:
     """Container timestamp (s) of time 0, from the earliest one (microseconds)
 
-    Sound before zero is the delay of an encoder and is cut, as players do, unless it is long: then
-    the clock has wrapped, or runs from a negative time, and nothing is cut.
+    A short sound before zero is the delay of an encoder, and is cut, as players do. If it is long,
+    the clock has wrapped or starts at a negative time, and nothing is cut.
 
     >>> origin_of(1_400_000), origin_of(-21_333), origin_of(-33_700_000), origin_of(None)
     (1.4, 0.0, -33.7, 0.0)
@@ -144,11 +143,11 @@ class _Track:
 
 @dataclass
 class Parts:
-    """Divides the packets of a file into recordings with a clock each
+    """Divides the packets of a file into recordings, each with its own clock
 
-    Packets are added in the order of the file. A stream that jumps begins a recording if its next
-    packet stays there; other streams follow by the position of their packets in the file. A
-    `single` stream needs no positions; its packets are counted.
+    Packets are added in the order of the file. If the time of a stream jumps and the next packet of
+    this stream confirms it, a new recording begins at this position in the file, for all streams.
+    Packets of a `single` stream are counted, so they need no positions.
     """
 
     format_name: str
@@ -157,7 +156,7 @@ class Parts:
     tracks: dict[int, _Track] = field(default_factory=dict)
 
     def position(self, index: int, position: int | None) -> int:
-        """Position of a packet; parsers give none for what they cut off"""
+        """Position of a packet; that of the previous packet if a parser gives none"""
         track = self.tracks.setdefault(index, _Track())
         if self.single:
             track.position += 1
@@ -224,8 +223,8 @@ class Parts:
 def is_declared(path: str | Path, format_name: str) -> bool:
     """Whether the header of a file says how long it is (`UNDECLARED` formats)
 
-    FLAC counts its samples. An MP3 of a constant rate counts its frames in its first frame, and one
-    of a variable rate usually, too.
+    FLAC files declare their number of samples. MP3 files of a constant rate declare their number of
+    frames in the first frame. MP3 files of a variable rate usually do, too.
     """
     if format_name == "flac":
         return True
@@ -242,10 +241,10 @@ def is_declared(path: str | Path, format_name: str) -> bool:
 
 
 def next_recording(path: str | Path, format_name: str) -> int | None:
-    """Byte at which another recording begins behind the one that is read, or None
+    """Position (byte) at which another recording begins after the one that is read, or None
 
     WAV, MP4 and FLV files that were joined byte by byte are read up to the end of the first one.
-    Matroska and AVI are read on; only their declared duration is that of the first one.
+    Matroska and AVI files are read to their end, but declare only the duration of the first one.
     """
     path = Path(path)
     size = path.stat().st_size
@@ -307,7 +306,7 @@ def _second_flash(file, chunk: int = 2**24) -> int | None:
 
 
 def _segment_end(file) -> int | None:
-    """End of the first segment of a Matroska file, None if it does not say"""
+    """End of the first segment of a Matroska file, None if it is not declared"""
     position = 0
     for name in (b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"):
         head = _reads(file, position, 12)
@@ -325,9 +324,9 @@ def _segment_end(file) -> int | None:
 
 
 class Placed(NamedTuple):
-    """A block of samples and where it goes
+    """A block of samples and its place in time
 
-    It begins at `time` (s) and its samples are spread over `stretch` seconds more than they last.
+    The block begins at `time` (s). It is stretched, so that it lasts `stretch` seconds longer.
     """
 
     time: float
@@ -336,25 +335,25 @@ class Placed(NamedTuple):
 
 
 class Settling:
-    """Places blocks of samples in time, trusting their count or their stamps
+    """Places blocks of samples in time, by the count of samples or by their time stamps
 
     Parameters
     ----------
     accepts : callable
-        Called with the time (s) of each block; a gap to a time that is not accepted is not made.
+        Called with a time (s); returns whether a block may be placed there.
     misplaced : callable
         Called for each block that is left out.
     restarted : callable
-        Called where stamps restart and the samples go on.
+        Called where stamps restart. The samples then follow each other.
 
     Attributes
     ----------
     drift : float
-        Sum of the differences between the rates of samples and stamps that were made up for (s).
+        Total drift between samples and stamps that was corrected (s).
     wobble : float
-        Largest difference between a stamp and the samples that was ignored (s).
+        Largest difference between stamps and samples that was ignored (s).
     stood : float
-        Length of the sound whose stamps stand still, and were ignored (s).
+        Duration of the sound whose stamps stand still, and were ignored (s).
     """
 
     def __init__(
@@ -424,7 +423,7 @@ class Settling:
             self._misplaced()
 
     def _is_settled(self) -> bool:
-        """Whether enough blocks are held to tell what a deviation means"""
+        """Whether enough blocks are buffered to decide what a deviation means"""
         samples = sum(length for _, length, _ in self._pending)
         if samples < WINDOW:
             return False
@@ -441,13 +440,13 @@ class Settling:
         return deviations
 
     def _anchor(self, start: float) -> float:
-        """Time of the first block: its stamp, unless the following ones say that it is late"""
+        """Time of the first block: its stamp, unless the following stamps show that it is late"""
         stamp = self._pending[0][0]
         if stamp is None:
             return start
         known = [d for d in self._deviations(stamp) if d is not None]
         if min(known) < -GAP and abs(known[-1]) < WINDOW:
-            # what would be before time 0 would be cut
+            # sound before time 0 would be cut
             return max(stamp + min(median(known), 0.0), min(stamp, 0.0))
         return stamp
 
@@ -458,7 +457,7 @@ class Settling:
         usual_ones = _without_spikes(known)
         low, high = min(usual_ones), max(usual_ones)
         length = sum(length for _, length, _ in self._pending)
-        # the last stamps have no time left to return
+        # at the end, no later stamps can show that a deviation is temporary
         usual = at_end and length < WINDOW and max(high, -low) <= min(self.wobble, WINDOW)
         if usual or (low <= GAP and high >= -GAP):
             yield from self._wobbles(deviations)
@@ -495,7 +494,7 @@ class Settling:
         yield from self._place(self._clock, change)
 
     def _leaps(self, change: float, count: int) -> Iterator[Placed]:
-        """Make a gap, if there is room for it"""
+        """Make a gap, if that is plausible"""
         target = self._clock + change
         if self._accepts(target):
             self._recent.clear()
@@ -511,7 +510,7 @@ class Settling:
     def _returns(
         self, change: float, first: float, slope: float, length: float
     ) -> Iterator[Placed]:
-        """Leave out what was placed before; go on where another recording begins"""
+        """Leave out sound that overlaps; continue where another recording begins"""
         if slope > 0.5 * length and length >= WINDOW:
             for _ in range(len(self._pending)):
                 self.stood += self._pending[0][1]
@@ -532,7 +531,7 @@ class Settling:
 
 
 def _without_spikes(deviations: list[float]) -> list[float]:
-    """Deviations without single ones far from both neighbours, which are near each other
+    """Deviations without outliers: single values far from two neighbours that agree
 
     >>> _without_spikes([0.1, 0.1, 500.0, 0.1]), _without_spikes([100.0, 200.0, 300.0])
     ([0.1, 0.1, 0.1], [100.0, 200.0, 300.0])

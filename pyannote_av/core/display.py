@@ -1,8 +1,8 @@
 """Pictures as players show them: upright, with square pixels, in one size, without combing
 
-A file stores pictures in a way that suits the camera or the channel, and says beside them how they
-are to be shown. All that is decided here, so that whoever gets a picture can take it as it is: a
-face has the shape that it has on a screen, and boxes are fractions of what the screen shows.
+A file stores pictures as they suit the camera or the channel. Its metadata say how to show them.
+This module applies the metadata. Faces therefore have the shape that they have on a screen, and
+boxes are fractions of the shown picture.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import av
 
 MAX_ASPECT = 5
-"""Pixels more than so many times as wide as high, or as high as wide, are a damaged header; the
-widest in use are those of fields of 352 samples (2.9)"""
+"""If pixels are more than this many times as wide as high, or as high as wide, the header is
+damaged. The widest pixels in use are those of fields of 352 samples (2.9)."""
 
 COMB = 10
 """A line belongs to another moment if it differs from both neighbours by more than this, in the
@@ -40,7 +40,7 @@ class Orientation(NamedTuple):
 
     @property
     def sideways(self) -> bool:
-        """Whether width and height change places"""
+        """Whether width and height are swapped"""
         return self.rotation in (90, 270)
 
     def apply(self, image: np.ndarray) -> np.ndarray:
@@ -54,7 +54,7 @@ def orientation_of(frame: av.VideoFrame) -> Orientation:
     """Nearest of the eight orientations to that of a decoded picture
 
     The display matrix maps (x, y) of the stored picture to (a x + c y, b x + d y) of the shown
-    one, with y downwards. ffmpeg's own reading of it as an angle ignores mirrors.
+    one, with y downwards. ffmpeg's conversion of the matrix to an angle ignores mirroring.
     """
     data = frame.side_data.get("DISPLAYMATRIX")
     if data is None or len(bytes(data)) < 36:
@@ -81,7 +81,7 @@ def square_size(width: int, height: int, aspect: Fraction) -> tuple[int, int]:
 
 
 def fit(size: tuple[int, int], canvas: tuple[int, int]) -> tuple[int, int]:
-    """Largest size of the same shape that fits into `canvas`, which it fills to a pixel
+    """Largest size of the same shape that fits into `canvas`, without borders of a single pixel
 
     >>> fit((1280, 720), (640, 360)), fit((360, 640), (640, 360)), fit((641, 360), (640, 360))
     ((640, 360), (202, 360), (640, 360))
@@ -130,8 +130,8 @@ def show(
 def deinterlace(image: np.ndarray) -> np.ndarray:
     """Replace the lines of the second field where they show another moment than the first
 
-    Still parts, and pictures that are only called interlaced, keep all their lines. Nothing is
-    taken from other pictures, so a part of a file gives the same pictures as the whole.
+    Parts without motion, and pictures that are wrongly marked as interlaced, keep all their lines.
+    Other pictures are not used, so a part of a file gives the same pictures as the whole file.
 
     Parameters
     ----------
@@ -159,7 +159,7 @@ def deinterlace(image: np.ndarray) -> np.ndarray:
     combed = ((up > COMB) & (down > COMB)) | ((up < -COMB) & (down < -COMB))
     if not combed.any():
         return image
-    # the edges of what moved differ less than its middle
+    # lines differ less at the edges of a moving part than in its middle
     mask = cv2.dilate(combed.astype(np.uint8), np.ones((3, 9), np.uint8))
     between = cv2.addWeighted(*_pair(neighbours(image)), 0)
     image = image.copy()
@@ -183,11 +183,11 @@ def _scale_rows(image: np.ndarray, height: int) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def _tones() -> np.ndarray:
-    """Levels (256,) of an ordinary screen for those of PQ, which look grey and dark on it"""
+    """Table (256,) from PQ levels, which look grey and dark on an ordinary screen, to its levels"""
     code = (np.arange(256) / 255) ** (4096 / (2523 * 128))
     light = np.maximum(code - 3424 / 4096, 0) / (2413 / 128 - 2392 / 128 * code)
     x = 10_000 * light ** (16384 / 2610) / _WHITE
-    # extended Reinhard: shadows and faces as they are, highlights rolled off up to the peak
+    # extended Reinhard: keeps shadows and faces, and compresses highlights up to the peak
     y = np.clip(x * (1 + x / (_PEAK / _WHITE) ** 2) / (1 + x), 0, 1)
     return np.round(255 * y ** (1 / 2.2)).astype(np.uint8)
 

@@ -12,9 +12,9 @@ from pyannote_av.core.files import MediaError
 if TYPE_CHECKING:
     import av
 
-# bytes at the beginning of a file that are looked at
+# number of bytes that are inspected at the beginning of a file
 _BEGIN = 2**21
-# share of scrambled packets from which a file is called encrypted: the first ones may be clear
+# share of scrambled packets from which on a file is encrypted: the first ones may be clear
 _SHARE = 0.1
 # objects in the header of WMA and WMV files with digital rights management
 _ASF = (
@@ -59,7 +59,7 @@ def _is_protected(container: av.container.InputContainer) -> bool:
     with suppress(av.error.FFmpegError, ArithmeticError, LookupError, OSError, ValueError):
         container.seek(0)
         for packet, _ in zip(container.demux(), range(16), strict=False):
-            # PyAV 14 does not tell
+            # PyAV 14 does not expose this
             if hasattr(packet, "has_sidedata") and packet.has_sidedata("encryption_info"):
                 return True
     return False

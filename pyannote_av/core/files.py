@@ -32,12 +32,12 @@ Files can be provided to the Video class using different types:
         "waveform" and "sample_rate": sound in memory, from time 0: (channel, time) torch.Tensor or
             array, or (time,) for one channel; floats within [-1, 1], or int16, int32 or uint8
         "channel": number of the only channel of the sound that is used, from 0 (default: all)
-        "uri": name of the file in what is written, perhaps with folders, "a/b" (default: name of
-            the file without suffix, with "_" for spaces)
-What is in memory goes before what is on disk.
+        "uri": name of the file in outputs, which may contain folders ("a/b"); by default, the name
+            of the file without suffix, with "_" for spaces
+Data in memory take precedence over files on disk.
 """
 
-#: suffixes of media files, in lower case: those that are taken from folders and by protocols
+#: suffixes of media files, in lower case, that folder searches and protocols recognise
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".ts", ".mts")
 VIDEO_SUFFIXES += (".m2ts", ".vob", ".3gp", ".3g2", ".flv", ".f4v", ".wmv", ".asf", ".ogv", ".mxf")
 VIDEO_SUFFIXES += (".dv", ".m2v", ".rm", ".rmvb", ".wtv", ".nut", ".qt")
@@ -51,7 +51,7 @@ MAX_DURATION = 7 * 24 * 3600.0
 """Maximum actual or declared duration of media (s)"""
 
 FREE_DURATION = 2 * 3600.0
-"""Duration that is accepted whatever the size of the file (s)"""
+"""Duration that is accepted for files of any size (s)"""
 
 BYTES_PER_SECOND = 50
 """Beyond `FREE_DURATION`, a file must have this many bytes per second. Silence needs about as much
@@ -61,8 +61,8 @@ SAMPLE_RATES = (2_000, 768_000)
 """Lowest and highest accepted sample rate (Hz)"""
 
 MAX_SAMPLE = 64.0
-"""Maximum absolute value of floating-point samples in memory. Sound that is too loud exceeds 1 by
-little, and 8 bits as floats reach 127."""
+"""Maximum absolute value of floating-point samples in memory. Sound that is too loud exceeds 1 only
+slightly, while 8-bit samples stored as floats reach 127."""
 
 
 class MediaError(ValueError):
@@ -72,7 +72,7 @@ class MediaError(ValueError):
     """
 
     def __init__(self, message: str):
-        # names of files may hold line feeds
+        # names of files may contain line feeds
         super().__init__(printable(message, one_line=VideoFileDocString not in message))
 
 
@@ -103,8 +103,8 @@ def validate_file(file: VideoFile) -> dict[str, Any]:
     ------
     MediaError
         If a file is missing, empty, a directory, a playlist or an address, if arrays have the
-        wrong shape, if the channel is no number from 0 on, or if the uri cannot be the name of a
-        file.
+        wrong shape, if the channel is not a whole number of at least 0, or if the uri cannot be the
+        name of a file.
     """
     if hasattr(file, "read"):
         raise MediaError(f"{_ON_DISK}, not an open file (pipelines take open files)")
@@ -181,9 +181,9 @@ def check_path(path: str | Path) -> Path:
 
 
 def check_audio_track(track: Any) -> int | str:
-    """Return what selects the audio of a file: "auto", "mix", an index or a language
+    """Validate the choice of an audio track: "auto", "mix", an index or a language
 
-    Digits in a string are an index.
+    A string of digits is an index.
 
     Raises
     ------
@@ -212,7 +212,7 @@ def _default_uri(valid: dict[str, Any]) -> str:
 
 
 def _check_uri(uri: Any) -> str:
-    """uri as a string that can be the name of output files, perhaps in folders"""
+    """Validate a uri, which becomes the name of output files and may contain folders"""
     uri = str(uri)
     empty = not all(part.strip(" .") for part in uri.split("/"))
     if empty or ".." in uri or any(character in uri for character in "\\\0"):

@@ -87,8 +87,8 @@ class VideoStream:
     declares, or None. `frame_rate` is the average frame rate. `constant_rate` is whether pictures
     are equally spaced according to the header. `num_frames` is the declared number of pictures.
     `pixel_aspect` is the width of a stored pixel divided by its height. `coded_aspect` is the same
-    according to the decoder, before the container had its say. `interlaced` is whether the first
-    picture is. `transfer` is the transfer characteristic of H.273 (16 is PQ, 18 is HLG).
+    ratio according to the decoder, whatever the container says. `interlaced` is whether the first
+    picture is interlaced. `transfer` is the transfer characteristic of H.273 (16 is PQ, 18 is HLG).
     """
 
     index: int
@@ -126,9 +126,9 @@ class MediaInfo:
 
     `origin` is the container's timestamp at time 0, and `duration` the end of the last stream.
     `declared` is the duration of the file that the header declares, or None. `joints` are the
-    places where other recordings begin, as far as they are known before decoding. The first of the
-    `audio` streams is the one that is read if one is: the default track if there is one, and
-    otherwise the first track of the file, commentaries last
+    places where other recordings begin, as far as they are known before decoding. If only one audio
+    stream is read, it is the first of `audio`: the default track if there is one, and otherwise the
+    first track of the file, with commentaries last
     (:func:`pyannote_av.core.streams.choose_audio`). `streams` are all streams, in the order of the
     file.
     """
@@ -297,7 +297,7 @@ def _probe(path: str, size: int, modified: int) -> MediaInfo:
         found = scan(path)
         joints = found.joints
         ends = [(found.end or origin) - origin]
-        # an absurd count in a header is found out when decoding
+        # decoding detects an absurd count in a header
         duration = max(ends + [duration] * (trusted and duration <= limit))
     elif not 0 < duration <= limit:
         found = scan(path)
@@ -312,7 +312,7 @@ def _probe(path: str, size: int, modified: int) -> MediaInfo:
 
 
 def _must_scan(path: str, format_name: str, size: int) -> bool:
-    """Whether the header does not say how long the file is, or other recordings follow"""
+    """Whether the header does not declare the duration of the file, or other recordings follow"""
     if format_name.split(",")[0] in UNDECLARED and size <= MAX_SCAN:
         return True
     kind = format_name.split(",")[0]
@@ -372,7 +372,7 @@ def _video_stream(container, stream, origin: float, path: str) -> VideoStream:
         if picture.pts is not None:
             first = float(picture.pts * picture.time_base) - origin
         if container.format.name == "avi" and abs(first - packet_time) < 2.5 / rate:
-            # AVI stores no presentation times, and ffmpeg's guess is one or two pictures late
+            # AVI stores no presentation times, and ffmpeg's estimate is one or two pictures late
             first = packet_time
         duration = None if duration is None else duration - (first - start)
         start = first

@@ -1,6 +1,6 @@
 """Sound that is not clean: bad samples, channels that cancel each other, levels
 
-Clean sound passes unchanged. What is repaired is told.
+Clean sound is not changed. Every repair is reported.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 BAD = 1e6
-"""Samples larger than this are no numbers either; full scale is 1"""
+"""Samples with a larger absolute value are treated like NaN; full scale is 1"""
 
 SHORT_REPAIR = 0.01
 """Runs of bad samples up to this long are interpolated, longer ones become silence (s)"""
@@ -23,17 +23,18 @@ BLOCK = 1.0
 """Channels are compared over this long (s)"""
 
 CANCELLED = 0.2
-"""Channels cancel each other if the power of their average is less than this share of that of
-unrelated channels"""
+"""Channels cancel each other if the power of their average is less than this share of the power
+that the average of unrelated channels would have"""
 
 DEAD = 1e-4
 """A channel is dead if its power is less than this share of that of the loudest (40 dB)"""
 
 UNEVEN = 1e-2
-"""Levels of channels that differ by more than this share of power are told (20 dB)"""
+"""A channel is reported as faint if its power is less than this share of that of the loudest
+(20 dB)"""
 
 OFFSET = 0.02
-"""A mean of all samples of more than this is removed; full scale is 1"""
+"""A constant offset (mean of all samples) of more than this is removed; full scale is 1"""
 
 SILENT = 1e-4
 """Samples smaller than this are silence (-80 dB)"""
@@ -42,13 +43,13 @@ QUIET = 1e-2
 """Sound that never gets louder than this is amplified (-40 dB)"""
 
 LOUD = 8.0
-"""Samples above this are spikes if they are few, or in other units if they are many"""
+"""If a few samples are above this, they are spikes; if many are, the sound has another scale"""
 
 CLICK = 0.1
-"""Less sound than this, in an otherwise silent file, is no speech (s)"""
+"""If less sound than this is not silent, the file has no speech (s)"""
 
 CLIPPED = 0.005
-"""Share of the samples that lie at the highest level in clipped sound"""
+"""Sound is clipped if more than this share of its samples is at the highest level"""
 
 
 def bad_samples(samples: np.ndarray) -> np.ndarray:
@@ -100,9 +101,9 @@ class Mixer:
     Attributes
     ----------
     cancelled : float
-        Seconds in which a channel was chosen.
+        Time in which the loudest channel was used instead of the average (s).
     cancelled_from : float or None
-        Time of the first of them.
+        Where this first happened (s); None if it never did.
     """
 
     sample_rate: int
@@ -123,7 +124,7 @@ class Mixer:
         ----------
         samples : (n, channels) float32
         time : float
-            Of the first sample (s).
+            Time of the first sample (s).
 
         Returns
         -------
@@ -163,25 +164,25 @@ class Mixer:
 def level(
     waveform: np.ndarray, mixer: Mixer, spans: list[tuple[int, int]] | None = None
 ) -> tuple[np.ndarray, list[str]]:
-    """Bring sound to a usual level
+    """Correct the level of sound
 
-    Dead channels are left out of the average, a constant offset is removed, and sound that is far
-    too loud or too quiet is scaled.
+    Dead channels are left out of the average. A constant offset is removed. Sound that is far too
+    loud or too quiet is scaled.
 
     Parameters
     ----------
     waveform : (n,) float32
         Changed in place.
     mixer : Mixer
-        That mixed it.
+        The mixer that made the waveform.
     spans : list of (first, end), optional
-        Samples that were recorded; the others are filled gaps. By default, all were.
+        Ranges of samples that were recorded. The others are filled gaps. Defaults to all samples.
 
     Returns
     -------
     waveform : (n,) float32
     sentences : list of str
-        What was found; each continues "audio stream of FILE ".
+        Problems found. Each sentence continues "audio stream of FILE ".
     """
     sentences: list[str] = []
     spans = [(0, len(waveform))] if spans is None else spans
@@ -199,7 +200,7 @@ def level(
 
 
 def clean(waveform: Tensor, sample_rate: int) -> tuple[Tensor, list[str]]:
-    """Mix sound in memory down, and repair it
+    """Downmix and repair sound in memory
 
     Parameters
     ----------
@@ -211,7 +212,7 @@ def clean(waveform: Tensor, sample_rate: int) -> tuple[Tensor, list[str]]:
     -------
     waveform : (1, n) float32 Tensor
     sentences : list of str
-        What was found; see :func:`level`.
+        Problems found; see :func:`level`.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""Sentences about paths that are not there."""
+"""Messages about paths that do not exist."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NAMES = 10_000
 
 
 def no_such_file(path: str | Path) -> str:
-    """Say that a file does not exist, and what is there instead.
+    """Message that a file does not exist, with a suggestion.
 
     Returns
     -------
@@ -27,10 +27,10 @@ def no_such_file(path: str | Path) -> str:
 
 
 def what_is_there(path: str | Path) -> str:
-    """What is there instead of a file that does not exist, in parentheses after a space.
+    """Suggestion for a file that does not exist, in parentheses after a space.
 
-    This is the file of a similar name in the same folder, the nearest folder that exists, or the
-    reason why a path of Windows is not found. Empty if there is nothing to say.
+    The suggestion is a file of a similar name in the same folder, the nearest folder that exists,
+    or the reason why a path of Windows is not found. Empty if there is none.
     """
     path = Path(path)
     if os.name != "nt" and re.match(r"[A-Za-z]:[\\/]", str(path)):
@@ -44,7 +44,7 @@ def what_is_there(path: str | Path) -> str:
 
 
 def _instead(path: Path) -> str:
-    """What the folder of a file has instead of it"""
+    """Similar names in the folder of a file, or the nearest folder that exists"""
     parent = path.parent
     try:
         if not parent.exists():

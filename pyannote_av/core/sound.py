@@ -14,7 +14,7 @@ from pyannote_av.core.media import MAX_CHANNELS, AudioStream, MediaInfo, faults,
 from pyannote_av.core.mixing import Mixer, bad_samples, level, no_numbers, repair
 
 REPAIRED = ("pcm_f", "wavpack")
-"""Codecs that store floats as they are, and can hold bad ones"""
+"""Codecs that store floats unchanged, including NaN and infinity"""
 
 RESERVED = 3600.0
 """Maximum duration for which memory is reserved in advance (s); declared durations can be wrong"""
@@ -33,7 +33,7 @@ class _Waveform:
         self._buffer = np.zeros(capacity, np.float32)
         self.filled = 0
         self.no_numbers = 0
-        self.spans: list[tuple[int, int]] = []  # what was written; the rest are gaps
+        self.spans: list[tuple[int, int]] = []  # ranges that were written; the rest are gaps
 
     def lay(self, first: int, samples: np.ndarray) -> None:
         """Write samples (n,) at index `first`; samples written before are not overwritten
@@ -125,7 +125,7 @@ class _Run:
             self._lay()
 
     def _lay(self) -> None:
-        """Mix and write what is held"""
+        """Mix and write the buffered samples"""
         if not self._held:
             return
         whole = self._held[0] if len(self._held) == 1 else np.concatenate(self._held)
@@ -137,7 +137,7 @@ class _Run:
         self._laid += len(samples)
 
     def _stretch(self, samples: np.ndarray) -> np.ndarray:
-        """Pay some of the samples that are owed, by interpolation"""
+        """Insert or leave out some of the samples that are due, by interpolation"""
         most = round(STRETCH * len(samples))
         more = min(max(self._owed, -most), most)
         self._owed -= more
@@ -179,7 +179,7 @@ def resample(samples: np.ndarray, rate: int, sample_rate: int, chunk: int = 6553
 
 
 def no_such_channel(where: str, channel: int, channels: int) -> str:
-    """Sentence that says which channels there are."""
+    """Sentence about a channel that does not exist, with the channels that do."""
     there = f"channels 0 to {channels - 1}" if channels > 1 else "one channel, 0"
     return f"{where} has no channel {channel}: it has {there}"
 
@@ -289,7 +289,7 @@ def decode_sound(
 def _stamped(
     frames, info: MediaInfo, damage: Damage, channel: int
 ) -> Iterator[tuple[float | None, float, Any]]:
-    """Decoded frames that can be used and have a channel, with their stamps and lengths (s)"""
+    """Usable decoded frames that have the channel, with their stamps and lengths (s)"""
     for frame in frames:
         if not frame.samples or not frame.sample_rate:
             continue

@@ -26,7 +26,7 @@ PREVIEW = 9
 _STILL = {"attached_pic", "timed_thumbnails", "still_image"}
 _STILL_CODECS = {"mjpeg", "png", "bmp", "gif", "webp", "tiff", "jpeg2000", "jpegxl"}
 _COMMENTARY = {"comment", "visual_impaired", "descriptions", "karaoke", "clean_effects"}
-# players show the title of a track where muxers set no flag
+# some muxers set no flag, and only the title of a track says that it is a commentary
 _COMMENTARY_TITLE = re.compile(r"comment|kommentar|audio.?descri|descriptive", re.IGNORECASE)
 # AV_DISPOSITION_... of libavformat/avformat.h
 _FLAGS = {
@@ -66,7 +66,7 @@ class StreamInfo:
     codec : str
         Name of the decoder, "unknown" without one.
     language : str
-        Code that the file gives, such as "eng"; empty where it gives none.
+        Language code in the file, such as "eng"; empty if there is none.
     title : str
     flags : tuple of str
         Dispositions of ffmpeg: "default", "original", "dub", "comment", "attached_pic", ...
@@ -105,7 +105,7 @@ class AudioChoice(NamedTuple):
 
 
 def read_flags(stream: Any) -> tuple[str, ...]:
-    """Names of the disposition flags of a stream of PyAV, e.g. ("default", "original")
+    """Names of the disposition flags of a stream of PyAV, such as ("default", "original")
 
     Each bit is tested by itself, with ffmpeg's own numbers: before Python 3.11 combined flags have
     no name and cannot be iterated, bits that PyAV does not know raise an error, and its first
@@ -149,7 +149,7 @@ def describe(stream: Any) -> StreamInfo:
 
 
 def is_still(stream: StreamInfo, streams: Sequence[StreamInfo]) -> bool:
-    """Whether a video stream is cover art or a thumbnail beside a video, and not a video itself"""
+    """Whether a video stream is cover art or a thumbnail, rather than a video"""
     if _STILL & set(stream.flags):
         return True
     others = [s for s in streams if s.kind == "video" and s.decodable and s is not stream]
@@ -161,8 +161,8 @@ def is_still(stream: StreamInfo, streams: Sequence[StreamInfo]) -> bool:
 def _is_preview(stream: StreamInfo, usable: Sequence[StreamInfo]) -> bool:
     """Whether a video stream is a tiny copy of another one
 
-    Many programs mark the first stream as default, whatever it is; a later one is marked on
-    purpose.
+    Many programs mark the first stream as default, whatever it is. On a later stream, the mark is
+    deliberate.
     """
     area = max((s.size[0] * s.size[1] for s in usable), default=0)
     marked = "default" in stream.flags and stream is not usable[0]
@@ -263,7 +263,7 @@ def choose_audio(info: MediaInfo, track: AudioTrack = AUTO) -> AudioChoice:
 def _microphones(
     ranked: Sequence[StreamInfo], by_index: dict[int, AudioStream]
 ) -> list[StreamInfo]:
-    """Tracks that are one microphone each, in the order of the file; none if they are choices"""
+    """Tracks of one microphone each, in the order of the file; empty if they are alternatives"""
     tracks = sorted((s for s in ranked if not s.is_commentary), key=lambda s: s.index)
     if len(tracks) < 2 or any(by_index[s.index].channels != 1 for s in tracks):
         return []
@@ -272,7 +272,7 @@ def _microphones(
     if len({frozenset(s.flags) - {"default"} for s in tracks}) > 1:
         return []
     defaults = [s for s in tracks if "default" in s.flags]
-    # many programs mark the first track, and nobody marks another one by accident
+    # many programs mark the first track; on another track, the mark is deliberate
     if defaults and len(defaults) < len(tracks) and defaults != tracks[:1]:
         return []
     return tracks

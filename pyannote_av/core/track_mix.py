@@ -19,8 +19,8 @@ def decode_tracks(
 ) -> tuple[np.ndarray, list[str]]:
     """Decode audio streams, each by itself, and average them
 
-    Tracks without any sound are left out of the average, so that the eight tracks of a camera with
-    two microphones do not make these faint.
+    Silent tracks are left out of the average. Otherwise, two microphones would be faint in the mix
+    of a camera that writes eight tracks.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def decode_tracks(
     waveform : (num_samples,) float32
         As long as the longest track. See :func:`pyannote_av.core.sound.decode_sound`.
     problems : list of str
-        A track that cannot be decoded is one of them, unless it is the only one.
+        Includes tracks that cannot be decoded, if others can.
 
     Raises
     ------

@@ -1,22 +1,22 @@
 """Strict readers of RTTM, UEM and LAB files: errors name the file and the line.
 
-The reader of pyannote.database gives no line numbers, splits names at spaces without a word,
+The reader of pyannote.database gives no line numbers, splits names at spaces without a warning,
 accepts NaN and negative times, and treats a file that is missing from an RTTM as silent.
 
 Rules, for all three formats:
 
 * The text is in UTF-8, or in UTF-16 with a byte order mark. Lines end in LF, CRLF or CR.
 * Blank lines and lines that begin with ``;`` or ``#`` are skipped.
-* Fields are separated by spaces and tabs. A line in which tabs alone separate the right number of
-  fields is split at its tabs, so that its names may hold spaces. Other white space, such as a
+* Fields are separated by spaces and tabs. If splitting a line at its tabs gives the right number of
+  fields, it is not split at spaces, so that names may contain spaces. Other white space, such as a
   no-break space, is refused, because programs disagree on whether it ends a name.
 * Times are finite decimal numbers in seconds, not negative. An exponent is allowed.
-* Names that differ only in the form of their accented characters (NFC and NFD) are one name,
-  spelled as at its first place.
+* Names that differ only in the form of their accented characters (NFC and NFD) are one name. The
+  first spelling is kept.
 
-``lenient=True`` repairs what has one meaning only (names with spaces, decimal commas, negative
-starts, no-break spaces, text in Windows-1252), and leaves out lines that cannot be read. One
-warning for each kind of repair names the file and the first line.
+``lenient=True`` repairs lines whose meaning is clear (names with spaces, decimal commas, negative
+starts, no-break spaces, text in Windows-1252), and leaves out other malformed lines. One warning
+for each kind of repair names the file and the first line.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ TOLERANCE = 0.01
 
 _OTHER_SPACES = re.compile(r"[^\S \t\r\n\v\f]")
 _NUMBER = r"[+-]?[\d.,]+(?:e[+-]?\d+)?"
-# lines with spaces in names that can be read in one way only
+# lines whose names contain spaces, but which can be split in only one way
 _SPACED_TURN = re.compile(
     rf"(SPEAKER) +(\S.*?) +(\S+) +({_NUMBER}) +({_NUMBER}) +(<NA>) +(<NA>) +(\S.*?)"
     rf" +(<NA>|{_NUMBER}) +(<NA>|{_NUMBER})",
@@ -81,7 +81,7 @@ class _Line(NamedTuple):
 
 
 class _Reader:
-    """Reads one file; collects what was repaired or left out, for one warning of each kind."""
+    """Reads one file, and collects its repairs, so that each kind gives one warning."""
 
     def __init__(self, file: Path, lenient: bool):
         self.file, self.lenient = file, lenient
@@ -90,11 +90,11 @@ class _Reader:
         self.confidences: set[str] = set()
 
     def note(self, kind: str, where: str) -> None:
-        """Remember a repair of some kind at `where`."""
+        """Add a repair of a kind, made at `where`."""
         self._notes.setdefault(kind, []).append(where)
 
     def tell(self) -> None:
-        """Log what was noted."""
+        """Log the repairs."""
         for kind, places in self._notes.items():
             _warn(f"{kind}: {len(places)} (first: {places[0]})")
 
@@ -109,8 +109,8 @@ class _Reader:
             self.note("lines left out", str(error))
 
     def name(self, name: str, where: str, kind: str = "uri") -> str:
-        """`name` as it was spelled first among the names of its kind."""
-        # plain names are kept, too: one object for all lines
+        """`name` in its first spelling among the names of its kind."""
+        # plain names are kept too, so that all lines share one object
         key = name if name.isascii() else unicodedata.normalize("NFC", name)
         first = self._spelled.setdefault((kind, key), name)
         if first != name:
@@ -227,7 +227,7 @@ def _turn_fields(reader: _Reader, line: _Line) -> list[str]:
 
 
 def _is_measure(field: str) -> bool:
-    """Whether a field is a number or absent"""
+    """Whether a field is a number or ``<NA>``"""
     if field.upper() in ("<NA>", "NA", "-"):
         return True
     return re.fullmatch(_NUMBER, field, re.IGNORECASE | re.ASCII) is not None
@@ -237,8 +237,8 @@ def read_turns(path: str | Path, lenient: bool = False) -> dict[str, list[Turn]]
     """Turns of an RTTM file, or of the ``.rttm`` files of a folder, by uri.
 
     A turn has 8 to 10 fields. Its channel is not used: turns of all channels belong to one file,
-    as in pyannote and dscore. A turn of no length and a turn that is repeated word for word are
-    left out with a warning. Turns of one speaker that touch or overlap stay as they are.
+    as in pyannote and dscore. Turns of no length and exact repetitions of a turn are left out with
+    a warning. Turns of one speaker that touch or overlap are not merged.
 
     Parameters
     ----------
@@ -315,14 +315,14 @@ def read_uem(path: str | Path, lenient: bool = False) -> dict[str, Timeline]:
     """Evaluation maps of a UEM file, or of the ``.uem`` files of a folder, by uri.
 
     A line has 4 fields. Regions of several channels (NIST lists both sides of a telephone call)
-    are united, because diarization has one time line for each file.
+    are merged, because diarization has one time line for each file.
 
     Parameters
     ----------
     path : str or Path
     lenient : bool, optional
         Repair lines, or leave them out, with a warning; see the module. Regions that overlap are
-        united.
+        merged.
 
     Raises
     ------
@@ -425,8 +425,8 @@ def read_reference(
     """Reference turns, and the evaluation maps that say which parts of each file are scored.
 
     The maps decide what is scored, as in md-eval, dscore and pyannote. Speech outside the map of
-    its file is not scored, and neither are files that `uem` lacks. Both are logged as warnings.
-    Turns are returned uncut: like md-eval, the scores keep the collars of turns that end outside.
+    its file is not scored, and neither are files without a map. Both are logged as warnings. Turns
+    are not cut, because scores keep the collars of turns that end outside the map, as in md-eval.
 
     Parameters
     ----------

@@ -12,7 +12,7 @@ def _lines(path: str | Path, keep: bool = False) -> Iterator[tuple[str, str]]:
     """Yield ("FILE, line N", text) for each line that is not blank"""
     lines = read_lines(path, foreign="keep" if keep else "refuse")
     for number, line in enumerate(lines, start=1):
-        # spaces may be a part of the name
+        # spaces may be part of the name
         if text := line.strip("\r\n") if line.strip() else "":
             yield f"{path}, line {number}", text
 
@@ -23,7 +23,7 @@ def read_names(path: str | Path) -> list[str]:
     Raises
     ------
     ReadError
-        When a name is there twice or is not valid in a path, or when the text is neither UTF-8 nor
+        When a name occurs twice or is not valid in a path, or when the text is neither UTF-8 nor
         UTF-16 with a byte order mark. The message names file and line.
     """
     first: dict[str, str] = {}
@@ -49,7 +49,7 @@ def read_paths(path: str | Path) -> list[Path]:
     Raises
     ------
     ReadError
-        When a line is neither UTF-8 nor the name of a file, byte by byte. The message names file
+        When a line is not UTF-8, and its bytes are not the name of a file. The message names file
         and line.
     """
     folder, found = Path(path).parent, []
@@ -72,5 +72,5 @@ def read_paths(path: str | Path) -> list[Path]:
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
-    except (OSError, ValueError):  # too long a name
+    except (OSError, ValueError):  # name too long
         return False

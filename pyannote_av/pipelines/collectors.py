@@ -46,9 +46,10 @@ class _Job(NamedTuple):
 class SpeakingScoreCollector:
     """Collector of speaking scores.
 
-    It keeps one number per face and frame, 51 numbers per face and five seconds, and the crops of
-    about one minute of faces, which are scored together. Scores are raw: threshold and smoothing
-    are applied to them by :func:`~pyannote_av.pipelines.speaking_scores.add_speaking_scores`.
+    It keeps one number per face and frame, and 51 numbers for every five seconds of a face. Crops
+    of about one minute are collected and scored together. Scores are raw;
+    :func:`~pyannote_av.pipelines.speaking_scores.add_speaking_scores` applies the threshold and
+    smoothing.
 
     Parameters
     ----------
@@ -56,7 +57,7 @@ class SpeakingScoreCollector:
     waveform : (1, num_samples) tensor
         Audio at 16 kHz. Sample 0 is time 0 of the container.
     speech : Timeline, optional
-        Speech regions: faces are scored there only. Defaults to the whole file.
+        Speech regions. Faces are scored only within them. Defaults to the whole file.
     offset : float, optional
         Delay of the audio relative to the video, in seconds.
 
@@ -127,7 +128,7 @@ class SpeakingScoreCollector:
             return np.ones(len(times), bool)
         begun = np.searchsorted(self._speech[:, 0], times, side="right")
         inside = np.zeros(len(times), bool)
-        # regions may overlap because of margins: the one that starts last ends last
+        # regions may overlap because of margins, but the one that starts last also ends last
         inside[begun > 0] = times[begun > 0] < self._speech[begun[begun > 0] - 1, 1]
         return inside
 
@@ -166,8 +167,8 @@ class SpeakingScoreCollector:
 class VisualFeatureCollector:
     """Collector of the visual features of a network.
 
-    Crops are not kept. Features are kept as float16: 6 MB per face and quarter of an hour, at 128
-    features.
+    Crops are not kept. Features are kept as float16, which takes 6 MB for 15 minutes of one face
+    with 128 features.
 
     Parameters
     ----------

@@ -203,7 +203,7 @@ class TrainingConfig(Part):
     @field_validator("stages", mode="before")
     @classmethod
     def _list_or_preset(cls, value: Any) -> Any:
-        """Choose by the type, so that errors are not those of both."""
+        """Choose by type, so that errors refer to one of the two alternatives only."""
         if isinstance(value, Mapping):
             return PlanConfig.model_validate(value)
         if not isinstance(value, list) or not value:
@@ -307,7 +307,7 @@ def devices_of(value: Any) -> int | None:
     Raises
     ------
     ValueError
-        If `value` is neither a number of devices nor a list of them.
+        If `value` is neither a number nor a list of devices.
     """
     if isinstance(value, str) and "," in value:
         value = [one for one in value.split(",") if one.strip()]

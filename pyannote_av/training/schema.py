@@ -1,4 +1,4 @@
-"""What all parts of a training configuration share: how keys are checked, and how errors read."""
+"""Base class of the parts of a training configuration, checks of keys, and error messages."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def describe_errors(error: ValidationError, content: Any) -> list[str]:
     ----------
     error : ValidationError
     content : mapping or list
-        What was validated. Stages in it are called by their names.
+        The validated content. It provides the names of stages.
     """
     found: dict[str, list[str]] = {}
     for one in error.errors():

@@ -2,10 +2,11 @@
 
 References
 ----------
-HMSA-Net's abstract mentions a multi-stage optimization without listing its stages. Those of
-:func:`multi_stage` follow the three of its authors' MISP2022 system (visual encoder; the rest on a
-frozen visual encoder; everything, https://github.com/mispchallenge/misp2022_baseline). The second
-one is split, because HMSA-Net has two new modules.
+HMSA-Net's abstract mentions a multi-stage optimization without listing its stages. The stages of
+:func:`multi_stage` follow those of the MISP2022 system of the same authors: the visual encoder,
+then the rest on a frozen visual encoder, then everything
+(https://github.com/mispchallenge/misp2022_baseline). The second stage is split here, because
+HMSA-Net has two new modules.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pyannote_av.training.schema import Part, did_you_mean
 OF_STAGES = ("max_epochs", "gradient_clip_val", "default_root_dir")
 #: value of `train` for a stage in which nothing is frozen
 EVERYTHING = ("*",)
-# the only remaining corruption of faces is a varied view and camera
+# of the corruptions of faces, only the varied view and camera remain
 _WHOLE_FACES = {
     "face_dropped": 0.0,
     "face_swapped": 0.0,
@@ -126,12 +127,14 @@ class Stage(Part):
 def multi_stage(epochs: int | Iterable[int] = 10, learning_rate: float = 1e-4) -> list[Stage]:
     """The five stages of HMSA-Net.
 
-    The visual encoder alone, on faces without corruption; the acoustic encoder alone; the fusion of
-    both; the decoder; everything together, at a tenth of the learning rate.
+    They train, one after the other, the visual encoder (on faces without corruption), the acoustic
+    encoder, the fusion of both, the decoder, and finally all modules at a tenth of the learning
+    rate.
 
     Parameters
     ----------
-    epochs : int or five of them
+    epochs : int or iterable of int
+        Number of epochs of every stage, or of each of the five stages.
     learning_rate : float
     """
     lengths = [epochs] * 5 if isinstance(epochs, int) else list(epochs)

@@ -30,9 +30,9 @@ _SUFFIX = ".entry"
 class Cache:
     """A cache in a folder; see :class:`pyannote_av.core.caching.Cache`.
 
-    Several processes may use it at once. What a process has read or written is also kept in its
-    memory. Nothing is ever removed from the folder: delete it, or entries in it, whenever no
-    process is running.
+    Several processes may use it at once. A process also keeps the entries that it has read or
+    written in memory. Entries are never removed from the folder. You may delete the folder, or
+    entries in it, while no process is running.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class Cache:
     Raises
     ------
     ValueError
-        When a link, or something else that was not written here, is in the place of a lock.
+        When a link, or a file of other origin, is in the place of a lock.
     """
 
     def __init__(self, folder: str | Path):
@@ -60,7 +60,7 @@ class Cache:
         return self.folder / address[:2] / f"{address}{_SUFFIX}"
 
     def lock(self, address: str) -> FileLock:
-        """Lock that is held while an entry is computed; it ends with the process that holds it."""
+        """Lock that is held while an entry is computed; it is released if its process dies."""
         return FileLock(check_own_file(self._locks / address[:2]))
 
     def read(self, address: str) -> Entry | None:
@@ -90,11 +90,11 @@ class Cache:
             with replacing(path) as temporary:
                 temporary.write_bytes(to_bytes(entry))
         except (OSError, TypeError, ValueError) as error:
-            # computing it again costs an hour at most: no reason to stop the others
+            # without the entry, at most an hour is lost: go on
             logger.warning("%s could not be kept in %s: %s", entry.name, self.folder, error)
 
     def tidy(self) -> None:
-        """Remove what killed processes left half-written; only while no process is at work."""
+        """Remove incomplete files of killed processes; call it only while no process is running."""
         for path in self.folder.glob(f"??/.*{_SUFFIX}"):
             if not path.parent.is_symlink():
                 path.unlink(missing_ok=True)

@@ -29,7 +29,7 @@ class Loaded(NamedTuple):
     checksum : str
         Checksum of everything that the pipeline's stages depend on.
     preprocessors : dict
-        Preprocessors by key. If the pipeline applied them, it would bypass the cache of files.
+        Preprocessors by key. The pipeline does not apply them, as this would bypass the cache.
     """
 
     pipeline: Pipeline
@@ -141,7 +141,7 @@ class Evaluator:
 
 
 def metric_of(pipeline: Pipeline) -> BaseMetric:
-    """Error rate that a pipeline is evaluated by.
+    """Error rate metric of a pipeline.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Checksums of what results depend on: pipelines with their weights, files with their media."""
+"""Checksums of pipelines with their weights, and of files with their media."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from pyannote.pipeline import Pipeline
 from pyannote_av import __version__
 from pyannote_av.core.caching import checksum
 
-# what a path stands for in files of protocols
+# keys of a file whose paths stand for the content of media
 _MEDIA = ("audio", "video", "face_tracks")
-# says how a file is called and judged, not what is in it
+# keys with the name and the reference of a file, which pipelines do not read
 _NOT_CONTENT = ("uri", "annotation", "annotated", "database", "subset", "scope", "pipeline_kwargs")
 
 
 def file_checksum(file: Mapping[str, Any]) -> str:
-    """Of what a pipeline may read of a file, not of how it is called, nor of its reference.
+    """Checksum of everything in a file that a pipeline may read, without its name and reference.
 
     Raises
     ------
     FileNotFoundError
-        When one of its media is not there.
+        When a media file does not exist.
     """
     return checksum({k: _media(file, k) for k in file if k not in _NOT_CONTENT and "/" not in k})
 
 
 def reference_checksum(file: Mapping[str, Any]) -> str:
-    """Of what a file is judged by."""
+    """Checksum of the reference of a file."""
     return checksum([file.get(name) for name in ("annotation", "annotated", "pipeline_kwargs")])
 
 
 def pipeline_checksum(pipeline: Pipeline) -> str:
-    """Of the classes, options and weights of a pipeline that was just loaded, and its versions."""
+    """Checksum of the classes, options, weights and versions of a newly loaded pipeline."""
     return checksum([__version__, pipeline])
 
 

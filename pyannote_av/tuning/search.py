@@ -25,7 +25,7 @@ from pyannote_av.tuning.trials import SAMPLERS, Schedule, complete_of, finished
 
 logger = logging.getLogger(__name__)
 
-# how many processes may die one after the other before tuning is given up
+# maximum number of processes that may die in a row before tuning stops
 _MAX_DEATHS = 10
 
 
@@ -48,7 +48,7 @@ def optimize(
 ) -> Result:
     """Find the hyper-parameters of a pipeline that minimise its error rate.
 
-    An interrupted run can be repeated. It resumes, and gives the same result as a run without
+    Call it again to resume an interrupted run. The result is the same as that of a run without
     interruption.
 
     Parameters
@@ -157,7 +157,7 @@ def _check(trials, processes, sampler, prune, cost, num_speakers) -> None:
 def _plain(
     file: Mapping[str, Any], preprocessors: Mapping[str, Callable], num_speakers: str
 ) -> dict[str, Any]:
-    """A file with all of its keys evaluated, so that it can be sent to processes"""
+    """A file with the values of all keys, so that it can be sent to other processes"""
     plain = {key: file[key] for key in file}
     uri = plain.get("uri")
     for name, preprocessor in preprocessors.items():
@@ -230,7 +230,7 @@ def _search_together(
 
 
 def _next_result(pool: Pool, jobs: Mapping[int, Any]) -> tuple[int, Any]:
-    """Number and result of the next trial that ends; those whose process dies are begun again"""
+    """Number and result of the next trial that ends; trials whose process dies start again"""
     for _ in range(_MAX_DEATHS):
         number, value = pool.next()
         if not isinstance(value, Failure):

@@ -1,4 +1,4 @@
-"""Values of stages as bytes, and back: arrays and names, nothing that is executed when read."""
+"""Conversion of cache entries to bytes and back. Reading an entry executes no code."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def to_bytes(entry: Entry) -> bytes:
     Raises
     ------
     TypeError
-        When there is something in it that has no place in entries.
+        When it contains a type that entries cannot hold.
     """
     arrays: dict[str, np.ndarray] = {}
     text = json.dumps([entry.name, entry.seconds, _take_apart(entry.value, arrays)])
@@ -50,7 +50,7 @@ def from_bytes(content: bytes) -> Entry:
     Raises
     ------
     ValueError
-        When it is damaged, or cut short, or not an entry.
+        When it is damaged, incomplete, or not an entry.
     """
     checksum, content = content[:_CHECKSUM], content[_CHECKSUM:]
     if hashlib.sha256(content).digest() != checksum:
@@ -60,7 +60,7 @@ def from_bytes(content: bytes) -> Entry:
         text = arrays.pop(_TREE).tobytes().decode("utf-8")
         name, seconds, tree = parse_json(text, "the entry", nan=True)
         return Entry(name, seconds, _put_together(tree, arrays))
-    except Exception as error:  # of whatever another version wrote
+    except Exception as error:  # content of another version may raise anything
         raise ValueError(f"it was written by another version ({error})") from error
 
 
@@ -100,7 +100,7 @@ def _take_apart(value: Any, arrays: dict[str, np.ndarray]) -> Any:
 
 
 def _put_together(tree: Any, arrays: dict[str, np.ndarray]) -> Any:
-    """What was taken apart"""
+    """The value that :func:`_take_apart` converted"""
 
     def inner(one: Any) -> Any:
         return _put_together(one, arrays)
@@ -119,8 +119,8 @@ def _annotation(inner: Callable, arrays: Any, uri: str | None, turns: list) -> A
 
 
 _READERS: dict[str, Callable] = {
-    # a copy, because what was computed may be written to; and taken out, because an array that is
-    # named many times would take many times its memory
+    # copied, because values must be writable; removed, because a crafted entry that refers to an
+    # array many times would take many times its memory
     "array": lambda inner, arrays, name, shape: arrays.pop(name).reshape(shape).copy(),
     "scalar": lambda inner, arrays, one: inner(one)[0],
     "window": lambda inner, arrays, *ends: SlidingWindow(*ends),

@@ -1,4 +1,4 @@
-"""The journal of a study, and what the study is about."""
+"""The journal of a study, and the description of the study."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def open_study(into: Path, about: Mapping[str, Any]) -> optuna.Study:
     Raises
     ------
     ValueError
-        If the journal is none, no plain file, or that of another study, naming what differs; or if
-        the cache is a link.
+        If the journal is damaged, is not a plain file, or belongs to another study (the message
+        lists the differences), or if the cache is a link.
     """
-    # whoever brought the folder along chose what is in it: links would be written through
+    # the folder may come from someone else, whose links would redirect what is written
     if (into / "cache").is_symlink():
         raise ValueError(
             f"{into / 'cache'} is a link: move it, or name the folder it leads to by --cache"
@@ -78,7 +78,7 @@ def open_study(into: Path, about: Mapping[str, Any]) -> optuna.Study:
 
 
 def _changes(before: Mapping[str, Any], about: Mapping[str, Any]) -> str:
-    """What differs between two descriptions"""
+    """Differences between two descriptions"""
     details = []
     for key in (key for key in about if about[key] != before.get(key)):
         new, old = about[key], before.get(key)

@@ -1,8 +1,8 @@
-"""Trials: the values that they try, and the records of their results.
+"""Trials: the hyper-parameters that they try, and the records of their results.
 
-Trials are numbered 0, 1, 2, ... The values of a trial are drawn by a sampler of Optuna with a seed
-of its number, given the results of earlier trials. They can therefore be drawn again after an
-interruption, and only finished trials are recorded.
+Trials are numbered 0, 1, 2, ... A sampler of Optuna draws the values of a trial from the results of
+earlier trials, with a seed that depends on the number of the trial. After an interruption, the same
+values are drawn again, so only finished trials are recorded.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ _ENOUGH = 5
 
 @dataclass(frozen=True)
 class Schedule:
-    """What each trial of a study tries.
+    """Hyper-parameters of each trial of a study.
 
     Attributes
     ----------
     pipeline : Pipeline
-        The pipeline to tune. Trial 0 tries the values that it has.
+        The pipeline to tune. Trial 0 tries its current values.
     objectives : int
         Number of values to minimise.
     seed : int
     sampler : {"TPESampler", "RandomSampler"}
     lag : int, optional
-        A trial depends on the results of trials that are at least this far before it, so that
-        `lag` trials can be evaluated at the same time. Of the later ones, only the values that they
-        try are taken into account.
+        A trial depends on the results of trials that are at least this many numbers before it, so
+        that `lag` trials can be evaluated at the same time. Of the trials in between, only the
+        values that they try are taken into account.
     prune : bool, optional
         Stop trials that are worse than the median of earlier trials after the same number of files.
     """
@@ -86,7 +86,7 @@ def _limits(trials: Sequence[FrozenTrial]) -> list[float]:
     """Medians of the error rates after each file but the last, above which a trial is pruned.
 
     Optuna's ``MedianPruner`` compares the best intermediate value of a trial, which suits training.
-    Here, that would be the value after the first, easy files.
+    Here, the best value may be the one after a few easy files.
     """
     rates = [list(one.intermediate_values.values()) for one in complete_of(trials)]
     return np.median(rates, axis=0)[:-1].tolist() if len(rates) >= _ENOUGH else []
