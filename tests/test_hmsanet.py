@@ -456,7 +456,7 @@ def test_synchrony_is_learnt():
         found = estimator(same, same, sound, picture, everywhere, everywhere)
         genuine = (torch.arange(16) < 8).float().reshape(16, 1, 1, 1).expand_as(found.gate_logits)
         loss = bce(found.gate_logits, genuine)
-        loss = loss + talk_nce(found.acoustic[:8], found.visual[:8], everywhere[:8]) / 800
+        loss = loss + talk_nce(found.acoustic_sync[:8], found.visual_sync[:8], everywhere[:8]) / 800
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
