@@ -336,7 +336,7 @@ def test_a_list_of_files(pipeline, scene):
         assert output.speaker_diarization.uri == uri
         assert_whole(output, lab)
         assert not output.report.video_used
-        assert output.report.reasons == ["no face talks"]
+        assert output.report.reasons == ["no face is speaking"]
         assert not output.face_tracks.tracks
 
 
