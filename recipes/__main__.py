@@ -22,7 +22,7 @@ _SHOWN = 20
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m recipes", description=__doc__)
     corpora = parser.add_subparsers(dest="corpus", required=True, metavar="CORPUS")
-    database = corpora.add_parser("database", help="write database.yml again")
+    database = corpora.add_parser("database", help="rewrite database.yml")
     database.add_argument("--into", type=Path, default=ROOT / "database.yml")
     for name in NAMES:
         steps = corpora.add_parser(name).add_subparsers(dest="step", required=True)

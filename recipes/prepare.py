@@ -154,7 +154,7 @@ def _check(recipe: Recipe, report: Report, partial: bool) -> None:
         elif wrong:
             raise ValueError(
                 f"{recipe.name}: list {name!r} has {', '.join(wrong)}: the download is not "
-                "complete (--partial goes on nevertheless)"
+                "complete (--partial continues anyway)"
             )
 
 

@@ -305,7 +305,7 @@ def test_a_narrower_map_decides_what_is_scored(rttm, uem, caplog):
     references, maps = read_reference(rttm, uem)
     empty = {"a": Annotation(uri="a")}
     assert score(references, empty, maps) == {"a": (2.5, 2.5, 0, 0)}
-    assert "2 turns of 'a' are not scored, or in part" in caplog.text
+    assert "2 turns of 'a' are not scored, or only in part" in caplog.text
     assert f"first: {rttm}, line 1" in caplog.text
 
 

@@ -62,7 +62,7 @@ print(json.dumps({"said": said, "peak": peak, **counts}))
 TOO_LONG = "declares to last .* too long for its .* bytes"
 TOO_LARGE = "video stream of .* pixels"
 LEFT_OUT = "inconsistent timestamps"
-NOT_READ = "no media file|is not read"
+NOT_READ = "not a media file|is not read"
 WHOLE = None  # read as it is: nothing in it is missing, and nothing too much is asked for
 
 OUTCOMES = {

@@ -313,7 +313,7 @@ def test_files_of_a_model(tmp_path):
         model_files(tmp_path / "nothing")
     for number in range(10_001):
         (tmp_path / "model" / "inner" / str(number)).touch()
-    with pytest.raises(ReadError, match="no folder of a model"):
+    with pytest.raises(ReadError, match="not the folder of a model"):
         model_files(tmp_path / "model")
 
 

@@ -465,7 +465,9 @@ def test_incomplete_corpus(tmp_path):
 def test_list_with_a_file_twice(tmp_path):
     source = corpora.ami(tmp_path, cameras=0)
     path = corpora.write(source / "lists" / "dev.meetings.txt", "IS1008b\n\nIS1008b\n")
-    with pytest.raises(ValueError, match=r"dev.meetings.txt, line 3: 'IS1008b' is in line 1 alre"):
+    with pytest.raises(
+        ValueError, match=r"dev.meetings.txt, line 3: 'IS1008b' is already in line 1"
+    ):
         prepare(small("ami"), source, tmp_path / "out", media=False)
     assert read_names(corpora.write(path, "IS1008b")) == ["IS1008b"]
 

@@ -134,7 +134,7 @@ def same(first, second) -> bool:
         ),
         ("trainer.precison=16", "trainer.precison: unknown key; did you mean 'precision'?"),
         ("trainer.max_epochs=3", "trainer: max_epochs: stages define it"),
-        ("trainer.devices=1000000000", "trainer: devices is 1000000000, where .* to 4096"),
+        ("trainer.devices=1000000000", "trainer: devices is 1000000000, but must .* to 4096"),
         ("trainer.devices=[0,", "not valid YAML"),
         (
             "trainer.devices=many",

@@ -316,9 +316,7 @@ def decimal(text: str) -> float:
 def whole(value: Any, low: int, high: int, what: str) -> int:
     """Return `value` if it is an int from `low` to `high`; otherwise raise ValueError."""
     if type(value) is not int or not low <= value <= high:
-        raise ValueError(
-            f"{what} is {value!r}, but must be a whole number from {low} to {high} is meant"
-        )
+        raise ValueError(f"{what} is {value!r}, but must be a whole number from {low} to {high}")
     return value
 
 
