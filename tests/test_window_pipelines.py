@@ -525,7 +525,7 @@ def test_fused_embeddings(make, models, scene, seen, tmp_path):
 
 
 def test_windows_that_do_not_cover_speech(make, scene):
-    with pytest.raises(ValueError, match="do not cover"):
+    with pytest.raises(ValueError, match="leave gaps"):
         make("similarity", duration=1.0, step=2.0)(scene.sound())
     with pytest.raises(ValueError, match="missing faces"):
         make("similarity", missing_rate=1.5)(scene.sound())
