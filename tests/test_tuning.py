@@ -256,7 +256,7 @@ def test_freezing():
         (["clustering=1"], "clustering is a group"),
         (["clustering.threshold=5"], "cannot be 5; allowed: values from 0 to 2"),
         (["clustering.threshold=no"], "cannot be False"),
-        (["clustering.method=nearest"], "but one of average, centroid"),
+        (["clustering.method=nearest"], "allowed: one of average, centroid"),
         (["clustering.threshold=1", "clustering.threshold=2"], "frozen at 1"),
         (["clustering", "segmentation"], "nothing to tune"),
     ],
