@@ -288,8 +288,9 @@ class TrainingConfig(Part):
             try:
                 return cls.model_validate(dict(content))
             except ValidationError as error:
-                lines = [f"  {line}" for line in describe_errors(error, content)]
-                raise ReadError("\n".join([f"{origin}:", *lines])) from error
+                raise ReadError(
+                    f"{origin}: {'; '.join(describe_errors(error, content))}"
+                ) from error
 
     def write(self, path: str | Path) -> Path:
         """Write a YAML file that :meth:`read` can read."""
