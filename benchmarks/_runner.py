@@ -316,7 +316,7 @@ def in_fresh_process(
         try:
             return pool.schedule(function, values, timeout=timeout).result()
         except (Late, TimeoutError):
-            return {"error": f"not done after {timeout:g} s"}
+            return {"error": f"not finished after {timeout:g} s"}
         except Exception as error:
             return {"error": f"{type(error).__name__}: {error}"}
 

@@ -22,7 +22,7 @@ _SHOWN = 20
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m recipes", description=__doc__)
     corpora = parser.add_subparsers(dest="corpus", required=True, metavar="CORPUS")
-    database = corpora.add_parser("database", help="write database.yml anew")
+    database = corpora.add_parser("database", help="rewrite database.yml")
     database.add_argument("--into", type=Path, default=ROOT / "database.yml")
     for name in NAMES:
         steps = corpora.add_parser(name).add_subparsers(dest="step", required=True)
@@ -39,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
         step.add_argument("--partial", action="store_true", help="accept an incomplete corpus")
         step = steps.add_parser("evaluate", help="figures of references, scores of systems")
         step.add_argument("--data", type=Path, default=prepared, help="default: %(default)s")
-        step.add_argument("--protocol", help="the first of the recipe unless told")
+        step.add_argument("--protocol", help="default: the first of the recipe")
         step.add_argument("--subset", default="test", help="train, development or test")
         step.add_argument("--pipeline", action="append", default=[], help="run and score it")
         step.add_argument(
@@ -92,7 +92,7 @@ def _prepare(recipe: Recipe, arguments: argparse.Namespace) -> int:
         _say(f"error: {reason}")
     for name, count in report.files.items():
         _say(f"{name}: {count} files, {report.speech[name]:.2f} hours of speech")
-    _say(f"media and tracks: {report.made} made, {report.kept} there already")
+    _say(f"media and tracks: {report.made} made, {report.kept} already present")
     if report.failed and not arguments.partial:
         _say(f"{len(report.failed)} files failed: no lists written (--partial leaves them out)")
     return 1 if report.failed else 0

@@ -152,7 +152,7 @@ def box_tracks(
             raise ValueError(f"{path}, {where}: frame {frame}, box {list(box)}")
         if (frame, person) in rows_of:
             before = rows_of[frame, person]
-            raise ValueError(f"{path}, {where}: face {person!r} is in {before} already")
+            raise ValueError(f"{path}, {where}: face {person!r} is already in {before}")
         rows_of[frame, person] = where
         if box[2] <= box[0] or box[3] <= box[1]:
             empty += 1
@@ -218,7 +218,7 @@ def place(
         if beyond > TOLERANCE:
             what = (
                 f"{turn.where}: {turn.speaker} speaks from {start + offset:.3f} to "
-                f"{end + offset:.3f} s, what is scored of {uri!r} is from "
+                f"{end + offset:.3f} s, the scored region of {uri!r} is from "
                 f"{whole.start + offset:.3f} to {whole.end + offset:.3f} s"
             )
             if not cut:

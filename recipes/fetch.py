@@ -97,7 +97,7 @@ def fetch(
         if sha256 is not None and found != sha256:
             raise ValueError(
                 f"{path} has sha256 {found}, not the expected {sha256}: remove it to download it "
-                f"anew from {url}"
+                f"again from {url}"
             )
         return found
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -156,7 +156,7 @@ def unpack(archive: Path, into: Path) -> None:
                 path.replace(target)
     except (*_DAMAGED, OSError) as error:
         raise ReadError(
-            f"{archive} is no intact archive ({error}): remove it and download it again"
+            f"{archive} is not an intact archive ({error}): remove it and download it again"
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

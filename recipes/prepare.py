@@ -74,9 +74,7 @@ def _short(file: File, column: str, media: Path) -> list[str]:
     ends, scored = Video().get_duration(media.resolve()), file.annotated.extent().end
     if ends >= scored - _TOLERANCE:
         return []
-    return [
-        f"file {file.uri!r}: {column} ends at {ends:.2f} s, what is scored of it at {scored:g} s"
-    ]
+    return [f"file {file.uri!r}: {column} ends at {ends:.2f} s, its scored region at {scored:g} s"]
 
 
 def _write_large(file: File, into: Path, suffixes: Mapping[str, str]) -> tuple[int, int, list[str]]:
@@ -156,7 +154,7 @@ def _check(recipe: Recipe, report: Report, partial: bool) -> None:
         elif wrong:
             raise ValueError(
                 f"{recipe.name}: list {name!r} has {', '.join(wrong)}: the download is not "
-                "complete (--partial goes on all the same)"
+                "complete (--partial continues anyway)"
             )
 
 

@@ -116,7 +116,7 @@ class Recipe:
             if name in (None, protocol.name, self.full_name(protocol)):
                 return protocol
         names = ", ".join(self.full_name(protocol) for protocol in self.protocols)
-        raise ValueError(f"no protocol {name!r} in {self.name}; there is {names}")
+        raise ValueError(f"no protocol {name!r} in {self.name}; choose from {names}")
 
     def full_name(self, protocol: Protocol) -> str:
         """Full name of a protocol in pyannote.database."""
@@ -132,5 +132,5 @@ def load(name: str) -> Recipe:
         If there is no such recipe.
     """
     if name not in NAMES:
-        raise ValueError(f"no recipe {name!r}; there is {', '.join(NAMES)}")
+        raise ValueError(f"no recipe {name!r}; choose from {', '.join(NAMES)}")
     return import_module(f"recipes.{name}.recipe").RECIPE

@@ -183,14 +183,14 @@ SOUND = [
         "nan-sample",
         "one NaN in a float WAV",
         "the sample is interpolated",
-        "1 samples are no numbers",
+        "1 samples are NaN",
         partial(_floats, change=_set(50_000, np.nan)),
     ),
     Fault(
         "infinite-samples",
         "infinite samples in a float WAV",
         "they are interpolated",
-        "3 samples are no numbers",
+        "3 samples are NaN",
         partial(_floats, change=_set([100, 50_000, 50_001], np.inf)),
     ),
     Fault(
@@ -206,7 +206,7 @@ SOUND = [
         "nan-memory",
         "one NaN in a waveform in memory",
         "the sample is interpolated; the caller's waveform is not changed",
-        "1 samples are no numbers",
+        "1 samples are NaN",
         partial(_memory, change=_set((0, 50_000), np.nan)),
     ),
     Fault(

@@ -140,7 +140,7 @@ def test_faces_without_name_and_times_without_annotation_are_unknown(caplog):
     assert labels.tolist() == expected + [-1] * 50
     assert not caplog.records
     assert (speaking_labels(tracks, Annotation())[:50] == 0).all()
-    assert "no face track is called" in caplog.text
+    assert "no face track has the name" in caplog.text
 
 
 def test_runs_end_where_a_face_is_absent_for_a_second():

@@ -521,7 +521,7 @@ def test_bad_samples_and_inverted_channels_change_nothing(pipeline, excerpt):
     bad[0, [50_000, 50_001, 120_000]] = torch.tensor([np.nan, np.inf, -np.inf])
     inverted = torch.cat([excerpt, -0.8 * excerpt])
     dead = torch.cat([torch.zeros_like(excerpt), excerpt])
-    for sound, said in ((bad, "no numbers"), (inverted, "cancel each other"), (dead, "silent")):
+    for sound, said in ((bad, "are NaN"), (inverted, "cancel each other"), (dead, "silent")):
         output = pipeline({"waveform": sound, "sample_rate": 16000, "uri": "talk"})
         error = DiarizationErrorRate()(clean.speaker_diarization, output.speaker_diarization)
         assert error < 0.01

@@ -190,8 +190,11 @@ def test_a_track_on_request(film, asked, used):
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        (0, "stream 0 of .*film.mkv is no audio stream: choose 'auto', 'mix' or one of .* 1 .eng"),
-        (9, "stream 9 of .*film.mkv is no audio stream"),
+        (
+            0,
+            "stream 0 of .*film.mkv is not an audio stream: choose 'auto', 'mix' or .* 1 .eng",
+        ),
+        (9, "stream 9 of .*film.mkv is not an audio stream"),
         ("fra", "no audio track of .*film.mkv is in 'fra'"),
         ("loud one", "audio_track must be 'auto', 'mix', the number of an audio stream"),
         (-1, "audio_track must be"),
@@ -247,7 +250,7 @@ def test_info_lists_all_and_says_why(film, capsys):
     assert streams[2].endswith("not used: another one is used")
     assert streams[3].endswith("not used: a commentary or description")
     lines = info(film, capsys, ("audio_track", "deu")).splitlines()
-    assert [line.split(":")[0].strip() for line in lines if "; used: asked for" in line] == [
+    assert [line.split(":")[0].strip() for line in lines if "; used: requested" in line] == [
         "sound 2"
     ]
 

@@ -78,17 +78,17 @@ def test_a_list_is_read(tmp_path):
     [
         ("", "line 1: a header with uri, and video or audio"),
         ("uri,num_speakers\n", "line 1: a header with uri"),
-        ("uri,vidoe\n", "line 1: no column is called 'vidoe'"),
+        ("uri,vidoe\n", "line 1: unknown column 'vidoe'"),
         ("uri,video,video\n", "line 1: column video is listed twice"),
         ("uri,video\n", "has a header, but no files"),
         ("uri,video\na,x\nb,\n", "line 3: neither video nor audio"),
-        ("uri,video\na,x\nb,y\na,z\n", "line 4, column uri: 'a' is in line 2 already"),
+        ("uri,video\na,x\nb,y\na,z\n", "line 4, column uri: 'a' is already in line 2"),
         ("uri,video\na,x,y\n", "line 2: more fields than the header has"),
         ("uri,video\n../a,x\n", "line 2, column uri: '../a' cannot be a name"),
         ("uri,video\n,x\n", "line 2, column uri: '' cannot be a name"),
         (f"uri,video\n{'a' * 300},x\n", "longer than 248 bytes"),
-        ("uri,video,num_speakers\na,x,two\n", "line 2, column num_speakers: 'two' is no number"),
-        ("uri,video,min_speakers\na,x,0\n", "line 2, column min_speakers: '0' is no number"),
+        ("uri,video,num_speakers\na,x,two\n", "line 2, column num_speakers: 'two' is not a number"),
+        ("uri,video,min_speakers\na,x,0\n", "line 2, column min_speakers: '0' is not a number"),
         (
             "uri,video,min_speakers,max_speakers\na,x,3,2\n",
             "line 2: min_speakers=3 is more than max_speakers=2",
@@ -293,7 +293,7 @@ def test_a_file_that_cannot_be_opened_in_time(jobs, tmp_path):
             pytest.skip("no leases on this file system")
         limits = Limits(timeout=1.5, retries=0)
         report = process(Copy(), jobs, tmp_path / "out", Engine(workers=1), limits)
-    assert report.failed == {"file1": "TimedOut: not done after 1.5 s: the process was killed"}
+    assert report.failed == {"file1": "TimedOut: not finished after 1.5 s: the process was killed"}
     assert len(report.done) == 4
     assert process(Copy(), jobs, tmp_path / "out", HERE).done == ["file1"]
 
@@ -301,7 +301,7 @@ def test_a_file_that_cannot_be_opened_in_time(jobs, tmp_path):
 def test_work_that_takes_too_long(jobs, tmp_path):
     limits = Limits(timeout=1.0, retries=1)
     report = process(Copy(seconds=30), jobs[:1], tmp_path, Engine(workers=1), limits)
-    assert report.failed == {"file0": "TimedOut: not done after 1 s: the process was killed"}
+    assert report.failed == {"file0": "TimedOut: not finished after 1 s: the process was killed"}
     assert counted(tmp_path, "failed") == {"file0": 2}
     assert not list(tmp_path.glob("*.copy"))
 
@@ -335,7 +335,7 @@ def test_full_disk(small_disk, tmp_path):
     into = small_disk / "out"
     with pytest.raises(OSError, match="No space left on device") as error:
         process(Copy(), jobs, into, HERE)
-    assert "what is done stays done" in str(error.value)
+    assert "finished files are kept" in str(error.value)
     done = counted(into)
     assert 1 <= len(done) < 12
     assert all((into / f"{name}.copy").is_file() for name in done)
@@ -352,9 +352,9 @@ def test_full_disk(small_disk, tmp_path):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"name": "slurm"}, "no engine is called 'slurm'"),
-        ({"name": "ray", "workers": 0}, "one worker or more"),
-        ({"address": "auto"}, "are for the engine ray"),
+        ({"name": "slurm"}, "unknown engine 'slurm'"),
+        ({"name": "ray", "workers": 0}, "at least one worker"),
+        ({"address": "auto"}, "need the engine ray"),
     ],
 )
 def test_engines_that_are_none(options, says):
@@ -493,7 +493,7 @@ def test_prepare_a_list(tmp_path):
     done = run(command, "--manifest", tmp_path / "list.csv", "--into", into, "--workers", 0)
     assert done.exit_code == 0, done.output
     # what was there before there were records is kept, too
-    assert "1 files written, 1 there already, 0 failed" in done.output
+    assert "1 files written, 1 already present, 0 failed" in done.output
     assert CropStore(into).uris == ["one", "two"]
     assert CropStore(into).verify() == {}
     manifest = json.loads((into / "manifest.json").read_text())

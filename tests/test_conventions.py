@@ -91,7 +91,7 @@ def test_channels_of_a_compressed_video(tmp_path):
     ("channel", "says"),
     [
         (2, "has no channel 2: it has channels 0 to 1"),
-        (-1, "'channel' is -1: it must be a whole number from 0 on"),
+        (-1, "'channel' is -1: it must be a whole number of at least 0"),
         ("left", "'channel' is 'left'"),
         (0.5, "'channel' is 0.5"),
         (True, "'channel' is True"),
@@ -248,7 +248,7 @@ def test_numbers_of_speakers(value):
 )
 def test_what_is_no_number_of_speakers(value):
     with pytest.raises(
-        ValueError, match=r"num_speakers: .* is no number of speakers. Give a whole"
+        ValueError, match=r"num_speakers: .* is not a number of speakers. Give a whole"
     ):
         number_of_speakers(value)
 
@@ -273,7 +273,7 @@ def test_numbers_of_speakers_in_a_pipeline(folder, pipeline):
     assert turns(pipeline(path, num_speakers="1")) == turns(pipeline(path, num_speakers=1))
     assert turns(pipeline(path, max_speakers=float("inf"))) == turns(pipeline(path))
     for given in ({"num_speakers": 0}, {"min_speakers": 3, "max_speakers": "2"}):
-        with pytest.raises(ValueError, match=r"no number of speakers|is more than"):
+        with pytest.raises(ValueError, match=r"not a number of speakers|is more than"):
             pipeline(path, **given)
 
 
@@ -286,7 +286,7 @@ def test_devices_may_be_named(pipeline):
         assert pipeline.device == torch.device("cpu")
     for device in ("gpu", "cuda:x", None, 1.5):
         with pytest.raises(
-            ValueError, match="is no device: write 'cpu', 'cuda', 'cuda:1' or 'mps'"
+            ValueError, match="is not a device: write 'cpu', 'cuda', 'cuda:1' or 'mps'"
         ):
             pipeline.to(device)
     number = torch.cuda.device_count()

@@ -752,7 +752,7 @@ WRONG = {
     "SPEAKER f0 1 1 -1 <NA> <NA> s0 <NA> <NA>": "line 3: negative duration",
     "SPEAKER f0 1 one 1 <NA> <NA> s0 <NA> <NA>": "line 3: 'one', '1': times must be numbers",
     "SPEAKER f0 1 1 1": "line 3: 5 fields",
-    "SPEEKER f0 1 1 1 <NA> <NA> s0 <NA> <NA>": "line 3: 'SPEEKER' is no RTTM type",
+    "SPEEKER f0 1 1 1 <NA> <NA> s0 <NA> <NA>": "line 3: 'SPEEKER' is not an RTTM type",
     "SPEAKER f1 1 1 1 <NA> <NA> s0 <NA> <NA>": "f1.rttm, line 1: 'f1' is in",
 }
 
@@ -783,10 +783,10 @@ def test_missing_files_are_no_silence(rttms):
 
 
 UEMS = {
-    "zz 1 0 100": "bad.uem has none of the files of .*: it says nothing of 'f0', but has 'zz'",
-    "f0 1 0 60\nf0 1 50 100": "line 2: 'f0' has this segment",
+    "zz 1 0 100": "bad.uem has none of the files of .*: it has no entry for 'f0', but has 'zz'",
+    "f0 1 0 60\nf0 1 50 100": "line 2: this region of 'f0' overlaps",
     "f0 1 0": "line 1: 3 fields",
-    "f0 1 5 5": "line 1: a segment of no length",
+    "f0 1 5 5": "line 1: a region without duration",
     "f0 1 5 1": "line 1: end before start",
     "f0 1 0 inf": "line 1: 0, inf: times must be finite",
 }

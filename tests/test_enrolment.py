@@ -171,5 +171,5 @@ def test_errors():
     with pytest.raises(ValueError, match="do not fit voices"):
         assign(np.eye(3), np.eye(4))
     for wrong in (-1.0, NAN, np.inf):
-        with pytest.raises(ValueError, match="give a number from 0 up"):
+        with pytest.raises(ValueError, match="give a number of at least 0"):
             assign(np.eye(3), np.eye(3), weight=wrong)

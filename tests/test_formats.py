@@ -178,9 +178,9 @@ REFUSED = {
     "negative start": (A.replace("0.5", "-0.5"), "negative start", {"a": [(0.0, 1.5, "A")]}),
     "wholly before 0": (A.replace("0.5", "-5"), "negative start", {}),
     "negative duration": (A.replace("2.0", "-2.0"), "negative duration", {}),
-    "no speaker": ("SPEAKER a 1 0.5 2.0 <NA> <NA>\n", "7 fields, the 8th names the speaker", {}),
+    "no speaker": ("SPEAKER a 1 0.5 2.0 <NA> <NA>\n", "7 fields, but the speaker is the 8th", {}),
     "cut short": ("SPEAKER a 1\n", "3 fields where at least 5 are expected", {}),
-    "unknown type": (A.replace("SPEAKER", "SPEEKER"), "'SPEEKER' is no RTTM type", {}),
+    "unknown type": (A.replace("SPEAKER", "SPEEKER"), "'SPEEKER' is not an RTTM type", {}),
     "Latin-1": (
         LINE.format("a", COMPOSED).encode("latin-1"),
         "line 1: not UTF-8 (byte 0xe9): save the file as UTF-8",
@@ -232,7 +232,7 @@ def test_repeated_turns_and_turns_of_no_length_are_left_out_with_a_warning(rttm,
     write(rttm, A + A + A.replace("2.0", "0.0") + LINE.format("b", "A"))
     assert turns(rttm) == {"a": FULL, "b": FULL}
     assert f"repeated turns, left out: 1 (first: {rttm}, line 2)" in caplog.text
-    assert f"turns of no length, left out: 1 (first: {rttm}, line 3)" in caplog.text
+    assert f"turns without duration, left out: 1 (first: {rttm}, line 3)" in caplog.text
 
 
 def test_forms_of_a_name_are_one_name(rttm, caplog):
@@ -267,7 +267,7 @@ def test_lines_of_maps(uem):
     ("text", "says", "mended"),
     [
         ("my file 1 0 3", "line 1: 5 fields where 4 are expected: names", ("my file", 0, 3)),
-        ("a 1 0 2\na 1 1 3", "line 2: 'a' has this segment", ("a", 0, 3)),
+        ("a 1 0 2\na 1 1 3", "line 2: this region of 'a' overlaps", ("a", 0, 3)),
         ("a 1 0 3\nb 1 3 1", "line 2: end before start", ("a", 0, 3)),
         ("a 1 0,0 3,0", "with a decimal point", ("a", 0, 3)),
         ("a 1 -1 3", "negative start", ("a", 0, 3)),
@@ -305,7 +305,7 @@ def test_a_narrower_map_decides_what_is_scored(rttm, uem, caplog):
     references, maps = read_reference(rttm, uem)
     empty = {"a": Annotation(uri="a")}
     assert score(references, empty, maps) == {"a": (2.5, 2.5, 0, 0)}
-    assert "2 turns of 'a' are not scored, or in part" in caplog.text
+    assert "2 turns of 'a' are not scored, or only in part" in caplog.text
     assert f"first: {rttm}, line 1" in caplog.text
 
 
@@ -324,8 +324,8 @@ def test_a_map_of_fewer_files_decides_which_are_scored(rttm, uem, caplog):
     write(uem, "a 1 0 10\nc 1 0 10\n")
     references, _ = read_reference(rttm, uem)
     assert list(references) == ["a"]
-    assert f"{uem} says nothing of 'b': not scored" in caplog.text
-    assert f"{rttm} says nothing of 'c'" in caplog.text
+    assert f"{uem} has no entry for 'b': not scored" in caplog.text
+    assert f"{rttm} has no entry for 'c'" in caplog.text
     write(uem, "c 1 0 10\n")
     with pytest.raises(ReadError, match=r"has none of the files of .*'a', but has 'c'"):
         read_reference(rttm, uem)
@@ -381,7 +381,7 @@ def test_loaders_find_names_in_other_spellings(tmp_path, caplog):
         assert "is spelled differently" in caplog.text
     spaced = write(tmp_path / "all.rttm_strict", LINE.format("my_interview", "A"))
     assert StrictRTTM(spaced)({"uri": "my interview"}).labels() == ["A"]
-    with pytest.raises(ValueError, match="says nothing of 'your interview'"):
+    with pytest.raises(ValueError, match="has no entry for 'your interview'"):
         StrictRTTM(spaced)({"uri": "your interview"})
     write(spaced, LINE.format("my interview", "A"))
     with pytest.raises(ReadError, match="line 1: 11 fields"):
@@ -453,13 +453,13 @@ def test_lists_of_names(tmp_path):
     write(path, "\ufeffone\r\n\r\nsub/two \r\n")
     assert read_names(path) == ["one", "sub/two"]
     write(path, "one\ntwo\none".encode("utf-16"))
-    with pytest.raises(ReadError, match=r"a\.lst, line 3: 'one' is in line 1 already"):
+    with pytest.raises(ReadError, match=r"a\.lst, line 3: 'one' is already in line 1"):
         read_names(path)
     write(path, b"one\nRen\xe9\n")
     with pytest.raises(ReadError, match=r"a\.lst, line 2: not UTF-8 \(byte 0xe9\)"):
         read_names(path)
     write(path, "one\n../two\n")
-    with pytest.raises(ReadError, match=r"a\.lst, line 2: '../two' is no name"):
+    with pytest.raises(ReadError, match=r"a\.lst, line 2: '../two' is not the name"):
         read_names(path)
 
 

@@ -424,7 +424,7 @@ def test_not_a_file(tmp_path):
         ("missing.mp4", "no such file"),
         ("", "directory"),
         ("empty.mp4", "empty"),
-        ("garbage.mp4", "no media file"),
+        ("garbage.mp4", "not a media file"),
     ]:
         with pytest.raises(MediaError, match=reason):
             Video().probe(tmp_path / path)
@@ -451,7 +451,7 @@ def test_playlists_are_refused(whole, tmp_path, name):
         f"#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\n{target}\n#EXT-X-ENDLIST\n",
     ):
         (tmp_path / name).write_text(content)
-        with pytest.raises(MediaError, match=r"playlist|no media file"):
+        with pytest.raises(MediaError, match=r"playlist|not a media file"):
             Video().probe(tmp_path / name)
 
 

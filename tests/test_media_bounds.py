@@ -62,7 +62,7 @@ print(json.dumps({"said": said, "peak": peak, **counts}))
 TOO_LONG = "declares to last .* too long for its .* bytes"
 TOO_LARGE = "video stream of .* pixels"
 LEFT_OUT = "inconsistent timestamps"
-NOT_READ = "no media file|is not read"
+NOT_READ = "not a media file|is not read"
 WHOLE = None  # read as it is: nothing in it is missing, and nothing too much is asked for
 
 OUTCOMES = {
@@ -95,11 +95,11 @@ OUTCOMES = {
     "2^36 samples of flac": "stops at 1.00 s",
     "3 hours of flac": "stops at 1.00 s",
     "2^31 frames of mp3": "stops at 1.01 s",
-    "samples that are no numbers": "samples are no numbers",
+    "samples that are no numbers": "samples are NaN",
     "20000000 samples of mp4": TOO_LARGE,
     "80000000 samples of mp4": TOO_LARGE,
     "20000000 in a fragment": "stops at 0.1",
-    "80000000 in a fragment": "asks for too much memory",
+    "80000000 in a fragment": "needs too much memory",
     "an edit list that multiplies": LEFT_OUT,
     "hundreds of streams": "more than 256 streams",
     "a huge attachment": "cannot be opened",

@@ -75,7 +75,7 @@ def test_prepare_twice(database, tmp_path):
     into = tmp_path / "store"
     done = run(NAME, "--into", into, "--database", database)
     assert done.exit_code == 0, done.output
-    assert "3 files written, 0 there already, 0 failed" in done.output
+    assert "3 files written, 0 already present, 0 failed" in done.output
     store = CropStore(into)
     assert store.uris == ["one", "three", "two"]
     assert store.verify() == {}
@@ -84,7 +84,7 @@ def test_prepare_twice(database, tmp_path):
     assert manifest[NAME]["train"] == {"files": ["one", "two"], "failed": {}, "problems": {}}
     assert manifest[NAME]["development"]["files"] == ["three"]
     again = run(NAME, "--into", into, "--database", database)
-    assert "0 files written, 3 there already, 0 failed" in again.output
+    assert "0 files written, 3 already present, 0 failed" in again.output
 
 
 def test_voices_are_kept_beside_the_faces(database, tmp_path):
@@ -156,7 +156,7 @@ def test_one_bad_file_does_not_stop_the_others(database, tmp_path):
     (folder / "two.npz").unlink()
     done = run(NAME, "--into", tmp_path / "store", "--database", database)
     assert done.exit_code == 1
-    assert "1 files written, 0 there already, 2 failed" in done.output
+    assert "1 files written, 0 already present, 2 failed" in done.output
     assert str(folder / "one.mp4") in done.output
     assert "two.npz" in done.output
     manifest = json.loads((tmp_path / "store" / "manifest.json").read_text())[NAME]
@@ -173,8 +173,8 @@ def test_one_bad_file_does_not_stop_the_others(database, tmp_path):
     [
         (["Drawn.SpeakerDiarization.Nobody"], "no protocol 'Drawn.SpeakerDiarization.Nobody'"),
         (["Nobody.SpeakerDiarization.Talkers"], f"there is .*{NAME}"),
-        (["Talkers"], "'Talkers' is no protocol: names read DATABASE.TASK.PROTOCOL"),
-        ([NAME, "--subset", "dev"], "no subset 'dev'; there is train, development, test"),
+        (["Talkers"], "'Talkers' is not a protocol: names read DATABASE.TASK.PROTOCOL"),
+        ([NAME, "--subset", "dev"], "no subset 'dev'; choose from train, development, test"),
         ([NAME, "--subset", "test"], f"{NAME} has no subset 'test'"),
     ],
 )
@@ -226,7 +226,7 @@ def test_columns_load(database):
 def test_absent_uri_is_an_error(database):
     path = database.parent / "annotation" / "one.rttm_strict"
     path.write_text("SPEAKER tw0 1 0.1 0.2 <NA> <NA> a <NA> <NA>\n")
-    with pytest.raises(ValueError, match=r"one.rttm_strict says nothing of 'one'; it has 'tw0'"):
+    with pytest.raises(ValueError, match=r"one.rttm_strict has no entry for 'one'; it has 'tw0'"):
         first(database)
 
 
@@ -241,7 +241,7 @@ def test_empty_reference_is_silence(database):
         ("SPEAKER one 1 -0.1 0.2 <NA> <NA> a <NA> <NA>", "negative start"),
         ("SPEAKER one 1 0.1 nan <NA> <NA> a <NA> <NA>", "must be finite"),
         ("SPEAKER one 1 0.1 -0.2 <NA> <NA> a <NA> <NA>", "negative duration"),
-        ("nonsense one 1 0.1 0.2 <NA> <NA> a", "is no RTTM type"),
+        ("nonsense one 1 0.1 0.2 <NA> <NA> a", "is not an RTTM type"),
     ],
 )
 def test_malformed_lines_are_named(database, tmp_path, line, says):

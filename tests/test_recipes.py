@@ -442,7 +442,7 @@ def test_short_and_damaged_media(tmp_path):
     assert "test-0-00000.mp4" in report.failed["test-0-00000"]
     (problem,) = report.problems
     assert "'train-0-00000': video ends at 1.0" in problem
-    assert problem.endswith("what is scored of it at 3 s")
+    assert problem.endswith("its scored region at 3 s")
 
 
 def test_media_that_vanish_later_name_the_file(tmp_path):
@@ -465,7 +465,9 @@ def test_incomplete_corpus(tmp_path):
 def test_list_with_a_file_twice(tmp_path):
     source = corpora.ami(tmp_path, cameras=0)
     path = corpora.write(source / "lists" / "dev.meetings.txt", "IS1008b\n\nIS1008b\n")
-    with pytest.raises(ValueError, match=r"dev.meetings.txt, line 3: 'IS1008b' is in line 1 alre"):
+    with pytest.raises(
+        ValueError, match=r"dev.meetings.txt, line 3: 'IS1008b' is already in line 1"
+    ):
         prepare(small("ami"), source, tmp_path / "out", media=False)
     assert read_names(corpora.write(path, "IS1008b")) == ["IS1008b"]
 
@@ -506,7 +508,7 @@ def test_malformed_boxes(tmp_path):
     path = source / "RELEASED_dark_labels" / "00001.csv"
     text = path.read_text()
     for added, says in (
-        ("7,face,0,1,1,9,9,0", "line 62: face '0' is in line 9 already"),
+        ("7,face,0,1,1,9,9,0", "line 62: face '0' is already in line 9"),
         ("70,face,0,1,nan,9,9,0", "line 62: frame 70"),
         ("70,face,0,1", "line 62: 4 fields where 8 are expected"),
         ("x,face,0,1,1,9,9,0", "line 62: invalid literal"),
@@ -592,7 +594,7 @@ def test_wrong_checksum(server, tmp_path):
         fetch(f"{server.url}/a", tmp_path / "a", "0" * 64)
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "a").write_bytes(b"changed")
-    with pytest.raises(ValueError, match="remove it to download it anew"):
+    with pytest.raises(ValueError, match="remove it to download it again"):
         fetch(f"{server.url}/a", tmp_path / "a", "0" * 64)
 
 
@@ -625,13 +627,13 @@ def test_archives(server, tmp_path):
     server.files["/a.tar.bz2"] = server.files["/a.tar.bz2"][:-40]
     _, failed = get([download], tmp_path / "bad")
     (reason,) = failed.values()
-    assert "a.tar.bz2 is no intact archive" in reason
+    assert "a.tar.bz2 is not an intact archive" in reason
     assert not (tmp_path / "bad" / "labels" / "labels").exists()
 
     evil = tmp_path / "evil.tar"
     with tarfile.open(evil, "w") as file:
         file.add(tmp_path / "made" / "a.csv", arcname="../../escaped.csv")
-    with pytest.raises(ValueError, match="no intact archive"):
+    with pytest.raises(ValueError, match="not an intact archive"):
         unpack(evil, tmp_path / "inside" / "deep")
     assert not (tmp_path / "escaped.csv").exists()
 
@@ -655,7 +657,7 @@ def test_readme_and_declaration(name):
 
 
 def test_unknown_names(tmp_path, raw, capsys):
-    with pytest.raises(ValueError, match="no recipe 'voxceleb'; there is sample, ava_avd"):
+    with pytest.raises(ValueError, match="no recipe 'voxceleb'; choose from sample, ava_avd"):
         load("voxceleb")
     with pytest.raises(FileNotFoundError, match="python -m recipes ami prepare"):
         open_protocol(load("ami"), tmp_path, None, "test")

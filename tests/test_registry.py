@@ -38,7 +38,7 @@ def test_networks_are_found_by_either_name():
     assert set(published()) - set(published("ActiveSpeakerDetection")) == {"avr-net"}
     assert "HMSANet" in trainable()
     assert "CAMPPlus" not in trainable()
-    with pytest.raises(ValueError, match="no network called 'nobody': choose from AVRNet"):
+    with pytest.raises(ValueError, match="unknown network 'nobody': choose from AVRNet"):
         get_network("nobody")
 
 

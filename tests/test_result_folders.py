@@ -320,7 +320,7 @@ def test_a_file_of_somebody_else_is_kept(job, into):
     (into / "talk.txt").write_text("mine")
     work = Write()
     report = do(work, job, into)
-    assert f"{into}/talk.txt is there and was not written by pyannote-av" in report.failed["talk"]
+    assert f"{into}/talk.txt exists and was not written by pyannote-av" in report.failed["talk"]
     assert "move it, or use --overwrite" in report.failed["talk"]
     assert tree(into) == {"talk.txt": "mine"}
     assert work.count == 0, "that is found out before the work"
@@ -527,7 +527,7 @@ def test_lists_and_files_are_done_alike(media, into, tmp_path):
     assert not failures_path(into).exists()
     assert apply_manifest(tmp_path / "list.csv", into, "audio", engine=HERE).kept == ["talk"]
     (line,) = told_by(apply_all, [media / "talk.wav"], into)
-    assert "done before, skipped" in line
+    assert "already done, skipped" in line
     # other options, other result
     (line,) = told_by(apply_all, [media / "talk.wav"], into, num_speakers=1)
     assert "1 speakers" in line
@@ -630,7 +630,7 @@ def test_files_that_an_older_version_did(media, into, tmp_path):
     before = tree(into)
     for _ in range(2):
         (line,) = told_by(apply_all, [media / "talk.wav"], into)
-        assert "done before, skipped" in line
+        assert "already done, skipped" in line
     assert tree(into) == before
     # another of the same name, and one that is not complete
     (tmp_path / "talk.wav").write_bytes((media / "talk.wav").read_bytes())
@@ -639,7 +639,7 @@ def test_files_that_an_older_version_did(media, into, tmp_path):
     (into / "talk.json").unlink()
     (line,) = told_by(apply_all, [media / "talk.wav"], into)
     assert "FAILED" in line
-    assert "talk.rttm is there and was not written" in line
+    assert "talk.rttm exists and was not written" in line
 
 
 @pytest.mark.parametrize("content", ["[]", '{"a": 7}', "[" * 10**5, '{"talk": "/elsewhere"}'])
@@ -700,7 +700,7 @@ def test_prepare_keeps_a_manifest_of_somebody_else(content, into, tmp_path):
 
     (into / "manifest.json").write_text(content)
     (tmp_path / "list.csv").write_text("uri,video\none,one.mp4\n")
-    with pytest.raises(ValueError, match=r"manifest\.json is there and was not written"):
+    with pytest.raises(ValueError, match=r"manifest\.json exists and was not written"):
         prepare(None, into, manifest=tmp_path / "list.csv")
     assert tree(into) == {"manifest.json": content}
 
@@ -717,7 +717,7 @@ def write_folder(into: Path, *names: str, overwrite: bool = True) -> None:
 
 def test_a_folder_is_replaced(tmp_path):
     write_folder(tmp_path / "into", "config.yaml", "a/model.safetensors")
-    with pytest.raises(FileExistsError, match="is there already"):
+    with pytest.raises(FileExistsError, match="already exists"):
         write_folder(tmp_path / "into", "config.yaml", overwrite=False)
     (tmp_path / "into" / "config.yaml").write_text("old")
     write_folder(tmp_path / "into", "config.yaml", "a/model.safetensors", "README.md")

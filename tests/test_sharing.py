@@ -211,7 +211,7 @@ def test_models_of_all_kinds(tmp_path):
 def test_nothing_is_overwritten_unless_told(tmp_path):
     folder = save_pipeline("audio", tmp_path / "new")
     before = (folder / "config.yaml").stat().st_mtime_ns
-    with pytest.raises(FileExistsError, match="new is there already"):
+    with pytest.raises(FileExistsError, match="new already exists"):
         save_pipeline("audio", folder)
     assert (folder / "config.yaml").stat().st_mtime_ns == before
     save_pipeline("audio", folder, overwrite=True)
@@ -442,7 +442,7 @@ def test_push_and_pull_of_a_folder(own, measured, talk, tmp_path):
     assert kept[0] == kept[1]
     result = run("push", own, out)
     assert result.exit_code == 1
-    assert "is there already" in result.output
+    assert "already exists" in result.output
 
 
 def test_push_and_pull_of_a_model(ours, tmp_path):
@@ -474,7 +474,7 @@ def test_what_does_not_load_safely_is_not_pulled(tmp_path):
     np.savez(packed / "plda.npz", x=np.array([Payload()], dtype=object))
     for source, said in (
         (bad, "subprocess.Popen"),
-        (tmp_path / "empty", "no pipeline and no model"),
+        (tmp_path / "empty", "neither a pipeline nor a model"),
         (lost, "embedding"),
         (packed, "plda.npz, array 'x' holds Python objects"),
         (tmp_path / "nothing", "no such folder"),

@@ -135,7 +135,7 @@ def test_what_is_complete_is_kept(cast, folder):
     before = content(folder)
     assert simulate_files(cast, folder, store=True, **ARGUMENTS).kept == URIS
     assert content(folder) == before
-    with pytest.raises(ValueError, match="this subset was begun with other store"):
+    with pytest.raises(ValueError, match="this subset was started with other store"):
         simulate_files(cast, folder, **ARGUMENTS)
 
 

@@ -115,7 +115,7 @@ def test_statistics_are_written_and_read(tmp_path):
     bad = tmp_path / "bad.json"
     for text in ("[1]", "{", '{"files": 3}', '{"what": 1}'):
         bad.write_text(text)
-        with pytest.raises(ValueError, match=r"bad\.json: no conversation statistics"):
+        with pytest.raises(ValueError, match=r"bad\.json: not conversation statistics"):
             ConversationStatistics.read(bad)
 
 
@@ -214,7 +214,7 @@ def test_speech_that_is_none(tmp_path):
     with pytest.raises(ValueError, match="one speaker only"):
         SpeechLibrary(tmp_path)
     write_wav(tmp_path / "6-1.wav", np.zeros(RATE))
-    with pytest.raises(ValueError, match=r"5-1\.wav: nothing but silence"):
+    with pytest.raises(ValueError, match=r"5-1\.wav: only silence"):
         SpeechLibrary(tmp_path).take("5", 1.0, np.random.default_rng(0))
 
 
@@ -565,7 +565,9 @@ def test_what_is_complete_is_kept(cast, corpus):
     assert not report.written
     assert content(folder) == before
     changed = {**arguments, "duration": 7.0}
-    with pytest.raises(ValueError, match=r"train\.json: this subset was begun with other duration"):
+    with pytest.raises(
+        ValueError, match=r"train\.json: this subset was started with other duration"
+    ):
         simulate_files(cast, folder, 2, **changed)
     with pytest.raises(ValueError, match="subset must be one of"):
         simulate_files(cast, folder, 2, subset="exam", **arguments)
@@ -612,7 +614,7 @@ def test_one_bad_file_does_not_stop_the_others(tmp_path, portraits):
     options = Options(speakers=(2, 2), scene=SMALL)
     report = simulate_files(cast, tmp_path / "out", 5, 3.0, options, subset="test")
     assert report.failed
-    assert all("3-1.wav: nothing but silence" in reason for reason in report.failed.values())
+    assert all("3-1.wav: only silence" in reason for reason in report.failed.values())
     listed = (tmp_path / "out" / "lists" / "test.txt").read_text().split()
     assert listed == report.written
     assert len(report.written) + len(report.failed) == 5
@@ -689,6 +691,6 @@ def test_fit_statistics_command(tmp_path):
     assert sample_turns(statistics, 60, 2).labels() == ["spk00", "spk01"]
     result = run_command("fit_statistics", rttm, rttm, "--into", tmp_path / "s.json")
     assert result.exit_code == 1
-    assert "'talk' is in another file already" in result.output
+    assert "'talk' is already in another file" in result.output
     result = run_command("fit_statistics", rttm, "--into", tmp_path / "s.txt")
     assert "takes a .json file" in result.output

@@ -610,7 +610,7 @@ def test_losses_are_set_between_stages(protocol, store, features):
     task.features, task.corruption = False, {"dummies": 1.0}
     assert task.batches("train").corruption == Corruption(dummies=1.0)
     assert task.batches("train")[0]["X"].faces.ndim == 5
-    with pytest.raises(ValueError, match=r"no losses are called \['fuse'\]"):
+    with pytest.raises(ValueError, match=r"unknown losses \['fuse'\]"):
         task.losses = {"fuse": 1.0}
     with pytest.raises(ValueError, match="must be positive"):
         task.losses = {"fused": 0.0}

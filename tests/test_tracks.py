@@ -67,7 +67,7 @@ def test_rows_are_sorted_whatever_the_order():
         ({"box": [[0.1, 0.2, 0.3]]}, "box must be"),
         ({"confidence": [1.0, 1.0]}, "confidence must be"),
         ({"speaker": {7: "A"}}, r"do not exist: \[7\]"),
-        ({"label": [3]}, r"row 0 .*label 3 is none of -1 \(UNKNOWN\), 0 \(NOT_SPEAKING\)"),
+        ({"label": [3]}, r"row 0 .*label 3 must be one of -1 \(UNKNOWN\), 0 \(NOT_SPEAKING\)"),
         ({"label": [0.5]}, "label must be whole numbers"),
         ({"label": np.array([257])}, "label must be whole numbers"),
         ({"label": [1, 1]}, "label must be"),

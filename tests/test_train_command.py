@@ -102,7 +102,7 @@ def same(first, second) -> bool:
     [
         ("protocl=x", "config.yaml: *protocl: unknown key; did you mean 'protocol'?"),
         ("task.nam=x", "task.nam: unknown key; did you mean 'name'?"),
-        ("task.name=Diarization", "task.name: unknown task 'Diarization'; there is Active"),
+        ("task.name=Diarization", "task.name: unknown task 'Diarization'; choose from Active"),
         (
             "task.params.batchsize=1",
             "task.params.batchsize: unknown key; did you mean 'batch_size'",
@@ -117,7 +117,7 @@ def same(first, second) -> bool:
         ("stages=[]", "stages: a list of stages is expected"),
         ("stages=[{train: [visual]}]", "stages.0.name: is missing"),
         ("stages=[{name: a}, {name: a}]", "stages: two stages are called 'a'"),
-        ("stages.all.lr=3", "stages.all.lr: unknown key; there is name, train"),
+        ("stages.all.lr=3", "stages.all.lr: unknown key; choose from name, train"),
         ("stages.all.max_epoch=3", "stages.all.max_epoch: unknown key; did you mean 'max_epochs'"),
         ("stages.all.max_epochs=0", "stages.all.max_epochs: 0: .*greater than or equal to 1"),
         ("stages.all.schedule=linear", "stages.all.schedule: 'linear': .*'constant', 'cosine'"),
@@ -128,12 +128,18 @@ def same(first, second) -> bool:
         ("stages.all.train=[visuals]", "HMSANet has no visuals, but acoustic"),
         ("stages.all.settings.bach_size=3", "TargetSpeakerSegmentation has no setting 'bach_size'"),
         ("stages={preset: five}", "stages.preset: 'five': .*'multi_stage' or 'end_to_end'"),
-        ("stages={preset: multi_stage, epochs: [1]}", "stages: there are five stages, 1 lengths"),
+        (
+            "stages={preset: multi_stage, epochs: [1]}",
+            "stages: five numbers of epochs are needed, 1 were",
+        ),
         ("trainer.precison=16", "trainer.precison: unknown key; did you mean 'precision'?"),
         ("trainer.max_epochs=3", "trainer: max_epochs: stages define it"),
-        ("trainer.devices=1000000000", "trainer: devices is 1000000000, where .* to 4096"),
+        ("trainer.devices=1000000000", "trainer: devices is 1000000000, but must .* to 4096"),
         ("trainer.devices=[0,", "not valid YAML"),
-        ("trainer.devices=many", "trainer: devices: 'many' is no number of devices"),
+        (
+            "trainer.devices=many",
+            "trainer: devices: 'many' is neither a number nor a list of devices",
+        ),
         ("trainer.num_nodes=5000", "trainer: num_nodes is 5000"),
         ("trainer.strategy=deepseed", "trainer: strategy: 'deepseed' is not one of auto, ddp"),
         ("trainer.strategy=deepspeed", "trainer: .*DeepSpeed"),
@@ -176,7 +182,7 @@ def test_what_makes_no_sense_is_refused_by_key(config, override, message):
 def test_files_that_are_no_configuration(tmp_path):
     path = tmp_path / "bad.yaml"
     path.write_text("- a\n- b\n")
-    assert f"{path}: keys and values are expected" in run(path).output
+    assert f"{path}: expected a mapping of keys to values" in run(path).output
     path.write_text("a: [")
     assert "not valid YAML" in run(path).output
     assert "No such file" in run(tmp_path / "none.yaml").output
@@ -298,9 +304,9 @@ def test_train_go_on_and_fine_tune(config, tmp_path):
     assert same(Model.from_pretrained(into), model)
     assert (into / "01-all" / "stage.json").stat().st_mtime_ns < before + 10**10
     refused = run(config, "seed=4")
-    assert "begun there with another seed" in refused.output
+    assert "started there with another seed" in refused.output
     refused = run(config, "task.params.batch_size=1")
-    assert "begun there with another task" in refused.output
+    assert "started there with another task" in refused.output
 
     # fine-tuned, by one module only, with another optimizer
     tuned = run(
@@ -375,7 +381,7 @@ def test_caches_go_by_content(config, database, folder, tmp_path, caplog):  # no
     changed = tmp_path / "changed.yml"
     changed.write_text(text)
     assert trained("c", f"database={changed}") > written
-    assert "made anew" in caplog.text
+    assert "made again" in caplog.text
     # something else is not written over
     cache.write_bytes(b"my diary")
     done = run(config, *given, f"into={tmp_path / 'd'}")

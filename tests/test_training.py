@@ -304,5 +304,5 @@ def test_what_done_stages_set_is_set_when_training_goes_on(corpus, tmp_path):
 
 def test_a_folder_belongs_to_one_plan(corpus, trained):
     changed = [PLAN[0].model_copy(update={"learning_rate": 0.5}), *PLAN[1:]]
-    with pytest.raises(ValueError, match="begun with other learning_rate"):
+    with pytest.raises(ValueError, match="started with other learning_rate"):
         optimize(make_model(), make_task(corpus), changed, trained[1], **QUIET)

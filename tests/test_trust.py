@@ -1111,7 +1111,7 @@ ARGUMENTS = {
     "a long name": {"embedding": "x" * 9000},
     "NUL": {"embedding": "a\0b"},
     "a step of nothing": {"segmentation_step": 1e-9},
-    "a step that is no number": {"segmentation_step": float("nan")},
+    "a step that is not a number": {"segmentation_step": float("nan")},
     "a batch of everything": {"segmentation_batch_size": 10**12},
 }
 

@@ -293,7 +293,7 @@ def test_loggers_write_into_the_folder_of_the_training_only(logger, params, tmp_
 
 def test_variables_in_the_folder_of_a_training_are_not_replaced():
     for into in ("$HOME/x", "~/x"):
-        with pytest.raises(UntrustedError, match="no plain path"):
+        with pytest.raises(UntrustedError, match="not a plain path"):
             check_loggers(training(into=into))
         check_loggers(training(into=into, loggers=[]))
 
@@ -511,7 +511,7 @@ def test_only_files_are_journals(kind, tmp_path):
     {"fifo": os.mkfifo, "folder": os.mkdir, "device": lambda p: p.symlink_to("/dev/zero")}[kind](
         path
     )
-    with pytest.raises(ValueError, match="is no plain file"):
+    with pytest.raises(ValueError, match="is not a plain file"):
         open_study(tmp_path, ABOUT)
 
 
@@ -562,7 +562,7 @@ def test_links_in_a_cache_are_not_written_through(tmp_path):
     cache, address = Cache(tmp_path / "cache"), "ab" * 32
     (tmp_path / "victim").write_text("keep me")
     (tmp_path / "cache" / "locks" / "ab").symlink_to("../../victim")
-    with pytest.raises(ValueError, match="is no plain file"):
+    with pytest.raises(ValueError, match="is not a plain file"):
         cache.lock(address)
     assert (tmp_path / "victim").read_text() == "keep me"
 
@@ -648,6 +648,6 @@ def test_a_store_is_built_by_one_at_a_time(tmp_path):
     (folder / ".pyannote_av" / "lock").unlink(missing_ok=True)
     (tmp_path / "victim").write_text("keep me")
     (folder / ".pyannote_av" / "lock").symlink_to("../../victim")
-    with pytest.raises(ValueError, match="is no plain file"):
+    with pytest.raises(ValueError, match="is not a plain file"):
         build_store(folder, [])
     assert (tmp_path / "victim").read_text() == "keep me"

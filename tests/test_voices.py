@@ -98,7 +98,7 @@ def test_blocks_join(embedder, monkeypatch):
 
 def test_embedders_whose_frames_do_not_fit_say_so(embedder, monkeypatch):
     monkeypatch.setattr(type(embedder), "receptive_field_center", lambda self, frame=0: 330 * frame)
-    with pytest.raises(ValueError, match="no multiple of 330"):
+    with pytest.raises(ValueError, match="not a multiple of 330"):
         speaker_features(torch.zeros(1, RATE), embedder)
 
 

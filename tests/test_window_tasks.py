@@ -360,7 +360,7 @@ def test_one_speaker_cannot_be_told_from_others(folder, store):
         return {**file, "annotation": file["annotation"].rename_labels(mapping=labels)}
 
     task = PairwiseRelation(Conversations(folder, URIS[:1], change=alone), store, **SHORT)
-    with pytest.raises(ValueError, match="less than two speakers"):
+    with pytest.raises(ValueError, match="fewer than two speakers"):
         ready(task)
     # of two files they are two
     batches = ready(PairwiseRelation(Conversations(folder, URIS[:2], change=alone), store, **SHORT))

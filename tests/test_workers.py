@@ -82,7 +82,7 @@ def test_what_hangs_dies_or_fails_harms_nobody_else():
     found = do(["hang", good[0], "exit", good[1], "kill", good[2], "odd", good[3]], 2, timeout=1.5)
     assert time.monotonic() - start < 60
     assert all(found[job] == job for job in good)
-    assert str(found["hang"]) == "TimedOut: not done after 1.5 s: the process was killed"
+    assert str(found["hang"]) == "TimedOut: not finished after 1.5 s: the process was killed"
     assert found["exit"].message == "the process that worked on it died (exit code 7)"
     assert found["kill"].message == "the process that worked on it died (killed by signal 9)"
     assert str(found["odd"]) == "Odd: 1 and 2"

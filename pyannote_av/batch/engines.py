@@ -40,11 +40,11 @@ class Engine:
 
     def __post_init__(self):
         if self.name not in ENGINES:
-            raise ValueError(f"no engine is called {self.name!r}: {' and '.join(ENGINES)} are")
+            raise ValueError(f"unknown engine {self.name!r}; choose {' or '.join(ENGINES)}")
         if self.name == "ray" and self.workers < 1:
-            raise ValueError("Ray needs one worker or more")
+            raise ValueError("Ray needs at least one worker")
         if self.name == "local" and (self.address is not None or self.gpus):
-            raise ValueError("an address, and shares of GPUs, are for the engine ray")
+            raise ValueError("an address and shares of GPUs need the engine ray")
 
     def connected(self) -> AbstractContextManager[None]:
         """Context in which pools must be opened; it connects to the cluster, if any."""

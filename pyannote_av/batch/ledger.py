@@ -406,21 +406,21 @@ def _check_record(record: Any, name: str, into: Path, path: Path) -> None:
         raise ReadError(f"{path} is not the record of {name!r}")
     status = record.get("status")
     if status not in list(_FIELDS):
-        raise ReadError(f"{path}: {status!r} is no status")
+        raise ReadError(f"{path}: {status!r} is not a status")
     for field, kind in _FIELDS[status].items():
         if not isinstance(record.get(field), kind):
-            raise ReadError(f"{path}: {field} is missing, or not what it should be")
+            raise ReadError(f"{path}: {field} is missing or invalid")
     if record["attempts"] < 0:
         raise ReadError(f"{path}: attempts is negative")
     if status == "done":
         if not all(isinstance(problem, str) for problem in record["problems"]):
-            raise ReadError(f"{path}: problems are no sentences")
+            raise ReadError(f"{path}: problems must be sentences")
         if not _STAGE.fullmatch(record["stage"]):
-            raise ReadError(f"{path}: stage is no name of a folder in {_UNFINISHED}")
+            raise ReadError(f"{path}: stage is not the name of a folder in {_UNFINISHED}")
     for field in ("outputs", "replaced"):
         outputs = record.get(field, {})
         if not isinstance(outputs, dict) or not all(isinstance(v, str) for v in outputs.values()):
-            raise ReadError(f"{path}: {field} is not what it should be")
+            raise ReadError(f"{path}: {field} is invalid")
         for output in outputs:
             try:
                 place_of(into, output)
@@ -438,7 +438,7 @@ def _read_strings(path: Path, quiet: bool = False) -> dict[str, str]:
         content = read_json(path, _LARGEST_LIST)
         if isinstance(content, dict) and all(isinstance(v, str) for v in content.values()):
             return content
-        raise ReadError(f"{path}: not strings by name")
+        raise ReadError(f"{path}: not a mapping of names to strings")
     except (OSError, ReadError) as error:
         if not quiet and not isinstance(error, FileNotFoundError):
             logger.warning("a file is ignored: %s", error)

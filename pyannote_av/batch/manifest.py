@@ -54,7 +54,7 @@ def read_manifest(path: str | Path) -> list[Job]:
         before = lines.setdefault(job.name, number)
         if before != number:
             raise ValueError(
-                f"{path}, line {number}, column uri: {job.name!r} is in line {before} already"
+                f"{path}, line {number}, column uri: {job.name!r} is already in line {before}"
             )
         jobs.append(job)
     if not jobs:
@@ -88,7 +88,9 @@ def _rows(path: Path) -> Iterator[tuple[int, dict]]:
 def _check_header(path: Path, columns: list[str]) -> None:
     where = f"{path}, line 1"
     if unknown := [name for name in columns if name not in COLUMNS]:
-        raise ValueError(f"{where}: no column is called {unknown[0]!r}; {', '.join(COLUMNS)} are")
+        raise ValueError(
+            f"{where}: unknown column {unknown[0]!r}; the columns are {', '.join(COLUMNS)}"
+        )
     if twice := [name for name in columns if columns.count(name) > 1]:
         raise ValueError(f"{where}: column {twice[0]} is listed twice")
     if "uri" not in columns or not set(columns) & set(MEDIA):

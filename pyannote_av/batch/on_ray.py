@@ -194,7 +194,7 @@ class RayPool:
             if slot.deadline is not None and slot.deadline <= now:
                 ticket, timeout = slot.ticket, slot.timeout
                 self._replace(slot)
-                message = f"not done after {timeout:g} s: the process was killed"
+                message = f"not finished after {timeout:g} s: the process was killed"
                 return ticket, Failure("TimedOut", message, expected=True)
         return None
 
@@ -207,8 +207,8 @@ class RayPool:
         """Log a warning if no actor could be started"""
         if all(slot.ticket is None for slot in self._slots):
             logger.warning(
-                "no worker could be started for %.0f s: %d are to be, with a CPU and %g GPUs each, "
-                "and the cluster has %s",
+                "no worker could be started for %.0f s: %d are needed, with a CPU and %g GPUs "
+                "each, and the cluster has %s",
                 *(_PATIENCE, self.capacity, self._gpus, self._ray.cluster_resources()),
             )
 

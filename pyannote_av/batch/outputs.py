@@ -98,7 +98,7 @@ def replaceable(path: Path, recorded: str | None, overwrite: bool = False) -> st
         ) from None
     if path.is_symlink() or not (path.is_file() or path.is_dir()):
         raise ForeignFileError(
-            f"{path} is neither a file nor a folder, but a link or such: move it"
+            f"{path} is neither a file nor a folder, but something else, such as a link: move it"
         )
     if path.is_dir():
         if not _is_ours(path, recorded):
@@ -111,7 +111,7 @@ def replaceable(path: Path, recorded: str | None, overwrite: bool = False) -> st
         return found
     if recorded is None:
         raise ForeignFileError(
-            f"{path} is there and was not written by pyannote-av: move it, or use --overwrite"
+            f"{path} exists and was not written by pyannote-av: move it, or use --overwrite"
         )
     raise ForeignFileError(
         f"{path} was changed after pyannote-av wrote it: move it, or use --overwrite"

@@ -16,7 +16,7 @@ from pyannote_av.batch.jobs import Job, Made, Work
 from pyannote_av.batch.ledger import Ledger
 from pyannote_av.batch.outputs import ForeignFileError, ignores_case
 from pyannote_av.batch.progress import Progress
-from pyannote_av.batch.steps import Doing, Done, ProbeResult, Probing, Task
+from pyannote_av.batch.steps import Done, ProbeResult, Probing, Processing, Task
 from pyannote_av.core.text import name_on_any_disk
 from pyannote_av.core.workers import Attempt, Failure, run
 
@@ -148,8 +148,8 @@ def process(
 
 def _no_room(into: Path, why: str) -> OSError:
     return OSError(
-        f"cannot write to {into} ({why}): make room, and run the same again; what is done stays "
-        "done"
+        f"cannot write to {into} ({why}): make room, and run the same command again; "
+        "finished files are kept"
     )
 
 
@@ -202,7 +202,7 @@ class _Run:
                 continue
             why = (
                 f"its outputs would replace those of {other!r}: the disk of {self.ledger.into} "
-                "takes both names for one; rename one of them"
+                "treats both names as the same; rename one of them"
             )
             self.report.failed[job.name] = why
             self.tell(job, Failure(ForeignFileError.__name__, why, expected=True), True)
@@ -235,7 +235,7 @@ class _Run:
         if not tasks:
             return
         self.bars.begin(self.work.verb, len(tasks), sum(task.probed.duration for task in tasks))
-        with self.engine.open(Doing(self.work, self.ledger.into)) as pool:
+        with self.engine.open(Processing(self.work, self.ledger.into)) as pool:
             attempts = run(
                 pool,
                 tasks,

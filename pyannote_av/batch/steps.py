@@ -115,7 +115,7 @@ class Done(NamedTuple):
 
 
 @dataclass
-class Doing:
+class Processing:
     """Processes files.
 
     Parameters

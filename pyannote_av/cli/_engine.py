@@ -66,7 +66,7 @@ def make_engine(
 
     if name == "ray" and (gpus > 0) != (device != "cpu"):
         raise ValueError(
-            "on Ray, --device cuda and --gpus-per-worker go together: workers see the GPUs that "
-            "they ask for, and no others"
+            "on Ray, --device cuda and --gpus-per-worker go together: workers see only the "
+            "GPUs that they request"
         )
     return Engine(name, workers, address, gpus)

@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 _MEDIA = {*VIDEO_SUFFIXES, *AUDIO_SUFFIXES}
 
-_KEPT = "done before, skipped (--overwrite does it again)"
+_KEPT = "already done, skipped (--overwrite repeats it)"
 
 
 def expand(inputs: Iterable[Path], tell: Callable[[str], Any] = logger.warning) -> list[Path]:
@@ -55,7 +55,11 @@ def expand(inputs: Iterable[Path], tell: Callable[[str], Any] = logger.warning) 
             files += media
             if others := [one.name + "/" * one.is_dir() for one in visible if one not in {*media}]:
                 some = ", ".join(others[:5]) + (", ..." if len(others) > 5 else "")
-                tell(_line(f"{path}: {len(others)} left out, no media by their suffix: {some}"))
+                tell(
+                    _line(
+                        f"{path}: {len(others)} left out, not media files by their suffix: {some}"
+                    )
+                )
         elif path.suffix.lower() in {".txt", ".lst"} and path.is_file():
             files += read_paths(path)
         else:
@@ -122,7 +126,7 @@ def apply_all(
         Anything that ``Pipeline.from_pretrained`` accepts.
     formats : sequence of {"rttm", "json"}, optional
     overwrite : bool, optional
-        Process files again that are done, and replace plain files that pyannote-av did not write.
+        Process finished files again, and replace plain files that pyannote-av did not write.
     device : str, optional
     tell : callable, optional
         Called with one line per file.
@@ -397,7 +401,7 @@ def command(
     overwrite: Annotated[
         bool,
         typer.Option(
-            help="Process files again that are done, and replace files written by other programs."
+            help="Process finished files again, and replace files written by other programs."
         ),
     ] = False,
     device: Annotated[
@@ -447,7 +451,7 @@ def command(
         say(f"error: {error}", err=True)
         raise typer.Exit(2) from error
     if manifest is None and not files:
-        raise typer.BadParameter("no media files there")
+        raise typer.BadParameter("no media files found")
     if workers is None:
         alone = engine == "local" and len(files) == 1 and timeout is None
         workers = 0 if alone else 1

@@ -248,7 +248,9 @@ def command(
 
     if protocol is not None or pipeline:
         if protocol is None or not pipeline or reference is not None or uem is not None:
-            raise typer.BadParameter("--protocol and --pipeline go together, and with no files")
+            raise typer.BadParameter(
+                "--protocol and --pipeline are used together, and without files"
+            )
     elif reference is None or not hypothesis:
         raise typer.BadParameter("give REFERENCE HYPOTHESIS..., or --protocol and --pipeline")
     if engine == "ray" and into is None:

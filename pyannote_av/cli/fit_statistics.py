@@ -35,7 +35,7 @@ def command(
         for path in rttm:
             for uri, annotation in read_rttm(path).items():
                 if uri in turns:
-                    raise ValueError(f"{path}: {uri!r} is in another file already")
+                    raise ValueError(f"{path}: {uri!r} is already in another file")
                 turns[uri] = annotation
         faces = read_tracks(tracks, sorted(turns)) if tracks is not None else None
         statistics = calibrated(fit(turns, faces))

@@ -159,7 +159,7 @@ def read_manifest_of(into: Path) -> dict[str, dict[str, Any]]:
     except ReadError:
         content = None
     if not isinstance(content, dict) or not all(isinstance(v, dict) for v in content.values()):
-        raise ValueError(f"{path} is there and was not written by pyannote-av: move it")
+        raise ValueError(f"{path} exists and was not written by pyannote-av: move it")
     return content
 
 
@@ -256,7 +256,7 @@ def command(
     for uri, reason in report.failed.items():
         say(printable(f"error: {uri}: {reason}", one_line=True), err=True)
     say(
-        f"{into}: {len(report.written)} files written, {len(report.kept)} there already, "
+        f"{into}: {len(report.written)} files written, {len(report.kept)} already present, "
         f"{len(report.failed)} failed"
     )
     if report.failed:

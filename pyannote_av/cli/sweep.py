@@ -64,7 +64,9 @@ def command(
     from pyannote_av.evaluation.significance import describe
 
     if what not in sweeps.DISTURBANCES:
-        raise typer.BadParameter(f"{what!r} is none of {', '.join(sweeps.DISTURBANCES)}")
+        raise typer.BadParameter(
+            f"{what!r} is not a disturbance; choose from {', '.join(sweeps.DISTURBANCES)}"
+        )
     usual = sweeps.DISTURBANCES[what]
     try:
         chosen = numbers(values, float, "--values") or usual.values

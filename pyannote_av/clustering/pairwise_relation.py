@@ -105,7 +105,9 @@ class PairwiseRelation(WindowTask):
         if inputs not in ("embeddings", "media"):
             raise ValueError(f'inputs must be "embeddings" or "media", not {inputs!r}')
         if ways < 2 or per_recording < 1:
-            raise ValueError("an episode needs 2 speakers, and 1 of each recording, at least")
+            raise ValueError(
+                "an episode needs at least 2 speakers, and at least 1 of each recording"
+            )
         self.inputs = inputs
         self._duration = duration
         super().__init__(

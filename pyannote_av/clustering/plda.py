@@ -159,9 +159,9 @@ def _checked(embeddings, speakers) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError("some embeddings are not finite: drop them first")
     counts = np.unique(speakers, return_counts=True)[1]
     if len(counts) < 2:
-        raise ValueError(f"a PLDA needs two speakers or more, there is {len(counts)}")
+        raise ValueError(f"a PLDA needs at least two speakers, not {len(counts)}")
     if counts.max() < 2:
-        raise ValueError("no speaker has two embeddings: how much one varies is unknown")
+        raise ValueError("no speaker has two embeddings: the variation within a speaker is unknown")
     if (embeddings == embeddings[0]).all():
         raise ValueError("all embeddings are the same")
     return embeddings, speakers

@@ -200,7 +200,9 @@ class WindowDiarization(DiarizationPipeline):
             "entries with a face": int(entries.visible.sum()),
         }
         report.video_used = bool(entries.visible.any())
-        report.reasons.append("some faces talk" if report.video_used else "no face talks")
+        report.reasons.append(
+            "some faces are speaking" if report.video_used else "no face is speaking"
+        )
         with report.stage("voices"):
             embeddings = self.embed_windows(file, windows.span)
             windowed = WindowedFile(file, windows, entries, scored_faces, embeddings)
@@ -216,7 +218,7 @@ class WindowDiarization(DiarizationPipeline):
         """Speech regions, from annotation or from voice activity detection"""
         if self.oracle_vad:
             if file.get("lab") is None:
-                raise ValueError(f"file {file['uri']!r} has no `lab`: there is no oracle to ask")
+                raise ValueError(f"file {file['uri']!r} has no `lab`, which oracle VAD needs")
             return file["lab"].support()
         if not file.get("has_audio", True):
             return Timeline()
@@ -318,6 +320,6 @@ def check_bounds(num_speakers: int | None, fewest: int | None, most: int | None)
     """Raise ValueError for impossible numbers of speakers."""
     for number in (num_speakers, fewest, most):
         if number is not None and number < 1:
-            raise ValueError(f"there is no diarization of {number} speakers: ask for 1 or more")
+            raise ValueError(f"a diarization cannot have {number} speakers: ask for 1 or more")
     if fewest and most and fewest > most:
         raise ValueError(f"min_speakers={fewest} is more than max_speakers={most}")

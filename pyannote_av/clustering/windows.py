@@ -49,7 +49,7 @@ class Entries(NamedTuple):
         Window of each entry, in increasing order. Every window has at least one entry. Entries of
         the same window are sorted by decreasing score.
     track : (m,) int array
-        Track of the talking face, or :data:`NO_FACE` if no face talks.
+        Track of the talking face, or :data:`NO_FACE` if no face is speaking.
     """
 
     window: np.ndarray
@@ -84,7 +84,7 @@ def cut_windows(speech: Timeline, duration: float, step: float) -> Windows:
         If duration or step are not positive, or if there would be gaps between windows.
     """
     if not 0 < step <= duration:
-        raise ValueError(f"windows of {duration} s every {step} s do not cover what is between")
+        raise ValueError(f"windows of {duration} s every {step} s leave gaps between them")
     spans, own = [], []
     for region in speech.support():
         last = max(region.start, region.end - duration)
@@ -132,7 +132,7 @@ def talking_scores(windows: Windows, tracks: FaceTracks) -> np.ndarray:
 
 
 def who_talks(windows: Windows, tracks: FaceTracks, threshold: float = 0.0) -> Entries:
-    """Create one entry per window and talking face, or one without a face if no face talks.
+    """Create one entry per window and talking face, or one without a face if no face is speaking.
 
     Parameters
     ----------

@@ -104,5 +104,5 @@ def own_folder(path: Path) -> Path:
 def check_own_file(path: Path) -> Path:
     """Return `path` of a housekeeping file; raises ValueError if it is anything but a file."""
     if path.is_symlink() or (path.exists() and not path.is_file()):
-        raise ValueError(f"{path} is no plain file, where one of pyannote-av belongs: move it")
+        raise ValueError(f"{path} is not a plain file, where one of pyannote-av belongs: move it")
     return path

@@ -78,7 +78,7 @@ def _number(dtype: Any, data: Any) -> float | int | bool:
     """A number of numpy, as one of Python"""
     code = dtype.args[0] if isinstance(dtype, _DType) and dtype.args else None
     if not isinstance(code, str) or code[:1] not in "biuf" or not code[1:].isdecimal():
-        raise ValueError("something of numpy that is no number")
+        raise ValueError("something of numpy that is not a number")
     # its state begins with a version and the order of bytes
     state = getattr(dtype, "state", ())
     big = isinstance(state, tuple) and len(state) > 1 and state[1] == ">"
@@ -103,7 +103,7 @@ def _tensor(storage: Any, offset: int, size: tuple, stride: tuple, *others: Any)
 
 def _parameter(data: torch.Tensor, requires_grad: bool = True, *others: Any) -> torch.Tensor:
     if type(data) is not torch.Tensor:
-        raise ValueError("a parameter that is no tensor")
+        raise ValueError("a parameter that is not a tensor")
     return torch.nn.Parameter(data, bool(requires_grad))
 
 
@@ -223,7 +223,7 @@ def _read(file: BinaryIO, where: object, plain: bool) -> Any:
         ) from None
     except Exception as error:  # whatever damaged archives and pickles raise
         reason = next(iter(str(error).splitlines()), "") or type(error).__name__
-        raise CheckpointError(f"{where} is no checkpoint, or damaged ({reason})") from error
+        raise CheckpointError(f"{where} is not a checkpoint, or is damaged ({reason})") from error
     if isinstance(content, Mapping) and isinstance(content.get("pyannote.audio"), dict):
         about = content["pyannote.audio"]
         if about.get("specifications") is not None:
@@ -275,7 +275,7 @@ def restore_specifications(value: Any, where: object) -> Specifications | tuple:
     Raises
     ------
     CheckpointError
-        When a value is not what it should be.
+        When a value is invalid.
     """
     if isinstance(value, (tuple, list)):
         return tuple(_restore_one(one, where) for one in value)
@@ -291,7 +291,7 @@ def _restore_one(value: Any, where: object) -> Specifications:
     # what it has computed is in the file, too
     state = getattr(value, "state", None)
     if not isinstance(state, dict):
-        raise CheckpointError(f"{where}: its specifications say nothing")
+        raise CheckpointError(f"{where}: its specifications are empty")
     given = {key: one for key, one in state.items() if key in known}
     checks: dict[str, Callable[[Any], Any]] = {
         "problem": lambda one: _member(Problem, one),
@@ -312,7 +312,7 @@ def _restore_one(value: Any, where: object) -> Specifications:
             _check_classes(len(given["classes"]), given.get("powerset_max_classes"))
         return Specifications(**given)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise CheckpointError(f"{where}: its specifications make no sense ({error})") from error
+        raise CheckpointError(f"{where}: its specifications are invalid ({error})") from error
 
 
 def _member(kind: type, value: Any) -> Any:
@@ -323,7 +323,7 @@ def _member(kind: type, value: Any) -> Any:
 
 def _seconds(value: Any) -> float:
     if not 0 <= float(value) <= MAX_CHUNK:
-        raise ValueError(f"{value} is no number of seconds up to {MAX_CHUNK:g}")
+        raise ValueError(f"{value} is not a number of seconds up to {MAX_CHUNK:g}")
     return float(value)
 
 

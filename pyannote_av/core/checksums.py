@@ -80,7 +80,7 @@ def model_files(path: str | Path) -> list[Path]:
                 size += file.stat().st_size
         if entries > _ENTRIES or size > _BYTES:
             raise ReadError(
-                f"{path} is no folder of a model: more than {_ENTRIES:,} files, or more than "
+                f"{path} is not the folder of a model: more than {_ENTRIES:,} files, or more than "
                 f"{_BYTES:,} bytes; name the folder or the file of the model"
             )
     return sorted(files)

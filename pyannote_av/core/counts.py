@@ -35,8 +35,8 @@ def number_of_speakers(value: Any, name: str = "num_speakers") -> int:
     except (TypeError, ValueError, OverflowError, RuntimeError):
         pass
     raise ValueError(
-        f"{name}: {value!r} is no number of speakers. Give a whole number from 1 on, or None if it "
-        "is unknown"
+        f"{name}: {value!r} is not a number of speakers. Give a whole number of at least 1, "
+        "or None if it is unknown"
     )
 
 

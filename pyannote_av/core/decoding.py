@@ -143,7 +143,7 @@ class Damage:
         if declared is not None and self.end is not None and self.end < declared - SHORT:
             sentences.append(
                 f"{name} stops at {self.end:.2f} s of {declared:.2f} s: the file is cut short or "
-                "damaged; what could be decoded is used"
+                "damaged; the decodable part is used"
             )
         if self.joins:
             times = "once" if self.joins == 1 else f"{self.joins} times"
@@ -153,8 +153,8 @@ class Damage:
             )
         if self.errors:
             sentences.append(
-                f"{name} is damaged ({self.errors} decoding errors {since}); what could be "
-                "decoded is used"
+                f"{name} is damaged ({self.errors} decoding errors {since}); the decodable "
+                "part is used"
             )
         if self.missing > SHORT:
             filled = "silence" if kind == "audio" else "the picture before"

@@ -167,7 +167,7 @@ def check_path(path: str | Path) -> Path:
         raise MediaError(f"{path}: no such file{what_is_there(path)}") from error
     except (OSError, ValueError) as error:
         raise MediaError(
-            f"{path} cannot be read ({error}): check its name and its rights"
+            f"{path} cannot be read ({error}): check its name and permissions"
         ) from error
     if stat.S_ISDIR(status.st_mode):
         raise MediaError(f"{path} is a directory: pass one file at a time")
@@ -230,7 +230,7 @@ def _check_channel(channel: Any) -> int:
             return number
     except (TypeError, ValueError, OverflowError):
         pass
-    raise MediaError(f"'channel' is {channel!r}: it must be a whole number from 0 on")
+    raise MediaError(f"'channel' is {channel!r}: it must be a whole number of at least 0")
 
 
 def _check_frames(frames: Any, timestamps: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -295,7 +295,7 @@ def _check_waveform(waveform: Any, sample_rate: Any) -> tuple[Tensor, int]:
     if not is_sample_rate(sample_rate):
         lowest, highest = SAMPLE_RATES
         raise MediaError(
-            "'waveform' must be provided with their 'sample_rate', a whole number of Hz from "
+            "'waveform' must be provided with its 'sample_rate', a whole number of Hz from "
             f"{lowest} to {highest}, not {sample_rate!r}"
         )
     return waveform, int(sample_rate)

@@ -177,8 +177,8 @@ def open_media(path: str | Path) -> av.container.InputContainer:
         return container
     except MemoryError as error:
         raise MediaError(
-            f"{path} asks for too much memory, or has more than {MAX_STREAMS} streams: its header "
-            "is damaged, or keep the streams that matter (`ffmpeg -i FILE -c copy NEW`)"
+            f"{path} needs too much memory, or has more than {MAX_STREAMS} streams: if its "
+            "header is not damaged, keep only the streams you need (`ffmpeg -i FILE -c copy NEW`)"
         ) from error
     except av.error.ArgumentError as error:
         raise MediaError(
@@ -188,8 +188,8 @@ def open_media(path: str | Path) -> av.container.InputContainer:
     except faults() as error:
         reason = getattr(error, "strerror", None) or error
         raise MediaError(
-            f"{path} cannot be opened ({reason}): it is no media file, or its header is damaged or "
-            "missing (an mp4 whose recording was interrupted)"
+            f"{path} cannot be opened ({reason}): it is not a media file, or its header is damaged "
+            "or missing (an mp4 whose recording was interrupted)"
         ) from error
 
 
@@ -277,7 +277,7 @@ def _probe(path: str, size: int, modified: int) -> MediaInfo:
         if video is not None and not video.width * video.height and not audio:
             raise MediaError(
                 f"video stream of {path} declares no picture size, or one of more than "
-                f"{MAX_PIXELS} pixels: damaged, or scale it down"
+                f"{MAX_PIXELS} pixels: if it is not damaged, scale it down"
             )
         used = [stream for stream in (video, *audio) if stream is not None]
         ends = [None if s.duration is None else s.start + s.duration for s in used]
@@ -306,7 +306,7 @@ def _probe(path: str, size: int, modified: int) -> MediaInfo:
         raise MediaError(
             f"{path} declares to last {duration / 3600:.1f} hours, too long for its {size} bytes "
             f"({limit / 3600:.1f} hours at most): its header or timestamps are damaged, or it "
-            "pauses that long; write it anew (`ffmpeg -i FILE -c copy NEW`) or cut it into parts"
+            "has very long pauses; remux it (`ffmpeg -i FILE -c copy NEW`) or cut it into parts"
         )
     return MediaInfo(path, format_name, origin, duration, video, audio, declared, joints, streams)
 
@@ -356,7 +356,7 @@ def _video_stream(container, stream, origin: float, path: str) -> VideoStream:
     if is_too_large(width, height):
         raise MediaError(
             f"video stream of {path} declares pictures of {width}x{height} pixels (the limit is "
-            f"{MAX_SIDE} a side and {MAX_PIXELS} in all): damaged, or scale it down"
+            f"{MAX_SIDE} a side and {MAX_PIXELS} in all): if it is not damaged, scale it down"
         )
     start, duration = _start(stream, origin), _duration(stream, origin)
     rate = float(stream.average_rate or stream.guessed_rate or 0)

@@ -244,7 +244,7 @@ def clean(waveform: Tensor, sample_rate: int) -> tuple[Tensor, list[str]]:
 def no_numbers(count: int, first: float, last: float) -> str:
     """Sentence about `count` repaired samples between two times (s)"""
     return (
-        f"is damaged ({count} samples are no numbers, that is NaN, infinite or absurdly large, "
+        f"is damaged ({count} samples are NaN, infinite or absurdly large, "
         f"from {first:.2f} to {last:.2f} s); short runs are interpolated, longer ones are silence"
     )
 
@@ -281,8 +281,8 @@ def _channels(waveform: np.ndarray, mixer: Mixer, sentences: list[str]) -> None:
     if faint:
         sentences.append(
             f"has {count} channels, of which {faint} {'is' if faint == 1 else 'are'} more than 20 "
-            "dB fainter than the loudest and hardly audible in their average; if a person "
-            "speaks there only, pass that channel by itself"
+            "dB fainter than the loudest and barely audible in the average; if a speaker is "
+            "only on that channel, process it separately"
         )
 
 

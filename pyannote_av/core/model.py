@@ -154,7 +154,9 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[st
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             return state, file.metadata() or {}
     except (SafetensorError, ValueError, RuntimeError, OverflowError) as error:
-        raise CheckpointError(f"{path} is no safetensors file, or damaged ({error})") from error
+        raise CheckpointError(
+            f"{path} is not a safetensors file, or is damaged ({error})"
+        ) from error
 
 
 def _load_safetensors(path: Path, overrides: Mapping[str, Any]) -> _Model:
@@ -224,7 +226,7 @@ def check_hparams(cls: type, hparams: Mapping[str, Any], where: object) -> None:
     """
     for name in hparams:
         if not isinstance(name, str) or not name.isidentifier() or name[0] == "_":
-            raise UntrustedError(f"{where}: {name!r} is no hyper-parameter")
+            raise UntrustedError(f"{where}: {name!r} is not a hyper-parameter")
     _check_values(hparams, where)
     if policy().trust:
         return
@@ -254,7 +256,7 @@ def _check_values(hparams: Mapping[str, Any], where: object) -> None:
         if large or count + len(todo) > MAX_VALUES:
             raise CheckpointError(
                 f"{where}: hyper-parameter {name!r} is too large: numbers up to {MAX_NUMBER} are "
-                f"taken, and {MAX_VALUES} values in all"
+                f"allowed, and {MAX_VALUES} values in all"
             )
 
 
@@ -468,7 +470,7 @@ def plain_checkpoint(content: Mapping[str, Any], path: object) -> dict[str, Any]
     if not isinstance(state, Mapping) or not all(
         isinstance(name, str) and torch.is_tensor(value) for name, value in state.items()
     ):
-        raise CheckpointError(f"{path} has no weights: its state_dict is no mapping of tensors")
+        raise CheckpointError(f"{path} has no weights: its state_dict is not a mapping of tensors")
     check_hparams(cls, hparams, path)
     return {
         "pytorch-lightning_version": str(content.get("pytorch-lightning_version", "2.0.0")),

@@ -114,7 +114,9 @@ class Pipeline(_Pipeline):
                 _leave_out(config, ("token", "cache_dir"))
             expand_subfolders(config, str(folder), token=token, cache_dir=cache_dir)
             if allowed.trust:
-                used_trust(f"{origin}: {config['pipeline']['name']!r} and all it names is built")
+                used_trust(
+                    f"{origin}: {config['pipeline']['name']!r} and everything it names is built"
+                )
             else:
                 _make_safe(config, origin, token, cache_dir)
             pipeline = _Pipeline.from_pretrained(config, token=token, cache_dir=cache_dir)
@@ -153,7 +155,7 @@ def locate_pipeline(
             return FOLDER / name
         if not Path(name).suffix:
             raise FileNotFoundError(
-                f"no shipped pipeline and no path is called {name!r}; "
+                f"{name!r} is neither a shipped pipeline nor a path; "
                 f"shipped: {', '.join(shipped())}"
             )
     elif isinstance(checkpoint, str) and name in shipped():
@@ -230,11 +232,11 @@ def check_config(config: Any, origin: str) -> None:
     _check_numbers([config["pipeline"].get("params"), config.get("params")], origin)
     for key in ("params", "preprocessors", "dependencies", "freeze"):
         if not isinstance(config.get(key) or {}, dict):
-            raise ValueError(f"{origin}: {key} is no mapping")
+            raise ValueError(f"{origin}: {key} is not a mapping")
         if key in config and config[key] is None:
             del config[key]
     if not isinstance(config["pipeline"].get("params") or {}, dict):
-        raise ValueError(f"{origin}: params of the pipeline are no mapping")
+        raise ValueError(f"{origin}: params of the pipeline are not a mapping")
     config["pipeline"]["params"] = config["pipeline"].get("params") or {}
 
 
@@ -455,7 +457,7 @@ def as_device(device: torch.device | str | int) -> torch.device:
         found = torch.device("cuda", device) if type(device) is int else torch.device(device)
     except (RuntimeError, TypeError) as error:
         raise ValueError(
-            f"{device!r} is no device: write 'cpu', 'cuda', 'cuda:1' or 'mps'"
+            f"{device!r} is not a device: write 'cpu', 'cuda', 'cuda:1' or 'mps'"
         ) from error
     if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
         number = torch.cuda.device_count()

@@ -62,14 +62,15 @@ def open_protocol(name: str, database: str | Path | None = None) -> Protocol:
             warnings.filterwarnings("ignore", "Replacing existing")
             registry.load_database(database)
     if name.count(".") != 2:
-        raise ValueError(f"{name!r} is no protocol: names read DATABASE.TASK.PROTOCOL")
+        raise ValueError(f"{name!r} is not a protocol: names read DATABASE.TASK.PROTOCOL")
     try:
         return registry.get_protocol(name)
     except (ValueError, KeyError, AttributeError, TypeError) as error:
-        there = (
-            ", ".join(sorted(registry)) or "none: give --database, or set PYANNOTE_DATABASE_CONFIG"
+        known = ", ".join(sorted(registry))
+        advice = (
+            f"choose from {known}" if known else "give --database or set PYANNOTE_DATABASE_CONFIG"
         )
-        raise ReadError(f"no protocol {name!r}; there is {there}") from error
+        raise ReadError(f"no protocol {name!r}; {advice}") from error
 
 
 def _check_database(path: Path, visited: set[Path]) -> None:
@@ -82,7 +83,7 @@ def _check_database(path: Path, visited: set[Path]) -> None:
         raise ReadError(f"{path}: more than {_REQUIREMENTS} files require one another")
     content = read_yaml(path)
     if not isinstance(content, dict):
-        raise ReadError(f"{path} is no list of protocols: keys and values are expected")
+        raise ReadError(f"{path} is not a list of protocols: expected a mapping of keys to values")
     for keys, text in _texts(content):
         if printable(text, one_line=True) != text:
             raise ReadError(f"{path}: {text!r} has characters that cannot be shown")
@@ -90,7 +91,7 @@ def _check_database(path: Path, visited: set[Path]) -> None:
             _check_list(path, text)
         # templates are filled in with str.format: refuse widths, which can exhaust the memory, and
         # attributes
-        with refusing(path, f"{text!r} is no template of a path"):
+        with refusing(path, f"{text!r} is not a template of a path"):
             for _, field, width, conversion in Formatter().parse(text):
                 if field is not None and (width or conversion or not field.isidentifier()):
                     raise ValueError("there is more than a name in braces")
@@ -153,7 +154,7 @@ def files_of(
         When there is no such protocol or subset, or a file is listed twice.
     """
     if unknown := [subset for subset in subsets if subset not in SUBSETS]:
-        raise ValueError(f"no subset {unknown[0]!r}; there is {', '.join(SUBSETS)}")
+        raise ValueError(f"no subset {unknown[0]!r}; choose from {', '.join(SUBSETS)}")
     protocol = open_protocol(name, database)
     found: dict[str, list[Mapping[str, Any]]] = {}
     subset_of: dict[str, str] = {}

@@ -309,14 +309,14 @@ LONGEST = 1e6
 def decimal(text: str) -> float:
     """Parse a finite number in ASCII digits; raises ValueError for anything else, including NaN."""
     if not text.isascii() or "_" in text or not math.isfinite(value := float(text)):
-        raise ValueError(f"{text!r} is no finite number")
+        raise ValueError(f"{text!r} is not a finite number")
     return value
 
 
 def whole(value: Any, low: int, high: int, what: str) -> int:
     """Return `value` if it is an int from `low` to `high`; otherwise raise ValueError."""
     if type(value) is not int or not low <= value <= high:
-        raise ValueError(f"{what} is {value!r}, where a whole number from {low} to {high} is meant")
+        raise ValueError(f"{what} is {value!r}, but must be a whole number from {low} to {high}")
     return value
 
 
@@ -331,7 +331,7 @@ def check_name(name: Any) -> str:
     parts = name.replace("\\", "/").split("/") if isinstance(name, str) else []
     above = not parts or parts[0] in ("", ".") or ".." in parts
     if above or "\0" in name or Path(name).anchor:
-        raise ReadError(f"{name!r} is no name of a file in a folder")
+        raise ReadError(f"{name!r} is not the name of a file in a folder")
     return name
 
 
@@ -403,7 +403,7 @@ def _no_collection() -> Iterator[None]:
 
 def _finite(text: str) -> float:
     if not math.isfinite(value := float(text)):
-        raise ValueError(f"{text} is no finite number")
+        raise ValueError(f"{text} is not a finite number")
     return value
 
 

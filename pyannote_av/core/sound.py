@@ -218,12 +218,12 @@ def decode_sound(
         lowest, highest = SAMPLE_RATES
         raise MediaError(
             f"{name} declares a sample rate of {stream.sample_rate} Hz ({lowest} to {highest} are "
-            "read): its header is damaged, or resample it (`ffmpeg -i FILE -ar 16000 NEW`)"
+            "read): if its header is not damaged, resample it (`ffmpeg -i FILE -ar 16000 NEW`)"
         )
     if stream.channels > MAX_CHANNELS:
         raise MediaError(
-            f"{name} declares {stream.channels} channels ({MAX_CHANNELS} are read at most): its "
-            "header is damaged, or mix it down (`ffmpeg -i FILE -ac 1 NEW`)"
+            f"{name} declares {stream.channels} channels ({MAX_CHANNELS} are read at most): if its "
+            "header is not damaged, mix it down (`ffmpeg -i FILE -ac 1 NEW`)"
         )
     if channel is not None and channel >= stream.channels:
         raise MediaError(no_such_channel(name, channel, stream.channels))

@@ -198,7 +198,7 @@ class DecordSource:
         self._times = times - times[0] + stream.start
         expected = stream.start + np.arange(count) / stream.frame_rate
         if count != stream.num_frames or np.abs(self._times - expected).max() > 2 * TOLERANCE:
-            raise RuntimeError("its count or times of pictures are not those of the header")
+            raise RuntimeError("its count or times of pictures differ from those of the header")
 
     @staticmethod
     def trusts(info: MediaInfo) -> bool:

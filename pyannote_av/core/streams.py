@@ -235,13 +235,13 @@ def choose_audio(info: MediaInfo, track: AudioTrack = AUTO) -> AudioChoice:
     ranked = rank_audio(info.streams)
     if track == MIX:
         chosen = tuple(sorted(info.audio, key=lambda s: s.index))[:MAX_MIXED]
-        return AudioChoice(chosen, f"the mix of {_list(chosen)} is used, as asked for")
+        return AudioChoice(chosen, f"the mix of {_list(chosen)} is used, as requested")
     if isinstance(track, int):
         if track not in by_index:
             raise MediaError(
-                f"stream {track} of {info.path} is no audio stream: choose {_options(ranked)}"
+                f"stream {track} of {info.path} is not an audio stream: choose {_options(ranked)}"
             )
-        return AudioChoice((by_index[track],), f"stream {track} is used, as asked for")
+        return AudioChoice((by_index[track],), f"stream {track} is used, as requested")
     if track != AUTO:
         spoken = [s for s in ranked if _same_language(s.language, track)]
         if not spoken:
@@ -249,12 +249,14 @@ def choose_audio(info: MediaInfo, track: AudioTrack = AUTO) -> AudioChoice:
                 f"no audio track of {info.path} is in {track!r}: choose {_options(ranked)}"
             )
         best = spoken[0].index
-        return AudioChoice((by_index[best],), f"stream {best} is used, as {track!r} is asked for")
+        return AudioChoice(
+            (by_index[best],), f"stream {best} is used, because {track!r} was requested"
+        )
     microphones = _microphones(ranked, by_index)
     if microphones:
         mixed = tuple(by_index[s.index] for s in microphones)[:MAX_MIXED]
         return AudioChoice(
-            mixed, f"each is taken for one microphone, and the mix of {_list(mixed)} is used"
+            mixed, f"each is treated as one microphone, and the mix of {_list(mixed)} is used"
         )
     first = info.audio[0]
     return AudioChoice((first,), _reason(first.index, ranked))
@@ -288,7 +290,7 @@ def _reason(index: int, ranked: Sequence[StreamInfo]) -> str:
     if "original" in ours.flags:
         return f"the one in the original language (stream {index}) is used"
     if all(s.is_commentary for s in others):
-        return f"stream {index} is used, the only one that is no commentary"
+        return f"stream {index} is used, the only one that is not a commentary"
     return f"the default one (stream {index}, the first) is used"
 
 
@@ -378,15 +380,15 @@ def _why(
 ) -> str:
     """Reason why a stream is used or not, for :func:`explain`"""
     if stream.kind not in ("audio", "video"):
-        return "neither sound nor picture"
+        return "neither audio nor video"
     if not stream.decodable:
         return "no decoder for it"
     same = [s for s in info.streams if s.kind == stream.kind and s.decodable]
     if stream.kind == "audio":
         if used and track != AUTO:
-            return "asked for"
+            return "requested"
         if used and len(choice.streams) > 1:
-            return "mixed, one microphone a track"
+            return "mixed, one microphone per track"
         if not used and track == AUTO and stream.is_commentary:
             return "a commentary or description"
     elif is_still(stream, info.streams):

@@ -111,7 +111,7 @@ def match_names(names: Collection[str], found: Mapping[str, T], where: object) -
             renamed[others[key][0]] = name
     for spelled, name in renamed.items():
         logger.warning(
-            "%s: %s is taken for %s, which is spelled differently (Unicode form or white space)",
+            "%s: %s is treated as %s, which is spelled differently (Unicode form or white space)",
             printable(str(where), one_line=True),
             ascii(spelled),
             ascii(name),

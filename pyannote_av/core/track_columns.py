@@ -69,6 +69,6 @@ def check_rows(time: np.ndarray, track: np.ndarray, box: np.ndarray, label: np.n
     if (wrong := ~np.isin(label, list(Label))).any():
         i = int(wrong.argmax())
         raise ValueError(
-            f"row {i} (track {track[i]}, {time[i]:.3f} s): label {label[i]} is none of "
+            f"row {i} (track {track[i]}, {time[i]:.3f} s): label {label[i]} must be one of "
             + ", ".join(f"{one.value} ({one.name})" for one in Label)
         )

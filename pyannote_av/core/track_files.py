@@ -116,7 +116,7 @@ def _build(path: Path, make: type[FaceTracks], **columns: Any) -> FaceTracks:
             i = int(late.argmax())
             raise ValueError(
                 f"track {tracks.track[i]} is visible at {tracks.time[i]:g} s, where "
-                f"{LONGEST:,.0f} s are the most"
+                f"{LONGEST:,.0f} s is the maximum"
             )
     return tracks
 

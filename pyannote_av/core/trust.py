@@ -262,7 +262,7 @@ def named_class(name: str, kind: str, where: object = None) -> type:
         raise ValueError(printable(f"{where}: there is no {kind} {name!r} ({error})")) from error
     base = getattr(import_module(_BASES[kind][0]), _BASES[kind][1])
     if not isinstance(cls, type) or not issubclass(cls, base):
-        raise UntrustedError(f"{where}: {name!r} is no {kind}")
+        raise UntrustedError(f"{where}: {name!r} is not a {kind}")
     if name in known and (cls.__module__, cls.__qualname__) != (module, attribute):
         raise UntrustedError(f"{where}: {name!r} is defined elsewhere, in {cls.__module__}")
     return cls

@@ -284,7 +284,7 @@ class ProcessPool:
             if isinstance(error, ProcessExpired):
                 return ticket, Failure("ProcessDied", _cause(error.exitcode), expected=True)
             if isinstance(error, TimeoutError) or type(error).__name__ == "TimeoutError":
-                message = f"not done after {timeout:g} s: the process was killed"
+                message = f"not finished after {timeout:g} s: the process was killed"
                 return ticket, Failure("TimedOut", message, expected=True)
             return ticket, Failure.of(error, starting=isinstance(error, BrokenProcessPool))
 

@@ -166,7 +166,7 @@ def _fill(folder, made_by, sources, compute, title) -> FillReport:
     report, manifest = FillReport(), _manifest(folder)
     if manifest is None or manifest["made_by"] != made_by:
         if manifest is not None:
-            logger.warning("%s was made with something else: begun anew", folder)
+            logger.warning("%s was made with other settings: started afresh", folder)
         manifest = {"made_by": made_by, "files": {}}
     known = manifest["files"]
 

@@ -33,7 +33,7 @@ class BuildReport:
     ----------
     store : CropStore
     written, kept : list of str
-        Files that were written, and files that were there already.
+        Files that were written, and files that were already present.
     failed : dict of str to str
         Files that could not be written, with the reason. The next build tries them again.
     problems : dict of str to list of str

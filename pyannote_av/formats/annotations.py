@@ -114,7 +114,7 @@ class _Reader:
         key = name if name.isascii() else unicodedata.normalize("NFC", name)
         first = self._spelled.setdefault((kind, key), name)
         if first != name:
-            self.note("names in another Unicode form than before, taken for the same", where)
+            self.note("names in another Unicode form than before, treated as the same", where)
         return first
 
     def lines(self, *counts: int) -> Iterator[_Line]:
@@ -206,7 +206,7 @@ def _turn_fields(reader: _Reader, line: _Line) -> list[str]:
     """Fields of a turn: 8 to 10, of which the last two are numbers or <NA>"""
     where, fields, text = line
     if len(fields) < 8:
-        raise ReadError(f"{where}: {len(fields)} fields, the 8th names the speaker")
+        raise ReadError(f"{where}: {len(fields)} fields, but the speaker is the 8th")
     wrong = [field for field in fields[8:10] if not _is_measure(field)]
     # a whole number is a part of a name, as in "Speaker 2", unless it is always 0 or always 1
     if not wrong and fields[8:] and fields[8].isdecimal():
@@ -267,16 +267,16 @@ def read_turns(path: str | Path, lenient: bool = False) -> dict[str, list[Turn]]
                 if kind in _OTHER_TYPES:
                     continue
                 if kind != "SPEAKER":
-                    raise ReadError(f"{where}: {line.fields[0]!r} is no RTTM type")
+                    raise ReadError(f"{where}: {line.fields[0]!r} is not an RTTM type")
                 fields = _turn_fields(reader, line)
                 uri = reader.name(fields[1], where)
                 speaker = reader.name(fields[7], where, "speaker")
                 if owner.setdefault(uri, file) != file:
-                    raise ReadError(f"{where}: {uri!r} is in {owner[uri]} already")
+                    raise ReadError(f"{where}: {uri!r} is already in {owner[uri]}")
                 segment = reader.segment(where, fields[3], fields[4], lasts=True)
                 some = turns.setdefault(uri, [])
                 if not segment:
-                    reader.note("turns of no length, left out", where)
+                    reader.note("turns without duration, left out", where)
                     continue
                 # one person may be on two channels at the same time
                 if channels.setdefault(uri, fields[2]) != fields[2]:
@@ -289,7 +289,7 @@ def read_turns(path: str | Path, lenient: bool = False) -> dict[str, list[Turn]]
                 some.append(Turn(uri, segment, speaker, where))
         if empty:
             if owner.setdefault(file.stem, file) != file:
-                raise ReadError(f"{file}: {file.stem!r} is in {owner[file.stem]} already")
+                raise ReadError(f"{file}: {file.stem!r} is already in {owner[file.stem]}")
             turns[file.stem] = []
         reader.tell()
     return turns
@@ -338,10 +338,10 @@ def read_uem(path: str | Path, lenient: bool = False) -> dict[str, Timeline]:
                 where, fields = line.where, _region_fields(reader, line)
                 uri = reader.name(fields[0], where)
                 if owner.setdefault(uri, file) != file:
-                    raise ReadError(f"{where}: {uri!r} is in {owner[uri]} already")
+                    raise ReadError(f"{where}: {uri!r} is already in {owner[uri]}")
                 segment = reader.segment(where, fields[2], fields[3])
                 if not segment:
-                    raise ReadError(f"{where}: a segment of no length")
+                    raise ReadError(f"{where}: a region without duration")
                 channel = regions.setdefault(uri, {}).setdefault(fields[1], [])
                 channel.append((segment, number, where))
         reader.tell()
@@ -389,7 +389,7 @@ def _check_apart(uri: str, segments: list[tuple[Segment, int, str]]) -> None:
             furthest = one
     if clashes:
         where = min(clashes, key=lambda one_segment: one_segment[1])[2]
-        raise ReadError(f"{where}: {uri!r} has this segment, or part of it, already")
+        raise ReadError(f"{where}: this region of {uri!r} overlaps an earlier region")
 
 
 def read_lab(path: str | Path, lenient: bool = False) -> dict[str, Timeline]:
@@ -451,20 +451,20 @@ def read_reference(
     maps = match_names(turns.keys(), read_uem(uem, lenient), uem)
     if turns and not turns.keys() & maps.keys():
         raise ReadError(
-            f"{uem} has none of the files of {rttm}: it says nothing of {next(iter(turns))!r}, but "
-            f"has {', '.join(map(repr, sorted(maps)[:3])) or 'nothing at all'}"
+            f"{uem} has none of the files of {rttm}: it has no entry for {next(iter(turns))!r}, "
+            f"but has {', '.join(map(repr, sorted(maps)[:3])) or 'nothing at all'}"
         )
     if unmapped := sorted(turns.keys() - maps.keys()):
-        _warn(f"{uem} says nothing of {_some(unmapped)}: not scored")
+        _warn(f"{uem} has no entry for {_some(unmapped)}: not scored")
     if others := sorted(maps.keys() - turns.keys()):
-        _warn(f"{rttm} says nothing of {_some(others)}, which {uem} names: not scored")
+        _warn(f"{rttm} has no entry for {_some(others)}, which {uem} names: not scored")
     for uri in turns.keys() & maps.keys():
         whole = maps[uri].extent()
         outside = [turn for turn in turns[uri] if not _is_inside(turn.segment, whole)]
         if outside:
             _warn(
-                f"{len(outside)} turns of {uri!r} are not scored, or in part: {uem} has it scored "
-                f"from {whole.start:.3f} to {whole.end:.3f} s only (first: {outside[0].where}, "
+                f"{len(outside)} turns of {uri!r} are not scored, or only in part: {uem} covers "
+                f"{whole.start:.3f} to {whole.end:.3f} s (first: {outside[0].where}, "
                 f"{outside[0].speaker} speaks from {outside[0].segment.start:.3f} to "
                 f"{outside[0].segment.end:.3f} s)"
             )

@@ -35,7 +35,7 @@ def read_names(path: str | Path) -> list[str]:
             raise ReadError(f"{where}: {error}") from error
         if name in first:
             number = first[name].rpartition(" ")[2]
-            raise ReadError(f"{where}: {name!r} is in line {number} already")
+            raise ReadError(f"{where}: {name!r} is already in line {number}")
         first[name] = where
     return list(first)
 

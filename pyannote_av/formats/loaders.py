@@ -77,7 +77,7 @@ class _Strict:
         if uri not in self._content:
             names = ", ".join(map(repr, sorted(self._content)[:3])) or "nothing at all"
             # not a KeyError, which means that the protocol lacks the column
-            raise ValueError(f"{self.path} says nothing of {uri!r}; it has {names}")
+            raise ValueError(f"{self.path} has no entry for {uri!r}; it has {names}")
         return self._content[uri]
 
 

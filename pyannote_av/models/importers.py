@@ -110,7 +110,7 @@ def import_checkpoint(
         network = _recognise(tensors)
     if isinstance(network, str):
         if network not in published():
-            raise ValueError(f"no network called {network!r}: choose from {', '.join(published())}")
+            raise ValueError(f"unknown network {network!r}: choose from {', '.join(published())}")
         network = get_network(network)
     try:
         return convert(tensors, network)

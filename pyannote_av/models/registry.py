@@ -87,5 +87,5 @@ def get_network(name: str) -> type[Model]:
     cls = published().get(name, name)
     if cls not in NETWORKS:
         known = ", ".join([*NETWORKS, *published()])
-        raise ValueError(f"no network called {name!r}: choose from {known}")
+        raise ValueError(f"unknown network {name!r}: choose from {known}")
     return getattr(import_module(NETWORKS[cls].module), cls)

@@ -187,7 +187,7 @@ class TargetSpeakerDiarization(DiarizationPipeline):
         """
         hook = self.setup_hook(file, hook)
         if self.oracle_vad and file.get("lab") is None:
-            raise ValueError(f"file {file['uri']!r} has no `lab`: there is no oracle to ask")
+            raise ValueError(f"file {file['uri']!r} has no `lab`, which oracle VAD needs")
         bounds = num_speakers, min_speakers, max_speakers
         model = self.segmentation.model
         first = self.first_pass.fuse(file, *bounds, hook, visual_model=model)
@@ -250,7 +250,7 @@ class TargetSpeakerDiarization(DiarizationPipeline):
         if change > self.max_change and not self.oracle_vad:
             report.reasons.append(
                 f"the second pass differs from the first by {100 * change:.0f} % of its speech: "
-                "the first one stands"
+                "the first result is kept"
             )
             return first
         report.changes.append(f"{100 * change:.1f} % of the speech changed by the second pass")

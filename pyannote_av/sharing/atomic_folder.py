@@ -63,7 +63,7 @@ def _check(into: Path, overwrite: bool) -> None:
     if not into.exists() or (into.is_dir() and not any(into.iterdir())):
         return
     if not overwrite:
-        raise FileExistsError(f"{into} is there already: give another folder, or overwrite it")
+        raise FileExistsError(f"{into} already exists: give another folder, or overwrite it")
     if not any((into / mark).is_file() for mark in _MARKS):
         raise FileExistsError(
             f"{into} is not overwritten: it holds neither {' nor '.join(_MARKS)}, but something "

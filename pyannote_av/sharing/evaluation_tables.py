@@ -165,7 +165,7 @@ def _check(content: Any) -> None:
     """Raise an error if figures are missing or are not numbers."""
     scores = content["scores"]
     if not any(row["uri"] == "TOTAL" for row in scores) or not content["rules"]:
-        raise ValueError("there is no total")
+        raise ValueError("the total is missing")
     for row in scores:
         if row["uri"] == "TOTAL":
             rule = content["rules"][row["rule"]]
@@ -184,10 +184,10 @@ def _check(content: Any) -> None:
 def _check_figures(figures: Iterable[Any], names: Iterable[Any]) -> None:
     for one in figures:
         if one is not None and not isinstance(one, (int, float)):
-            raise ValueError(f"{one!r} is no figure")
+            raise ValueError(f"{one!r} is not a number")
     for one in names:
         if not isinstance(one, str):
-            raise ValueError(f"{one!r} is no name")
+            raise ValueError(f"{one!r} is not text")
 
 
 def table(

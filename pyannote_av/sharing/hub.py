@@ -181,7 +181,9 @@ def check(folder: Path) -> None:
     elif (folder / MODEL).is_file():
         Model.from_pretrained(folder)
     else:
-        raise ValueError(f"there is neither {CONFIG} nor {MODEL}: no pipeline and no model")
+        raise ValueError(
+            f"there is neither {CONFIG} nor {MODEL}: this is neither a pipeline nor a model"
+        )
 
 
 def _collect(source: str, folder: Path, name: str, options: dict[str, Any]) -> None:

@@ -89,7 +89,7 @@ def _read(folder: Path, path: Path) -> Part:
         raise ReadError(f"{path}: not a file of weights ({error})") from error
     lineage = parse_json(metadata.get("lineage", "[]"), f"{path}, lineage", nan=True)
     if not isinstance(lineage, list) or not all(isinstance(one, dict) for one in lineage):
-        raise ReadError(f"{path}: its lineage is no list of stages")
+        raise ReadError(f"{path}: its lineage is not a list of stages")
     dotted = printable(metadata.get("architecture", ""), one_line=True)
     return Part(
         title=dotted.rsplit(".", 1)[-1],
@@ -102,7 +102,7 @@ def _read(folder: Path, path: Path) -> Part:
 
 def describe_lineage(part: Part) -> str:
     """Training stages of a model as a Markdown table. Empty if they are unknown."""
-    with refusing(part.file, "its lineage is none"):
+    with refusing(part.file, "its lineage is invalid"):
         return _describe_lineage(part)
 
 

@@ -84,7 +84,7 @@ def lineage(content: dict[str, Any], path: Path) -> list[dict[str, Any]]:
     try:
         stages = json.loads(json.dumps(stages))
     except (TypeError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: its lineage is no list of stages ({error})") from error
+        raise CheckpointError(f"{path}: its lineage is not a list of stages ({error})") from error
     if not isinstance(stages, list) or not all(isinstance(one, dict) for one in stages):
-        raise CheckpointError(f"{path}: its lineage is no list of stages")
+        raise CheckpointError(f"{path}: its lineage is not a list of stages")
     return [*stages, *([{"steps": steps}] if isinstance(steps, int) and steps else [])]

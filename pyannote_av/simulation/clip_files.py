@@ -173,7 +173,7 @@ def prepare_clip(path: str | Path, folder: Path, tracks: FaceTracks | None = Non
         count = round(float(own.time[-1]) * FRAME_RATE) - first + 1
         _write(path, folder, own, first, count)
     if not len(clip.speech.speech):
-        raise ValueError(f"{path}: nothing but silence")
+        raise ValueError(f"{path}: only silence")
     return clip
 
 

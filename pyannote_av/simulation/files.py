@@ -156,11 +156,11 @@ def _check_same(path: Path, content: dict[str, Any]) -> None:
         return
     begun = read_json(path)
     if not isinstance(begun, dict):
-        raise ReadError(f"{path} is not what a subset was begun with: remove it")
+        raise ReadError(f"{path} is not the record of a subset: remove it")
     changed = sorted(key for key in {*content, *begun} if begun.get(key) != content.get(key))
     if changed:
         raise ValueError(
-            f"{path}: this subset was begun with other {', '.join(changed)}; "
+            f"{path}: this subset was started with other {', '.join(changed)}; "
             "use the same, another subset, or another folder"
         )
 

@@ -133,7 +133,7 @@ def recording(waveform: np.ndarray, name: str | Path) -> Recording:
     """Condensed speech at :data:`LEVEL`; `name` is the file name for messages."""
     found = condensed(waveform)
     if not len(found.speech):
-        raise ValueError(f"{name}: nothing but silence")
+        raise ValueError(f"{name}: only silence")
     power = np.sort((found.speech.reshape(-1, STEP) ** 2).mean(axis=1))
     level = np.sqrt(power[len(power) // 2 :].mean())
     return found._replace(speech=found.speech * np.float32(LEVEL / level))

@@ -144,7 +144,7 @@ class ConversationStatistics:
             found._check()
             return found
         except (AttributeError, TypeError, ValueError) as error:
-            raise ReadError(f"{path}: no conversation statistics ({error})") from error
+            raise ReadError(f"{path}: not conversation statistics ({error})") from error
 
     def _check(self) -> None:
         """Raise ValueError for values that cannot be sampled from"""
@@ -162,7 +162,7 @@ class ConversationStatistics:
                 if number is None and one.default is None:
                     continue
                 if type(number) not in (int, float) or not abs(number) <= LONGEST:
-                    raise ValueError(f"{one.name}: {number!r} is no such number")
+                    raise ValueError(f"{one.name}: {number!r} is not a valid number")
 
 
 def merged(annotation: Annotation) -> list[tuple[float, float, str]]:

@@ -29,7 +29,7 @@ class Talkers:
 
     def __init__(self, clips: Mapping[str, Sequence[Clip]]):
         if not clips:
-            raise ValueError("no talker: there is no clip")
+            raise ValueError("there are no clips of talkers")
         self.clips = {name: list(clips[name]) for name in sorted(clips)}
 
     @property

@@ -177,7 +177,7 @@ def recording(file: Mapping[str, Any], store: CropStore) -> LabelledFile:
         names = face_tracks(file).speaker
         if names and not set(names.values()) & set(speakers):
             logger.warning(
-                "file %r: no face track is called as one of the speakers of its annotation", uri
+                "file %r: no face track has the name of a speaker of its annotation", uri
             )
     tracks = shard.tracks
     silent = sorted({name for track, name in names.items() if track in tracks} - set(speakers))
@@ -250,7 +250,7 @@ def _load_subset(content: Mapping[str, np.ndarray], subset: str) -> list[Labelle
     counts = column("counts", "i", len(uris), 1 + len(tables))
     parts = [persons, *tables]
     if (counts < 0).any() or counts.sum(axis=0).tolist() != [len(part) for part in parts]:
-        raise ValueError(f"{subset}/counts are not those of its tables")
+        raise ValueError(f"{subset}/counts differ from its tables")
     ends = np.cumsum(counts, axis=0)[:-1]
     names, *split = (np.split(part, ends[:, i]) for i, part in enumerate(parts))
     names = [some.tolist() for some in names]
@@ -261,7 +261,7 @@ def _load_subset(content: Mapping[str, np.ndarray], subset: str) -> list[Labelle
         whole(one.num_speakers, 0, len(one.persons), f"number of speakers of {one.uri!r}")
         for table, number in ((one.turns, one.num_speakers), (one.faces, len(one.persons))):
             if len(table) and not 0 <= table[:, 0].min() <= table[:, 0].max() < number:
-                raise ValueError(f"{one.uri!r} names persons that there are not")
+                raise ValueError(f"{one.uri!r} names persons that do not exist")
         for times in (one.turns[:, 1:], one.regions, one.faces[:, 2:]):
             if (np.abs(times) > latest).any():
                 raise ValueError(f"{one.uri!r} has times beyond {LONGEST:,.0f} s")

@@ -186,7 +186,9 @@ class StoreTask(Task):
             self._check_protocol(self.load(self.cache)[0])
             if stamp.is_file() and read_text(stamp) == content:
                 return
-            logger.warning("%s is of other files, or of an older state: made anew", self.cache)
+            logger.warning(
+                "%s belongs to other files, or to an older state: made again", self.cache
+            )
         self._collect()
         write_text(stamp, content)
 

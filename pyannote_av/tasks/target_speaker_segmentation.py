@@ -233,7 +233,7 @@ class TargetSpeakerSegmentation(RecordingTask):
     @losses.setter
     def losses(self, weights: Mapping[str, float]) -> None:
         if unknown := sorted(set(weights) - set(LOSSES)):
-            raise ValueError(f"no losses are called {unknown}: there are {', '.join(LOSSES)}")
+            raise ValueError(f"unknown losses {unknown}: choose from {', '.join(LOSSES)}")
         self._losses = {name: float(weight) for name, weight in weights.items() if weight}
         if not self._losses or min(self._losses.values()) < 0:
             raise ValueError(f"weights of losses must be positive, not {dict(weights)}")

@@ -101,7 +101,7 @@ def _load_subset(content: Mapping[str, np.ndarray], subset: str) -> Runs:
     wrong |= (np.abs(table["start"]) > latest) | (table["length"] < 1)
     wrong |= (table["offset"] < 0) | (table["length"] > len(labels) - table["offset"])
     if wrong.any():
-        raise ValueError(f"{subset}-table: row {int(wrong.argmax())} is of no labels")
+        raise ValueError(f"{subset}-table: row {int(wrong.argmax())} has no labels")
     return Runs(uris.tolist(), table, labels)
 
 
@@ -137,8 +137,7 @@ def speaking_labels(
     names = set(annotation.labels())
     if tracks.speaker and not names & set(tracks.speaker.values()):
         logger.warning(
-            "file %r: no face track is called as one of the speakers of its annotation (%s against "
-            "%s)",
+            "file %r: no face track has the name of a speaker of its annotation (%s against %s)",
             tracks.uri,
             sorted(set(tracks.speaker.values()))[:3],
             sorted(names)[:3],

@@ -268,7 +268,7 @@ class TrainingConfig(Part):
         """
         content = read_yaml(path)
         if not isinstance(content, dict):
-            raise ReadError(f"{path}: keys and values are expected, see train --keys")
+            raise ReadError(f"{path}: expected a mapping of keys to values; see `train --keys`")
         for one in overrides:
             override(content, one)
         return cls.parse(content, str(path))
@@ -288,8 +288,9 @@ class TrainingConfig(Part):
             try:
                 return cls.model_validate(dict(content))
             except ValidationError as error:
-                lines = [f"  {line}" for line in describe_errors(error, content)]
-                raise ReadError("\n".join([f"{origin}:", *lines])) from error
+                raise ReadError(
+                    f"{origin}: {'; '.join(describe_errors(error, content))}"
+                ) from error
 
     def write(self, path: str | Path) -> Path:
         """Write a YAML file that :meth:`read` can read."""
@@ -316,7 +317,7 @@ def devices_of(value: Any) -> int | None:
     try:
         return None if value in (None, "auto", -1, "-1") else int(value)
     except (TypeError, ValueError):
-        raise ValueError(f"devices: {value!r} is no number of devices, and no list") from None
+        raise ValueError(f"devices: {value!r} is neither a number nor a list of devices") from None
 
 
 def override(content: dict[str, Any], assignment: str) -> None:
@@ -340,7 +341,7 @@ def override(content: dict[str, Any], assignment: str) -> None:
             place = place[_index(place, step, assignment)]
             continue
         if not isinstance(place, dict):
-            raise ValueError(f"{assignment!r}: there is nothing below what is above {step!r}")
+            raise ValueError(f"{assignment!r}: the parent of {step!r} has no keys")
         if place.get(step) is None:
             place[step] = {}
         place = place[step]
@@ -349,7 +350,7 @@ def override(content: dict[str, Any], assignment: str) -> None:
     elif isinstance(place, dict):
         place[last] = value
     else:
-        raise ValueError(f"{assignment!r}: there is nothing below {'.'.join(parents)}")
+        raise ValueError(f"{assignment!r}: {'.'.join(parents)} has no keys")
 
 
 def _expand_preset(content: dict[str, Any], assignment: str) -> None:

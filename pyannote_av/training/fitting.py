@@ -290,7 +290,7 @@ class Fit:
         model, stage = self.model, self.stage
         model.task = self.task
         names = freeze_others(model, stage.train)
-        logger.info("stage %s: %d tensors learn", stage.name, len(names))
+        logger.info("stage %s: %d tensors are trained", stage.name, len(names))
         model.configure_optimizers = lambda: _optimizers(model, stage)
         try:
             self._fit()
@@ -320,8 +320,8 @@ class Fit:
             return None
         if isinstance(error, OSError):
             return (
-                f"the disk of {self.folder} is full: make room, and start again; training goes on "
-                "after the last epoch that was saved"
+                f"the disk of {self.folder} is full: make room, and start again; training "
+                "continues after the last epoch that was saved"
             )
         lacking = isinstance(error, (torch.OutOfMemoryError, MemoryError))
         if lacking or "can't allocate memory" in text:
@@ -331,7 +331,7 @@ class Fit:
             return (
                 f"out of memory ({text.split(chr(10))[0]}). Use smaller batches (now {size}) with "
                 "accumulate_grad_batches of the trainer to make up for it, shorter chunks "
-                "(duration of the task), or precision bf16-mixed; training goes on after the last "
-                "epoch that was saved"
+                "(duration of the task), or precision bf16-mixed; training continues after the "
+                "last epoch that was saved"
             )
         return None

@@ -101,7 +101,8 @@ def optimize(
     Raises
     ------
     ValueError
-        If the folder was begun with other stages, or the stages do not fit the model and the task.
+        If the folder was started with other stages, or the stages do not fit the model and
+        the task.
     RuntimeError
         If memory or disk space run out. The message says what to do.
 
@@ -189,19 +190,19 @@ def _best(history: list[dict[str, float]], monitor: str, mode: str) -> dict[str,
 
 
 def _check_same(place: Path, stage: Stage, seed: int) -> None:
-    """Raise ValueError if a stage was begun with other values"""
+    """Raise ValueError if a stage was started with other values"""
     path, content = place / "begun.json", {"stage": stage.to_dict(), "seed": seed}
     if not path.is_file():
         write_text(path, json.dumps(content, indent=1))
         return
     begun = read_json(path)
-    with refusing(path, "not the record of a begun stage"):
+    with refusing(path, "not the record of a started stage"):
         # fields that did not exist when the file was written have their defaults
         then, now = Stage(**begun["stage"]).to_dict(), stage.to_dict()
         changed = [name for name in now if then[name] != now[name]]
         changed += ["seed"] * (begun["seed"] != seed)
     if changed:
         raise ReadError(
-            f"{place}: this stage was begun with other {', '.join(changed)}; "
+            f"{place}: this stage was started with other {', '.join(changed)}; "
             "use the same, or another folder"
         )

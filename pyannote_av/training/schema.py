@@ -35,7 +35,7 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
     """Suggestion of the most similar known name; all of them if there is none that is similar."""
     known = list(known)
     close = difflib.get_close_matches(str(name), known, 1)
-    return f"did you mean {close[0]!r}?" if close else f"there is {', '.join(known)}"
+    return f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(known)}"
 
 
 def refuse_unknown(content: Mapping[Any, Any], known: Iterable[str]) -> None:

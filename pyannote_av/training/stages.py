@@ -95,7 +95,9 @@ class Stage(Part):
     @classmethod
     def _names_a_folder(cls, name: str) -> str:
         if not name or "/" in name or name.startswith("."):
-            raise ValueError(f"a stage cannot be called {name!r}: its folder has this name")
+            raise ValueError(
+                f"a stage cannot be called {name!r}: it cannot be the name of a folder"
+            )
         return name
 
     @field_validator("optimizer")
@@ -139,7 +141,7 @@ def multi_stage(epochs: int | Iterable[int] = 10, learning_rate: float = 1e-4) -
     """
     lengths = [epochs] * 5 if isinstance(epochs, int) else list(epochs)
     if len(lengths) != 5:
-        raise ValueError(f"there are five stages, {len(lengths)} lengths are given")
+        raise ValueError(f"five numbers of epochs are needed, {len(lengths)} were given")
     stages: list[dict[str, Any]] = [
         {
             "name": "visual",
@@ -188,7 +190,7 @@ def check_stages(stages: Iterable[Stage]) -> list[Stage]:
     """
     stages, known = list(stages), []
     if not stages:
-        raise ValueError("there is no stage")
+        raise ValueError("no stage is given")
     for stage in stages:
         if stage.name in known:
             raise ValueError(f"two stages are called {stage.name!r}")

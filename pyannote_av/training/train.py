@@ -315,8 +315,9 @@ def check_caches(config: TrainingConfig) -> None:
             known = path.is_file() and _is_stamp(path.with_name(f"{path.name}.sha256"))
         if not inside and not known:
             raise UntrustedError(
-                f"{key}: {cache} is outside of {config.into}, and no cache of an earlier training. "
-                "Name a file in that folder, or pass trust=True (--trust on the command line)."
+                f"{key}: {cache} is outside of {config.into}, and not the cache of an earlier "
+                "training. Name a file in that folder, or pass trust=True (--trust on the "
+                "command line)."
             )
 
 
@@ -354,9 +355,9 @@ def _fault_of(logger: LoggerConfig, into: Path) -> str | None:
     place = params.pop("save_dir", into)
     for key, value in params.items():
         if not isinstance(value, (str, int, type(None))) or not _PLAIN.fullmatch(str(value)):
-            return f"has the {key} {value!r}, which is no plain name"
+            return f"has the {key} {value!r}, which is not a plain name"
     if not isinstance(place, (str, Path)) or _EXPANDED.search(str(place)):
-        return f"writes to {place!r}, which is no plain path"
+        return f"writes to {place!r}, which is not a plain path"
     # a link in it may lead anywhere
     below = [str(params[key]) for key in ("name", "version") if params.get(key) is not None]
     path = Path(place, *below).resolve()
@@ -391,7 +392,7 @@ def _remember(config: TrainingConfig) -> None:
         changed = [key for key in now if key not in _MAY_CHANGE and then[key] != now[key]]
         if changed:
             raise ValueError(
-                f"{config.into}: training was begun there with another {', '.join(changed)}; use "
+                f"{config.into}: training was started there with another {', '.join(changed)}; use "
                 "the same, or another folder"
             )
     config.write(path)

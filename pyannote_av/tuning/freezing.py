@@ -40,13 +40,13 @@ def freeze(pipeline: Pipeline, names: Sequence[str]) -> Pipeline:
         name, given, text = one.partition("=")
         chosen = [full for full in values if full == name or full.startswith(f"{name}.")]
         if not chosen:
-            raise ValueError(f"there is no hyper-parameter {name!r}; there is {', '.join(values)}")
+            raise ValueError(f"unknown hyper-parameter {name!r}; choose from {', '.join(values)}")
         if given and chosen != [name]:
-            raise ValueError(f"{name} is several: give one of {', '.join(chosen)} a value")
+            raise ValueError(f"{name} is a group: give a value to one of {', '.join(chosen)}")
         for full in chosen:
             value = parse_yaml(text, repr(one)) if given else values[full]
             if given and not _allows(kinds[full], value):
-                raise ValueError(f"{full} cannot be {value!r}, but {_range(kinds[full])}")
+                raise ValueError(f"{full} cannot be {value!r}; allowed: {_range(kinds[full])}")
             _freeze(pipeline, full, kinds[full], value)
     kinds, values = flat(pipeline.parameters()), flat(pipeline.parameters(instantiated=True))
     tuned = {name: kind for name, kind in kinds.items() if not isinstance(kind, Frozen)}

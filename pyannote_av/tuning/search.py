@@ -149,7 +149,9 @@ def _check(trials, processes, sampler, prune, cost, num_speakers) -> None:
     if sampler not in SAMPLERS:
         raise ValueError(f"no sampler {sampler!r}: choose {' or '.join(SAMPLERS)}")
     if prune and cost:
-        raise ValueError("trials with two objectives cannot be given up early: drop one of both")
+        raise ValueError(
+            "trials with two objectives cannot be stopped early: leave out one of the two"
+        )
     if num_speakers not in ("auto", "oracle"):
         raise ValueError(f"num_speakers must be 'auto' or 'oracle', not {num_speakers!r}")
 
@@ -237,7 +239,7 @@ def _next_result(pool: Pool, jobs: Mapping[int, Any]) -> tuple[int, Any]:
             return number, value
         if value.kind != "ProcessDied":
             break
-        logger.warning("trial %d is begun again: %s", number, value.message)
+        logger.warning("trial %d is started again: %s", number, value.message)
         pool.submit(number, jobs[number], None)
     raise RuntimeError(value.message)
 

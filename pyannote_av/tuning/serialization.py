@@ -96,7 +96,7 @@ def _take_apart(value: Any, arrays: dict[str, np.ndarray]) -> Any:
         return [kind, [inner(one) for one in value]]
     if isinstance(value, dict):
         return ["dict", [[inner(key), inner(one)] for key, one in value.items()]]
-    raise TypeError(f"{type(value).__name__} has no place in a cache")
+    raise TypeError(f"{type(value).__name__} cannot be cached")
 
 
 def _put_together(tree: Any, arrays: dict[str, np.ndarray]) -> Any:

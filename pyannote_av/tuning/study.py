@@ -71,7 +71,7 @@ def open_study(into: Path, about: Mapping[str, Any]) -> optuna.Study:
         )
     if changes := _changes(before, about):
         raise ValueError(
-            f"{into} is the study of something else: {changes} changed. "
+            f"{into} contains a study with other settings: {changes} changed. "
             "Tune into another folder; --cache lets it use what was computed here"
         )
     return study

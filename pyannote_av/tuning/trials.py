@@ -117,7 +117,9 @@ def finished(trial: FrozenTrial, evaluation: Evaluation) -> FrozenTrial:
     pruned = evaluation.values is None
     values = evaluation.rates[-1:] if pruned else evaluation.values
     if np.isnan(values).any():
-        raise ValueError(f"the error rate of a trial is {values[0]}: is there any reference?")
+        raise ValueError(
+            f"the error rate of a trial is {values[0]}: do the files have a reference?"
+        )
     made = optuna.create_trial(
         state=TrialState.PRUNED if pruned else TrialState.COMPLETE,
         values=values,

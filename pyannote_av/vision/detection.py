@@ -200,7 +200,7 @@ def get_detector(detector: str | FaceDetector = "auto") -> FaceDetector:
     """
     if not isinstance(detector, str):
         if not callable(detector):
-            raise ValueError(f"{detector!r} is no face detector: it cannot be called")
+            raise ValueError(f"{detector!r} is not a face detector: it cannot be called")
         return detector
     if detector == "auto":
         from pyannote_av.core import weights

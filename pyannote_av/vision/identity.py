@@ -185,7 +185,7 @@ def get_embedder(embedder: str | FaceEmbedder | None = "auto") -> FaceEmbedder |
     """
     if embedder is None or not isinstance(embedder, str):
         if embedder is not None and not callable(embedder):
-            raise ValueError(f"{embedder!r} is no face embedder: it cannot be called")
+            raise ValueError(f"{embedder!r} is not a face embedder: it cannot be called")
         return embedder
     if embedder == "auto":
         from pyannote_av.core import weights

@@ -85,7 +85,7 @@ def files(folder: Path) -> Iterator[File]:
             path = folder / "uems" / name / f"{uri}.uem"
             maps = read_uem(path)
             if uri not in maps:
-                raise ValueError(f"{path} says nothing of {uri!r}")
+                raise ValueError(f"{path} has no entry for {uri!r}")
             turns = turns_of(words / "rttms" / name / f"{uri}.rttm", uri)
             # the reference of TS3007c extends 10 s beyond its evaluation map
             annotation, problems = place(uri, turns, maps[uri], cut=uri == "TS3007c")

@@ -47,7 +47,7 @@ def files(folder: Path) -> Iterator[File]:
             movie = path.name.removesuffix(_END)
             tracks = FaceTracks.read(path, uri=movie)
             if not tracks:
-                raise ValueError(f"{path} says nothing of {movie!r}")
+                raise ValueError(f"{path} has no entry for {movie!r}")
             talking = tracks.take(tracks.label == Label.SPEAKING_AUDIBLE)
             annotation = Annotation(uri=movie)
             for segment, place, track in talking.to_annotation().itertracks(yield_label=True):

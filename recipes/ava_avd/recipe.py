@@ -35,7 +35,7 @@ def _root(folder: Path) -> Path:
 def clip(uri: str) -> tuple[str, int, float]:
     """Parse a clip name into movie, number of the clip, and its start in the movie (seconds)."""
     if not (match := re.fullmatch(r"(.+)_c_(\d\d)", uri)):
-        raise ValueError(f"{uri!r} is no name of a clip (MOVIE_c_01)")
+        raise ValueError(f"{uri!r} is not the name of a clip (MOVIE_c_01)")
     movie, which = match[1], int(match[2])
     return movie, which, FIRST + LENGTH * (which - 1)
 

@@ -100,7 +100,7 @@ def files(folder: Path) -> Iterator[File]:
         for uri in read_names(folder / "scp_dir" / listed):
             for what, where in ((turns, rttm), (speech, lab)):
                 if uri not in what:
-                    raise ValueError(f"{folder / 'scp_dir' / where} says nothing of {uri!r}")
+                    raise ValueError(f"{folder / 'scp_dir' / where} has no entry for {uri!r}")
             wide = video / "far" / f"{uri}_Far.mp4"
             far = audio / "far" / f"{uri}_Far_0.wav"
             scored, problems = whole(uri, turns[uri], far)

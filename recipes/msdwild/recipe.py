@@ -43,7 +43,9 @@ def read_boxes(path: Path, uri: str, frame_rate: float, frame_size: tuple[int, i
 def _tracks(folder: Path, uri: str) -> tuple[Tracks | None, tuple[str, ...]]:
     path, video = folder / "RELEASED_dark_labels" / f"{uri}.csv", _video(folder, uri)
     if not path.is_file() or not video.is_file():
-        return None, (f"file {uri!r}: no face tracks, for want of {path.name} or {video.name}",)
+        return None, (
+            f"file {uri!r}: no face tracks, because {path.name} or {video.name} is missing",
+        )
     stream = Video().probe(video).video
     if stream is None:
         return None, (f"file {uri!r}: {video} has no picture",)

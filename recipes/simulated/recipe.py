@@ -25,7 +25,7 @@ def files(folder: Path) -> Iterator[File]:
             path = folder / "uem" / f"{uri}.uem"
             maps = read_uem(path)
             if uri not in maps:
-                raise ValueError(f"{path} says nothing of {uri!r}")
+                raise ValueError(f"{path} has no entry for {uri!r}")
             turns = turns_of(folder / "rttm" / f"{uri}.rttm", uri)
             annotation, problems = place(uri, turns, maps[uri])
             tracks = folder / "tracks" / f"{uri}.npz"

@@ -155,7 +155,7 @@ def get_scorer(
         return _scorer_from_file(Path(scorer), options)
     if not isinstance(scorer, str):
         if not callable(scorer):
-            raise ValueError(f"{scorer!r} is no active speaker scorer: it cannot be called")
+            raise ValueError(f"{scorer!r} is not an active speaker scorer: it cannot be called")
         return scorer
     if scorer == "auto":
         scorer = ("lr-asd" if weights.find("lr-asd") else "compact-asd") + _AND_SYNCHRONY
@@ -168,7 +168,7 @@ def get_scorer(
     if network in CALIBRATIONS:
         return AverageScorer({get_scorer(network, **options): 0.7, SynchronyScorer(): 0.3})
     raise ValueError(
-        f"no active speaker scorer called {scorer!r}: choose one of {', '.join(CALIBRATIONS)}, one "
+        f"unknown active speaker scorer {scorer!r}: choose one of {', '.join(CALIBRATIONS)}, one "
         "of these with +synchrony at the end, synchrony, auto, or give a file"
     )
 
@@ -186,5 +186,7 @@ def _scorer_from_file(path: Path, options: dict) -> NetworkScorer:
     else:
         model = import_checkpoint(path)
     if not isinstance(model, ActiveSpeakerModel):
-        raise ReadError(f"{path} holds a {type(model).__name__}: no active speaker network")
+        raise ReadError(
+            f"{path} holds a {type(model).__name__}, which is not an active speaker network"
+        )
     return NetworkScorer(model, **options)

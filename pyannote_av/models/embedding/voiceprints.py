@@ -66,7 +66,9 @@ def speaker_features(waveform: torch.Tensor, embedder: Model) -> np.ndarray:
     step = centre(1) - centre(0)
     size, hop = round(WINDOW * SAMPLE_RATE / step), _HOP_SAMPLES // step
     if hop * step != _HOP_SAMPLES:
-        raise ValueError(f"{_HOP_SAMPLES} samples are no multiple of {step}, a step of {embedder}")
+        raise ValueError(
+            f"{_HOP_SAMPLES} samples are not a multiple of {step}, a step of {embedder}"
+        )
     count = num_windows(waveform.shape[1] * round(FRAME_RATE) // SAMPLE_RATE)
     features = np.zeros((count, embedder.dimension), np.float32)
     if not count:
