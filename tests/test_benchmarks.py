@@ -173,6 +173,7 @@ def test_benchmarks_are_cited():
 # ------------------------------------------------------------------------------------ benchmarks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", QUICK)
 def test_small_without_data(name, tmp_path):
     run(name, *QUICK[name], "--into", tmp_path)

@@ -58,7 +58,7 @@ def folder(sample, short_sample, tmp_path_factory) -> Path:
 
 
 #: pages that tell what README tells, and one that runs the full network on random input
-SLOW = ("index.md", "quickstart.md", "hmsanet.md")
+SLOW = ("index.md", "quickstart.md", "hmsanet.md", "active_speaker.md")
 
 
 def pages():

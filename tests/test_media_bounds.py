@@ -118,7 +118,17 @@ OUTCOMES = {
 }
 
 
-@pytest.mark.parametrize("name", hostile_media.CASES)
+# twenty seconds and more
+SLOW = ("an edit list that multiplies",)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else [])
+        for name in hostile_media.CASES
+    ],
+)
 def test_hostile_file(tmp_path, name):
     path = hostile_media.CASES[name](tmp_path)
     command = [sys.executable, "-c", READ, str(path)]
@@ -268,7 +278,7 @@ def test_absurd_grid(rate):
     [
         torch.zeros(0, 5),
         torch.zeros(0, 0),
-        torch.zeros(3),
+        torch.zeros(0),
         [[1.0], [1.0, 2.0]],
         "waveform",
         object(),

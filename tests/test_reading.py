@@ -198,7 +198,7 @@ VALUES = st.recursive(
 KEYS = st.sampled_from(["id", "times", "boxes", "speaker", "label", "confidence", "landmarks"])
 
 
-@relaxed
+@settings(relaxed, max_examples=60)
 @given(VALUES, VALUES, VALUES, st.dictionaries(KEYS, VALUES))
 def test_any_values_make_tracks_or_are_refused(tmp_path, uri, frame_size, tracks, entry):
     good = {"id": 1, "times": [0.0], "boxes": [[0.1, 0.1, 0.2, 0.2]]}
@@ -285,8 +285,8 @@ def test_overlapping_stretches_are_named_whatever_their_order(tmp_path):
 
 
 def test_many_lines_take_time_that_grows_with_them(tmp_path):
-    """A million comparisons of a thousand lines would be 40,000 million of 200,000"""
-    count = 200_000
+    """Comparing all pairs of 50,000 lines would take minutes"""
+    count = 50_000
     (tmp_path / "a.uem").write_text("".join(f"a 1 {3 * i} {3 * i + 2}\n" for i in range(count)))
     (tmp_path / "a.lab").write_text("".join(f"{3 * i} {3 * i + 2}\n" for i in range(count)))
     code = f"""
@@ -296,7 +296,7 @@ def test_many_lines_take_time_that_grows_with_them(tmp_path):
     """
     command = [sys.executable, "-c", textwrap.dedent(code)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200)
-    assert done.stdout.split() == ["200000", "200000"], done.stderr
+    assert done.stdout.split() == ["50000", "50000"], done.stderr
 
 
 def test_files_of_a_model(tmp_path):

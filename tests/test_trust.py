@@ -18,7 +18,6 @@ import warnings
 import zipfile
 from collections import OrderedDict
 from contextlib import redirect_stderr, redirect_stdout
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -641,18 +640,11 @@ def test_what_is_damaged_is_said_with_its_name(tmp_path, write, name):
 
 
 def _compressed(path: Path, size: int) -> None:
-    path.write_bytes(_archive(size))
-
-
-@cache
-def _archive(size: int) -> bytes:
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data.pkl", pickle.dumps(OrderedDict(), protocol=2))
         with archive.open("archive/data/0", "w", force_zip64=True) as file:
             for _ in range(size >> 20):
                 file.write(bytes(1 << 20))
-    return content.getvalue()
 
 
 def test_a_named_pipe_is_not_waited_for(tmp_path):

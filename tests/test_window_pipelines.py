@@ -291,7 +291,7 @@ def test_numbers_that_cannot_be(pipeline, scene, kind):
     assert count(many) == 1 if kind == "enrolment" else 1 < count(many) <= windows
     assert_whole(many, lab)
     for bounds in ({"num_speakers": 0}, {"min_speakers": 0}, {"max_speakers": -1}):
-        with pytest.raises(ValueError, match="speakers: ask for 1 or more"):
+        with pytest.raises(ValueError, match=r"speakers: -?\d is not a number of speakers"):
             pipeline(scene.sound(), **bounds)
     with pytest.raises(ValueError, match="min_speakers=3 is more than max_speakers=2"):
         pipeline(scene.sound(), min_speakers=3, max_speakers=2)
