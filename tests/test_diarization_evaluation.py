@@ -753,7 +753,7 @@ WRONG = {
     "SPEAKER f0 1 one 1 <NA> <NA> s0 <NA> <NA>": "line 3: 'one', '1': times must be numbers",
     "SPEAKER f0 1 1 1": "line 3: 5 fields",
     "SPEEKER f0 1 1 1 <NA> <NA> s0 <NA> <NA>": "line 3: 'SPEEKER' is not an RTTM type",
-    "SPEAKER f1 1 1 1 <NA> <NA> s0 <NA> <NA>": "f1.rttm, line 1: 'f1' is in",
+    "SPEAKER f1 1 1 1 <NA> <NA> s0 <NA> <NA>": "f1.rttm, line 1: 'f1' is already in",
 }
 
 

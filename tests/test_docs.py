@@ -57,8 +57,16 @@ def folder(sample, short_sample, tmp_path_factory) -> Path:
     return folder
 
 
-#: pages that tell what README tells, and one that runs the full network on random input
-SLOW = ("index.md", "quickstart.md", "hmsanet.md", "active_speaker.md")
+#: pages that repeat README, or run whole networks and several pipelines
+SLOW = (
+    "index.md",
+    "quickstart.md",
+    "hmsanet.md",
+    "active_speaker.md",
+    "batch.md",
+    "formats.md",
+    "windows.md",
+)
 
 
 def pages():

@@ -173,6 +173,7 @@ def test_sound_moved_against_the_picture_is_aligned(late, longer, pipeline):
     assert scene.is_told(output, shift=late)
 
 
+@pytest.mark.slow
 def test_picture_that_starts_late(scene, output, pipeline, tmp_path):
     late = pipeline(str(scene.write(tmp_path / "scene.mp4", video_start=1.5)))
     assert_same_turns(late.speaker_diarization, output.speaker_diarization)
@@ -193,6 +194,7 @@ def test_sound_that_starts_late(scene, output, pipeline, tmp_path):
     assert "apart" not in said(late)
 
 
+@pytest.mark.slow
 def test_thirty_pictures_a_second(scene, output, pipeline, tmp_path):
     found = pipeline(str(scene.write(tmp_path / "scene.mp4", fps=30)))
     assert_same_turns(found.speaker_diarization, output.speaker_diarization)
@@ -200,6 +202,7 @@ def test_thirty_pictures_a_second(scene, output, pipeline, tmp_path):
     assert scene.is_told(found)
 
 
+@pytest.mark.slow
 def test_variable_rate(scene, output, pipeline, tmp_path):
     # as a phone does it: about 30 pictures a second, 15 in a dark stretch
     steps = np.random.default_rng(0).uniform(0.028, 0.038, 600)
@@ -271,6 +274,7 @@ def test_without_a_face_the_audio_result_stands(scene, output, pipeline, audio_p
     assert_same_turns(found.speaker_diarization, output.audio_only)
 
 
+@pytest.mark.slow
 def test_of_two_audio_tracks_one_is_used(scene, output, pipeline, tmp_path):
     path = scene.write(tmp_path / "scene.mkv", audio_tracks=2)
     found = pipeline({"video": str(path), "face_tracks": scene.faces.with_speakers({})})
@@ -365,6 +369,7 @@ def test_given_diarization_and_given_faces_are_used(scene, upright, pipeline, tm
 
 
 @pytest.mark.filterwarnings("ignore:suggest_uniform:FutureWarning")
+@pytest.mark.slow
 def test_stock_optimizer(scene, upright, tmp_path):
     from pyannote.core import Timeline
     from pyannote.pipeline import Optimizer

@@ -432,7 +432,7 @@ def test_command_says_what_is_wrong(corpus, tmp_path):
     (tmp_path / "taken").write_text("a file")
     database = ("--database", corpus / "database.yml")
     for arguments, what in (
-        (("Nothing", "--into", tmp_path / "a", *database), "no protocol"),
+        (("Nothing", "--into", tmp_path / "a", *database), "not a protocol"),
         ((NAME.format("Whole"), "--into", tmp_path / "taken", *database), "taken"),
         ((NAME.format("Whole"), "--into", tmp_path / "a", "--subset", "test", *database), "test"),
         (

@@ -172,7 +172,7 @@ def test_one_bad_file_does_not_stop_the_others(database, tmp_path):
     ("arguments", "says"),
     [
         (["Drawn.SpeakerDiarization.Nobody"], "no protocol 'Drawn.SpeakerDiarization.Nobody'"),
-        (["Nobody.SpeakerDiarization.Talkers"], f"there is .*{NAME}"),
+        (["Nobody.SpeakerDiarization.Talkers"], f"choose from .*{NAME}"),
         (["Talkers"], "'Talkers' is not a protocol: names read DATABASE.TASK.PROTOCOL"),
         ([NAME, "--subset", "dev"], "no subset 'dev'; choose from train, development, test"),
         ([NAME, "--subset", "test"], f"{NAME} has no subset 'test'"),

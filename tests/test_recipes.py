@@ -698,7 +698,7 @@ def real(shared_data, tmp_path_factory):
         pytest.param("ava_avd", "train", 243, 4.26, 2.73, marks=pytest.mark.slow),
         pytest.param("ava_avd", "development", 54, 4.82, 3.16, marks=pytest.mark.slow),
         pytest.param("ava_avd", "test", 54, 4.79, 2.92, marks=pytest.mark.slow),
-        ("ami", "train", 136, None, None),
+        pytest.param("ami", "train", 136, None, None, marks=pytest.mark.slow),
         ("ami", "development", 18, 13.45, 8.24),
         ("ami", "test", 16, 14.55, 9.55),
     ],

@@ -125,7 +125,9 @@ def real_faces(folder, every, seconds):
 @pytest.mark.parametrize(
     ("file", "every", "seconds", "windows"),
     [
-        ("lr_asd_finetuning_TalkSet", 5, 1.2, {"window_seconds": (1,)}),
+        pytest.param(
+            "lr_asd_finetuning_TalkSet", 5, 1.2, {"window_seconds": (1,)}, marks=pytest.mark.slow
+        ),
         pytest.param("lr_asd_finetuning_TalkSet", 5, 5.0, {}, marks=pytest.mark.slow),
         pytest.param("light_asd_finetuning_TalkSet", 5, 5.0, {}, marks=pytest.mark.slow),
     ],

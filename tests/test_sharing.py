@@ -506,6 +506,7 @@ def test_hub_out_of_reach_is_said_at_once(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_hub(tmp_path):
     """The real client, a real server: what is pushed can be pulled, with a token."""
 

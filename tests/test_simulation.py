@@ -573,6 +573,7 @@ def test_what_is_complete_is_kept(cast, corpus):
         simulate_files(cast, folder, 2, subset="exam", **arguments)
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_with_workers_the_files_are_the_same(speech, cast, corpus, tmp_path):
     folder, arguments = corpus
     code = (

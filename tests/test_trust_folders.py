@@ -153,7 +153,7 @@ def test_identities_of_shipped_pipelines_are_what_they_were(monkeypatch):
                 yield from parts(value)
         for one in identity._SOUND:
             yield identity._weights(one)
-        if not config["pipeline"]["name"].endswith(identity._LISTENERS):
+        if not config["pipeline"]["name"].endswith(identity._AUDIO_ONLY):
             for one in identity._PICTURES:
                 yield identity._weights(one)
 

@@ -358,6 +358,7 @@ def test_killed_and_begun_again_it_ends_the_same(undisturbed, database, files, t
     assert len(entries(into / "cache")) == 4
 
 
+@pytest.mark.slow
 def test_two_processes(undisturbed, files, tmp_path):
     into = tmp_path / "study"
     optimize("audio", files, into, trials=4, processes=2, freeze=FREEZE)
@@ -724,7 +725,15 @@ def folder(request, models, tmp_path) -> Path:
     return made
 
 
-@pytest.mark.parametrize("folder", KINDS, indirect=True)
+# two in every run: the others differ in what they cluster
+@pytest.mark.parametrize(
+    "folder",
+    [
+        pytest.param(kind, marks=[] if kind in ("late_fusion", "counting") else [pytest.mark.slow])
+        for kind in KINDS
+    ],
+    indirect=True,
+)
 def test_every_pipeline_is_tuned(folder, film, tmp_path):
     into = tmp_path / "study"
     # where speech is, what is seen depends on; all the rest is tuned

@@ -476,6 +476,7 @@ def test_predicted_counts(bias, expected, make, scene):
     assert count(pipeline(scene.sound())) == 1
 
 
+@pytest.mark.slow
 def test_avrnet(parts, scene):
     """The real network, untrained, on four windows"""
     torch.manual_seed(0)
