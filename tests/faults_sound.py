@@ -24,7 +24,7 @@ class Fault:
     `done` and `said` are for readers; `said` is also what one sentence has to contain, or None if
     nothing is said because nothing is lost. `make` writes the file into a folder, or returns a file
     in memory. Sound made at the times `heard` is found there, or at the times of `at`, within
-    `within` seconds; there is none in the stretches `silent`. The sound lasts `duration` seconds.
+    `within` seconds; the spans `silent` hold silence. The sound lasts `duration` seconds.
     """
 
     id: str

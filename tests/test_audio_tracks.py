@@ -103,6 +103,18 @@ def test_a_mix_is_a_mean_and_silent_tracks_do_not_count(tmp_path):
     assert media.level_of(waveform, TONES[1]) == pytest.approx(0.15, abs=0.01)
 
 
+@pytest.mark.parametrize("level", [1e-5, 3e-3])
+def test_an_unused_microphone_stays_faint(tmp_path, level):
+    """Dither does not count in the mean, and noise is not amplified before tracks are mixed"""
+    noise = np.random.default_rng(0).uniform(-level, level, 16000).astype(np.float32)
+    unused = Sound(lambda t: noise[: len(t)], 0.5, codec="flac", rate=16000)
+    problems: list[str] = []
+    waveform = Video().waveform(write_streams(tmp_path / "a.mkv", track(0), unused), problems)
+    count = 2 if level > 1e-4 else 1
+    assert media.level_of(waveform, TONES[0]) == pytest.approx(0.3 / count, abs=0.01)
+    assert not any("amplified" in sentence for sentence in problems)
+
+
 def test_tracks_of_a_mix_keep_their_places(tmp_path):
     late = track(1, start=0.4, duration=0.8)
     path = write_streams(tmp_path / "a.mkv", track(0, duration=0.4), late)

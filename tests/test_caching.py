@@ -46,6 +46,10 @@ def cache(request, tmp_path):
     return MemoryCache() if request.param == "memory" else Cache(tmp_path)
 
 
+def test_sets_are_told_apart_whatever_their_order():
+    assert checksum({"a", "b"}) == checksum({"b", "a"}) != checksum({"a", "c"})
+
+
 def test_steps_are_computed_once_per_input(cache):
     calls, compute = counted()
     first = cached(open_file(cache), "step", ("a", 1.0), compute)

@@ -1,4 +1,4 @@
-"""Faults of sound and of the clock: what comes out is right, or it is said what is missing."""
+"""Faults of sound and of the clock: the result is right, or the report says what is missing."""
 
 import re
 from itertools import pairwise
@@ -40,7 +40,7 @@ def test_fault(tmp_path, fault):
     else:
         assert any(fault.said in sentence for sentence in problems), problems
     if kept is not None:
-        assert torch.equal(kept, file["waveform"]) or kept.isnan().any()
+        np.testing.assert_array_equal(kept.numpy(), file["waveform"].numpy())  # NaN equals NaN
 
 
 def test_rows_are_distinct():
@@ -107,8 +107,8 @@ def test_whole_files_are_not_called_cut_short(tmp_path, name):
     assert problems == []
 
 
-def test_cut_mkv_of_one_shorter_track_is_told(tmp_path):
-    """Both tracks end before the file should: that is no short track"""
+def test_truncated_flv_is_reported_for_both_streams(tmp_path):
+    """Both streams end before the declared end, so the file is cut short"""
     path = faults_sound._film(tmp_path, "cut.flv", duration=6.0, audio_rate=44100)
     media.truncate(path, 0.5)
     problems = []

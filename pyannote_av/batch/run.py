@@ -155,7 +155,7 @@ def _no_room(into: Path, why: str) -> OSError:
 
 @dataclass
 class _Run:
-    """State of one call of :func:`process`"""
+    """State of one call of :func:`process`."""
 
     work: Work
     engine: Engine

@@ -53,7 +53,8 @@ def expand(inputs: Iterable[Path], tell: Callable[[str], Any] = logger.warning) 
             visible = sorted(one for one in path.iterdir() if not one.name.startswith("."))
             media = [one for one in visible if one.suffix.lower() in _MEDIA and not one.is_dir()]
             files += media
-            if others := [one.name + "/" * one.is_dir() for one in visible if one not in {*media}]:
+            known = set(media)
+            if others := [one.name + "/" * one.is_dir() for one in visible if one not in known]:
                 some = ", ".join(others[:5]) + (", ..." if len(others) > 5 else "")
                 tell(
                     _line(

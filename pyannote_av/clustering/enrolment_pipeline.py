@@ -63,9 +63,8 @@ class EnrolmentDiarization(WindowDiarization):
         entries, tracks = windowed.entries, windowed.faces.tracks
         scores = talking_scores(windowed.windows, tracks)
         column = {track: k for k, track in enumerate(tracks.tracks)}
-        if (
-            self.missing_rate
-        ):  # talking faces that were removed from the entries are removed here too
+        if self.missing_rate:
+            # talking faces that were removed from the entries are removed here too
             kept = np.zeros(scores.shape, bool)
             visible = entries.visible
             columns = [column[track] for track in entries.track[visible].tolist()]

@@ -101,7 +101,7 @@ class EmbeddedWindows:
     _face_samples: dict[str, FaceSamples] = field(default_factory=dict, init=False, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_looks": {}}
+        return {**self.__dict__, "_face_samples": {}}
 
     @property
     def dimensions(self) -> dict[str, int]:

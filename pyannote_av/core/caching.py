@@ -5,7 +5,7 @@ that are in training mode, use it. A pipeline in training mode without such a ca
 ``pyannote-audio optimize``, keeps the results of its steps in memory. Otherwise, nothing is kept.
 
 Results are stored under a checksum of all that they depend on: the content of the media, and the
-models, options and hyper-parameters that the step reads. Mappings given by callers are not used.
+models, options and hyper-parameters that the step reads. Nothing is kept in mappings of callers.
 """
 
 from __future__ import annotations
@@ -437,6 +437,8 @@ def _parts(value: Any) -> Iterator[Any]:
             yield from (key, value[key])
     elif isinstance(value, (list, tuple)):
         yield from value
+    elif isinstance(value, (set, frozenset)):
+        yield from sorted(value, key=repr)
     elif is_dataclass(value):
         yield from (getattr(value, field.name) for field in fields(value))
     elif type(value).__module__.startswith("pyannote"):

@@ -1,4 +1,4 @@
-"""Time of samples and packets: which of samples and time stamps are trusted, and what is a gap
+"""Time of samples and packets: when samples are trusted, when time stamps are, and what is a gap
 
 ``docs/media.md`` explains it. `origin_of` chooses time 0, `Parts` finds where the clock of a file
 restarts, and `Settling` places sound. Nothing here depends on a decoder.
@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 GAP = 0.015
 """Time stamps that differ from the count of samples by no more than this agree with it (s). It is
-shorter than the frames of all codecs (20 ms and more) and longer than the rounding of all
+shorter than the frames of most codecs (20 ms and more) and longer than the rounding of all
 containers (1 ms)."""
 
 WINDOW = 1.0
@@ -169,7 +169,7 @@ class Parts:
         track = self.tracks.setdefault(index, _Track())
         part = bisect_right(self.parts, packet.position, key=lambda one: one.position) - 1
         if part > track.part:
-            # another stream has jumped before
+            # another stream jumped earlier
             self._enter(track, part, packet)
             return
         if track.time is None or part < track.part:
@@ -240,11 +240,13 @@ def is_declared(path: str | Path, format_name: str) -> bool:
     return any(name in frame for name in (b"Xing", b"Info", b"VBRI"))
 
 
-def next_recording(path: str | Path, format_name: str) -> int | None:
+def next_recording(path: str | Path, format_name: str, after: int = 0) -> int | None:
     """Position (byte) at which another recording begins after the one that is read, or None
 
     WAV, MP4 and FLV files that were joined byte by byte are read up to the end of the first one.
     Matroska and AVI files are read to their end, but declare only the duration of the first one.
+
+    FLV files are searched from the byte `after` on, because nothing in them says where they end.
     """
     path = Path(path)
     size = path.stat().st_size
@@ -261,7 +263,7 @@ def next_recording(path: str | Path, format_name: str) -> int | None:
         if kind == "mov":
             return _second_film(file, size)
         if kind == "flv":
-            return _second_flash(file)
+            return _second_flash(file, after)
         if kind == "matroska":
             end = _segment_end(file)
             return end if end and _reads(file, end, 4) == b"\x1a\x45\xdf\xa3" else None
@@ -292,10 +294,10 @@ def _second_film(file, size: int, patience: int = 10_000) -> int | None:
     return None
 
 
-def _second_flash(file, chunk: int = 2**24) -> int | None:
-    """Position of the second header of an FLV file"""
+def _second_flash(file, after: int, chunk: int = 2**24) -> int | None:
+    """Position of another header of an FLV file than the first, from the byte `after` on"""
     header = re.compile(rb"FLV\x01[\x01\x04\x05]\0\0\0\x09\0\0\0\0")
-    tail, position = b"", 13
+    tail, position = b"", max(after, 13)
     file.seek(position)
     while data := file.read(chunk):
         found = header.search(tail + data)

@@ -28,7 +28,7 @@ def number_of_speakers(value: Any, name: str = "num_speakers") -> int:
     if isinstance(value, str) and re.fullmatch(r"\s*\d{1,9}(\.0*)?\s*", value, re.ASCII):
         number = float(value)
     try:
-        # numpy's numbers have no common class; True is no number of speakers
+        # numpy's numbers have no common class; True is not a number of speakers
         whole = int(number) if type(number) is not bool and not isinstance(number, str) else 0
         if whole == number and 1 <= whole <= MOST_SPEAKERS:
             return whole
@@ -58,7 +58,7 @@ def speaker_bounds(
     Raises
     ------
     ValueError
-        If one is no number of speakers, or if they contradict one another.
+        If one is not a number of speakers, or if they contradict one another.
     """
     if isinstance(max_speakers, float) and max_speakers == math.inf:
         max_speakers = None

@@ -35,6 +35,17 @@ EACH = ("mov", "avi")
 """Formats that declare a duration for each stream"""
 
 
+def name_of(kind: str, info: MediaInfo, stream: VideoStream | AudioStream) -> str:
+    """Name of a stream for messages, with its index where the file has several of sound
+
+    Parameters
+    ----------
+    kind : {"video", "audio"}
+    """
+    index = f" {stream.index}" if kind == "audio" and len(info.audio) > 1 else ""
+    return f"{kind} stream{index} of {info.path}"
+
+
 @dataclass
 class Damage:
     """Damage found while decoding a stream
@@ -137,7 +148,7 @@ class Damage:
         kind : {"video", "audio"}
         """
         sentences = []
-        name = f"{kind} stream of {info.path}"
+        name = name_of(kind, info, stream)
         since = f"from about {self.first or 0.0:.2f} s on"
         declared = self._declared(info, stream)
         if declared is not None and self.end is not None and self.end < declared - SHORT:

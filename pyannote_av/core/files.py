@@ -11,12 +11,11 @@ from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from pyannote_av.core.paths import what_is_there
 from pyannote_av.core.text import field_name, printable
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
 VideoFile = str | Path | Mapping
@@ -234,6 +233,8 @@ def _check_channel(channel: Any) -> int:
 
 
 def _check_frames(frames: Any, timestamps: Any) -> tuple[np.ndarray, np.ndarray]:
+    import numpy as np
+
     try:
         frames = np.asarray(frames)
     except (TypeError, ValueError) as error:
@@ -270,6 +271,7 @@ def _check_frames(frames: Any, timestamps: Any) -> tuple[np.ndarray, np.ndarray]
 
 
 def _check_waveform(waveform: Any, sample_rate: Any) -> tuple[Tensor, int]:
+    import numpy as np
     import torch
 
     try:

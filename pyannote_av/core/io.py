@@ -171,19 +171,19 @@ class Video:
             Average of all channels, and of all tracks that are mixed; or the channel that the file
             names. Sample 0 is at time 0. If the sound starts later, zeros come first; gaps are
             filled with zeros. The waveform ends where the sound ends. Clean sound is not changed
-            otherwise; what is repaired is told (``docs/media.md``).
+            otherwise, and every repair is reported (``docs/media.md``).
 
         Raises
         ------
         MediaError
-            If there is no audio stream, not the one that is asked for, or none of it can be
-            decoded.
+            If there is no audio stream, if the requested track or channel does not exist, or if
+            nothing can be decoded.
         """
         import torch
 
         file = self.validate_file(file)
         if "waveform" in file:
-            waveform, found = clean(self._channel(file).to(torch.float32), file["sample_rate"])
+            waveform, found = clean(self._channel(file), file["sample_rate"])
             for sentence in found:
                 report(problems, f"waveform of {file['uri']} {sentence}")
             return self._resample(waveform, file["sample_rate"])

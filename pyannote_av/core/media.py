@@ -12,7 +12,7 @@ import ctypes
 import re
 import warnings
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
@@ -110,7 +110,11 @@ class VideoStream:
 
 @dataclass(frozen=True)
 class AudioStream:
-    """Audio stream of a file; `duration` is the duration that the header declares, or None"""
+    """Audio stream of a file
+
+    `sample_rate` is in Hz. `start` is the time of the first sample (s), and `duration` is the
+    duration that the header declares (s), or None.
+    """
 
     index: int
     codec: str
@@ -141,7 +145,7 @@ class MediaInfo:
     audio: tuple[AudioStream, ...]
     declared: float | None = None
     joints: tuple[Joint, ...] = ()
-    streams: tuple[StreamInfo, ...] = field(default=())
+    streams: tuple[StreamInfo, ...] = ()
 
 
 def report(problems: list[str] | None, sentence: str) -> None:
@@ -313,9 +317,9 @@ def _probe(path: str, size: int, modified: int) -> MediaInfo:
 
 def _must_scan(path: str, format_name: str, size: int) -> bool:
     """Whether the header does not declare the duration of the file, or other recordings follow"""
-    if format_name.split(",")[0] in UNDECLARED and size <= MAX_SCAN:
-        return True
     kind = format_name.split(",")[0]
+    if kind in UNDECLARED and size <= MAX_SCAN:
+        return True
     return kind in ("matroska", "avi") and next_recording(path, format_name) is not None
 
 

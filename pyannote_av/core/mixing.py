@@ -162,12 +162,15 @@ class Mixer:
 
 
 def level(
-    waveform: np.ndarray, mixer: Mixer, spans: list[tuple[int, int]] | None = None
+    waveform: np.ndarray,
+    mixer: Mixer,
+    spans: list[tuple[int, int]] | None = None,
+    scaled: bool = True,
 ) -> tuple[np.ndarray, list[str]]:
     """Correct the level of sound
 
     Dead channels are left out of the average. A constant offset is removed. Sound that is far too
-    loud or too quiet is scaled.
+    loud or too quiet is scaled; see :func:`scale`.
 
     Parameters
     ----------
@@ -177,6 +180,8 @@ def level(
         The mixer that made the waveform.
     spans : list of (first, end), optional
         Ranges of samples that were recorded. The others are filled gaps. Defaults to all samples.
+    scaled : bool, optional
+        Scale the sound. False for one of several tracks, whose mix is scaled.
 
     Returns
     -------
@@ -191,11 +196,12 @@ def level(
     if not recorded:
         return waveform, sentences
     offset = sum(waveform[a:b].sum(dtype=np.float64) for a, b in spans) / recorded
-    if abs(offset) > OFFSET * max(1.0, _peak(waveform)):
+    if abs(offset) > OFFSET * max(1.0, peak_of(waveform)):
         for first, end in spans:
             waveform[first:end] -= np.float32(offset)
         sentences.append(f"has an offset of {offset:+.3f} (full scale is 1); it is removed")
-    _scale(waveform, mixer.sample_rate, sentences)
+    if scaled:
+        sentences += scale(waveform, mixer.sample_rate)
     return waveform, sentences
 
 
@@ -205,7 +211,7 @@ def clean(waveform: Tensor, sample_rate: int) -> tuple[Tensor, list[str]]:
     Parameters
     ----------
     waveform : (channels, n) Tensor
-        Never changed. Whole numbers are divided by the full scale of their type.
+        Floats; never changed. :func:`pyannote_av.core.files.validate_file` scales whole numbers.
     sample_rate : int
 
     Returns
@@ -217,12 +223,7 @@ def clean(waveform: Tensor, sample_rate: int) -> tuple[Tensor, list[str]]:
     import torch
 
     sentences: list[str] = []
-    full = 1.0
-    if not waveform.dtype.is_floating_point and waveform.dtype != torch.bool:
-        full = float(torch.iinfo(waveform.dtype).max)
     samples = waveform.detach().to("cpu", torch.float32, copy=True)
-    if full > 1:
-        samples /= full
     bad = ~(samples.abs() < BAD)
     if bad.any():
         where = torch.nonzero(bad.any(dim=0))[:, 0]
@@ -256,7 +257,7 @@ def _covariance(samples: np.ndarray) -> np.ndarray:
     return (samples.T @ samples) / count - np.outer(means, means)
 
 
-def _peak(waveform: np.ndarray) -> float:
+def peak_of(waveform: np.ndarray) -> float:
     """Largest absolute value"""
     return float(max(waveform.max(), -waveform.min())) if len(waveform) else 0.0
 
@@ -286,16 +287,26 @@ def _channels(waveform: np.ndarray, mixer: Mixer, sentences: list[str]) -> None:
         )
 
 
-def _scale(waveform: np.ndarray, sample_rate: int, sentences: list[str]) -> None:
-    peak = _peak(waveform)
+def scale(waveform: np.ndarray, sample_rate: int) -> list[str]:
+    """Scale sound that is far too loud or too quiet, and report silence and clipping
+
+    Parameters
+    ----------
+    waveform : (n,) float32
+        Changed in place.
+    sample_rate : int
+
+    Returns
+    -------
+    sentences : list of str
+        Problems found; see :func:`level`.
+    """
+    peak = peak_of(waveform)
     if peak < SILENT:
-        sentences.append("is silent from beginning to end: no speakers can be found")
-        return
+        return ["is silent from beginning to end: no speakers can be found"]
     if is_click(waveform, sample_rate):
-        sentences.append(
-            f"is silent but for less than {CLICK} s, a click: no speakers can be found"
-        )
-        return
+        return [f"is silent except for less than {CLICK} s, a click: no speakers can be found"]
+    sentences = []
     if peak > LOUD:
         loud = np.flatnonzero(np.abs(waveform) > LOUD)
         if len(loud) < 1e-4 * len(waveform):
@@ -311,11 +322,10 @@ def _scale(waveform: np.ndarray, sample_rate: int, sentences: list[str]) -> None
             sentences.append(
                 f"has samples up to {peak:.4g}, where full scale is 1; it is scaled down"
             )
-        peak = _peak(waveform)
+        peak = peak_of(waveform)
     elif peak < QUIET:
         waveform *= np.float32(0.5 / peak)
-        sentences.append(f"is very quiet ({20 * np.log10(peak):.0f} dB at most); it is amplified")
-        return
+        return [f"is very quiet ({20 * np.log10(peak):.0f} dB at most); it is amplified"]
     # in parts, so that no second waveform is made
     top = sound = 0
     for first in range(0, len(waveform), 2**20):
@@ -327,17 +337,19 @@ def _scale(waveform: np.ndarray, sample_rate: int, sentences: list[str]) -> None
             f"is clipped ({top / sound:.1%} of the sound is at the highest level): speakers may be "
             "confused; record it at a lower level"
         )
+    return sentences
 
 
 def is_click(waveform: np.ndarray, sample_rate: int) -> bool:
     """Whether a waveform (n,) is silence, or mostly silence with less than `CLICK` seconds of sound
 
-    It is counted in steps of 10 ms, and stops at the first that are too many.
+    Sound is counted in steps of 10 ms, up to the first step that is too many.
     """
     step = max(1, sample_rate // 100)
+    size = max(1, 2**16 // step) * step
     loud = 0
-    for first in range(0, len(waveform), 2**16 // step * step or step):
-        part = waveform[first : first + (2**16 // step * step or step)]
+    for first in range(0, len(waveform), size):
+        part = waveform[first : first + size]
         usable = len(part) // step * step
         blocks = np.abs(part[:usable]).reshape(-1, step).max(axis=1, initial=0.0)
         loud += int(np.count_nonzero(blocks >= SILENT))

@@ -123,7 +123,7 @@ class Pipeline(_Pipeline):
             return pipeline if hparams is None else pipeline.instantiate(hparams)
 
 
-# what constructors raise for arguments that make no sense
+# errors that constructors raise for invalid arguments
 _MALFORMED = (TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, NameError)
 _MALFORMED += (AssertionError, ImportError, MissingDependency, WrongDependencyVersion)
 
@@ -214,7 +214,7 @@ def named_file(value: Any, folder: Path) -> Path | None:
 
 
 def check_config(config: Any, origin: str) -> None:
-    """Raise ValueError unless a configuration is made as those of pipelines are.
+    """Raise ValueError unless this is the configuration of a pipeline.
 
     Parameters
     ----------
@@ -246,7 +246,7 @@ _ANY = (-1e6, 1e6)
 
 
 def _check_numbers(value: Any, origin: str, name: str = "") -> None:
-    """Refuse arguments, at any depth, by which a short recording takes forever"""
+    """Refuse numbers, at any depth, with which a short recording would take forever"""
     if isinstance(value, Mapping):
         for key, one in value.items():
             _check_numbers(one, origin, str(key))
@@ -261,7 +261,7 @@ def _check_numbers(value: Any, origin: str, name: str = "") -> None:
 
 
 def _check_device(config: dict[str, Any], origin: str) -> None:
-    """Refuse what is no device; leave one out that this machine lacks, as pyannote does"""
+    """Refuse an invalid device; remove one that this machine lacks, as pyannote does"""
     device = config["device"]
     if not isinstance(device, str) or not re.fullmatch(r"cpu|mps|cuda(:\d{1,3})?", device):
         raise ValueError(f"{origin}: device is cpu, cuda, cuda:1, ... or mps, not {device!r}")
@@ -279,7 +279,7 @@ def _hyper_parameters(path: str | Path) -> dict[str, Any]:
 
 
 def _leave_out(value: Any, keys: tuple[str, ...]) -> None:
-    """Remove what is not for a configuration to say, at any depth: whose token, which folder"""
+    """Remove keys, at any depth, that a configuration must not set: token and cache folder"""
     if isinstance(value, dict):
         for key in keys:
             value.pop(key, None)
@@ -291,7 +291,7 @@ def _leave_out(value: Any, keys: tuple[str, ...]) -> None:
 
 
 def _make_safe(config: dict[str, Any], origin: str, token, cache_dir) -> None:
-    """Judge the classes a configuration names; load what pyannote would unpickle or fetch itself"""
+    """Check the classes a configuration names; load what pyannote would unpickle or fetch itself"""
     pipeline = config["pipeline"]
     kind = named_class(pipeline["name"], "pipeline", origin)
     # another name of the same class may not be importable
@@ -325,7 +325,7 @@ def _make_safe(config: dict[str, Any], origin: str, token, cache_dir) -> None:
 
 
 class MediaMixin:
-    """Lets any pyannote.audio pipeline take media files: decoded once, on the container clock.
+    """Mixin for pyannote.audio pipelines that take media files. Audio is decoded once.
 
     ``prepare_one`` is where pyannote prepares a file. It never writes to a mapping of the caller.
     While hyper-parameters are optimized, decoded audio and the steps of the pipeline are cached;
@@ -466,7 +466,7 @@ def as_device(device: torch.device | str | int) -> torch.device:
 
 
 def _opened(file: Any) -> dict[str, Any]:
-    """Open files among what a file is given as"""
+    """Open files in a file argument, by key"""
     given = file if isinstance(file, Mapping) else {"video": file}
     return {key: given[key] for key in ("video", "audio") if hasattr(given.get(key), "read")}
 
@@ -521,13 +521,13 @@ def _on_disk(file: Any) -> Iterator[Any]:
 
 
 class DiarizationPipeline(MediaMixin, _Pipeline):
-    """A pipeline of ours that says who speaks when: takes media files, and is tuned by its DER."""
+    """Base class of our diarization pipelines: they take media files; tuning minimises DER."""
 
     def get_metric(self) -> DiarizationErrorRate:
-        """What the optimizer minimises."""
+        """Diarization error rate, which the optimizer minimises: no collar, overlap is scored."""
         return DiarizationErrorRate(collar=0.0, skip_overlap=False)
 
     @staticmethod
     def get_direction() -> str:
-        """Of the metric: the lower, the better."""
+        """Direction of the optimization: a lower error rate is better."""
         return "minimize"

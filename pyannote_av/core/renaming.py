@@ -19,8 +19,8 @@ def current_names(
     former : mapping of str to str
         Current name by former name.
     where : object, optional
-        File or key that holds the values. A single DeprecationWarning then names all former names.
-        Without `where`, there is no warning, as for files that nobody can be asked to change.
+        File or key that holds the values. A single DeprecationWarning then lists all former names.
+        Without `where`, there is no warning, because the user cannot change the file.
 
     Returns
     -------

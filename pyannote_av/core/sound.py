@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pyannote_av.core.clock import GAP, STRETCH, Settling, next_recording
-from pyannote_av.core.decoding import SHORT, Damage, decode
+from pyannote_av.core.decoding import SHORT, Damage, decode, name_of
 from pyannote_av.core.files import SAMPLE_RATES, MediaError, is_sample_rate
 from pyannote_av.core.media import MAX_CHANNELS, AudioStream, MediaInfo, faults, open_media
 from pyannote_av.core.mixing import Mixer, bad_samples, level, no_numbers, repair
@@ -185,7 +185,11 @@ def no_such_channel(where: str, channel: int, channels: int) -> str:
 
 
 def decode_sound(
-    info: MediaInfo, stream: AudioStream, sample_rate: int, channel: int | None = None
+    info: MediaInfo,
+    stream: AudioStream,
+    sample_rate: int,
+    channel: int | None = None,
+    scaled: bool = True,
 ) -> tuple[np.ndarray, list]:
     """Decode an audio stream once, downmixed and resampled
 
@@ -198,6 +202,8 @@ def decode_sound(
         Sample rate of the output (Hz).
     channel : int, optional
         The only channel to use. By default, channels are averaged.
+    scaled : bool, optional
+        See :func:`pyannote_av.core.mixing.level`.
 
     Returns
     -------
@@ -254,12 +260,12 @@ def decode_sound(
             damage.advance(time, run.end, GAP)
     if run is None:
         raise MediaError(
-            f"audio stream of {info.path}: nothing of it could be decoded ({stream.codec}, "
+            f"{name_of('audio', info, stream)}: nothing of it could be decoded ({stream.codec}, "
             f"{damage.errors} errors): the file is damaged"
         )
     run.finish()
     sentences = damage.describe("audio", info, stream)
-    name = f"audio stream of {info.path}"
+    name = name_of("audio", info, stream)
     sentences += [f"{name} {sentence}" for sentence in repairs.describe(waveform.no_numbers)]
     if settling.drift > SHORT:
         sentences.append(
@@ -276,13 +282,13 @@ def decode_sound(
             f"{name} has time stamps that wobble by up to {settling.wobble:.2f} s; its samples are "
             "trusted instead"
         )
-    following = next_recording(info.path, info.format)
+    following = next_recording(info.path, info.format, damage.position)
     if following is not None and damage.position < following:
         sentences.append(
             f"{info.path} holds another recording from byte {following} on, which is not read: "
             "split the file"
         )
-    samples, found = level(waveform.finish(), mixer, waveform.spans)
+    samples, found = level(waveform.finish(), mixer, waveform.spans, scaled)
     return samples, sentences + [f"{name} {sentence}" for sentence in found]
 
 

@@ -144,12 +144,12 @@ class _Shapes:
     def aspect(self, frame, context, time: float) -> Fraction:
         """Width of a pixel of the picture divided by its height
 
-        The container says it for the whole stream. What the decoder says counts if it changes, as
-        in television, where films in 4:3 and 16:9 follow each other.
+        The container declares it for the whole stream. If the ratio that the decoder reports
+        changes, that one is used, as in television, where films in 4:3 and 16:9 follow each other.
         """
         stream = self._info.video
         coded = context.sample_aspect_ratio or Fraction(1)
-        aspect = stream.pixel_aspect if coded in (stream.coded_aspect, 0) else coded
+        aspect = stream.pixel_aspect if coded == stream.coded_aspect else coded
         key = (frame.width, frame.height, aspect)
         if key not in self._known:
             size = square_size(*key)

@@ -8,6 +8,7 @@ import numpy as np
 
 from pyannote_av.core.files import MediaError
 from pyannote_av.core.media import AudioStream, MediaInfo
+from pyannote_av.core.mixing import SILENT, peak_of, scale
 from pyannote_av.core.sound import decode_sound
 
 
@@ -48,16 +49,19 @@ def decode_tracks(
     total, problems, errors, count = np.zeros(0, np.float32), [], [], 0
     for stream in streams:
         try:
-            samples, sentences = decode_sound(info, stream, sample_rate, channel)
+            samples, sentences = decode_sound(info, stream, sample_rate, channel, scaled=False)
         except MediaError as error:
             errors.append(error)
             continue
         problems += sentences
-        count += bool(samples.any())
+        # each track keeps its level, so that the noise of an unused microphone stays faint
+        count += peak_of(samples) >= SILENT
         if len(samples) > len(total):
             total, samples = samples, total
         total[: len(samples)] += samples
     if len(errors) == len(streams):
         raise errors[0]
     problems += [f"{error}; the other tracks are mixed" for error in errors]
-    return total / np.float32(max(count, 1)), problems
+    total /= np.float32(max(count, 1))
+    found = scale(total, sample_rate)
+    return total, problems + [f"mix of the audio tracks of {info.path} {one}" for one in found]

@@ -212,6 +212,7 @@ def conditions(
     how: Rule = RULES[rule]
     seconds: dict[tuple[str, str], np.ndarray] = defaultdict(lambda: np.zeros(4))
     hypotheses = match_names(references, hypotheses, system)
+    uem = uem and match_names(references, uem, "the evaluation maps")
     for uri in paired(references, hypotheses, system):
         faces = by_speaker = None
         if tracks is not None:

@@ -211,7 +211,7 @@ def _turn_fields(reader: _Reader, line: _Line) -> list[str]:
     # a whole number is a part of a name, as in "Speaker 2", unless it is always 0 or always 1
     if not wrong and fields[8:] and fields[8].isdecimal():
         reader.confidences.add(fields[8])
-        if int(fields[8]) > 1 or len(reader.confidences) > 1:
+        if float(fields[8]) > 1 or len(reader.confidences) > 1:
             wrong = [fields[8]]
     if len(fields) <= 10 and not wrong:
         return fields

@@ -14,7 +14,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from pyannote_av.fusion.identities import FRAME_RATE, FaceIdentity
+from pyannote_av.core.grid import FRAME_RATE
+from pyannote_av.fusion.identities import FaceIdentity
 
 
 def voice_evidence(

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pyannote.core import Annotation, Segment
 
+from pyannote_av.core.grid import FRAME_RATE
 from pyannote_av.core.output import AVDiarizeOutput, Report
 from pyannote_av.fusion import turns
 from pyannote_av.fusion.association import associate, voice_evidence
-from pyannote_av.fusion.identities import FRAME_RATE, FaceIdentities, FaceIdentity
+from pyannote_av.fusion.identities import FaceIdentities, FaceIdentity
 
 if TYPE_CHECKING:
     from pyannote_av.core.tracks import FaceTracks

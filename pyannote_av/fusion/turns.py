@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from pyannote.core import Annotation, Segment
 
+from pyannote_av.core.grid import FRAME_RATE
 from pyannote_av.fusion.association import cosine, holders
-from pyannote_av.fusion.identities import FRAME_RATE, FaceIdentity
+from pyannote_av.fusion.identities import FaceIdentity
 
 
 @dataclass(frozen=True)

@@ -80,8 +80,9 @@ def import_checkpoint(
         A ``.model``, ``.pt`` or ``.ckpt`` file. Code in it is not executed unless
         `trust` is set.
     network : str or class, optional
-        A class, or its name (see :mod:`pyannote_av.models.registry`). By default, the network is
-        recognised from the names of the tensors.
+        A class, or the name of its published weights, such as ``"lr-asd"`` (see
+        :func:`pyannote_av.models.registry.published`). By default, the network is recognised from
+        the names of the tensors.
     trust : bool, optional
         Unpickle the whole file. This can execute arbitrary code.
 

@@ -328,7 +328,8 @@ class LateFusion(DiarizationPipeline):
         def compute() -> list[SpeakingScores]:
             scores = self.active_speaker.collector(file["waveform"], speech, offset)
             with report.stage("faces"):
-                self.faces.apply(file, tracks=tracks, collectors=[scores], hook=hook)
+                # damage was reported in the first pass: `problems` of this one are ignored
+                self.faces.apply(file, tracks=tracks, collectors=[scores], hook=hook, problems=[])
                 found = scores.compute()
             report.move_seconds("faces", "speaking scores", scores.seconds)
             return found
@@ -352,10 +353,10 @@ class LateFusion(DiarizationPipeline):
         return offset if confidence > 0.5 and abs(offset) >= _MIN_OFFSET else 0.0
 
     def _name_components(self, file: Mapping, report: Report) -> None:
-        given = "diarization" in file, file.get("face_tracks") is not None
+        has_turns, has_tracks = "diarization" in file, file.get("face_tracks") is not None
         report.components.update(
-            audio="given diarization" if given[0] else type(self.audio).__name__,
-            detector="given tracks" if given[1] else self.faces.detector_name,
+            audio="given diarization" if has_turns else type(self.audio).__name__,
+            detector="given tracks" if has_tracks else self.faces.detector_name,
             scorer=self.active_speaker.scorer_name,
             identity=self.faces.embedder_name,
         )

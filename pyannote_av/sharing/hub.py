@@ -1,4 +1,4 @@
-"""To a folder or the Hugging Face hub, and back."""
+"""Share pipelines and models through folders or the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from pyannote_av.sharing.card import CARD, write_card
 from pyannote_av.sharing.folders import CONFIG, check_links, save_pipeline
 from pyannote_av.sharing.models import MODEL, copy_model
 
-#: how destinations and sources on the hub begin
+#: prefix of destinations and sources on the hub
 HUB = "hub:"
-#: what is shared: data that nothing has to be executed for
+#: suffixes of shared files: data that can be read without executing anything
 DATA = (".yaml", ".json", ".safetensors", ".npz", ".md", ".txt", ".onnx")
 
 
@@ -39,7 +39,7 @@ def push(
     about: str | None = None,
     trust: bool = False,
 ) -> str:
-    """Give a pipeline or a model to others, with all it needs and a model card.
+    """Share a pipeline or a model, with everything it needs and a model card.
 
     Parameters
     ----------
@@ -48,20 +48,20 @@ def push(
     destination : str or Path
         A folder, or ``hub:organisation/name``.
     evaluation, system, licence, about : optional
-        For the card; see :func:`~pyannote_av.sharing.card.make_card`. A folder that has a card
-        keeps it when none of these is given.
+        For the card; see :func:`~pyannote_av.sharing.card.make_card`. If none of these is given,
+        an existing card of the folder is kept.
     private : bool, optional
         Whether a repository that is created on the hub is private.
     revision : str, optional
         Branch of the repository, created if missing.
     token : str, optional
-        Of the hub; that of ``hf auth login`` unless given.
+        Token of the hub. Defaults to that of ``hf auth login``.
     overwrite : bool, optional
-        Replace a folder that holds a pipeline or a model. On the hub there is a history: files of
-        the same name get a new version there in any case.
+        Replace a folder that contains a pipeline or a model. On the hub, files of the same name
+        always get a new version, and the history is kept.
     trust : bool, optional
-        Build classes of other packages that the files name, and read pickles, to see whether it
-        loads.
+        Build classes of other packages that the files name, and unpickle files, to check that the
+        copy loads.
 
     Returns
     -------
@@ -71,9 +71,9 @@ def push(
     Raises
     ------
     ConnectionError
-        At once, when the hub is out of reach.
+        If the hub cannot be reached, without waiting for a timeout.
     ValueError
-        When what would be shared holds pickles, or anything else but data.
+        If the files to share contain pickles, or anything else but data.
     """
     source, name = str(source), str(destination).removeprefix(HUB)
     card = {"evaluation": evaluation, "system": system, "licence": licence, "about": about}
@@ -109,14 +109,14 @@ def pull(
     overwrite: bool = False,
     trust: bool = False,
 ) -> Path:
-    """Fetch what was shared: data files only, and only what loads without executing anything.
+    """Fetch a shared pipeline or model: only data files, which load without executing anything.
 
     Parameters
     ----------
     source : str or Path
         ``hub:organisation/name``, or a folder.
     destination : str or Path
-        A folder. It appears at once, complete.
+        A folder. It appears only when it is complete.
     revision, token, overwrite, trust : optional
         See :func:`push`.
 
@@ -127,9 +127,9 @@ def pull(
     Raises
     ------
     ConnectionError
-        At once, when the hub is out of reach.
+        If the hub cannot be reached, without waiting for a timeout.
     ValueError
-        When it is neither a pipeline nor a model, or would have to be trusted.
+        If the source is neither a pipeline nor a model, or loads only with `trust`.
     """
     with new_folder(destination, overwrite) as folder, trusting(trust):
         if str(source).startswith(HUB):
@@ -233,7 +233,7 @@ def _hub(name: str) -> Iterator[None]:
     try:
         yield
     except HTTPError as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ConnectionError(
             f"the hub refuses access to {name!r} ({reason}). Check the name. Private and gated "
             "repositories need --token, or `hf auth login`, of an account that has access."

@@ -1,4 +1,4 @@
-"""The models in a folder, or that it refers to: size, checksum and training history."""
+"""The models that a folder contains or refers to: size, checksum and training history."""
 
 from __future__ import annotations
 

@@ -120,14 +120,6 @@ class Conversation:
         joined = {name: np.concatenate(parts) for name, parts in columns.items()}
         return FaceTracks(**joined, speaker=speaker, uri=self.uri, frame_size=size)
 
-    def off_screen(self) -> tuple[float, float]:
-        """Seconds of speech with an off-screen speaker, and seconds of speech in total."""
-        hidden = total = 0
-        for person, speech in self.speaking.items():
-            hidden += int((speech & ~self.scene.visible(person)).sum())
-            total += int(speech.sum())
-        return hidden / FRAME_RATE, total / FRAME_RATE
-
     def summary(self) -> dict[str, Any]:
         """Description of the conversation, as plain JSON-serialisable containers."""
         return {

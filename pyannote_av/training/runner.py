@@ -169,7 +169,7 @@ def _begin(model, stage, results, initial, inherited) -> None:
     if stage.start.endswith(".safetensors"):
         model.load_state_dict(initial)
         _load(model, Path(stage.start), stage)
-        path = Path(stage.start)  # only its name: the folder is private
+        path = Path(stage.start)  # only the name is recorded, because the folder is private
         model.lineage = [*inherited, {"start": path.name, "sha256": sha256_of(path)}]
     elif not results:
         model.load_state_dict(initial)

@@ -169,7 +169,7 @@ def _judged(augmentation: Any, depth: int = 1) -> dict[str, Any]:
     for key in _PATHS:
         if key in params:
             _check_paths(key, params[key])
-    # torch_audiomentations builds what is nested for its own bare names only
+    # torch_audiomentations builds nested transforms only for bare names of its own classes
     own = cls.__module__.startswith("torch_audiomentations.")
     name = cls.__name__ if own else f"{cls.__module__}.{cls.__qualname__}"
     return {"transform": name, "params": params}

@@ -90,7 +90,7 @@ class Cache:
             with replacing(path) as temporary:
                 temporary.write_bytes(to_bytes(entry))
         except (OSError, TypeError, ValueError) as error:
-            # without the entry, at most an hour is lost: go on
+            # the entry only saves time, so tuning continues without it
             logger.warning("%s could not be kept in %s: %s", entry.name, self.folder, error)
 
     def tidy(self) -> None:

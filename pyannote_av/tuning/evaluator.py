@@ -53,11 +53,11 @@ class Evaluation(NamedTuple):
     Attributes
     ----------
     values : list of float or None
-        Error rate, and the cost if asked for. None if the trial was pruned.
+        Error rate, and the cost if it is measured. None if the trial was pruned.
     rates : list of float
         Error rate after each file.
     seconds : float
-        Duration of the evaluation.
+        Duration of the evaluation, in seconds.
     """
 
     values: list[float] | None

@@ -74,7 +74,7 @@ def write_result(
     cache : tuple of int
         Number of cache entries, and their size in bytes.
     seconds : float
-        Duration of this run.
+        Duration of this run, in seconds.
     """
 
     def save(trial: FrozenTrial, folder: Path) -> dict[str, Any]:

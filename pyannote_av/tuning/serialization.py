@@ -22,7 +22,7 @@ from pyannote_av.pipelines.speaking_scores import SpeakingScores
 _TREE = "tree"
 _CHECKSUM = 32  # bytes
 
-#: tuples with names and dataclasses that entries may hold
+#: named tuples and dataclasses that entries may hold
 _RECORDS = {
     cls.__name__: cls
     for cls in (FaceTracks, PictureStats, FaceSamples, ScoredFaces, SpeakingScores, FaceFeatures)

@@ -221,7 +221,7 @@ def good(row: np.ndarray, shape: tuple[int, ...]) -> bool:
 
 
 class FaceSampler:
-    """Collector of embeddings of each face, taken now and then.
+    """Collector that embeds each face at intervals.
 
     Unlike other collectors, it is updated with pictures in colour, at their full resolution.
 
