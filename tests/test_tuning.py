@@ -535,7 +535,13 @@ def test_pruned_trials_count(undisturbed, files, tmp_path):
 
 def test_errors_against_cost(undisturbed, files, tmp_path):
     cache = undisturbed / "cache"
+    optimize("audio", files, tmp_path, trials=1, freeze=FREEZE, cost=True, cache=cache)
+    # an earlier front with a pipeline that is not on the later one
+    (tmp_path / "front" / "0").rename(tmp_path / "front" / "99")
+    written = json.loads((tmp_path / "trials.json").read_text())
+    (tmp_path / "trials.json").write_text(json.dumps({**written, "front": {"99": [0.5, 0.1]}}))
     result = optimize("audio", files, tmp_path, trials=6, freeze=FREEZE, cost=True, cache=cache)
+    assert set((tmp_path / "front").iterdir()) == set(result.front)
     found = trials(tmp_path)
     rates = [one["values"][0] for one in trials(undisturbed)[:6]]
     assert [one["values"][0] for one in found] == rates

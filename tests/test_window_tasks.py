@@ -209,6 +209,7 @@ def test_shares_are_those_of_steps(turns, size):
 def test_faces_of_windows_are_those_of_their_speakers(protocol, store):
     batches = ready(PairwiseRelation(protocol, store, **SHORT))
     reader = batches.reader
+    size = len(pickle.dumps(reader))
     for one in batches.files:
         looks, (person, number, first, last) = (
             reader.face_samples(one.recording.uri),
@@ -233,6 +234,8 @@ def test_faces_of_windows_are_those_of_their_speakers(protocol, store):
         together, anybody = all_faces(one.windows, looks)
         assert anybody.tolist() == inside.any(axis=1).tolist()
         assert together.shape == (len(rows), FACE)
+    # what was read is not sent to other processes
+    assert len(pickle.dumps(reader)) == size
 
 
 # episodes

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState
 from pyannote.pipeline import Pipeline
 
 from pyannote_av.core.atomic import replacing, write_text
+from pyannote_av.core.reading import read_json
 from pyannote_av.sharing.folders import save_pipeline
 from pyannote_av.tuning.trials import complete_of, nested_of
 
@@ -91,6 +94,7 @@ def write_result(
     front = {into / "front" / str(one.number): list(one.values) for one in several}
     for one, folder in zip(several, front, strict=True):
         save(one, folder)
+    _remove_former(into, front)
     trials = study.get_trials(deepcopy=False)
     rows = [_row(one) for one in trials]
     entries, size = cache
@@ -116,6 +120,16 @@ def write_result(
     write_text(into / "trials.csv", pd.DataFrame(table, dtype=object).to_csv(index=False))
     draw(into / "importance.png", study, objectives)
     return Result(into / "best", best.values[0], params, front, len(trials))
+
+
+def _remove_former(into: Path, front: Iterable[Path]) -> None:
+    """Remove pipelines that an earlier run wrote and that are no longer on the front."""
+    former: Iterable[str] = ()
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        former = [str(name) for name in read_json(into / "trials.json")["front"]]
+    for folder in (into / "front" / name for name in former if name.isdecimal()):
+        if folder not in front and folder.is_dir() and not folder.is_symlink():
+            shutil.rmtree(folder)
 
 
 def front_of(study: optuna.Study) -> list[FrozenTrial]:
