@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 from pyannote_av.core.clock import GAP, Joint, Packet, Parts, Settling
 from pyannote_av.core.io import Video
+from pyannote_av.core.mixing import Mixer, level
+from pyannote_av.core.sound import _Repairs, _Waveform
 
 RATE = 16000
 
@@ -143,6 +145,40 @@ def _settle(stamps, length=0.02, accepts=lambda time: True):
     settling = Settling(accepts, lambda: count("misplaced"), lambda: count("restarted"))
     blocks = [(stamp, length, number) for number, stamp in enumerate(stamps)]
     return list(settling(blocks, 0.0)), settling, counts
+
+
+def test_dead_channel_after_mono_sound():
+    """Only an average over all of the sound is made louder: here, a half of it is no average"""
+    mixer, sound = Mixer(RATE), np.sin(np.arange(RATE)).astype(np.float32)
+    stereo = np.stack([sound, np.zeros_like(sound)], axis=1)
+    waveform = np.concatenate([mixer.mix(sound[:, None], 0.0), mixer.mix(stereo, 1.0)])
+    levelled, sentences = level(waveform, mixer)
+    np.testing.assert_array_equal(levelled[:RATE], sound)
+    assert any("2 channels, of which 1 is silent" in sentence for sentence in sentences)
+    mixer = Mixer(RATE)
+    levelled, _ = level(mixer.mix(stereo, 0.0), mixer)
+    np.testing.assert_allclose(levelled, sound)
+
+
+@pytest.mark.parametrize(("loudness", "said"), [(0.0, "is silent from"), (1e-3, "is very quiet")])
+def test_spikes_do_not_hide_what_is_wrong_with_the_rest(loudness, said):
+    waveform = np.float32(loudness) * np.sin(np.arange(10 * RATE)).astype(np.float32)
+    waveform[[RATE, 3 * RATE]] = 5000.0
+    waveform, sentences = level(waveform, Mixer(RATE))
+    assert "has 2 samples of up to 5000" in sentences[0]
+    assert sentences[1].startswith(said)
+    assert np.abs(waveform).max() == pytest.approx(0.5 if loudness else 0.0)
+
+
+def test_bad_samples_that_decoding_makes_are_told_with_their_times():
+    repairs = _Repairs()
+    waveform = _Waveform(RATE, RATE, repairs)
+    waveform.lay(0, np.ones(RATE, np.float32))
+    waveform.lay(RATE, np.array([1, np.nan, 1, np.inf], np.float32))
+    assert waveform.finish()[RATE:].tolist() == [1, 0, 1, 0]
+    (sentence,) = repairs.describe()
+    assert "2 samples" in sentence
+    assert "from 1.00 to 1.00 s" in sentence
 
 
 def test_exact_stamps_are_taken_as_they_are():

@@ -234,8 +234,8 @@ def test_faces_of_windows_are_those_of_their_speakers(protocol, store):
         together, anybody = all_faces(one.windows, looks)
         assert anybody.tolist() == inside.any(axis=1).tolist()
         assert together.shape == (len(rows), FACE)
-    # what was read is not sent to other processes
-    assert len(pickle.dumps(reader)) == size
+    # face samples that were read are not sent to other processes
+    assert len(pickle.dumps(reader)) - size < 1000 < looks.vector.nbytes
 
 
 # episodes

@@ -110,6 +110,7 @@ class Mixer:
     cancelled: float = 0.0
     cancelled_from: float | None = None
     _powers: dict[int, np.ndarray] = field(default_factory=dict)
+    _counts: set[int] = field(default_factory=set)
     _chosen: int | None = None
 
     @property
@@ -132,7 +133,10 @@ class Mixer:
         """
         mixed = samples.mean(axis=1, dtype=np.float32)
         count = samples.shape[1]
-        if count == 1 or not len(samples):
+        if not len(samples):
+            return mixed
+        self._counts.add(count)
+        if count == 1:
             return mixed
         covariance = _covariance(samples)
         powers = covariance.diagonal()
@@ -148,6 +152,11 @@ class Mixer:
         if self.cancelled_from is None:
             self.cancelled_from = time
         return np.ascontiguousarray(samples[:, chosen])
+
+    @property
+    def is_average(self) -> bool:
+        """Whether all sound is the average of the same number of channels"""
+        return not self.cancelled and len(self._counts) == 1
 
     def channels(self) -> tuple[int, int, int] | None:
         """Number of channels, of those that are dead, and of those that are faint"""
@@ -273,7 +282,7 @@ def _channels(waveform: np.ndarray, mixer: Mixer, sentences: list[str]) -> None:
         return
     count, dead, faint = found
     if dead:
-        if not mixer.cancelled:
+        if mixer.is_average:
             waveform *= np.float32(count / (count - dead))
         sentences.append(
             f"has {count} channels, of which {dead} {'is' if dead == 1 else 'are'} silent; the "
@@ -301,31 +310,33 @@ def scale(waveform: np.ndarray, sample_rate: int) -> list[str]:
     sentences : list of str
         Problems found; see :func:`level`.
     """
-    peak = peak_of(waveform)
-    if peak < SILENT:
-        return ["is silent from beginning to end: no speakers can be found"]
-    if is_click(waveform, sample_rate):
-        return [f"is silent except for less than {CLICK} s, a click: no speakers can be found"]
     sentences = []
+    peak = peak_of(waveform)
     if peak > LOUD:
-        loud = np.flatnonzero(np.abs(waveform) > LOUD)
-        if len(loud) < 1e-4 * len(waveform):
-            margin = sample_rate // 500  # resampling spreads them
-            for index in loud:
-                waveform[max(index - margin, 0) : index + margin] = 0
-            sentences.append(
-                f"has {len(loud)} samples of up to {peak:.4g}, where full scale is 1; they are "
-                "silence"
-            )
-        else:
+        spikes = _spikes(waveform)
+        if spikes is None:
             waveform *= np.float32(1 / peak)
             sentences.append(
                 f"has samples up to {peak:.4g}, where full scale is 1; it is scaled down"
             )
+        else:
+            margin = sample_rate // 500  # resampling spreads them
+            for index in spikes:
+                waveform[max(index - margin, 0) : index + margin] = 0
+            sentences.append(
+                f"has {len(spikes)} samples of up to {peak:.4g}, where full scale is 1; they are "
+                "silence"
+            )
         peak = peak_of(waveform)
-    elif peak < QUIET:
+    if peak < SILENT:
+        return [*sentences, "is silent from beginning to end: no speakers can be found"]
+    if is_click(waveform, sample_rate):
+        why = f"is silent except for less than {CLICK} s, a click: no speakers can be found"
+        return [*sentences, why]
+    if peak < QUIET:
         waveform *= np.float32(0.5 / peak)
-        return [f"is very quiet ({20 * np.log10(peak):.0f} dB at most); it is amplified"]
+        why = f"is very quiet ({20 * np.log10(peak):.0f} dB at most); it is amplified"
+        return [*sentences, why]
     # in parts, so that no second waveform is made
     top = sound = 0
     for first in range(0, len(waveform), 2**20):
@@ -338,6 +349,17 @@ def scale(waveform: np.ndarray, sample_rate: int) -> list[str]:
             "confused; record it at a lower level"
         )
     return sentences
+
+
+def _spikes(waveform: np.ndarray) -> np.ndarray | None:
+    """Indices of samples above `LOUD`; None if there are too many of them to be spikes"""
+    found, count = [], 0
+    for first in range(0, len(waveform), 2**20):
+        found.append(first + np.flatnonzero(np.abs(waveform[first : first + 2**20]) > LOUD))
+        count += len(found[-1])
+        if count >= 1e-4 * len(waveform):
+            return None
+    return np.concatenate(found)
 
 
 def is_click(waveform: np.ndarray, sample_rate: int) -> bool:

@@ -27,19 +27,23 @@ class _Waveform:
     ----------
     capacity : int
         Expected number of samples.
+    sample_rate : int
+    repairs : _Repairs
+        Is told about samples that are not finite.
     """
 
-    def __init__(self, capacity: int):
+    def __init__(self, capacity: int, sample_rate: int, repairs: _Repairs):
         self._buffer = np.zeros(capacity, np.float32)
+        self._sample_rate = sample_rate
+        self._repairs = repairs
         self.filled = 0
-        self.no_numbers = 0
         self.spans: list[tuple[int, int]] = []  # ranges that were written; the rest are gaps
 
     def lay(self, first: int, samples: np.ndarray) -> None:
         """Write samples (n,) at index `first`; samples written before are not overwritten
 
         Infinite and NaN samples become zeros, because they would spread to everything computed
-        from the waveform. `no_numbers` counts them.
+        from the waveform.
         """
         skip = max(self.filled - first, 0)
         if skip >= len(samples):
@@ -55,10 +59,11 @@ class _Waveform:
         else:
             self.spans.append((first + skip, end))
         self.filled = end
-        finite = np.isfinite(laid)
-        if not finite.all():
-            laid[~finite] = 0.0
-            self.no_numbers += int(np.count_nonzero(~finite))
+        bad = np.flatnonzero(~np.isfinite(laid))
+        if len(bad):
+            laid[bad] = 0.0
+            times = (first + skip + bad[[0, -1]]) / self._sample_rate
+            self._repairs.add(len(bad), *times.tolist())
 
     def finish(self) -> np.ndarray:
         """The samples (n,)"""
@@ -234,8 +239,8 @@ def decode_sound(
     if channel is not None and channel >= stream.channels:
         raise MediaError(no_such_channel(name, channel, stream.channels))
     damage = Damage.of(info)
-    waveform = _Waveform(round(min(info.duration, RESERVED) * sample_rate))
     mixer, repairs = Mixer(sample_rate), _Repairs()
+    waveform = _Waveform(round(min(info.duration, RESERVED) * sample_rate), sample_rate, repairs)
     settling = Settling(
         lambda time: damage.is_plausible(time, info.duration), damage.misplace, damage.join
     )
@@ -266,7 +271,7 @@ def decode_sound(
     run.finish()
     sentences = damage.describe("audio", info, stream)
     name = name_of("audio", info, stream)
-    sentences += [f"{name} {sentence}" for sentence in repairs.describe(waveform.no_numbers)]
+    sentences += [f"{name} {sentence}" for sentence in repairs.describe()]
     if settling.drift > SHORT:
         sentences.append(
             f"{name} drifts from its time stamps by {settling.drift:.2f} s in all; it is stretched "
@@ -311,12 +316,17 @@ def _stamped(
 
 
 class _Repairs:
-    """Repairs bad samples of decoded frames, before resampling spreads them"""
+    """Repairs bad samples of decoded frames before resampling spreads them, and counts them"""
 
     def __init__(self):
-        self.count = 0
-        self.first = 0.0
-        self.last = 0.0
+        self._count = 0
+        self._first = np.inf
+        self._last = 0.0
+
+    def add(self, count: int, first: float, last: float) -> None:
+        """Count repaired samples between two times (s)"""
+        self._count += count
+        self._first, self._last = min(self._first, first), max(self._last, last)
 
     def __call__(self, frame, time: float):
         """The frame, or a repaired one"""
@@ -334,10 +344,8 @@ class _Repairs:
             return frame
         if not frame.format.is_planar:
             samples, bad = (array.reshape(-1, channels).T for array in (samples, bad))
-        if not self.count:
-            self.first = time + float(np.flatnonzero(bad.any(axis=0))[0]) / frame.sample_rate
-        self.last = time + float(np.flatnonzero(bad.any(axis=0))[-1]) / frame.sample_rate
-        self.count += int(np.count_nonzero(bad))
+        where = np.flatnonzero(bad.any(axis=0))[[0, -1]] / frame.sample_rate
+        self.add(int(np.count_nonzero(bad)), *(time + where).tolist())
         samples = np.stack(
             [
                 repair(one, frame.sample_rate, mask) if mask.any() else one
@@ -352,7 +360,6 @@ class _Repairs:
         repaired.sample_rate = frame.sample_rate
         return repaired
 
-    def describe(self, others: int) -> list[str]:
-        """Sentence about the repaired samples, and `others` that became silence"""
-        count = self.count + others
-        return [no_numbers(count, self.first, self.last)] if count else []
+    def describe(self) -> list[str]:
+        """Sentence about the repaired samples, if there are any"""
+        return [no_numbers(self._count, self._first, self._last)] if self._count else []

@@ -1,0 +1,204 @@
+"""Very long files and very many files: memory while they are processed.
+
+Examples:
+    python -m benchmarks soak WORK
+    python -m benchmarks soak WORK --only long --hours 0.25 1
+
+long: diarize files of several durations, each in a process of its own. A file repeats five minutes
+of video: the two people of the sample file talk for 30 seconds, and are silent after that. The peak
+memory is compared without the waveform, of which 16,000 samples a second are kept.
+
+many: one process diarizes many videos of two seconds. Memory is read after every file.
+
+Killed runs are in ``python -m benchmarks batch``. Writes soak.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from statistics import mean
+
+import numpy as np
+
+from benchmarks._runner import Results, add, in_fresh_process, peak_memory, table
+
+#: seconds of the part that is repeated, and frames per second of the video
+PART, RATE = 300, 5
+SIZE = (320, 180)
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    add(parser, "work")
+    add(parser, "--only", choices=PARTS, default=list(PARTS))
+    add(parser, "--pipeline", default="late_fusion")
+    parser.add_argument(
+        "--hours", type=float, nargs="+", default=[0.5, 2, 10], help="durations for `long`"
+    )
+    parser.add_argument("--files", type=int, default=500, help="files for `many`")
+
+
+# ------------------------------------------------------------------------------------ media
+
+
+def write_part(path: Path) -> None:
+    """Write five minutes: the sample file, then its people in silence."""
+    import av
+
+    from pyannote_av.core.grid import SAMPLE_RATE
+    from pyannote_av.core.io import Video
+    from pyannote_av.simulation.sample import sample
+
+    video = Video()
+    sound = video.waveform(sample()).numpy()[0]
+    hiss = np.random.default_rng(0).normal(0, 1e-3, PART * SAMPLE_RATE)
+    hiss[: len(sound)] += sound
+    pcm = (hiss.clip(-1, 1) * 32767).astype(np.int16)
+    with av.open(str(path), "w") as container:
+        pictures = container.add_stream("libx264", rate=RATE)
+        pictures.width, pictures.height, pictures.pix_fmt = *SIZE, "yuv420p"
+        # without frames that refer to later ones, parts can be joined
+        pictures.options = {"preset": "veryfast", "bf": "0"}
+        audio = container.add_stream("pcm_s16le", rate=SAMPLE_RATE, layout="mono")
+        last, encoded = None, 0
+        for frame in video.frames(sample()):
+            last = av.VideoFrame.from_ndarray(frame.image, format="rgb24").reformat(*SIZE)
+            if frame.time * RATE + 1e-6 >= encoded:
+                last.pts, encoded = encoded, encoded + 1
+                container.mux(pictures.encode(last))
+        for number in range(encoded, PART * RATE):
+            last.pts = number
+            container.mux(pictures.encode(last))
+        container.mux(pictures.encode(None))
+        for first in range(0, len(pcm), SAMPLE_RATE):
+            second = pcm[None, first : first + SAMPLE_RATE]
+            frame = av.AudioFrame.from_ndarray(second, format="s16", layout="mono")
+            frame.sample_rate, frame.pts = SAMPLE_RATE, first
+            container.mux(audio.encode(frame))
+        container.mux(audio.encode(None))
+
+
+def repeat(part: Path, times: int, path: Path) -> None:
+    """Join copies of a file, without decoding."""
+    import av
+
+    with av.open(str(part)) as source, av.open(str(path), "w") as target:
+        streams = {s.index: target.add_stream_from_template(s) for s in source.streams}
+        for turn in range(times):
+            source.seek(0)
+            for packet in source.demux():
+                if packet.dts is None:
+                    continue
+                shift = round(turn * PART / packet.time_base)
+                packet.dts, packet.pts = packet.dts + shift, packet.pts + shift
+                packet.stream = streams[packet.stream.index]
+                target.mux(packet)
+
+
+def cut(path: Path, folder: Path, count: int, seconds: int = 2) -> list[Path]:
+    """Write short videos, each from another moment of a file."""
+    from pyannote.core import Segment
+
+    from pyannote_av.core.grid import SAMPLE_RATE
+    from pyannote_av.core.io import Video
+    from pyannote_av.simulation.encoding import encode
+    from pyannote_av.simulation.sample import SIZE
+
+    video = Video()
+    sound, paths = video.waveform(path).numpy()[0], []
+    folder.mkdir(parents=True, exist_ok=True)
+    for k in range(count):
+        start = k * (len(sound) / SAMPLE_RATE - seconds) / count
+        pictures, _ = video.crop(path, Segment(start, start + seconds))
+        first = round(start * SAMPLE_RATE)
+        own = sound[first : first + seconds * SAMPLE_RATE]
+        encode(folder / f"{k:02d}.mp4", enumerate(pictures), own, SIZE)
+        paths.append(folder / f"{k:02d}.mp4")
+    return paths
+
+
+# ------------------------------------------------------------------------------------ parts
+
+
+def diarize(path: Path, name: str) -> dict:
+    """Diarize one file in this process."""
+    from pyannote_av import Pipeline
+
+    pipeline = Pipeline.from_pretrained(name)
+    loaded, begin = peak_memory(), time.perf_counter()
+    output = pipeline(str(path))
+    seconds, peak = time.perf_counter() - begin, peak_memory()
+    waveform = output.report.duration * 16_000 * 4 / 2**20
+    return {
+        "hours": output.report.duration / 3600,
+        "speakers": len(output.speaker_diarization.labels()),
+        "turns": len(output.speaker_diarization),
+        "real-time factor": seconds / output.report.duration,
+        "MB, models loaded": round(loaded),
+        "MB, peak": round(peak),
+        "MB of the waveform": round(waveform),
+        "MB, peak without it": round(peak - waveform),
+        "problems": output.report.problems,
+    }
+
+
+def long_files(given: argparse.Namespace) -> dict:
+    """Files of several durations."""
+    given.work.mkdir(parents=True, exist_ok=True)
+    part, rows = given.work / "part.mkv", []
+    write_part(part)
+    for hours in given.hours:
+        path = given.work / f"{hours:g}h.mkv"
+        repeat(part, round(hours * 3600 / PART), path)
+        rows.append(in_fresh_process(diarize, path, given.pipeline))
+        print(table([{"pipeline": given.pipeline, **rows[-1]}]), flush=True)
+        path.unlink()
+    return {"pipeline": given.pipeline, "runs": rows}
+
+
+def resident() -> float:
+    """Resident memory of this process, in MB of 1024 x 1024 bytes."""
+    status = Path("/proc/self/status").read_text()
+    (line,) = (line for line in status.splitlines() if line.startswith("VmRSS:"))
+    return int(line.split()[1]) / 1024
+
+
+def diarize_all(paths: list[Path], count: int, name: str) -> dict:
+    """Diarize videos one after another in this process."""
+    from pyannote_av import Pipeline
+
+    pipeline, sizes, begin = Pipeline.from_pretrained(name), [], time.perf_counter()
+    for k in range(count):
+        pipeline(str(paths[k % len(paths)]))
+        sizes.append(resident())
+    fifth = count // 5
+    fifths = [mean(sizes[k * fifth : (k + 1) * fifth]) for k in range(5)]
+    return {
+        "files": count,
+        "seconds for a file": (time.perf_counter() - begin) / count,
+        "MB after the first": round(sizes[0]),
+        "MB in each fifth": [round(size) for size in fifths],
+        "growth from the second fifth to the last": fifths[-1] / fifths[1] - 1,
+        "open files at the end": len(list(Path("/proc/self/fd").iterdir())),
+    }
+
+
+def many_files(given: argparse.Namespace) -> dict:
+    """Many short files in one process."""
+    from pyannote_av.simulation.sample import sample
+
+    paths = cut(sample(), given.work / "short", 20)
+    row = in_fresh_process(diarize_all, paths, given.files, given.pipeline)
+    print(table([{"pipeline": given.pipeline, **row}]), flush=True)
+    return {"pipeline": given.pipeline, **row}
+
+
+PARTS = {"long": long_files, "many": many_files}
+
+
+def run(given: argparse.Namespace, results: Results) -> None:
+    """Run the parts."""
+    for part in given.only:
+        results.update("soak", f"{part}, {given.pipeline}", PARTS[part](given))
