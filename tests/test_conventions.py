@@ -292,6 +292,9 @@ def test_devices_may_be_named(pipeline):
     number = torch.cuda.device_count()
     with pytest.raises(ValueError, match=f"this machine has {number} CUDA devices"):
         as_device(f"cuda:{number}")
+    if not torch.backends.mps.is_available():
+        with pytest.raises(ValueError, match="no device 'mps'"):
+            as_device("mps")
 
 
 def test_the_former_name_of_the_token():

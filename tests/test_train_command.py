@@ -143,6 +143,7 @@ def same(first, second) -> bool:
         ("trainer.num_nodes=5000", "trainer: num_nodes is 5000"),
         ("trainer.strategy=deepseed", "trainer: strategy: 'deepseed' is not one of auto, ddp"),
         ("trainer.strategy=deepspeed", "trainer: .*DeepSpeed"),
+        ("trainer.limit_train_batches=0", "at least one batch is needed"),
         ("trainer.profiler=os.system", "trainer: profiler: 'os.system' is not one of simple"),
         ("trainer.plugins=[os.system]", "trainer.plugins: .*instance of CheckpointIO"),
         ("trainer.callbacks=[os.system]", "trainer.callbacks: .*instance of Callback"),

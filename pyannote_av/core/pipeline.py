@@ -462,6 +462,8 @@ def as_device(device: torch.device | str | int) -> torch.device:
     if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
         number = torch.cuda.device_count()
         raise ValueError(f"no device {str(found)!r}: this machine has {number} CUDA devices")
+    if found.type == "mps" and not torch.backends.mps.is_available():
+        raise ValueError("no device 'mps': this machine has none")
     return found
 
 

@@ -226,6 +226,8 @@ class TrainingConfig(Part):
         if (devices := devices_of(value.get("devices"))) is not None:
             whole(devices, 1, MAX_DEVICES, "devices")
         whole(value.get("num_nodes", 1), 1, MAX_DEVICES, "num_nodes")
+        if value.get("limit_train_batches", 1) == 0:
+            raise ValueError("limit_train_batches: at least one batch is needed for training")
         return value
 
     @field_validator("loggers")
