@@ -13,6 +13,55 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")
 import pytest
 from filelock import FileLock
 
+#: slow cases of tests, of which others run by default; prefixes of `file::test[case]`
+SLOW_CASES = (
+    "test_active_speaker_detection.py::test_conformance[both]",
+    "test_asd_task.py::test_train_validate_save_and_load[0]",
+    "test_audio_diarization.py::test_a_mapping_of_the_caller_is_not_written_to[ProtocolFile-False]",
+    "test_audio_diarization.py::test_a_mapping_of_the_caller_is_not_written_to[dict-True]",
+    "test_audio_diarization.py::test_any_duration[12.34]",
+    "test_audio_diarization.py::test_two_threads_give_the_turns_of_one[False]",
+    "test_cysmsd.py::test_counts_speakers[150-",
+    "test_docs.py::test_code_blocks_run[docs/coming_from_pyannote.md]",
+    "test_docs.py::test_code_blocks_run[docs/how_it_works.md]",
+    "test_embedded_relation.py::test_it_learns_to_tell_people_apart[handcrafted]",
+    "test_export.py::test_cysmsd[mean]",
+    "test_face_tracking.py::test_real_clips[single/person_2.mp4",
+    "test_io.py::test_part_equals_slice_of_whole[30.mkv-how3-pyav]",
+    "test_io.py::test_part_equals_slice_of_whole[index.avi-how7",
+    "test_io.py::test_part_equals_slice_of_whole[late.mp4-how2",
+    "test_io.py::test_part_equals_slice_of_whole[one-key-frame.mp4-how1",
+    "test_io.py::test_part_equals_slice_of_whole[open-gop.mp4-how5",
+    "test_io.py::test_part_equals_slice_of_whole[stream.ts-how4-decord]",
+    "test_media_bounds.py::test_hostile_file[20000000 in a fragment]",
+    "test_media_bounds.py::test_hostile_file[gaps that creep]",
+    "test_media_bounds.py::test_hostile_file[pictures that grow, TS]",
+    "test_media_bounds.py::test_hostile_file[sound that changes a thousand times]",
+    "test_recipes.py::test_floors_of_real_protocols[ami-development",
+    "test_recipes.py::test_training_configurations[ami-hmsanet]",
+    "test_recipes.py::test_training_configurations[misp2022-hmsanet]",
+    "test_recipes.py::test_training_configurations[msdwild-hmsanet]",
+    "test_recipes.py::test_training_configurations[simulated-compact]",
+    "test_recipes.py::test_training_configurations[simulated-lrasd]",
+    "test_trust.py::test_what_is_damaged_is_said_with_its_name[model.bin-<lambda>5]",
+    "test_trust.py::test_what_is_damaged_is_said_with_its_name[model.safetensors-<lambda>5]",
+    "test_tuning.py::test_every_pipeline_is_tuned[counting]",
+    "test_window_pipelines.py::test_in_the_second_trial_nothing_is_done_again[counting]",
+    "test_window_pipelines.py::test_nobody_speaks[joint]",
+    "test_window_pipelines.py::test_stock_optimize[counting]",
+    "test_window_tasks.py::test_files_that_are_not_all_there_are_named[SpeakerCounting]",
+    "test_window_tasks.py::test_interrupted_training_ends_with_the_same_weights[moment0]",
+    "test_window_tasks.py::test_relations_are_learnt[dimnet]",
+)
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` selects
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark slow cases."""
+    for item in items:
+        if f"{item.path.name}::{item.name}".startswith(SLOW_CASES):
+            item.add_marker(pytest.mark.slow)
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:

@@ -451,6 +451,7 @@ def test_contrast_asks_which_picture_belongs_to_which_sound():
     assert torch.equal(talk_nce(noisy, heard, active), same)
 
 
+@pytest.mark.slow
 def test_contrast_is_learnt(files, store):
     found = []
     for contrast in (0.0, 0.3):

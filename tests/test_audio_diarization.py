@@ -433,6 +433,7 @@ def test_plda_switches_to_vbx(pipeline, excerpt, tmp_path):
     check(vbx(sound(excerpt[:, 16000 : 2 * 16000])), 1.0, voiceprints=False)
 
 
+@pytest.mark.slow
 def test_voiceprints_are_there_while_hyper_parameters_are_tuned(pipeline, excerpt):
     prepared = pipeline.prepare_one({"waveform": excerpt, "sample_rate": 16000, "uri": "x"})
     expected = pipeline.diarize(prepared)

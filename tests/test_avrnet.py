@@ -177,6 +177,7 @@ def test_number_of_parameters(model):
     assert count(model) == 47_598_477
 
 
+@pytest.mark.slow
 def test_import_of_a_file(model, weights, tmp_path):
     training = {"best_der": np.float64(20.66), "threshold": np.float64(0.14)}
     file = {"model": weights, "best_der_info": training, "config": {"model": "token"}}

@@ -84,6 +84,7 @@ def opening(crops: np.ndarray) -> np.ndarray:
     return -crops[:, 52:88, 36:76].astype(float).mean(axis=(1, 2))
 
 
+@pytest.mark.slow
 def test_clips_are_prepared_once(clips, talkers, tmp_path):
     folder, tracks = clips
     assert {name: len(own) for name, own in talkers.clips.items()} == {"anna": 2, "bert": 1}

@@ -63,6 +63,7 @@ def test_one_channel_is_that_channel_alone(folder, channel, alone):
     assert torch.allclose(Video().waveform(memory), expected, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_channel_in_a_pipeline(folder, pipeline):
     for channel, alone in enumerate(("left", "right")):
         file = {"audio": folder / "stereo.wav", "channel": channel}

@@ -254,6 +254,7 @@ def test_tracks_that_go_on_after_the_pictures(files, tmp_path):
     assert report.problems["talk0"][-1].startswith("25 of 125 boxes of file 'talk0' lie where")
 
 
+@pytest.mark.slow
 def test_several_processes_and_one_that_dies(files, tmp_path, monkeypatch):
     """A file that kills its process is named; the others are written"""
     (tmp_path / "sitecustomize.py").write_text(

@@ -860,6 +860,7 @@ def test_pipelines_on_a_protocol_with_faces(protocol):
     assert "given twice" in run("--protocol", f"{protocol}.Faces", *twice).output
 
 
+@pytest.mark.slow
 def test_the_command_sweeps(tmp_path, protocol):
     def swept(what, *options, name="Faces"):
         pipelines = ("--protocol", f"{protocol}.{name}", "--pipeline", "audio")

@@ -59,6 +59,7 @@ def run(path, inputs: dict[str, torch.Tensor]) -> list[np.ndarray]:
     return graph.run(None, {name: inputs[name].numpy() for name in names})
 
 
+@pytest.mark.slow
 def test_visual_features_of_hmsanet(tmp_path, monkeypatch):
     """The smaller one of its graphs: the other one takes a minute to convert."""
     monkeypatch.setattr(files, "graphs_of", lambda model: graphs_of(model)[1:])

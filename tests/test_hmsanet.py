@@ -433,6 +433,7 @@ def test_lag_of_the_picture():
     assert not nobody.any()
 
 
+@pytest.mark.slow
 def test_synchrony_is_learnt():
     """Faces move as it gets louder; then gates tell who moves to another sound."""
     torch.manual_seed(0)

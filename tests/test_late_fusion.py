@@ -150,6 +150,7 @@ def test_optimization_decodes_again_only_when_it_has_to(made, output, monkeypatc
     assert len(decoded) == 3
 
 
+@pytest.mark.slow
 def test_while_tuning_the_answer_is_the_same(made, pipeline, output):
     """Whatever is remembered"""
     given = output.audio_only.rename_labels(generator="string")

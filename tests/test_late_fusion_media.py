@@ -224,6 +224,7 @@ def test_one_picture_a_second_is_not_trusted(scene, output, pipeline, tmp_path):
     assert len(found.face_tracks.tracks) >= 2
 
 
+@pytest.mark.slow
 def test_a_turned_file_is_as_good_as_an_upright_one(scene, output, pipeline, tmp_path):
     def draw(t):
         return np.ascontiguousarray(np.rot90(scene.draw(t), -1))
@@ -446,6 +447,7 @@ def test_stock_apply(scene, folder, upright, output, tmp_path):
     assert content["report"]["video_used"]
 
 
+@pytest.mark.slow
 def test_stock_benchmark(scene, folder, upright, protocol, output, tmp_path):
     name = "AV.SpeakerDiarization.Scene"
     result = pyannote_audio("benchmark", folder, name, tmp_path, "--registry", protocol)

@@ -561,15 +561,16 @@ def test_commands_can_be_told_to_trust(command, monkeypatch, capsys):
 
 def test_two_at_once(media, into, monkeypatch, capsys):
     """The second is told so, and nothing is lost"""
-    with locked(into):
-        options = ["--into", into, "--pipeline", "audio", "--workers", 0]
-        done = subprocess.run(
-            [sys.executable, "-m", "pyannote_av", "apply", media / "talk.wav", *map(str, options)],
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 2
-        assert "another process is writing to" in done.stderr
+    hold = (
+        "import sys; from pathlib import Path; from pyannote_av.core.atomic import locked\n"
+        "with locked(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    )
+    options = ["--into", into, "--pipeline", "audio", "--workers", 0]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", hold, str(into)], **pipes) as other:
+        assert other.stdout.readline() == "held\n"
+        assert run_command(monkeypatch, "apply", media / "talk.wav", *options) == 2
+        assert "another process is writing to" in capsys.readouterr().err
         assert not tree(into)
     assert run_command(monkeypatch, "apply", media / "talk.wav", *options) == 0
 

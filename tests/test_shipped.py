@@ -67,7 +67,17 @@ def test_cards_tell_what_was_measured():
     assert sha256_of(results) in card
 
 
-def test_hmsanet_diarizes_the_sample(sample):
+# The short sample is at 0.093 and 0.096, the whole one at 0.080 and 0.057: half a second in which
+# one pauses and the other begins is given to both.
+@pytest.mark.parametrize(
+    ("name", "error", "error_alone"),
+    [
+        ("short_sample", 0.094, 0.097),
+        pytest.param("sample", 0.081, 0.06, marks=pytest.mark.slow),
+    ],
+)
+def test_hmsanet_diarizes_the_sample(name, error, error_alone, request):
+    sample = request.getfixturevalue(name)
     output = Pipeline.from_pretrained()(sample["video"])
     assert output.report.components["segmentation"] == "HMSANet"
     assert output.report.components["scorer"] == "compact-asd+synchrony"
@@ -78,9 +88,8 @@ def test_hmsanet_diarizes_the_sample(sample):
         metric(reference, turns, uem=uem)
         for turns in (output.speaker_diarization, output.audio_only)
     )
-    # 0.080 and 0.057: half a second in which one pauses and the other begins is given to both
-    assert found < 0.081
-    assert alone < 0.06
+    assert found < error
+    assert alone < error_alone
     assert len(output.face_tracks.speaker) == 2  # both faces are somebody
 
 

@@ -799,6 +799,7 @@ def _tones(seconds: float = 8.0) -> dict:
     }
 
 
+@pytest.mark.slow
 def test_a_stock_pipeline_gives_what_pyannote_gives(workshop, community):
     ours, theirs = (one.from_pretrained(community) for one in (Pipeline, StockPipeline))
     assert type(ours) is type(theirs)

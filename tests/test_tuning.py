@@ -340,6 +340,7 @@ def wait_for(into: Path, done: int, process: subprocess.Popen) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_killed_and_begun_again_it_ends_the_same(undisturbed, database, files, tmp_path):
     into = tmp_path / "study"
     process = begin(database, into, "--trials", 14)
@@ -490,6 +491,7 @@ def test_studies_of_earlier_versions_are_not_continued(files, tmp_path):
         optimize("audio", files, tmp_path, trials=1)
 
 
+@pytest.mark.slow
 def test_another_corpus_is_another_one_whatever_it_is_called(files, tmp_path):
     """Under the same cache"""
     cache = tmp_path / "cache"
@@ -533,6 +535,7 @@ def test_pruned_trials_count(undisturbed, files, tmp_path):
         assert one["values"] in (None, other["values"])
 
 
+@pytest.mark.slow
 def test_errors_against_cost(undisturbed, files, tmp_path):
     cache = undisturbed / "cache"
     optimize("audio", files, tmp_path, trials=1, freeze=FREEZE, cost=True, cache=cache)

@@ -744,6 +744,7 @@ def test_interrupted_training_ends_with_the_same_weights(
     assert all(torch.equal(model[name], value) for name, value in expected.items())
 
 
+@pytest.mark.slow
 def test_workers_read_the_same(counted, protocol, store, tmp_path):
     task = SpeakerCounting(protocol, store, **{**SHORT, "num_workers": 2}, batch_size=2)
     model = optimize(counter(), task, COUNT, tmp_path, **QUIET)

@@ -174,3 +174,32 @@ def test_processes_end_with_the_one_that_started_them(tmp_path):
     while Path(f"/proc/{worker}").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not Path(f"/proc/{worker}").exists()
+
+
+IMPORTS = """
+import os, sys
+from pyannote_av.core.workers import open_pool, run
+
+
+class Imported:
+    def load(self):
+        self.before = "colorsys" in sys.modules
+
+    def __call__(self, job):
+        return self.before, os.environ["OF_THIS_TEST"]
+
+
+if __name__ == "__main__":
+    for value in ("one", "two"):  # the server was started in the environment of the first
+        os.environ["OF_THIS_TEST"] = value
+        with open_pool(Imported(), 2, ("colorsys",)) as pool:
+            print({attempt.value for attempt in run(pool, range(4))})
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked from a server on Linux")
+def test_modules_are_imported_before_processes_start(tmp_path):
+    (tmp_path / "script.py").write_text(IMPORTS)
+    command = [sys.executable, str(tmp_path / "script.py")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n") == ["{(True, 'one')}", "{(True, 'two')}", ""]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pyannote_av.batch.identity import pipeline_identity
 from pyannote_av.batch.jobs import Job, Made
 from pyannote_av.core.checksums import digest
+from pyannote_av.core.workers import INFERENCE
 
 if TYPE_CHECKING:
     from pyannote.core import Annotation
@@ -51,6 +52,7 @@ class Diarize:
         if self.trust:
             parts.append("trust")
         self.identity = digest([json.dumps(parts).encode()])
+        self.imports = INFERENCE if self.device == "cpu" else ()
         self._loaded: Any = None
 
     def __getstate__(self) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -54,13 +54,13 @@ class Engine:
             return connected(self.address, self.workers)
         return nullcontext()
 
-    def open(self, work: Callable[[Any], Any]) -> Pool:
+    def open(self, work: Callable[[Any], Any], imports: Sequence[str] = ()) -> Pool:
         """Open a pool of workers; see :func:`~pyannote_av.core.workers.open_pool`."""
         if self.name == "ray":
             from pyannote_av.batch.on_ray import RayPool
 
             return RayPool(work, self.workers, self.gpus)
-        return open_pool(work, self.workers)
+        return open_pool(work, self.workers, imports)
 
     def without_gpus(self) -> Engine:
         """The same engine without GPUs, for work that needs none."""

@@ -93,6 +93,8 @@ class Work(Protocol):
     identity : str
         Digest of everything that the results of all files depend on: models, hyper-parameters,
         formats, versions.
+    imports : sequence of str, optional
+        Slow modules that the work imports; see :func:`~pyannote_av.core.workers.open_pool`.
     """
 
     verb: str

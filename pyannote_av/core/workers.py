@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -173,7 +173,7 @@ def _numbered(job: Any, tried: Callable[[Any], int]) -> tuple[Any, int]:
     return job, tried(job) + 1
 
 
-def open_pool(work: Callable[[Any], Any], workers: int) -> Pool:
+def open_pool(work: Callable[[Any], Any], workers: int, imports: Sequence[str] = ()) -> Pool:
     """Pool on this machine.
 
     Parameters
@@ -184,10 +184,13 @@ def open_pool(work: Callable[[Any], Any], workers: int) -> Pool:
     workers : int
         Number of processes. With 0, jobs are done in this process, without time limits, because
         it cannot be killed.
+    imports : sequence of str, optional
+        Modules that are imported once for all processes instead of once in each, where the system
+        allows it. They must not use a GPU while they are imported.
     """
     if workers == 0:
         return SerialPool(work)
-    return ProcessPool(work, workers)
+    return ProcessPool(work, workers, imports)
 
 
 class Worker:
@@ -240,6 +243,9 @@ class SerialPool:
         self._worker = None
 
 
+#: modules that any pipeline imports, which takes seconds; for :func:`open_pool`
+INFERENCE = ("pyannote.audio", "cv2")
+
 #: how often a pool is restarted if its processes end before they have done a job
 _MAX_RESTARTS = 3
 
@@ -251,9 +257,10 @@ class ProcessPool:
     libraries choose.
     """
 
-    def __init__(self, work: Callable[[Any], Any], workers: int):
+    def __init__(self, work: Callable[[Any], Any], workers: int, imports: Sequence[str] = ()):
         self.capacity = workers
         self._work = work
+        self._imports = imports
         self._pool: Any = None
         self._flying: dict[Any, tuple[int, Any, float | None]] = {}
         self._restarts = 0
@@ -263,7 +270,7 @@ class ProcessPool:
         if self._pool is not None and not self._pool.active:
             self._restart()
         if self._pool is None:
-            self._pool = _start_processes(self._work, self.capacity)
+            self._pool = _start_processes(self._work, self.capacity, self._imports)
         future = self._pool.schedule(_work, args=(job,), timeout=timeout)
         self._flying[future] = (ticket, job, timeout)
 
@@ -316,14 +323,22 @@ def _cause(code: int | None) -> str:
     return f"the process that worked on it died ({how})"
 
 
-def _start_processes(work: Callable[[Any], Any], workers: int) -> Any:
+def _start_processes(work: Callable[[Any], Any], workers: int, imports: Sequence[str]) -> Any:
     from multiprocessing import get_context
 
     from pebble import ProcessPool as Processes
 
-    # spawned, because the threads and locks of torch and OpenCV do not survive a fork
-    arguments = (work, workers > 1)
-    return Processes(workers, initializer=_start, initargs=arguments, context=get_context("spawn"))
+    # Not forked from this process, because the threads and locks of torch and OpenCV do not survive
+    # that. A server that has only imported modules can be forked; other systems than Linux have
+    # libraries that do not survive even this.
+    if imports and sys.platform == "linux":
+        context = get_context("forkserver")
+        context.set_forkserver_preload(list(imports))
+    else:
+        context = get_context("spawn")
+    # the server has the environment of its start
+    arguments = work, workers > 1, dict(os.environ)
+    return Processes(workers, initializer=_start, initargs=arguments, context=context)
 
 
 def single_thread() -> None:
@@ -349,7 +364,9 @@ def _end_with_parent() -> None:
 _ready: list[Worker] = []
 
 
-def _start(work: Callable[[Any], Any], shared: bool) -> None:
+def _start(work: Callable[[Any], Any], shared: bool, environment: Mapping[str, str]) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if shared:
         single_thread()
