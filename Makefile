@@ -21,7 +21,6 @@ demo: $(VENV)/.installed-sample
 test: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile
-	$(BIN)/python -m sphinx -q -W -b html docs docs/_build/html
 
 test-slow: $(VENV)/.installed-test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile -m slow

@@ -28,6 +28,7 @@ autodoc_default_options = {
     "ignore-module-all": True,
 }
 autodoc_member_order = "bysource"
+autodoc_use_type_comments = False  # there are none, and looking for them is slow
 autodoc_typehints = "none"  # numpy docstrings say it, with shapes and units
 napoleon_google_docstring = False
 napoleon_use_rtype = False

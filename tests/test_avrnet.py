@@ -232,6 +232,7 @@ def test_order_means_nothing(model, visible):
     close(forth, back)
 
 
+@pytest.mark.slow
 def test_every_window_with_every_other(model):
     waveforms, faces = example(3)
     mask = torch.tensor([[True], [False], [True]])

@@ -165,6 +165,7 @@ def test_faces_are_in_sync_with_their_voices(cast, desync):
         assert np.argmax(scores) - 8 == pytest.approx(25 * desync, abs=1)
 
 
+@pytest.mark.slow
 def test_who_listens_keeps_the_mouth_shut(cast):
     made = converse(cast, 60.0, PLAIN, seed=(3,))
     chunk = cut_chunk(made, 0, 1500, np.random.default_rng(0))

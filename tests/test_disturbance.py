@@ -60,6 +60,7 @@ def test_what_is_in_front_of_faces(cast, plain, kind):
     assert np.array_equal(made.tracks().box, plain[1].tracks().box)
 
 
+@pytest.mark.slow
 def test_a_hand_hides_the_mouth_in_films_and_crops(cast, plain):
     made = plain[1]
     name = sorted(made.people)[0]

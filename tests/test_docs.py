@@ -96,6 +96,14 @@ def test_the_reference_names_modules_that_are_there():
             assert find_spec(name) is not None, f"{page.name} names {name}"
 
 
+@pytest.mark.parametrize("builder", ["dummy", pytest.param("html", marks=pytest.mark.slow)])
+def test_documentation_builds(builder, tmp_path):
+    """Without a warning: references lead somewhere, and docstrings are well formed"""
+    sphinx = pytest.importorskip("sphinx.cmd.build", reason="pip install '.[doc]'")
+    docs = str(Path(__file__).resolve().parents[1] / "docs")
+    assert sphinx.build_main(["-q", "-W", "-b", builder, docs, str(tmp_path)]) == 0
+
+
 def test_links_lead_somewhere():
     for page in PAGES:
         text = page.read_text(encoding="utf-8")

@@ -145,6 +145,7 @@ def test_cysmsd(counter, tmp_path):
     assert ("count" in graphs) == (counter == "tree")
 
 
+@pytest.mark.slow
 def test_light_asd(tmp_path):
     torch.manual_seed(0)
     graphs = check(waken(LightASD()), tmp_path)

@@ -111,6 +111,7 @@ def test_time_is_accounted_for_by_stage(output):
     assert all(value > 0 for value in seconds.values())
 
 
+@pytest.mark.slow
 def test_optimization_decodes_again_only_when_it_has_to(made, output, monkeypatch):
     from pyannote_av import Pipeline
     from pyannote_av.pipelines.face_tracking import FaceTracking

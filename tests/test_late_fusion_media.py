@@ -158,7 +158,8 @@ def test_the_scene_itself(scene, output):
 # ------------------------------------------------------------------ clocks
 
 
-@pytest.mark.parametrize("late", [0.4, pytest.param(-0.4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("late", [0.4, -0.4])
 def test_sound_moved_against_the_picture_is_aligned(late, longer, pipeline):
     scene, path = longer
     samples = np.roll(scene.samples, round(late * SAMPLE_RATE))

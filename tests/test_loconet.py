@@ -220,6 +220,7 @@ def test_order_of_faces_that_come_and_go_means_nothing(model, of_four_faces):
     close(model(waveform, faces[:, order], COMING_AND_GOING[:, order]), scores[..., order])
 
 
+@pytest.mark.slow
 def test_sharing_changes_nothing(model):
     waveform, faces = example(12, num_faces=4)
     shared = model.predict(waveform, faces, COMING_AND_GOING)

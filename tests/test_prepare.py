@@ -133,6 +133,7 @@ def content(store: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 def test_killed_and_resumed(database, tmp_path):
     prepare(NAME, tmp_path / "whole", database=database)
     into = tmp_path / "store"

@@ -151,6 +151,7 @@ def test_lips_move_with_the_sound(made, frames, tracks):
         assert scores[5] > 0.8
 
 
+@pytest.mark.slow
 def test_it_is_the_same_every_time_and_cached(made, tmp_path, monkeypatch):
     monkeypatch.setenv("PYANNOTE_AV_CACHE", str(tmp_path / "not" / "there"))
     first = sample()

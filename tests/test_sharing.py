@@ -118,6 +118,7 @@ def same(a, b) -> bool:
 # ------------------------------------------------------------------------------- pipeline folders
 
 
+@pytest.mark.slow
 def test_folder_holds_all_and_answers_the_same(own, talk, tmp_path):
     """Loaded by pyannote itself too, after it has been moved, without what it was made of."""
     expected = Pipeline.from_pretrained(own)(dict(talk))
@@ -189,6 +190,7 @@ def test_shipped_pipelines(tmp_path):
         assert loaded.parameters(instantiated=True) == shipped.parameters(instantiated=True)
 
 
+@pytest.mark.slow
 def test_models_of_all_kinds(tmp_path):
     """A relation network, bare weights of CAM++, and statistics beside."""
     relation = build_relation("gmu", voice=192, face=128)

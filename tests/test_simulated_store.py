@@ -164,6 +164,7 @@ simulate_files(cast, sys.argv[2], store=True, **ARGUMENTS)
 """
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_the_store_is_the_same(cast, folder, tmp_path):
     here = str(Path(__file__).parent)
     arguments = [str(cast.library.folder), str(tmp_path), here]

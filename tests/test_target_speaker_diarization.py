@@ -441,6 +441,7 @@ def test_the_first_pass_stands_when_the_second_departs_too_far(pipeline, tracked
     pipeline.instantiate({**pipeline.default_parameters(), "max_change": 2.0, "onset": 0.4})
 
 
+@pytest.mark.slow
 def test_number_of_speakers_and_oracle_speech(lenient, tracked):
     file = {**tracked, "lab": Timeline([Segment(2, 6)])}
     only = lenient(dict(file), num_speakers=1)

@@ -452,6 +452,7 @@ def test_trials_worse_than_the_median_are_pruned():
         finished(trial, Evaluation([np.nan], [np.nan], 1.0))
 
 
+@pytest.mark.slow
 def test_a_study_is_about_one_thing(undisturbed, files, tmp_path):
     def again(pipeline="audio", files=files, freeze=FREEZE, **options):
         optimize(pipeline, files, undisturbed, trials=14, freeze=freeze, **options)

@@ -170,7 +170,7 @@ def resample(samples: np.ndarray, rate: int, sample_rate: int, chunk: int = 6553
     """
     import av
 
-    waveform, mixer = _Waveform(0), Mixer(sample_rate)
+    waveform, mixer = _Waveform(0, sample_rate, _Repairs()), Mixer(sample_rate)
     run: _Run | None = None
     for first in range(0, len(samples), chunk):
         part = np.ascontiguousarray(samples[None, first : first + chunk])
