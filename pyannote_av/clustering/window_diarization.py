@@ -184,9 +184,7 @@ class WindowDiarization(DiarizationPipeline):
         bounds = num_speakers, min_speakers, max_speakers
         check_bounds(*bounds)
         hook = self.setup_hook(file, hook)
-        report = Report(duration=file["waveform"].shape[-1] / file["sample_rate"])
-        report.problems += file.get("problems", [])
-        report.streams += file.get("streams", [])
+        report = Report.of_file(file)
         with report.stage("speech"):
             # detected or annotated speech may end slightly after the audio
             speech = self._speech(file, hook).crop(Segment(0.0, report.duration))
