@@ -250,7 +250,7 @@ def test_streams_of_two_files(film, tmp_path):
 def info(path, capsys, *options) -> str:
     from pyannote_av.cli.info import describe
 
-    return "\n".join(describe(path, num_glances=1, **dict(options)))
+    return "\n".join(describe(path, num_pictures=1, **dict(options)))
 
 
 def test_info_lists_all_and_says_why(film, capsys):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pyannote_av.batch.engines import Engine
     from pyannote_av.batch.jobs import Job
     from pyannote_av.batch.ledger import Ledger
-    from pyannote_av.batch.run import CollectionReport, Limits
+    from pyannote_av.batch.run import BatchReport, Limits
 
 logger = logging.getLogger(__name__)
 
@@ -241,7 +241,7 @@ def apply_manifest(
     trust: bool = False,
     audio_track: int | str = "auto",
     **bounds: int | None,
-) -> CollectionReport:
+) -> BatchReport:
     """Diarize the files of a manifest, each once; see :func:`apply_all` for other parameters.
 
     Parameters
@@ -287,7 +287,7 @@ def _diarize(
     tell: _Teller,
     labels: Mapping[str, str],
     **options: Any,
-) -> CollectionReport:
+) -> BatchReport:
     """Process the jobs and write the list of failures, in which files are named by `labels`."""
     from pyannote_av.batch.run import process
 
@@ -485,7 +485,7 @@ def command(
         raise typer.Exit(1)
 
 
-def _summary(report: CollectionReport, into: Path) -> int:
+def _summary(report: BatchReport, into: Path) -> int:
     """Print how many files were done, kept and failed; return their total."""
     done, kept, failed = len(report.done), len(report.kept), len(report.failed)
     say(f"{into}: {done} files done, {kept} done before, {failed} failed")
