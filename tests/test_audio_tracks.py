@@ -293,6 +293,7 @@ def test_names_of_tracks_never_collide(tmp_path):
     other = write_streams(tmp_path / "a_track1.mkv", track(0))
     parts = split_tracks({path: "a", other: "a_track1"}, "each")
     assert parts == {"a_track0": (path, 0), "a_track1_": (path, 1), "a_track1": (other, "auto")}
+    assert split_tracks({path: "a", other: "a_track1"}, "each", progress=True) == parts
     missing = tmp_path / "missing.mkv"
     assert split_tracks({missing: "missing"}, "each") == {"missing": (missing, "auto")}
 
