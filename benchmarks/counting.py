@@ -49,8 +49,8 @@ def options(parser: argparse.ArgumentParser) -> None:
 def sources(given: argparse.Namespace) -> Iterator[tuple]:
     """Name, pipeline and files of each data set."""
     from pyannote_av import Pipeline
-    from pyannote_av.clustering.identities import build_identities
     from pyannote_av.data.crop_store import CropStore
+    from pyannote_av.data.face_embeddings import build_face_embeddings
     from recipes.simulated.corpus import PARTS
     from recipes.simulated.held_aside import load, read, simulate
 
@@ -63,7 +63,7 @@ def sources(given: argparse.Namespace) -> Iterator[tuple]:
         if part.real:
             store = CropStore(existing(given.corpus / "parts" / part.name, "part of the corpus"))
             uris = store.uris[:REAL_FILES]
-            build_identities(store, uris=uris, interval=1e9, progress=True)
+            build_face_embeddings(store, uris=uris, interval=1e9, progress=True)
             yield "simulated, real mouths", load(given.pipeline, store), of(store, uris)
     pipeline = Pipeline.from_pretrained(given.pipeline)
     yield "AMI", pipeline, iter(ami(given.data, given.limit))

@@ -202,9 +202,8 @@ def run(given: argparse.Namespace, results: Results) -> None:
 
 def score_all(runner: Runner, uris: Sequence[str], results: Results) -> str:
     """Score conversations as they are; returns the tables."""
-    from pyannote_av.cli.evaluate import score
     from pyannote_av.core.tracks import FaceTracks
-    from pyannote_av.evaluation import report
+    from pyannote_av.evaluation import diarization_report as report
     from recipes.simulated.held_aside import read
 
     store, systems = runner.store, runner(uris)
@@ -212,7 +211,7 @@ def score_all(runner: Runner, uris: Sequence[str], results: Results) -> str:
     references = {uri: file["annotation"] for uri, file in files.items()}
     maps = {uri: file["annotated"] for uri, file in files.items()}
     faces = {uri: FaceTracks.read(store.folder / "tracks" / f"{uri}.npz") for uri in files}
-    found = score(references, systems, maps, faces=faces, tracks="given")
+    found = report.evaluate_systems(references, systems, maps, faces=faces, tracks="given")
     heights = {uri: face_height(file) for uri, file in files.items()}
     scores = [result.per_file() for result in found[0]]
     rows = [

@@ -30,8 +30,7 @@ def run(given: argparse.Namespace, results: Results) -> None:
     import torch
 
     from pyannote_av import Pipeline
-    from pyannote_av.cli.evaluate import score
-    from pyannote_av.evaluation import report
+    from pyannote_av.evaluation import diarization_report as report
 
     torch.set_num_threads(1)
     pipelines = {"late_fusion": "late_fusion", "hmsanet": given.pipeline}
@@ -49,7 +48,7 @@ def run(given: argparse.Namespace, results: Results) -> None:
                 print(file["uri"], system, output.report.reasons, output.report.changes, flush=True)
         references = {file["uri"]: file["annotation"] for file in files}
         maps = {file["uri"]: file["annotated"] for file in files}
-        found = score(references, systems, maps, tracks="found")
+        found = report.evaluate_systems(references, systems, maps, tracks="found")
         print(report.to_text(*found))
         stem = f"real_{name}" if own == "hmsanet" else f"real_{name}_{own}"
         results.adopt(stem, lambda path, found=found: report.write_json(path, *found))

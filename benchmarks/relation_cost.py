@@ -45,7 +45,7 @@ def run(given: argparse.Namespace, results: Results) -> None:
     import torch
 
     from pyannote_av.clustering.avrnet import FACE_SIZE, AVRNet
-    from pyannote_av.clustering.pairs import BLOCK, score_pairs
+    from pyannote_av.clustering.pair_scores import BLOCK, score_pairs
 
     torch.set_num_threads(given.threads)
     torch.manual_seed(0)

@@ -202,16 +202,16 @@ def train(corpus: Path, work: Path, seed: int, names: list[str], epochs: int | N
 
     from pyannote_av.clustering.cysmsd import CYSMSD
     from pyannote_av.clustering.embedded import FusedEmbeddings, RelationOfEmbeddings
-    from pyannote_av.clustering.identities import Identities
     from pyannote_av.clustering.pairwise_relation import PairwiseRelation
     from pyannote_av.clustering.speaker_counting import SpeakerCounting
     from pyannote_av.data.crop_store import CropStore
+    from pyannote_av.data.face_embeddings import FaceEmbeddings
     from pyannote_av.training.runner import optimize
     from pyannote_av.training.stages import Stage
 
     store, files = CropStore(corpus), protocol(corpus)
-    dimensions = 192, Identities(store).dimension
-    common = {"voices": corpus / VOICES, "cache": work / "files.npz", "num_workers": 0}
+    dimensions = 192, FaceEmbeddings(store).dimension
+    common = {"speaker_embeddings": corpus / VOICES, "cache": work / "files.npz", "num_workers": 0}
     relation = PairwiseRelation(files, store, per_recording=3, **common)
     counting = SpeakerCounting(files, store, **common)
     published = {"learning_rate": 5e-4, "weight_decay": 1e-4}
@@ -285,13 +285,13 @@ def simulated(corpus: Path, data: Path, work: Path, subset: str) -> Iterator[tup
     """Files of a subset, and their scored faces: with and without oracle."""
     import torch
 
-    from pyannote_av.clustering.identities import Identities
     from pyannote_av.clustering.windowed_file import ScoredFaces
     from pyannote_av.core.grid import SAMPLE_RATE
     from pyannote_av.data.crop_store import CropStore
+    from pyannote_av.data.face_embeddings import FaceEmbeddings
 
     store = CropStore(corpus)
-    identities = Identities(store)
+    identities = FaceEmbeddings(store)
     for one in getattr(protocol(corpus), subset)():
         uri = one["uri"]
         shard = store[uri]
@@ -615,10 +615,10 @@ def run(given: argparse.Namespace, results: Results) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     given.work.mkdir(parents=True, exist_ok=True)
     if "train" in given.only:
-        from pyannote_av.clustering.identities import build_identities
         from pyannote_av.data.crop_store import CropStore
+        from pyannote_av.data.face_embeddings import build_face_embeddings
 
-        build_identities(CropStore(given.corpus), interval=4.0, progress=True)
+        build_face_embeddings(CropStore(given.corpus), interval=4.0, progress=True)
         embed(given.corpus, given.data)
         fit(given.corpus, given.data, given.work)
         for seed in given.seeds:

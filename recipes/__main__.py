@@ -114,7 +114,7 @@ def _evaluate(recipe: Recipe, arguments: argparse.Namespace) -> int:
             _say(f"\n{scorer}\n{result}")
             content[scorer] = result.to_dataframe().to_dict(orient="records")
     elif arguments.pipeline or arguments.hypothesis:
-        from pyannote_av.evaluation import report
+        from pyannote_av.evaluation import diarization_report as report
 
         results, comparisons, tables = evaluate.diarization_scores(
             files,

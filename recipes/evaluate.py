@@ -74,7 +74,7 @@ def describe(files: Sequence[Mapping]) -> dict[str, Any]:
     from pyannote_av.core.tracks import Label
     from pyannote_av.evaluation.conditions import visible_speech
     from pyannote_av.evaluation.diarization import score_file
-    from pyannote_av.evaluation.score import DiarizationScore
+    from pyannote_av.evaluation.diarization_score import DiarizationScore
 
     totals: dict[str, DiarizationScore] = {}
     speakers, on_screen, visible, tracked = [], np.zeros(2), np.zeros(2), 0

@@ -3,6 +3,10 @@
 from pathlib import Path
 
 import numpy as np
+from pyannote.core import Segment, Timeline
+
+from pyannote_av.core.runs import true_runs
+from pyannote_av.simulation.speech import STEP, sounding
 
 RATE = 16000
 
@@ -46,3 +50,12 @@ def content(folder: Path) -> dict[str, bytes]:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
+
+
+def energy_turns(stem: np.ndarray, bridge: float = 0.3) -> Timeline:
+    """Regions with energy in a clean stem, (N,); silences of up to `bridge` seconds are bridged."""
+    timeline = Timeline(
+        Segment(first * STEP / RATE, end * STEP / RATE)
+        for first, end in true_runs(sounding(stem, 45.0))
+    )
+    return timeline.support(collar=bridge)

@@ -37,8 +37,8 @@ class Row(Protocol):
 
     id: str
     fault: str
-    done: str
-    said: str | None
+    outcome: str
+    message: str | None
 
 
 def lists() -> list[tuple[str, Sequence[Row]]]:
@@ -50,8 +50,8 @@ def table(rows: Iterable[Row]) -> str:
     """Rows as a table of Markdown"""
     lines = ["| | fault | outcome | message |", "|---|---|---|---|"]
     for row in rows:
-        said = "–" if row.said is None else f"`{row.said}`"
-        cells = (f"`{row.id}`", row.fault, row.done, said)
+        message = "–" if row.message is None else f"`{row.message}`"
+        cells = (f"`{row.id}`", row.fault, row.outcome, message)
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""Faults of pictures, tracks and whole files: what is made, what is expected, and what is said.
+"""Faults of pictures, tracks and whole files: what is made, what is expected, and the message.
 
 `FAULTS` is data. `tests/test_faults.py` checks each row, and `docs/faults.md` shows them.
 """
@@ -24,16 +24,16 @@ DEFAULT, COMMENT, ATTACHED = 1, 8, 1024
 class Fault:
     """One fault
 
-    `done` and `said` are for readers; `said` is also what one sentence or error has to contain, or
-    None if nothing is said because nothing is lost. `make` writes the file into a folder.
-    `pictures` and `sound` are the seconds that can be read, None if that is refused. `size` is that
-    of the pictures, and `tones` are the frequencies (Hz) that are heard.
+    `outcome` and `message` are for readers; `message` is also what one sentence or error has to
+    contain, or None if there is no message because nothing is lost. `make` writes the file into a
+    folder. `pictures` and `sound` are the seconds that can be read, None if that is refused. `size`
+    is that of the pictures, and `tones` are the frequencies (Hz) that are heard.
     """
 
     id: str
     fault: str
-    done: str
-    said: str | None
+    outcome: str
+    message: str | None
     make: Callable[[Path], Path]
     pictures: float | None = 1.0
     sound: float | None = 1.0

@@ -1,4 +1,4 @@
-"""Faults of sound and of the clock: what is made, what is expected, and what is said.
+"""Faults of sound and of the clock: what is made, what is expected, and the message.
 
 `FAULTS` is data. `tests/test_sound_faults.py` checks each row, and `docs/faults.md` shows them.
 """
@@ -21,20 +21,21 @@ WRAP = 2**33 / 90000  # seconds until the clock of a transport stream wraps
 class Fault:
     """One fault
 
-    `done` and `said` are for readers; `said` is also what one sentence has to contain, or None if
-    nothing is said because nothing is lost. `make` writes the file into a folder, or returns a file
-    in memory. Sound made at the times `heard` is found there, or at the times of `at`, within
-    `within` seconds; the spans `silent` hold silence. The sound lasts `duration` seconds.
+    `outcome` and `message` are for readers; `message` is also what one sentence has to contain, or
+    None if there is no message because nothing is lost. `make` writes the file into a folder, or
+    returns a file in memory. Sound made at the times `sound_at` is found there, or at the times
+    `found_at`, within `within` seconds; the spans `silent` hold silence. The sound lasts `duration`
+    seconds.
     """
 
     id: str
     fault: str
-    done: str
-    said: str | None
+    outcome: str
+    message: str | None
     make: Callable[[Path], object]
     duration: float = 6.0
-    heard: tuple[float, ...] = (0.6, 2.0, 3.5, 5.0)
-    at: tuple[float, ...] | None = None
+    sound_at: tuple[float, ...] = (0.6, 2.0, 3.5, 5.0)
+    found_at: tuple[float, ...] | None = None
     silent: tuple[tuple[float, float], ...] = ()
     level: float | None = 0.3
     within: float = 0.005
@@ -199,7 +200,7 @@ SOUND = [
         "half a second of silence",
         "from 2.50 to 3.00 s",
         partial(_floats, change=_set(slice(40_000, 48_000), np.nan)),
-        heard=(0.6, 1.5, 3.5, 5.0),
+        sound_at=(0.6, 1.5, 3.5, 5.0),
         silent=((2.52, 2.98),),
     ),
     Fault(
@@ -273,7 +274,7 @@ SOUND = [
         "no speakers",
         "no speakers can be found",
         partial(_floats, change=_times(slice(None), 0.0)),
-        heard=(),
+        sound_at=(),
         silent=((0.0, 6.0),),
     ),
     Fault(
@@ -282,7 +283,7 @@ SOUND = [
         "no speakers",
         "a click: no speakers",
         partial(_floats, change=_click),
-        heard=(),
+        sound_at=(),
         silent=((0.0, 2.9), (3.1, 6.0)),
     ),
     Fault(
@@ -378,7 +379,7 @@ CLOCK = [
         "the sound is stretched to fit",
         None,
         partial(_stamped, stamp=lambda t, k: t, clock=0.99),
-        heard=(),
+        sound_at=(),
         level=None,
     ),
     Fault(
@@ -387,7 +388,7 @@ CLOCK = [
         "the sound is shortened to fit",
         "drifts from its time stamps by 0.3",
         partial(_stamped, stamp=lambda t, k: t, clock=1.06),
-        heard=(),
+        sound_at=(),
         level=None,
     ),
     Fault(
@@ -396,7 +397,7 @@ CLOCK = [
         "0.7 s of silence",
         "has gaps of 0.7",
         partial(_stamped, stamp=_lost(2.0, 2.7)),
-        heard=(0.6, 1.2, 3.5, 5.0),
+        sound_at=(0.6, 1.2, 3.5, 5.0),
         silent=((2.06, 2.66),),
     ),
     Fault(
@@ -405,7 +406,7 @@ CLOCK = [
         "about 0.7 s of silence; elsewhere continuous sound",
         "has gaps of 0.",
         _gap_and_wobble,
-        heard=(0.6, 1.2, 3.5, 5.0),
+        sound_at=(0.6, 1.2, 3.5, 5.0),
         silent=((2.1, 2.6),),
         within=0.045,
     ),
@@ -414,12 +415,12 @@ CLOCK = [
             f"joined-{name}",
             f"two recordings joined byte by byte: {what}",
             "the second one follows the first",
-            said,
+            message,
             partial(_joined, name=f"joined.{name}", **how),
-            heard=PARTS,
+            sound_at=PARTS,
             within=within,
         )
-        for name, what, said, within, how in (
+        for name, what, message, within, how in (
             ("ts", "MPEG-TS", RESTART, 0.07, {}),
             ("mpg", "MPEG-PS", RESTART, 0.07, {"video_codec": "mpeg2video", "audio_codec": "mp2"}),
             ("mkv", "Matroska", RESTART, 0.04, {}),
@@ -436,7 +437,7 @@ CLOCK = [
         "the second one follows the first",
         RESTART,
         partial(_joined, name="leap.ts", starts=(0.0, 3600.0)),
-        heard=PARTS,
+        sound_at=PARTS,
         within=0.07,
     ),
     Fault(
@@ -445,7 +446,7 @@ CLOCK = [
         "the second one follows the first",
         RESTART,
         partial(_joined, name="earlier.ts", starts=(3600.0, 0.0)),
-        heard=PARTS,
+        sound_at=PARTS,
         within=0.07,
     ),
     *(
@@ -456,7 +457,7 @@ CLOCK = [
             NOT_READ,
             partial(_joined, name=f"joined.{name}", **how),
             duration=3.0,
-            heard=HALF,
+            sound_at=HALF,
             within=0.03,
         )
         for name, what, how in (
@@ -471,8 +472,8 @@ CLOCK = [
         "what is shown is read; the file is whole",
         None,
         _trimmed,
-        heard=(2.6, 4.0, 7.0),
-        at=(0.6, 2.0, 5.0),
+        sound_at=(2.6, 4.0, 7.0),
+        found_at=(0.6, 2.0, 5.0),
         within=0.03,
     ),
     Fault(
@@ -481,7 +482,7 @@ CLOCK = [
         "packets are counted to know its duration",
         None,
         _mp3,
-        heard=(1.6, 3.0, 5.0),
+        sound_at=(1.6, 3.0, 5.0),
         within=0.03,
     ),
     Fault(
@@ -490,7 +491,7 @@ CLOCK = [
         "packets are counted to know its duration",
         None,
         lambda folder: media.write_encoded(folder / "quiet.aac", "aac", _quiet_first),
-        heard=(1.6, 3.0, 5.0),
+        sound_at=(1.6, 3.0, 5.0),
         within=0.03,
     ),
     Fault(
@@ -529,7 +530,7 @@ CLOCK = [
         "s of 6.0",
         _truncated,
         duration=3.4,
-        heard=(0.6, 2.0),
+        sound_at=(0.6, 2.0),
     ),
 ]
 

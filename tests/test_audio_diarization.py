@@ -518,6 +518,7 @@ def test_nobody_speaks_in_silence(pipeline, kind):
 def test_bad_samples_and_inverted_channels_change_nothing(pipeline, excerpt):
     clean = pipeline({"waveform": excerpt, "sample_rate": 16000, "uri": "talk"})
     assert clean.report.problems == []
+    assert clean.report.seconds.keys() == {"decoding of the sound", "audio"}
     bad = excerpt.clone()
     bad[0, [50_000, 50_001, 120_000]] = torch.tensor([np.nan, np.inf, -np.inf])
     inverted = torch.cat([excerpt, -0.8 * excerpt])

@@ -250,7 +250,7 @@ def test_streams_of_two_files(film, tmp_path):
 def info(path, capsys, *options) -> str:
     from pyannote_av.cli.info import describe
 
-    return "\n".join(describe(path, num_glances=1, **dict(options)))
+    return "\n".join(describe(path, num_pictures=1, **dict(options)))
 
 
 def test_info_lists_all_and_says_why(film, capsys):
@@ -293,6 +293,7 @@ def test_names_of_tracks_never_collide(tmp_path):
     other = write_streams(tmp_path / "a_track1.mkv", track(0))
     parts = split_tracks({path: "a", other: "a_track1"}, "each")
     assert parts == {"a_track0": (path, 0), "a_track1_": (path, 1), "a_track1": (other, "auto")}
+    assert split_tracks({path: "a", other: "a_track1"}, "each", progress=True) == parts
     missing = tmp_path / "missing.mkv"
     assert split_tracks({missing: "missing"}, "each") == {"missing": (missing, "auto")}
 

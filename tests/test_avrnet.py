@@ -8,7 +8,7 @@ from authors import batch_norm, layer, numbers, residual_stages
 from torchaudio.functional import melscale_fbanks
 
 from pyannote_av.clustering.avrnet import AVRNet
-from pyannote_av.clustering.relation import ModalityMask
+from pyannote_av.clustering.relation_network import ModalityMask
 from pyannote_av.core.model import Model
 from pyannote_av.models.importers import convert, import_checkpoint
 

@@ -191,6 +191,26 @@ def test_a_step_within_a_step(cache):
     assert len(inner_calls) == 1
 
 
+def test_others_wait_while_a_step_within_a_step_is_stored(tmp_path):
+    stored, calls = threading.Event(), []
+    one, two = Session(Cache(tmp_path)), Session(Cache(tmp_path))
+
+    def slowly():
+        calls.append(1)
+        assert one.look_up("cd34") is None
+        one.store("cd34", "inner", 3)
+        stored.set()
+        time.sleep(0.3)
+        return 5
+
+    thread = threading.Thread(target=one.cached, args=("ab12", "step", slowly))
+    thread.start()
+    stored.wait()
+    assert two.cached("ab12", "step", lambda: calls.append(2)) == 5
+    thread.join()
+    assert calls == [1]
+
+
 def test_a_step_that_fails_is_computed_again(cache):
     def fail():
         raise ValueError("no")

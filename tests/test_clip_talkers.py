@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from chunks import cut_chunk
-from conversations import RATE, voice, write_speech
+from conversations import RATE, energy_turns, voice, write_speech
 
 pytest.importorskip("skimage", reason="the portraits need scikit-image: pip install '.[sample]'")
 
@@ -23,7 +23,7 @@ from pyannote_av.simulation.performer import Actor
 from pyannote_av.simulation.portrait import act, loudness
 from pyannote_av.simulation.rendering import geometry, render
 from pyannote_av.simulation.scene import SceneOptions
-from pyannote_av.simulation.sound import SoundOptions, energy_turns
+from pyannote_av.simulation.sound import SoundOptions
 from pyannote_av.simulation.speech import SpeechLibrary
 from pyannote_av.simulation.statistics import ConversationStatistics
 from pyannote_av.simulation.talkers import Talkers, find_talkers

@@ -332,7 +332,7 @@ def test_length_of_what_comes_in(model):
 def test_shapes_that_do_not_fit(model):
     data = inputs()
     for name, expected in (
-        ("voices", r"voices of shape \(2, 9, 11\): expected \(2, 9, 12\)"),
+        ("voices", r"speaker_embeddings of shape \(2, 9, 11\): expected \(2, 9, 12\)"),
         ("faces", r"faces of shape \(2, 9, 19\): expected \(2, 9, 20\)"),
         ("face_mask", r"face_mask of shape \(2, 8\): expected \(2, 9\)"),
         ("window_mask", r"window_mask of shape \(2, 8\): expected \(2, 9\)"),

@@ -31,9 +31,9 @@ from pyannote_av.cli import sweep as sweep_command
 from pyannote_av.evaluation import sweeps
 from pyannote_av.evaluation.conditions import GROUPS, conditions, visible_speech
 from pyannote_av.evaluation.diarization import evaluate, score_file
+from pyannote_av.evaluation.diarization_score import RULES, DiarizationScore
 from pyannote_av.evaluation.disturbances import desync, missing_faces, noisy, without_faces
 from pyannote_av.evaluation.oracle_vad import fill_speech
-from pyannote_av.evaluation.score import RULES, DiarizationScore
 from pyannote_av.evaluation.significance import bootstrap, compare, describe, holm, permutation
 from pyannote_av.evaluation.sweeps import (
     DISTURBANCES,

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import squareform
 
 from pyannote_av.clustering.embedded import FusedEmbeddings, RelationOfEmbeddings
-from pyannote_av.clustering.pairs import score_pairs, square
-from pyannote_av.clustering.relation import RelationNetwork
+from pyannote_av.clustering.pair_scores import score_pairs, square
+from pyannote_av.clustering.relation_network import RelationNetwork
 from pyannote_av.core.model import Model
 
 VOICE, FACE = 6, 8

@@ -13,12 +13,16 @@ from media import write_media
 from talkers import make_talkers
 from test_identity import Mean, row
 
-from pyannote_av.clustering.identities import Identities, build_identities, identities_folder
 from pyannote_av.core.io import Video
 from pyannote_av.core.tracks import FaceSamples, FaceTracks
 from pyannote_av.data.build import build_store
 from pyannote_av.data.crop_shard import FACE_INTERVAL, FACE_SIDE
 from pyannote_av.data.crop_store import CropStore
+from pyannote_av.data.face_embeddings import (
+    FaceEmbeddings,
+    build_face_embeddings,
+    face_embeddings_folder,
+)
 from pyannote_av.data.shard_writer import ShardWriter
 from pyannote_av.pipelines.face_tracking import FaceTracking
 from pyannote_av.vision.crops import cut
@@ -370,11 +374,11 @@ def test_samples_in_between_are_like_the_one_before(tmp_path):
     colours = [(0, 0, RED), (0, 25, GREEN), (0, 50, GREEN), (0, 75, BLUE), (0, 101, BLUE)]
     store = coloured(tmp_path, "a", *colours, (3, 110, GREEN), (3, 135, RED))
     embedder = Recorder()
-    report = build_identities(store, embedder=embedder, interval=2.0)
+    report = build_face_embeddings(store, embedder=embedder, interval=2.0)
     assert (report.written, report.failed) == (["a"], {})
     # 0 and 50 and 101 of the one, 110 of the other
     assert embedder.calls == 4
-    identities = Identities(store)
+    identities = FaceEmbeddings(store)
     assert identities.dimension == 3
     found = identities["a"]
     assert found.track.tolist() == [0] * 5 + [3] * 2
@@ -384,18 +388,18 @@ def test_samples_in_between_are_like_the_one_before(tmp_path):
         found.vector, [red, red, green, green, blue, green, green], atol=1e-6
     )
     # all of them
-    build_identities(store, embedder=embedder, interval=1.0)
-    found = Identities(store)["a"].vector
+    build_face_embeddings(store, embedder=embedder, interval=1.0)
+    found = FaceEmbeddings(store)["a"].vector
     np.testing.assert_allclose(found, [red, green, green, blue, blue, green, red], atol=1e-6)
 
 
 def test_identities_of_a_built_store(talk, built, tmp_path):
     store, embedder = copied(built, tmp_path / "store"), Recorder()
-    with pytest.raises(FileNotFoundError, match="build_identities"):
-        Identities(store)
-    report = build_identities(store, embedder=embedder, interval=0)
+    with pytest.raises(FileNotFoundError, match="build_face_embeddings"):
+        FaceEmbeddings(store)
+    report = build_face_embeddings(store, embedder=embedder, interval=0)
     assert (sorted(report.written), report.failed) == (["nobody", "small", "talk"], {})
-    identities = Identities(store)
+    identities = FaceEmbeddings(store)
     assert embedder.calls == sum(len(store[uri].face_samples.track) for uri in store)
     for uri in store:
         assert uri in identities
@@ -413,46 +417,46 @@ def test_resumed_where_it_was(tmp_path):
     for uri in "abc":
         store = coloured(tmp_path, uri, (0, 0, RED), (0, 50, GREEN))
     with pytest.raises(KeyboardInterrupt):
-        build_identities(store, embedder=Recorder(most=3))
-    identities = Identities(store)
+        build_face_embeddings(store, embedder=Recorder(most=3))
+    identities = FaceEmbeddings(store)
     assert [uri in identities for uri in "abc"] == [True, False, False]
     embedder = Recorder()
-    report = build_identities(store, embedder=embedder)
+    report = build_face_embeddings(store, embedder=embedder)
     assert (report.kept, report.written, embedder.calls) == (["a"], ["b", "c"], 4)
-    assert build_identities(store, ["b"], embedder=embedder).kept == ["b"]
+    assert build_face_embeddings(store, ["b"], embedder=embedder).kept == ["b"]
     # made by another embedder, or of other samples, all is made anew
     other = Recorder()
     other.name = "other"
-    assert build_identities(store, embedder=other).written == ["a", "b", "c"]
-    assert build_identities(store, embedder=other, interval=1.0).written == ["a", "b", "c"]
+    assert build_face_embeddings(store, embedder=other).written == ["a", "b", "c"]
+    assert build_face_embeddings(store, embedder=other, interval=1.0).written == ["a", "b", "c"]
 
 
 def test_other_samples_make_them_outdated(tmp_path):
     for uri in "ab":
         store = coloured(tmp_path, uri, (0, 0, RED), (0, 50, GREEN))
-    build_identities(store, embedder=Mean())
+    build_face_embeddings(store, embedder=Mean())
     store = coloured(tmp_path, "a", (0, 0, BLUE), (0, 50, GREEN))
-    identities = Identities(store)
+    identities = FaceEmbeddings(store)
     assert "a" not in identities
     assert "b" in identities
     assert "c" not in identities
-    report = build_identities(store, embedder=Mean())
+    report = build_face_embeddings(store, embedder=Mean())
     assert (report.written, report.kept) == (["a"], ["b"])
-    identities = Identities(store)
+    identities = FaceEmbeddings(store)
     assert "a" in identities
     np.testing.assert_allclose(identities["a"].vector, np.eye(3)[[2, 1]], atol=1e-6)
     # a file that is no longer in the store
     shutil.rmtree(store["b"].folder)
-    assert "b" not in Identities(CropStore(tmp_path))
+    assert "b" not in FaceEmbeddings(CropStore(tmp_path))
 
 
 def test_identities_where_there_are_no_samples(tmp_path):
     store = coloured(tmp_path, "a", (0, 0, RED))
     older(store, "a")
     store = coloured(tmp_path, "b")
-    report = build_identities(store, embedder=Mean())
+    report = build_face_embeddings(store, embedder=Mean())
     assert (report.written, report.failed) == (["a", "b"], {})
-    identities = Identities(store)
+    identities = FaceEmbeddings(store)
     for uri in "ab":
         assert uri in identities
         assert len(identities[uri].track) == 0
@@ -461,9 +465,9 @@ def test_identities_where_there_are_no_samples(tmp_path):
 
 def test_identities_elsewhere(tmp_path):
     store = coloured(tmp_path / "store", "a", (0, 0, RED))
-    build_identities(store, embedder=Mean(), folder=tmp_path / "there")
-    assert not identities_folder(store).exists()
-    assert "a" in Identities(store, tmp_path / "there")
+    build_face_embeddings(store, embedder=Mean(), folder=tmp_path / "there")
+    assert not face_embeddings_folder(store).exists()
+    assert "a" in FaceEmbeddings(store, tmp_path / "there")
 
 
 def test_without_an_embedder(tmp_path, monkeypatch):
@@ -476,7 +480,7 @@ def test_without_an_embedder(tmp_path, monkeypatch):
     try:
         for embedder in ("auto", None):
             with pytest.raises(ValueError, match="this machine has no face embedder"):
-                build_identities(store, embedder=embedder)
+                build_face_embeddings(store, embedder=embedder)
     finally:
         dlib_models.cache_clear()
-    assert not identities_folder(store).exists()
+    assert not face_embeddings_folder(store).exists()

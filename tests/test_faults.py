@@ -44,10 +44,10 @@ def test_fault(tmp_path, fault):
     if fault.tones is not None:
         levels = {f: media.level_of(waveform, f) for f in (440, 880, 1320)}
         assert {f for f, level in levels.items() if level > 0.1} == set(fault.tones)
-    if fault.said is None:
+    if fault.message is None:
         assert problems == []
     else:
-        assert any(fault.said in problem for problem in problems), problems
+        assert any(fault.message in problem for problem in problems), problems
     assert all(problem.isprintable() for problem in problems)
     assert path.read_bytes() == content
 

@@ -100,7 +100,7 @@ def test_voices_are_kept_beside_the_faces(database, tmp_path):
 
 
 def test_identities_are_kept_beside_the_faces(database, tmp_path):
-    from pyannote_av.clustering.identities import Identities
+    from pyannote_av.data.face_embeddings import FaceEmbeddings
     from pyannote_av.vision.identity import dlib_models
 
     if dlib_models() is None:
@@ -109,7 +109,7 @@ def test_identities_are_kept_beside_the_faces(database, tmp_path):
     result = run(NAME, "--into", into, "--database", database, "--identities")
     assert result.exit_code == 0, result.output
     store = CropStore(into)
-    identities = Identities(store)
+    identities = FaceEmbeddings(store)
     for uri in store.uris:
         assert uri in identities
         assert len(identities[uri].vector) == len(store[uri].face_samples.track)

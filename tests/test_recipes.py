@@ -30,10 +30,10 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from pyannote_av import Model  # noqa: E402
-from pyannote_av.clustering.identities import build_identities  # noqa: E402
 from pyannote_av.core.checksums import sha256_of  # noqa: E402
 from pyannote_av.core.io import Video  # noqa: E402
 from pyannote_av.core.tracks import FaceTracks, Label  # noqa: E402
+from pyannote_av.data.face_embeddings import build_face_embeddings  # noqa: E402
 from pyannote_av.data.speaker_embeddings import build_speaker_embeddings  # noqa: E402
 from pyannote_av.formats.lists import read_names  # noqa: E402
 from pyannote_av.training import TrainingConfig, train  # noqa: E402
@@ -171,7 +171,7 @@ def learnt_from(prepared, tmp_path_factory):
             report = cut_out(name_, folder / "store", subsets, database=path)
             assert not report.failed
             build_speaker_embeddings(report.store)
-            build_identities(report.store)
+            build_face_embeddings(report.store)
             made[name] = path, folder / "store"
         return made[name]
 

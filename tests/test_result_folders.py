@@ -29,7 +29,7 @@ from pyannote_av.batch.ledger import (
 )
 from pyannote_av.batch.outputs import place_of
 from pyannote_av.batch.preparation import Prepare
-from pyannote_av.batch.run import CollectionReport, process
+from pyannote_av.batch.run import BatchReport, process
 from pyannote_av.cli.apply import apply_all, apply_manifest
 from pyannote_av.core.atomic import HOUSEKEEPING, locked, replacing, write_text
 from pyannote_av.core.checksums import sha256_of
@@ -99,7 +99,7 @@ def into(tmp_path) -> Path:
     return tmp_path / "out"
 
 
-def do(work, job: Job, into: Path, **options) -> CollectionReport:
+def do(work, job: Job, into: Path, **options) -> BatchReport:
     return process(work, [job], into, HERE, **options)
 
 

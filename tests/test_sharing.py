@@ -31,7 +31,7 @@ from pyannote_av.core.model import UntrustedError
 from pyannote_av.core.weights import require
 from pyannote_av.evaluation.conditions import conditions
 from pyannote_av.evaluation.diarization import evaluate
-from pyannote_av.evaluation.report import write_json
+from pyannote_av.evaluation.diarization_report import write_json
 from pyannote_av.evaluation.significance import compare
 from pyannote_av.models.active_speaker.lightasd import LightASD
 from pyannote_av.models.active_speaker.scorers import get_scorer

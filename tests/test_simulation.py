@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from chunks import cut_chunk
-from conversations import RATE, content, voice, write_speech, write_wav
+from conversations import RATE, content, energy_turns, voice, write_speech, write_wav
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyannote.core import Annotation, Segment
@@ -34,7 +34,7 @@ from pyannote_av.simulation.faces import (
 from pyannote_av.simulation.files import simulate_files
 from pyannote_av.simulation.portrait import TalkingPortrait
 from pyannote_av.simulation.scene import LAYOUTS, SceneOptions, plan
-from pyannote_av.simulation.sound import SoundOptions, compose, energy_turns, synthetic_response
+from pyannote_av.simulation.sound import SoundOptions, compose, synthetic_response
 from pyannote_av.simulation.speech import SpeechLibrary, condensed, sounding
 from pyannote_av.simulation.statistics import ConversationStatistics, fit, take_apart
 from pyannote_av.simulation.turns import measure, sample_turns

@@ -27,20 +27,20 @@ def test_fault(tmp_path, fault):
     video, problems = Video(), []
     waveform = video.waveform(file, problems)[0].numpy()
 
-    for made, shown in zip(fault.heard, fault.at or fault.heard, strict=True):
-        assert media.offset_at(waveform, made, shown) == pytest.approx(0, abs=fault.within), made
+    for made, found in zip(fault.sound_at, fault.found_at or fault.sound_at, strict=True):
+        assert media.offset_at(waveform, made, found) == pytest.approx(0, abs=fault.within), made
     for first, end in fault.silent:
         assert np.abs(waveform[round(first * RATE) : round(end * RATE)]).max() < 1e-3
     assert len(waveform) / RATE == pytest.approx(fault.duration, abs=0.15)
     # what a header declares, and what FLAC leaves out at a joint
     declared = {"cut-short": 6.0, "joined-flac": 5.7}.get(fault.id, fault.duration)
     assert video.get_duration(file) == pytest.approx(declared, abs=0.2)
-    if fault.heard and fault.level is not None:
+    if fault.sound_at and fault.level is not None:
         assert np.quantile(np.abs(waveform), 0.98) == pytest.approx(fault.level, rel=0.1)
-    if fault.said is None:
+    if fault.message is None:
         assert problems == []
     else:
-        assert any(fault.said in sentence for sentence in problems), problems
+        assert any(fault.message in sentence for sentence in problems), problems
     if kept is not None:
         np.testing.assert_array_equal(kept.numpy(), file["waveform"].numpy())  # NaN equals NaN
 

@@ -19,7 +19,7 @@ from pyannote_av import Model
 from pyannote_av.cli.train import command
 from pyannote_av.models.active_speaker.lrasd import LRASD
 from pyannote_av.training import Stage, TrainingConfig, train
-from pyannote_av.training.config import PlanConfig, keys
+from pyannote_av.training.config import PlanConfig, TaskConfig, keys
 from pyannote_av.training.fitting import learning_rate_factor
 
 QUICK = {"accelerator": "cpu", "limit_train_batches": 2, "limit_val_batches": 1}
@@ -273,6 +273,14 @@ def test_former_names_are_read_with_one_warning(content):
         config = TrainingConfig.parse(content)
     assert config.model.params["attention_window"] == 5
     assert config.model.params["speaker_reach"] == 1
+
+
+@pytest.mark.parametrize("name", ["PairwiseRelation", "SpeakerCounting"])
+def test_former_names_of_tasks_on_windows_are_read(name):
+    given = {"store": "store", "voices": "a", "identities": "b"}
+    with pytest.warns(DeprecationWarning, match="voices is now speaker_embeddings, identities is"):
+        task = TaskConfig(name=name, params=given)
+    assert task.params == {"store": "store", "speaker_embeddings": "a", "face_embeddings": "b"}
 
 
 def test_learning_rates():

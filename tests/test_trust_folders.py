@@ -17,7 +17,7 @@ from optuna.storages.journal import JournalFileBackend
 from safetensors.numpy import save as to_safetensors
 
 from pyannote_av.batch.identity import pipeline_identity
-from pyannote_av.cli.evaluate import load_pipelines
+from pyannote_av.cli.sweep import load_pipelines
 from pyannote_av.core.atomic import locked
 from pyannote_av.core.checkpoint import CheckpointError
 from pyannote_av.core.tracks import FRAME_RATE, FaceTracks

@@ -235,7 +235,8 @@ def test_output_is_whole(output, scene, kind):
     assert starts == sorted(starts)
     report = output.report
     assert report.duration == pytest.approx(DURATION, abs=FRAME)
-    assert report.seconds.keys() == {"speech", "faces", "voices", "clustering"}
+    stages = {"decoding of the sound", "speech", "faces", "voices", "clustering"}
+    assert report.seconds.keys() == stages
     assert report.components["scorer"] == "synchrony"
     assert report.components["identity"] == ("dlib-resnet" if dlib_models() else "none")
     assert report.video_used

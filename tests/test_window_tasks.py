@@ -24,13 +24,13 @@ from pyannote_av.clustering.counting_batches import CountingBatches
 from pyannote_av.clustering.cysmsd import CYSMSD
 from pyannote_av.clustering.embedded import FusedEmbeddings, RelationOfEmbeddings
 from pyannote_av.clustering.episodes import Episodes, find_speakers
-from pyannote_av.clustering.identities import build_identities
 from pyannote_av.clustering.labelled_windows import faces_of, label_windows
 from pyannote_av.clustering.pairwise_relation import PairwiseRelation
 from pyannote_av.clustering.speaker_counting import SpeakerCounting
 from pyannote_av.clustering.windows import all_faces
 from pyannote_av.core.tracks import FaceTracks
 from pyannote_av.data.crop_store import CropStore
+from pyannote_av.data.face_embeddings import build_face_embeddings
 from pyannote_av.data.speaker_embeddings import build_speaker_embeddings
 from pyannote_av.simulation.conversation import Cast, Options
 from pyannote_av.simulation.faces import public_portraits
@@ -120,7 +120,7 @@ def folder(tmp_path_factory):
     assert report.written == URIS
     store = CropStore(folder)
     assert not build_speaker_embeddings(store).failed
-    assert not build_identities(store, embedder=Thumbnail()).failed
+    assert not build_face_embeddings(store, embedder=Thumbnail()).failed
     return folder
 
 
@@ -253,7 +253,7 @@ def origins(batches: Episodes) -> dict[bytes, tuple[int, int]]:
 def speakers_of(batches: Episodes, batch) -> list[list[list[tuple[int, str, int]]]]:
     """(file, name, row) by episode, way, and support or query"""
     known, found = origins(batches), []
-    for episode in batch["voices"].numpy().swapaxes(1, 2):
+    for episode in batch["audio"].numpy().swapaxes(1, 2):
         ways = []
         for way in episode:
             pair = []
@@ -275,7 +275,7 @@ def test_episodes_of_names_that_are_valid_in_a_file(protocol, store):
     assert not batches.across
     for index in range(3):
         batch = batches[(0, index, True)]
-        assert batch["voices"].shape == (4, 2, 3, 192)
+        assert batch["audio"].shape == (4, 2, 3, 192)
         assert batch["faces"].shape == (4, 2, 3, FACE)
         assert batch["visible"].shape == (4, 2, 3)
         assert not batch["faces"][~batch["visible"]].any()
@@ -334,7 +334,7 @@ def test_batches_depend_on_epoch_and_seed_only(protocol, store):
     a, b = one[(3, 1, True)], sent[(3, 1, True)]
     assert all(torch.equal(a[name], b[name]) for name in a)
     for other in (one[(3, 2, True)], one[(4, 1, True)], replace(one, seed=9)[(3, 1, True)]):
-        assert not torch.equal(a["voices"], other["voices"])
+        assert not torch.equal(a["audio"], other["audio"])
     assert not one[(3, 1, False)]["counts"]
 
 
@@ -434,7 +434,7 @@ def test_loss_is_the_sum_of_errors_by_the_number_of_windows(protocol, store):
     found = float(task._loss(*task.compare(batch)))
     expected = []
     for voices, faces, visible, who in zip(
-        *(batch[name] for name in ("voices", "faces", "visible", "speakers")), strict=True
+        *(batch[name] for name in ("audio", "faces", "visible", "speakers")), strict=True
     ):
         error = 0.0
         for i in range(3):
@@ -476,7 +476,7 @@ def test_only_the_relation_network_of_avrnet_learns(folder, store, tmp_path):
     moved = [n for n, p in model.named_parameters() if not torch.equal(p, before[n])]
     assert {n.split(".")[0] for n in moved} == {"acoustic_norm", "mask", "relation"}
     batch = ready(task)[0]
-    assert batch["voices"].shape == (1, 2, 2, 1, 12800)
+    assert batch["audio"].shape == (1, 2, 2, 1, 12800)
     assert batch["faces"].shape == (1, 2, 2, 112, 112, 3)
 
 
@@ -536,8 +536,8 @@ def test_without_identities_nobody_is_seen(folder, protocol, tmp_path, caplog):
         if path.name != "identities":
             (blind / path.name).symlink_to(path)
     store = CropStore(blind)
-    with pytest.raises(FileNotFoundError, match="build_identities"):
-        PairwiseRelation(protocol, store, identities=tmp_path / "none", **SHORT)
+    with pytest.raises(FileNotFoundError, match="build_face_embeddings"):
+        PairwiseRelation(protocol, store, face_embeddings=tmp_path / "none", **SHORT)
     plan = [Stage(name="voices", max_epochs=1, learning_rate=1e-3)]
     pairs = PairwiseRelation(protocol, store, ways=3, batches_per_epoch=2, **SHORT)
     assert "no face is used in training" in caplog.text
@@ -552,9 +552,9 @@ def test_without_identities_nobody_is_seen(folder, protocol, tmp_path, caplog):
 @pytest.mark.parametrize("make", [PairwiseRelation, SpeakerCounting])
 def test_files_that_are_not_all_there_are_named(make, protocol, folder, store, tmp_path, caplog):
     with pytest.raises(FileNotFoundError, match="build_speaker_embeddings"):
-        make(protocol, store, voices=tmp_path / "none", **SHORT)
+        make(protocol, store, speaker_embeddings=tmp_path / "none", **SHORT)
     build_speaker_embeddings(store, URIS[1:], folder=tmp_path / "some")
-    task = make(protocol, store, voices=tmp_path / "some", **SHORT)
+    task = make(protocol, store, speaker_embeddings=tmp_path / "some", **SHORT)
     task.prepare_data()
     assert "1 train files" in caplog.text
     assert URIS[0] in caplog.text
@@ -562,7 +562,7 @@ def test_files_that_are_not_all_there_are_named(make, protocol, folder, store, t
     with pytest.raises(
         ValueError, match="there is no speech, or no annotation, in its train files"
     ):
-        make(only, store, voices=tmp_path / "some", **SHORT).prepare_data()
+        make(only, store, speaker_embeddings=tmp_path / "some", **SHORT).prepare_data()
 
 
 @pytest.mark.parametrize("make", [PairwiseRelation, SpeakerCounting])
@@ -595,21 +595,21 @@ def counting_batches(protocol, store, subset="train", **variations) -> CountingB
 def test_recordings_are_padded(protocol, store):
     batches = counting_batches(protocol, store)
     (batch,) = (batches[(0, i, True)] for i in range(len(batches)))
-    assert set(batch) == {"voices", "faces", "face_mask", "window_mask", "y"}
+    assert set(batch) == {"speaker_embeddings", "faces", "face_mask", "window_mask", "y"}
     real, y = batch["window_mask"], batch["y"]
     counts = real.sum(dim=1)
     assert len(set(counts.tolist())) > 1
     assert real.shape[1] == counts.max()
     assert (real == (torch.arange(real.shape[1]) < counts[:, None])).all()
     assert ((y == -1) == ~real.unsqueeze(2)).all()
-    assert not batch["voices"][~real].any()
+    assert not batch["speaker_embeddings"][~real].any()
     assert not batch["face_mask"][~real].any()
     order = np.random.default_rng([batches.seed, 0]).permutation(3)
     for i, number in enumerate(order):
         one = batches.files[number]
         voices = batches.reader.audio(one.recording.uri, one.windows)
         assert counts[i] == len(voices)
-        assert (batch["voices"][i, : counts[i]].numpy() == voices).all()
+        assert (batch["speaker_embeddings"][i, : counts[i]].numpy() == voices).all()
         assert (y[i, : counts[i]].numpy() == one.active).all()
     assert (batches[(0, 0, False)]["y"] == -1).all()
     # the last batch is what is left
@@ -623,7 +623,9 @@ def test_same_recordings_whoever_reads_them(protocol, store):
     sent = pickle.loads(pickle.dumps(one))
     a, b = one[(2, 0, True)], sent[(2, 0, True)]
     assert all(torch.equal(a[name], b[name]) for name in a)
-    assert not torch.equal(a["voices"][:, :4], one[(3, 0, True)]["voices"][:, :4])
+    assert not torch.equal(
+        a["speaker_embeddings"][:, :4], one[(3, 0, True)]["speaker_embeddings"][:, :4]
+    )
     # what is validated on is always the same
     plain = counting_batches(protocol, store, "development")[0]
     validated = counting_batches(protocol, store, "development", **varied)
@@ -634,7 +636,9 @@ def test_same_recordings_whoever_reads_them(protocol, store):
 def kept_of(batches, batch):
     """Of each recording of a batch, itself, and its windows that are there"""
     heard = [batches.reader.audio(one.recording.uri, one.windows) for one in batches.files]
-    for item, real, y in zip(batch["voices"], batch["window_mask"], batch["y"], strict=True):
+    for item, real, y in zip(
+        batch["speaker_embeddings"], batch["window_mask"], batch["y"], strict=True
+    ):
         voices = item[real].numpy()
         (number,) = (n for n, whole in enumerate(heard) if (whole == voices[0]).all(axis=1).any())
         yield batches.files[number], heard[number], voices, y[real].numpy()
@@ -671,7 +675,7 @@ def test_speakers_are_left_out(protocol, store):
 
 def test_mirrored_people_are_as_alike_as_before(protocol, store):
     plain, mirrored = (counting_batches(protocol, store, mirrored=p)[0] for p in (0.0, 1.0))
-    for name in ("voices", "faces"):
+    for name in ("speaker_embeddings", "faces"):
         assert torch.equal(plain[name].abs(), mirrored[name].abs())
         assert not torch.equal(plain[name], mirrored[name])
         a, b = (x[name] @ x[name].mT for x in (plain, mirrored))
@@ -710,7 +714,7 @@ def test_counting_is_learnt(counted, protocol, store):
     assert metrics["CountAccuracy"] in (0, 1)
     again = Model.from_pretrained(folder)
     batch = counting_batches(protocol, store, "development")[0]
-    found, expected = (one(batch["voices"], batch["faces"]) for one in (again, model))
+    found, expected = (one(batch["speaker_embeddings"], batch["faces"]) for one in (again, model))
     assert torch.equal(found.embeddings, expected.embeddings)
     assert torch.equal(found.activity_logits, expected.activity_logits)
     assert torch.equal(found.count, expected.count)

@@ -179,6 +179,36 @@ def test_windows_shorter_than_a_frame():
     np.testing.assert_allclose(talking_scores(windows, tracks)[:, 0], [2, 3, 3.5, np.nan])
 
 
+@given(st.integers(0, 999), st.sampled_from([25, 30, 60]))
+@settings(max_examples=50, deadline=None)
+def test_scores_are_those_of_every_frame_by_itself(seed, rate):
+    rng = np.random.default_rng(seed)
+    windows = cut_windows(speech_of((0.3, 3), (3.1, 5)), rng.uniform(0.2, 2), 0.1)
+    parts = [np.sort(rng.choice(5 * rate, rng.integers(1, 99), False)) / rate for _ in range(3)]
+    time, track = np.concatenate(parts), np.repeat([3, 4, 9], [len(part) for part in parts])
+    score = np.where(rng.random(len(time)) < 0.2, np.nan, rng.normal(size=len(time)))
+    tracks = FaceTracks(time, track, np.tile([0.1, 0.1, 0.3, 0.4], (len(time), 1)), speaking=score)
+    found = talking_scores(windows, tracks)
+    for column, name in zip(found.T, tracks.tracks, strict=True):
+        one = tracks.of(name)
+        by_frame = {
+            round(t * RATE): s for t, s in zip(one.time, one.speaking, strict=True) if s == s
+        }
+        for value, (start, end) in zip(column, windows.own, strict=True):
+            first, last = (int(np.ceil(t * RATE - 1e-6)) for t in (start, end))
+            frames = range(first, max(last, first + 1))
+            mine = [by_frame[frame] for frame in frames if frame in by_frame]
+            expected = np.mean(mine) if len(mine) >= len(frames) / 2 else np.nan
+            np.testing.assert_allclose(value, expected, atol=1e-6)
+
+
+def test_faces_may_be_days_apart():
+    tracks = tracks_of((0, 0, [1.0] * 25), (0, 25 * 86400 * 3650, [3.0] * 25))
+    day = 86400.0 * 3650
+    windows = windows_of((0, 1), (5, 6), (day, day + 1))
+    np.testing.assert_allclose(talking_scores(windows, tracks)[:, 0], [1, np.nan, 3])
+
+
 def test_the_likeliest_comes_first():
     windows = windows_of((0, 1), (1, 2), (2, 3))
     tracks = tracks_of(
@@ -324,6 +354,24 @@ def test_faces_seen_now_and_then_are_together_where_both_are():
     entries = entries_of((0, 1), (1, 2))
     assert not len(at_once(entries, tracks_of((1, 0, often), (2, 0, seldom))))
     assert len(at_once(entries, tracks_of((1, 0, often), (2, 0, often))))
+
+
+@given(st.integers(0, 999), st.sampled_from([25, 60]))
+@settings(max_examples=50, deadline=None)
+def test_faces_are_together_that_share_five_frames(seed, rate):
+    rng = np.random.default_rng(seed)
+    parts = [np.sort(rng.choice(rate, rng.integers(1, 20), False)) / rate for _ in range(5)]
+    time, track = np.concatenate(parts), np.repeat(range(5), [len(part) for part in parts])
+    tracks = FaceTracks(time, track, np.tile([0.1, 0.1, 0.3, 0.4], (len(time), 1)))
+    entries = entries_of(*[(i, rng.integers(-1, 5)) for i in range(8)])
+    frames = [set(np.round(part * RATE).astype(int).tolist()) for part in parts]
+    expected = [
+        [i, j]
+        for i, a in enumerate(entries.track)
+        for j, b in enumerate(entries.track)
+        if i < j and a != b and NO_FACE not in (a, b) and len(frames[a] & frames[b]) >= 5
+    ]
+    assert at_once(entries, tracks).tolist() == expected
 
 
 def test_entries_of_one_track_are_the_same():

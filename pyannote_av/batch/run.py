@@ -57,7 +57,7 @@ class Limits:
 
 
 @dataclass
-class CollectionReport:
+class BatchReport:
     """Results of a batch, by file name.
 
     Attributes
@@ -85,7 +85,7 @@ def process(
     again: bool = False,
     progress: bool = False,
     tell: Callable[[Job, Made | Failure, bool], Any] = lambda job, result, final: None,
-) -> CollectionReport:
+) -> BatchReport:
     """Process all files of a batch.
 
     Call it again to resume an interrupted run. A file is processed again if its media, its
@@ -113,7 +113,7 @@ def process(
 
     Returns
     -------
-    report : CollectionReport
+    report : BatchReport
 
     Raises
     ------
@@ -164,7 +164,7 @@ class _Run:
     ledger: Ledger
     bars: Progress
     tell: Callable[[Job, Made | Failure, bool], Any]
-    report: CollectionReport = field(default_factory=CollectionReport)
+    report: BatchReport = field(default_factory=BatchReport)
 
     @property
     def _imports(self) -> Sequence[str]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import sys
 import traceback
 import warnings
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -17,6 +19,12 @@ from pyannote_av.core.text import printable
 def say(message: Any, err: bool = False, nl: bool = True) -> None:
     """Print a line with control characters escaped; see :func:`typer.echo`."""
     typer.echo(printable(str(message)), err=err, nl=nl)
+
+
+def command_line() -> str:
+    """The command line of this process. Absolute paths are reduced to file names."""
+    words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
+    return shlex.join(["pyannote-av", *words])
 
 
 class _Formatter(logging.Formatter):

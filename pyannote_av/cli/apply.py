@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pyannote_av.batch.engines import Engine
     from pyannote_av.batch.jobs import Job
     from pyannote_av.batch.ledger import Ledger
-    from pyannote_av.batch.run import CollectionReport, Limits
+    from pyannote_av.batch.run import BatchReport, Limits
 
 logger = logging.getLogger(__name__)
 
@@ -164,7 +164,7 @@ def apply_all(
     with Ledger(into, work) as ledger:
         # another run may add other files of the same name
         names = unique_names(files, ledger.names())
-        parts = split_tracks(names, audio_track, ledger.names())
+        parts = split_tracks(names, audio_track, ledger.names(), progress)
         ledger.remember({name: str(path.resolve()) for name, (path, _) in parts.items()})
         older = set() if overwrite else _done_by_older_versions(ledger, work, names)
         jobs, heads = [], {}
@@ -192,7 +192,10 @@ def apply_all(
 
 
 def split_tracks(
-    names: Mapping[Path, str], track: int | str, known: Mapping[str, str] | None = None
+    names: Mapping[Path, str],
+    track: int | str,
+    known: Mapping[str, str] | None = None,
+    progress: bool = False,
 ) -> dict[str, tuple[Path, int | str]]:
     """File and audio track of each output name: one per file, or one per audio track for "each".
 
@@ -204,18 +207,14 @@ def split_tracks(
         See :func:`apply_all`.
     known : dict of name to absolute path, optional
         Names assigned by earlier runs, never assigned to another file.
+    progress : bool, optional
+        Whether to show a progress bar.
     """
     if track != "each":
         return {name: (path, track) for path, name in names.items()}
-    from pyannote_av.core.media import probe
-
     parts: dict[str, tuple[Path, int | str]] = {}
     taken = {**(known or {}), **{name: str(path.resolve()) for path, name in names.items()}}
-    for path, name in names.items():
-        try:
-            tracks = sorted(stream.index for stream in probe(path).audio)
-        except (OSError, ValueError):
-            tracks = []  # fails with a reason when its turn comes
+    for (path, name), tracks in zip(names.items(), _audio_tracks(names, progress), strict=True):
         if len(tracks) < 2:
             parts[name] = (path, "auto")
             continue
@@ -225,6 +224,23 @@ def split_tracks(
                 part += "_"
             parts[part] = (path, index)
     return parts
+
+
+def _audio_tracks(paths: Collection[Path], progress: bool) -> list[list[int]]:
+    """Indices of the audio tracks of each file; none if it cannot be read"""
+    from pyannote_av.batch.progress import Progress
+    from pyannote_av.core.media import probe
+
+    found = []
+    with Progress(progress) as bars:
+        bars.begin("looking for audio tracks", len(paths))
+        for path in paths:
+            try:
+                found.append(sorted(stream.index for stream in probe(path).audio))
+            except (OSError, ValueError):
+                found.append([])  # fails with a reason when its turn comes
+            bars.advance(1)
+    return found
 
 
 def apply_manifest(
@@ -241,7 +257,7 @@ def apply_manifest(
     trust: bool = False,
     audio_track: int | str = "auto",
     **bounds: int | None,
-) -> CollectionReport:
+) -> BatchReport:
     """Diarize the files of a manifest, each once; see :func:`apply_all` for other parameters.
 
     Parameters
@@ -287,7 +303,7 @@ def _diarize(
     tell: _Teller,
     labels: Mapping[str, str],
     **options: Any,
-) -> CollectionReport:
+) -> BatchReport:
     """Process the jobs and write the list of failures, in which files are named by `labels`."""
     from pyannote_av.batch.run import process
 
@@ -485,7 +501,7 @@ def command(
         raise typer.Exit(1)
 
 
-def _summary(report: CollectionReport, into: Path) -> int:
+def _summary(report: BatchReport, into: Path) -> int:
     """Print how many files were done, kept and failed; return their total."""
     done, kept, failed = len(report.done), len(report.kept), len(report.failed)
     say(f"{into}: {done} files done, {kept} done before, {failed} failed")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pyannote_av.cli import _engine
-from pyannote_av.cli._output import say
+from pyannote_av.cli._output import command_line, say
 
 if TYPE_CHECKING:
-    from pyannote.core import Annotation, Timeline
+    from pyannote.core import Annotation
 
     from pyannote_av.batch.engines import Engine
     from pyannote_av.batch.jobs import Job
@@ -26,22 +25,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def read_tracks(path: Path, uris: Sequence[str]) -> dict[str, FaceTracks]:
-    """Read face tracks: one file, or ``<uri>.npz|json|csv[.gz]`` in a folder for each of `uris`."""
-    from pyannote_av.core.tracks import FaceTracks
-
-    if not path.is_dir():
-        return {uri: FaceTracks.read(path) for uri in uris[:1]}
-    kinds = (".npz", ".tracks.npz", ".json", ".json.gz", ".csv", ".csv.gz")
-    found = {}
-    for uri in uris:
-        files = [path / f"{uri}{kind}" for kind in kinds if (path / f"{uri}{kind}").is_file()]
-        if not files:
-            raise FileNotFoundError(f"no face tracks of {uri!r} in {path} ({', '.join(kinds)})")
-        found[uri] = FaceTracks.read(files[0])
-    return found
-
-
 def names_of(paths: Sequence[Path]) -> list[str]:
     """Unique names of systems: the stems of their paths, or the paths if stems collide."""
     names = [path.stem for path in paths]
@@ -50,38 +33,6 @@ def names_of(paths: Sequence[Path]) -> list[str]:
     if len(set(names)) < len(names):
         raise ValueError("the same hypothesis is given twice")
     return names
-
-
-def protocol_files(protocol: str, subset: str) -> list[Mapping]:
-    """Files of a subset of a pyannote.database protocol."""
-    from pyannote.database import registry
-
-    try:
-        files = [one for one in getattr(registry.get_protocol(protocol), subset)() if one["uri"]]
-    except (AttributeError, NotImplementedError) as error:
-        raise ValueError(f"{protocol} has no subset {subset!r}") from error
-    uris = [file["uri"] for file in files]
-    if twice := {uri for uri in uris if uris.count(uri) > 1}:
-        raise ValueError(f"{protocol}, {subset}: {min(twice)!r} is listed twice")
-    return files
-
-
-def command_line() -> str:
-    """The command line of this process. Absolute paths are reduced to file names."""
-    words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
-    return shlex.join(["pyannote-av", *words])
-
-
-def load_pipelines(names: Sequence[str], device: str, trust: bool = False) -> dict[str, Any]:
-    """Load pipelines on a device, by name; see ``Pipeline.from_pretrained`` for `trust`."""
-    import torch
-
-    from pyannote_av import Pipeline
-
-    if len(set(names)) < len(names):
-        raise ValueError("the same pipeline is given twice")
-    loaded = {name: Pipeline.from_pretrained(name, trust=trust) for name in names}
-    return {name: one.to(torch.device(device)) for name, one in loaded.items()}
 
 
 def run_pipelines(
@@ -243,8 +194,10 @@ def command(
     from tempfile import TemporaryDirectory
 
     from pyannote_av.batch.run import Limits
-    from pyannote_av.evaluation import report
+    from pyannote_av.core.protocols import files_of
+    from pyannote_av.evaluation import diarization_report as report
     from pyannote_av.formats.annotations import read_lab, read_reference, read_rttm
+    from pyannote_av.formats.tracks import read_tracks
 
     if protocol is not None or pipeline:
         if protocol is None or not pipeline or reference is not None or uem is not None:
@@ -259,7 +212,7 @@ def command(
         systems: Mapping[str, Any]
         faces = found = None
         if protocol is not None and pipeline:
-            files = protocol_files(protocol, subset)
+            files = files_of(protocol, [subset])[subset]
             with nullcontext(into) if into is not None else TemporaryDirectory() as folder:
                 systems = run_pipelines(
                     pipeline,
@@ -294,7 +247,9 @@ def command(
         speech = read_lab(vad, lenient) if vad is not None else None
         if tracks is not None:
             faces = read_tracks(tracks, sorted(references))
-        results, comparisons, tables = score(references, systems, maps, speech, faces, found)
+        results, comparisons, tables = report.evaluate_systems(
+            references, systems, maps, speech, faces, found
+        )
     except (OSError, ValueError, ImportError, RuntimeError) as error:
         say(f"error: {error}", err=True)
         raise typer.Exit(1) from error
@@ -305,31 +260,3 @@ def command(
         report.write_csv(csv, results)
     if plot is not None:
         report.plot(results, plot)
-
-
-def score(
-    references: Mapping[str, Annotation],
-    systems: Mapping[str, Mapping[str, Annotation]],
-    maps: Mapping[str, Timeline] | None = None,
-    speech: Mapping[str, Timeline] | None = None,
-    faces: Mapping[str, FaceTracks] | None = None,
-    tracks: str | None = None,
-) -> tuple[list, list, list]:
-    """Score systems: results, comparisons between systems, and tables of errors by condition."""
-    from pyannote_av.core.text import match_names
-    from pyannote_av.evaluation.conditions import conditions
-    from pyannote_av.evaluation.diarization import evaluate
-    from pyannote_av.evaluation.significance import compare
-
-    systems = {name: match_names(references, turns, name) for name, turns in systems.items()}
-    maps = maps and match_names(references, maps, "the evaluation maps")
-    speech = speech and match_names(references, speech, "the speech regions")
-    results = [
-        evaluate(references, hypotheses, maps, speech, name, tracks)
-        for name, hypotheses in systems.items()
-    ]
-    tables = [
-        conditions(references, hypotheses, maps, faces, system=name)
-        for name, hypotheses in systems.items()
-    ]
-    return results, compare(results), tables

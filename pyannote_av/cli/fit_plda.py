@@ -43,8 +43,8 @@ def command(
     """
     import sys
 
-    from pyannote_av.cli.prepare import files_of
     from pyannote_av.clustering.plda import fit_plda, plda_embeddings, save_plda
+    from pyannote_av.core.protocols import files_of
 
     try:
         into.mkdir(parents=True, exist_ok=True)  # fail now, not after an hour of embedding

@@ -22,8 +22,8 @@ def command(
 
     Example: pyannote-av fit-statistics train.rttm --into my_meetings.json
     """
-    from pyannote_av.cli.evaluate import read_tracks
     from pyannote_av.formats.annotations import read_rttm
+    from pyannote_av.formats.tracks import read_tracks
     from pyannote_av.simulation.statistics import fit
     from pyannote_av.simulation.turns import calibrated
 

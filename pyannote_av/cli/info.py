@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from pyannote_av.core.io import VideoStream
 
 
-def describe(path: Path, num_glances: int = 5, audio_track: int | str = "auto") -> list[str]:
+def describe(path: Path, num_pictures: int = 5, audio_track: int | str = "auto") -> list[str]:
     """Streams, clock and number of faces, as lines of text.
 
     Parameters
     ----------
     path : Path
-    num_glances : int, optional
+    num_pictures : int, optional
         Number of pictures, spread over the file, in which faces are detected.
     audio_track : int or str, optional
         See :class:`pyannote_av.Video`.
@@ -50,7 +50,7 @@ def describe(path: Path, num_glances: int = 5, audio_track: int | str = "auto") 
     counts = []
     first = stream.start
     try:
-        for time in np.linspace(first, max(first, info.duration - 0.5), num_glances):
+        for time in np.linspace(first, max(first, info.duration - 0.5), num_pictures):
             frames, _ = video.crop(path, Segment(time, time + 2 / FRAME_RATE))
             if len(frames):
                 counts.append(len(detector(frames[0]).box))

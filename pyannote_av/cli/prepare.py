@@ -74,7 +74,7 @@ def prepare(
         :func:`~pyannote_av.data.speaker_embeddings.build_speaker_embeddings`).
     identities : bool, optional
         Also compute face embeddings (see
-        :func:`~pyannote_av.clustering.identities.build_identities`).
+        :func:`~pyannote_av.data.face_embeddings.build_face_embeddings`).
     manifest : Path, optional
         A list of files instead of a protocol, see :mod:`pyannote_av.batch.manifest`.
     limits : Limits, optional
@@ -111,9 +111,9 @@ def prepare(
 
         report.failed |= build_speaker_embeddings(report.store, there, progress=progress).failed
     if identities:
-        from pyannote_av.clustering.identities import build_identities
+        from pyannote_av.data.face_embeddings import build_face_embeddings
 
-        report.failed |= build_identities(report.store, there, progress=progress).failed
+        report.failed |= build_face_embeddings(report.store, there, progress=progress).failed
     write_manifest(into, name or str(manifest), uris, report)
     return report
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from pyannote_av.cli import _engine
-from pyannote_av.cli._output import say
+from pyannote_av.cli._output import command_line, say
 
 
 def numbers(text: str | None, kind: type, option: str) -> list:
@@ -19,6 +20,18 @@ def numbers(text: str | None, kind: type, option: str) -> list:
         raise ValueError(f"{option} takes numbers with commas between them, not {text!r}") from (
             error
         )
+
+
+def load_pipelines(names: Sequence[str], device: str, trust: bool = False) -> dict[str, Any]:
+    """Load pipelines on a device, by name; see ``Pipeline.from_pretrained`` for `trust`."""
+    import torch
+
+    from pyannote_av import Pipeline
+
+    if len(set(names)) < len(names):
+        raise ValueError("the same pipeline is given twice")
+    loaded = {name: Pipeline.from_pretrained(name, trust=trust) for name in names}
+    return {name: one.to(torch.device(device)) for name, one in loaded.items()}
 
 
 def command(
@@ -59,7 +72,7 @@ def command(
     Example: pyannote-av sweep missing-faces --protocol Simulated.SpeakerDiarization.Simulated
     --pipeline audio --pipeline late_fusion --seeds 0,1,2 --plot missing.png
     """
-    from pyannote_av.cli.evaluate import command_line, load_pipelines, protocol_files
+    from pyannote_av.core.protocols import files_of
     from pyannote_av.evaluation import sweeps
     from pyannote_av.evaluation.significance import describe
 
@@ -71,7 +84,7 @@ def command(
     try:
         chosen = numbers(values, float, "--values") or usual.values
         drawn = numbers(seeds, int, "--seeds") if usual.random else ()
-        files = protocol_files(protocol, subset)
+        files = files_of(protocol, [subset])[subset]
         found = []
         for name, loaded in load_pipelines(pipeline, device, trust).items():
             one = sweeps.sweep(loaded, files, usual.change, chosen, what, name, drawn)

@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from pyannote_av.clustering.iresnet import FaceMap
-from pyannote_av.clustering.pairs import score_pairs, square
-from pyannote_av.clustering.relation import ModalityMask, RelationNetwork
+from pyannote_av.clustering.pair_scores import score_pairs, square
+from pyannote_av.clustering.relation_network import ModalityMask, RelationNetwork
 from pyannote_av.clustering.speaker_map import WINDOW, SpeakerMap, SpeakerSpectrum
 from pyannote_av.core.grid import SAMPLE_RATE
 from pyannote_av.core.model import AVModel
@@ -47,7 +47,7 @@ class AVRNet(AVModel):
     ----------
     mask : {"learnable", "partial", "handcrafted", "none"}, optional
         How the visibility of the two faces enters the relation network; see
-        :class:`~pyannote_av.clustering.relation.ModalityMask`.
+        :class:`~pyannote_av.clustering.relation_network.ModalityMask`.
     fusion : {"feature", "embedding", "raw"}, optional
         Compared inputs: maps ("feature"), means of maps ("embedding"), or spectra and face crops
         ("raw").

@@ -62,7 +62,7 @@ class CountingBatches(Dataset):
         Returns
         -------
         batch : dict
-            ``voices`` and ``faces`` (batch, windows, dimension), ``face_mask`` and
+            ``speaker_embeddings`` and ``faces`` (batch, windows, dimension), ``face_mask`` and
             ``window_mask`` (batch, windows), and ``y`` (batch, windows, speakers) int: 1 where
             active, 0 where not, -1 for padding.
         """
@@ -93,7 +93,12 @@ class CountingBatches(Dataset):
                     x * rng.choice(np.float32([-1, 1]), x.shape[1]) for x in (voices, faces)
                 )
         y = one.active[kept].astype(np.int8)
-        return {"voices": voices[kept], "faces": faces[kept], "face_mask": visible[kept], "y": y}
+        return {
+            "speaker_embeddings": voices[kept],
+            "faces": faces[kept],
+            "face_mask": visible[kept],
+            "y": y,
+        }
 
     def _kept(self, active: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Windows of a recording that are kept after augmentation"""

@@ -169,7 +169,7 @@ class CYSMSD(AVModel):
 
     def forward(
         self,
-        voices: torch.Tensor,
+        speaker_embeddings: torch.Tensor,
         faces: torch.Tensor | None = None,
         face_mask: torch.Tensor | None = None,
         window_mask: torch.Tensor | None = None,
@@ -178,7 +178,7 @@ class CYSMSD(AVModel):
 
         Parameters
         ----------
-        voices : (batch, windows, voice_dimension) tensor
+        speaker_embeddings : (batch, windows, voice_dimension) tensor
             Voice embeddings of windows of speech, of any norm. 0 where unknown.
         faces : (batch, windows, face_dimension) tensor, optional
             Face embeddings of the same windows, of any norm. Mean over visible faces.
@@ -196,14 +196,16 @@ class CYSMSD(AVModel):
         ValueError
             If shapes do not match.
         """
-        shape = voices.shape[:2]
+        shape = speaker_embeddings.shape[:2]
         if faces is None:
-            faces = voices.new_zeros(*shape, self.hparams.face_dimension)
-        self._check(voices, faces, face_mask, window_mask)
-        real = voices.new_ones(shape).bool() if window_mask is None else window_mask.bool()
+            faces = speaker_embeddings.new_zeros(*shape, self.hparams.face_dimension)
+        self._check(speaker_embeddings, faces, face_mask, window_mask)
+        real = (
+            speaker_embeddings.new_ones(shape).bool() if window_mask is None else window_mask.bool()
+        )
         visible = real if face_mask is None else real & face_mask.bool()
 
-        a = self.acoustic(self._enter(voices, real))
+        a = self.acoustic(self._enter(speaker_embeddings, real))
         v = self.visual(self._enter(faces, visible))
         # mask padding, except in items of padding only: attention may return NaN if all is masked
         ignored = ~real & real.any(dim=1, keepdim=True)
@@ -212,7 +214,7 @@ class CYSMSD(AVModel):
         r = torch.where(real.unsqueeze(2), r, 0.0)
 
         if self.hparams.counter == "tree":
-            features = tree_features(voices, real).to(r)
+            features = tree_features(speaker_embeddings, real).to(r)
             # a single recording has no variance: use running statistics
             alone = self.tree_norm.training and len(features) == 1
             norm = self._by_running(features) if alone else self.tree_norm(features)
@@ -234,10 +236,13 @@ class CYSMSD(AVModel):
         x = F.normalize(x, dim=2) * x.shape[2] ** 0.5
         return mask_modality(x, self.hparams.masking) if self.training else x
 
-    def _check(self, voices, faces, face_mask, window_mask) -> None:
-        batch, windows = voices.shape[:2]
+    def _check(self, speaker_embeddings, faces, face_mask, window_mask) -> None:
+        batch, windows = speaker_embeddings.shape[:2]
         expected = {
-            "voices": (voices, (batch, windows, self.hparams.voice_dimension)),
+            "speaker_embeddings": (
+                speaker_embeddings,
+                (batch, windows, self.hparams.voice_dimension),
+            ),
             "faces": (faces, (batch, windows, self.hparams.face_dimension)),
             "face_mask": (face_mask, (batch, windows)),
             "window_mask": (window_mask, (batch, windows)),

@@ -23,8 +23,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from pyannote_av.clustering.pairs import score_pairs, square
-from pyannote_av.clustering.relation import ModalityMask, RelationNetwork
+from pyannote_av.clustering.pair_scores import score_pairs, square
+from pyannote_av.clustering.relation_network import ModalityMask, RelationNetwork
 from pyannote_av.core.model import AVModel
 
 
@@ -41,9 +41,9 @@ class _EmbeddedRelation(AVModel):
         dimensions = self.hparams.voice_dimension, self.hparams.face_dimension
         return tuple(torch.randn(10, d, device=self.device) for d in dimensions)
 
-    def audio_map(self, voices: torch.Tensor) -> torch.Tensor:
+    def audio_map(self, speaker_embeddings: torch.Tensor) -> torch.Tensor:
         """Scale (windows, voice_dimension) embeddings to the norm of a vector of ones."""
-        return self._enter(voices, self.hparams.voice_dimension)
+        return self._enter(speaker_embeddings, self.hparams.voice_dimension)
 
     def face_map(self, faces: torch.Tensor, face_mask: torch.Tensor | None = None) -> torch.Tensor:
         """Scale (windows, face_dimension) embeddings likewise; 0 outside of `face_mask`."""
@@ -69,7 +69,7 @@ class _EmbeddedRelation(AVModel):
 
     def forward(
         self,
-        voices: torch.Tensor,
+        speaker_embeddings: torch.Tensor,
         faces: torch.Tensor | None = None,
         face_mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
@@ -77,7 +77,7 @@ class _EmbeddedRelation(AVModel):
 
         Parameters
         ----------
-        voices : (windows, voice_dimension) tensor
+        speaker_embeddings : (windows, voice_dimension) tensor
         faces : (windows, face_dimension) tensor, optional
             Defaults to no visible faces.
         face_mask : (windows,) tensor, optional
@@ -88,13 +88,14 @@ class _EmbeddedRelation(AVModel):
         scores : (windows, windows) tensor
             Symmetric, 1 on the diagonal.
         """
+        count = len(speaker_embeddings)
         if faces is None:
-            faces = voices.new_zeros(len(voices), self.hparams.face_dimension)
-            face_mask = voices.new_zeros(len(voices))
+            faces = speaker_embeddings.new_zeros(count, self.hparams.face_dimension)
+            face_mask = speaker_embeddings.new_zeros(count)
         if face_mask is None:
-            face_mask = voices.new_ones(len(voices))
-        audio, face = self.audio_map(voices), self.face_map(faces, face_mask)
-        return square(score_pairs(self, audio, face, face_mask.bool()), len(voices))
+            face_mask = speaker_embeddings.new_ones(count)
+        audio, face = self.audio_map(speaker_embeddings), self.face_map(faces, face_mask)
+        return square(score_pairs(self, audio, face, face_mask.bool()), count)
 
 
 class RelationOfEmbeddings(_EmbeddedRelation):
@@ -106,12 +107,12 @@ class RelationOfEmbeddings(_EmbeddedRelation):
     ----------
     voice_dimension, face_dimension : int
     mask : {"learnable", "partial", "handcrafted", "none"}, optional
-        See :class:`~pyannote_av.clustering.relation.ModalityMask`.
+        See :class:`~pyannote_av.clustering.relation_network.ModalityMask`.
     siamese : bool, optional
         Compare pairs in both orders.
     widths, blocks : (int, int), optional
-        See :class:`~pyannote_av.clustering.relation.RelationNetwork`. The published values are
-        (256, 64) and (8, 6), for larger maps.
+        See :class:`~pyannote_av.clustering.relation_network.RelationNetwork`. The published values
+        are (256, 64) and (8, 6), for larger maps.
     sample_rate, num_channels, task : optional
         As in ``pyannote.audio.Model``.
     """

@@ -103,7 +103,7 @@ class Episodes(Dataset):
         Returns
         -------
         batch : dict
-            ``voices`` and ``faces`` (episodes, 2, ways, ...) and ``visible`` (episodes, 2, ways)
+            ``audio`` and ``faces`` (episodes, 2, ways, ...) and ``visible`` (episodes, 2, ways)
             of support and query windows; ``speakers`` (episodes, ways), the index of each speaker;
             ``counts``.
         """
@@ -127,15 +127,15 @@ class Episodes(Dataset):
         return (cast * self.ways)[: self.ways]
 
     def _episode(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        voices, faces, visible, cast = [], [], [], self._cast(rng)
+        audio, faces, visible, cast = [], [], [], self._cast(rng)
         for number in cast:
             for one in zip(*self._two(self.speakers[number], rng), strict=True):
-                voices.append(one[0])
+                audio.append(one[0])
                 faces.append(one[1])
                 visible.append(one[2])
         shape = (self.ways, 2)
         stacked = {
-            "voices": np.stack(voices),
+            "audio": np.stack(audio),
             "faces": np.stack(faces),
             "visible": np.array(visible),
         }
@@ -143,7 +143,7 @@ class Episodes(Dataset):
         return {**parts, "speakers": np.array(cast)}
 
     def _two(self, speaker: Speaker, rng: np.random.Generator):
-        """Voices, faces and visibility of two windows of a speaker"""
+        """Audio, faces and visibility of two windows of a speaker"""
         places = [(file, row) for file, rows in speaker.rows.items() for row in rows.tolist()]
         pair = [places[i] for i in rng.choice(len(places), 2, replace=False)]
         found = [self._one(speaker, file, row, rng) for file, row in pair]

@@ -8,12 +8,12 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 import numpy as np
 from pyannote.core import Segment, Timeline
 
-from pyannote_av.clustering.identities import Identities
 from pyannote_av.clustering.windows import NO_FACE, Entries, Windows, cut_windows, entry_faces
 from pyannote_av.core.grid import FRAME_RATE, SAMPLE_RATE, STEP_RATE
 from pyannote_av.core.tracks import FaceSamples
 from pyannote_av.data.array_store import ArrayStore
 from pyannote_av.data.crop_store import CropStore
+from pyannote_av.data.face_embeddings import FaceEmbeddings
 from pyannote_av.models.embedding.voiceprints import segment_embeddings
 from pyannote_av.tasks.recordings import LabelledFile
 
@@ -90,13 +90,13 @@ class EmbeddedWindows:
     store : CropStore
     speaker_embeddings : ArrayStore
         See :func:`~pyannote_av.data.speaker_embeddings.build_speaker_embeddings`.
-    identities : Identities, optional
+    face_embeddings : FaceEmbeddings, optional
         Face embeddings. Without them, no face is visible.
     """
 
     store: CropStore
     speaker_embeddings: ArrayStore
-    identities: Identities | None
+    face_embeddings: FaceEmbeddings | None
     # cache for all files, because a store keeps only some files open; 0.5 kB per sample
     _face_samples: dict[str, FaceSamples] = field(default_factory=dict, init=False, repr=False)
 
@@ -108,8 +108,8 @@ class EmbeddedWindows:
         """Dimensions of voice embeddings and, if there are any, of face embeddings."""
         first = next(iter(self.speaker_embeddings))
         found = {"voice_dimension": self.speaker_embeddings[first].shape[1]}
-        if self.identities is not None and self.identities.dimension:
-            found["face_dimension"] = self.identities.dimension
+        if self.face_embeddings is not None and self.face_embeddings.dimension:
+            found["face_dimension"] = self.face_embeddings.dimension
         return found
 
     def audio(self, uri: str, windows: Windows) -> np.ndarray:
@@ -118,17 +118,17 @@ class EmbeddedWindows:
 
     def face_samples(self, uri: str) -> FaceSamples:
         """Face samples as embeddings (m, F)."""
-        if self.identities is None:
+        if self.face_embeddings is None:
             return FaceSamples.none()
         if uri not in self._face_samples:
-            self._face_samples[uri] = self.identities[uri]
+            self._face_samples[uri] = self.face_embeddings[uri]
         return self._face_samples[uri]
 
     def is_ready(self, uri: str) -> bool:
         """Whether embeddings of a file exist and match the content of the store."""
         digest = self.store[uri].index["sha256"]["waveform.npy"]
         embedded = uri in self.speaker_embeddings and self.speaker_embeddings.source(uri) == digest
-        return embedded and (self.identities is None or uri in self.identities)
+        return embedded and (self.face_embeddings is None or uri in self.face_embeddings)
 
 
 @dataclass

@@ -45,8 +45,9 @@ class PairwiseRelation(WindowTask):
         See ``build_store``.
     inputs : {"embeddings", "media"}, optional
         Model inputs: voice and face embeddings, or audio and face crops.
-    voices, identities : str or Path, optional
-        Folders written by ``build_speaker_embeddings`` and ``build_identities``, for "embeddings".
+    speaker_embeddings, face_embeddings : str or Path, optional
+        For "embeddings": folders written by ``build_speaker_embeddings`` and
+        ``build_face_embeddings``.
     cache : str, optional
         File with the prepared metadata of the protocol. It is read if it exists, and otherwise
         written before training. Defaults to a temporary file.
@@ -88,8 +89,8 @@ class PairwiseRelation(WindowTask):
         protocol: Protocol,
         store: CropStore | str | Path,
         inputs: Literal["embeddings", "media"] = "embeddings",
-        voices: str | Path | None = None,
-        identities: str | Path | None = None,
+        speaker_embeddings: str | Path | None = None,
+        face_embeddings: str | Path | None = None,
         cache: str | Path | None = None,
         duration: float = 2.0,
         step: float = 0.5,
@@ -113,8 +114,8 @@ class PairwiseRelation(WindowTask):
         super().__init__(
             protocol,
             store,
-            voices,
-            identities,
+            speaker_embeddings,
+            face_embeddings,
             step,
             cache=cache,
             duration=duration,
@@ -132,10 +133,10 @@ class PairwiseRelation(WindowTask):
             classes=["same"],
         )
 
-    def _reader(self, voices, identities) -> WindowReader:
+    def _reader(self, speaker_embeddings, face_embeddings) -> WindowReader:
         if self.inputs == "media":
             return MediaWindows(self.store, self._duration)
-        return super()._reader(voices, identities)
+        return super()._reader(speaker_embeddings, face_embeddings)
 
     @property
     def _across(self) -> bool:
@@ -168,12 +169,12 @@ class PairwiseRelation(WindowTask):
         scores : (orders, episodes x ways x ways) tensor
         same : (episodes x ways x ways,) tensor
         """
-        voices, faces, visible = batch["voices"], batch["faces"], batch["visible"]
-        shape = voices.shape[:3]
+        sound, faces, visible = batch["audio"], batch["faces"], batch["visible"]
+        shape = sound.shape[:3]
         if faces.ndim == 4 and not visible.any():
             # without any face in the batch, the dimension of face embeddings is unknown
-            faces = voices.new_zeros(*shape, self.model.hparams.face_dimension)
-        audio = self.model.audio_map(voices.flatten(0, 2)).unflatten(0, shape)
+            faces = sound.new_zeros(*shape, self.model.hparams.face_dimension)
+        audio = self.model.audio_map(sound.flatten(0, 2)).unflatten(0, shape)
         faces, mask = faces.flatten(0, 2), visible.flatten(0, 2)
         if faces.ndim == 4:  # face crops, one per window
             faces, mask = faces.permute(0, 3, 1, 2).unsqueeze(1), mask.unsqueeze(1)

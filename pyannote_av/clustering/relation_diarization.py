@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from pyannote_av.clustering.avrnet import FACE_SIZE, AVRNet
-from pyannote_av.clustering.pairs import score_pairs
+from pyannote_av.clustering.pair_scores import score_pairs
 from pyannote_av.clustering.similarity_diarization import SimilarityDiarization
 from pyannote_av.clustering.windowed_file import WindowedFile
 from pyannote_av.clustering.windows import entry_faces
@@ -34,7 +34,8 @@ class RelationDiarization(SimilarityDiarization):
     block : int, optional
         Pairs per forward pass.
     precision : {"fp32", "bf16"}, optional
-        Precision of the comparison of pairs; see :class:`~pyannote_av.clustering.fast.PairScorer`.
+        Precision of the comparison of pairs; see
+        :class:`~pyannote_av.clustering.fast_relation.PairScorer`.
     others
         See :class:`~pyannote_av.clustering.similarity_diarization.SimilarityDiarization`.
 

@@ -33,7 +33,7 @@ class SpeakerCounting(WindowTask):
 
     Parameters
     ----------
-    protocol, store, voices, identities, cache, num_workers, pin_memory
+    protocol, store, speaker_embeddings, face_embeddings, cache, num_workers, pin_memory
         As in :class:`~pyannote_av.clustering.pairwise_relation.PairwiseRelation`.
     duration, step : float, optional
         Duration of windows, and step between them, in seconds. Default to 1.5 and 0.75, as
@@ -54,14 +54,14 @@ class SpeakerCounting(WindowTask):
         correct, and 0 for others. Defaults to the share of recordings with a correct count.
     """
 
-    TRAINS: ClassVar = {"forward": ("voices", "faces", "face_mask", "window_mask")}
+    TRAINS: ClassVar = {"forward": ("speaker_embeddings", "faces", "face_mask", "window_mask")}
 
     def __init__(
         self,
         protocol: Protocol,
         store: CropStore | str | Path,
-        voices: str | Path | None = None,
-        identities: str | Path | None = None,
+        speaker_embeddings: str | Path | None = None,
+        face_embeddings: str | Path | None = None,
         cache: str | Path | None = None,
         duration: float = 1.5,
         step: float = 0.75,
@@ -79,8 +79,8 @@ class SpeakerCounting(WindowTask):
         super().__init__(
             protocol,
             store,
-            voices,
-            identities,
+            speaker_embeddings,
+            face_embeddings,
             step,
             cache=cache,
             duration=duration,
@@ -113,7 +113,7 @@ class SpeakerCounting(WindowTask):
         face_mask = batch["face_mask"]
         # without any face in the batch, the dimension of face embeddings may be unknown
         faces = batch["faces"] if face_mask.any() else None
-        output = self.model(batch["voices"], faces, face_mask, batch["window_mask"])
+        output = self.model(batch["speaker_embeddings"], faces, face_mask, batch["window_mask"])
         return output, counting_losses(output, batch["y"], self.temperature, self.reach)
 
     def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> dict:

@@ -21,6 +21,7 @@ from pyannote_av.clustering.windows import (
     who_talks,
 )
 from pyannote_av.core.caching import cached, for_pipeline
+from pyannote_av.core.counts import speaker_bounds
 from pyannote_av.core.output import AVDiarizeOutput, Report
 from pyannote_av.core.pipeline import DiarizationPipeline
 from pyannote_av.core.tracks import FaceSamples, FaceTracks
@@ -179,14 +180,12 @@ class WindowDiarization(DiarizationPipeline):
         Raises
         ------
         ValueError
-            If bounds contradict each other, or `oracle_vad` is set and the file has no ``lab``.
+            If bounds are not numbers of speakers or contradict each other, or if `oracle_vad` is
+            set and the file has no ``lab``.
         """
-        bounds = num_speakers, min_speakers, max_speakers
-        check_bounds(*bounds)
+        bounds = tuple(speaker_bounds(num_speakers, min_speakers, max_speakers).values())
         hook = self.setup_hook(file, hook)
-        report = Report(duration=file["waveform"].shape[-1] / file["sample_rate"])
-        report.problems += file.get("problems", [])
-        report.streams += file.get("streams", [])
+        report = Report.of_file(file)
         with report.stage("speech"):
             # detected or annotated speech may end slightly after the audio
             speech = self._speech(file, hook).crop(Segment(0.0, report.duration))
@@ -314,12 +313,3 @@ class WindowDiarization(DiarizationPipeline):
 def _most_often(names: np.ndarray) -> str:
     found, count = np.unique(names, return_counts=True)
     return str(found[count.argmax()])
-
-
-def check_bounds(num_speakers: int | None, fewest: int | None, most: int | None) -> None:
-    """Raise ValueError for impossible numbers of speakers."""
-    for number in (num_speakers, fewest, most):
-        if number is not None and number < 1:
-            raise ValueError(f"a diarization cannot have {number} speakers: ask for 1 or more")
-    if fewest and most and fewest > most:
-        raise ValueError(f"min_speakers={fewest} is more than max_speakers={most}")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from pyannote.database import Protocol
 
-from pyannote_av.clustering.identities import Identities
 from pyannote_av.clustering.labelled_windows import EmbeddedWindows, WindowReader, label_windows
 from pyannote_av.data.crop_store import CropStore
+from pyannote_av.data.face_embeddings import FaceEmbeddings
 from pyannote_av.data.speaker_embeddings import read_speaker_embeddings
 from pyannote_av.tasks.recordings import LabelledFile
 from pyannote_av.tasks.store_task import RecordingTask
@@ -29,42 +30,44 @@ class WindowTask(RecordingTask):
         Its files have ``annotation``, and optionally ``annotated`` and ``face_tracks``. Face tracks
         have the same labels as the speakers of the annotation.
     store : CropStore, str or Path
-    voices, identities : str or Path, optional
-        Folders written by ``build_speaker_embeddings`` and ``build_identities``. Default to the
-        default folders of these functions. Without identities, no face is visible.
+    speaker_embeddings, face_embeddings : str or Path, optional
+        Folders written by ``build_speaker_embeddings`` and ``build_face_embeddings``. Default to
+        the default folders of these functions. Without face embeddings, no face is visible.
     step : float
         Step between windows, in seconds.
     others
         As in ``pyannote.audio.core.task.Task``.
     """
 
-    NEEDS = "voices or identities"
+    FORMER_PARAMS: ClassVar = {"voices": "speaker_embeddings", "identities": "face_embeddings"}
+    NEEDS = "speaker embeddings or face embeddings"
 
     def __init__(
         self,
         protocol: Protocol,
         store: CropStore | str | Path,
-        voices: str | Path | None,
-        identities: str | Path | None,
+        speaker_embeddings: str | Path | None,
+        face_embeddings: str | Path | None,
         step: float,
         **others,
     ):
         super().__init__(protocol, store, **others)
         self.step = step
-        self.reader = self._reader(voices, identities)
+        self.reader = self._reader(speaker_embeddings, face_embeddings)
 
-    def _reader(self, voices, identities) -> WindowReader:
+    def _reader(self, speaker_embeddings, face_embeddings) -> WindowReader:
         try:
-            faces = Identities(self.store, identities)
+            faces = FaceEmbeddings(self.store, face_embeddings)
         except FileNotFoundError:
-            if identities is not None:
+            if face_embeddings is not None:
                 raise
             faces = None
             logger.warning(
-                "%s has no identities: no face is used in training; see build_identities",
+                "%s has no face embeddings: no face is used in training; see build_face_embeddings",
                 self.store.folder,
             )
-        return EmbeddedWindows(self.store, read_speaker_embeddings(self.store, voices), faces)
+        voices = read_speaker_embeddings(self.store, speaker_embeddings)
+        return EmbeddedWindows(self.store, voices, faces)
 
     def implied_hparams(self) -> dict[str, int]:
         """Dimensions of embeddings; see :class:`~pyannote_av.tasks.store_task.StoreTask`."""

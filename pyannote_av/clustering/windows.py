@@ -121,13 +121,16 @@ def talking_scores(windows: Windows, tracks: FaceTracks) -> np.ndarray:
     scores = np.full((len(windows), len(tracks.tracks)), np.nan)
     for column, track in zip(scores.T, tracks.tracks, strict=True):
         one = tracks.of(track)
-        index, known = np.round(one.time * FRAME_RATE).astype(int), np.isfinite(one.speaking)
-        score, count = np.zeros((2, index[-1] - index[0] + 1))
-        score[index[known] - index[0]] = one.speaking[known]
-        count[index[known] - index[0]] = 1
-        total, scored = (_between(x, first - index[0], last - index[0]) for x in (score, count))
+        known = np.isfinite(one.speaking)
+        index = np.round(one.time[known] * FRAME_RATE).astype(int)
+        # off the grid, several rows may have the same frame: the last one counts
+        latest = np.diff(index, append=index[-1:] + 1) > 0
+        index = index[latest]
+        total = np.concatenate([[0.0], np.cumsum(one.speaking[known][latest], dtype=float)])
+        begin, end = np.searchsorted(index, first), np.searchsorted(index, last)
+        scored = end - begin
         enough = scored >= _MIN_SCORED * (last - first)
-        column[enough] = total[enough] / scored[enough]
+        column[enough] = (total[end] - total[begin])[enough] / scored[enough]
     return scores
 
 
@@ -149,12 +152,6 @@ def who_talks(windows: Windows, tracks: FaceTracks, threshold: float = 0.0) -> E
     window = np.r_[window, faceless]
     order = np.lexsort([-score, window])
     return Entries(window[order], track[order])
-
-
-def _between(values: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:
-    """Sums of values[first:last], with bounds clipped to the array"""
-    total = np.concatenate([[0.0], np.cumsum(values)])
-    return total[last.clip(0, len(values))] - total[first.clip(0, len(values))]
 
 
 def hide_faces(entries: Entries, rate: float, seed: int = 0) -> Entries:
@@ -245,12 +242,16 @@ def at_once(entries: Entries, tracks: FaceTracks) -> np.ndarray:
 
     Such faces always belong to different people.
     """
+    from scipy.sparse import csr_array
+
     ids = np.unique(entries.track[entries.visible])
-    frames = {t: np.round(tracks.of(t).time * FRAME_RATE).astype(int) for t in ids.tolist()}
-    apart = np.zeros((len(ids), len(ids)), bool)
-    for i, a in enumerate(ids.tolist()):
-        for j, b in enumerate(ids.tolist()[:i]):
-            apart[i, j] = apart[j, i] = len(np.intersect1d(frames[a], frames[b])) >= _TOGETHER
+    rows = np.isin(tracks.track, ids)
+    frames, column = np.unique(np.round(tracks.time[rows] * FRAME_RATE), return_inverse=True)
+    row = np.searchsorted(ids, tracks.track[rows])
+    visible = csr_array((np.ones(len(row), int), (row, column)), (len(ids), len(frames)))
+    visible.data[:] = 1  # off the grid, several rows may have the same frame
+    apart = (visible @ visible.T).toarray() >= _TOGETHER
+    np.fill_diagonal(apart, False)
     return _pairs(entries, ids, apart)
 
 

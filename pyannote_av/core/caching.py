@@ -146,7 +146,9 @@ class Session:
         self.borrowed: dict[str, float] = {}
         self.waited = 0.0
         self._lock: AbstractContextManager | None = None
+        # begin of steps that `look_up` did not find, and whether the lock was taken for them
         self._begun: dict[str, float] = {}
+        self._locked_by_look_up = False
 
     def cached(
         self, address: str, name: str, compute: Callable[[], Any], in_memory: bool = False
@@ -190,6 +192,7 @@ class Session:
             entry = self._read(self.cache, address)
             if entry is None:
                 self._begun[address] = perf_counter()
+                self._locked_by_look_up |= first
             elif first:
                 self._release()
         return entry
@@ -198,7 +201,7 @@ class Session:
         """Store a value that :meth:`look_up` did not find."""
         now = perf_counter()
         self._write(self.cache, address, name, value, now - self._begun.pop(address, now))
-        if not self._begun:
+        if self._locked_by_look_up and not self._begun:
             self._release()
 
     def close(self) -> None:
@@ -232,7 +235,7 @@ class Session:
     def _release(self) -> None:
         if self._lock is not None:
             self._lock.__exit__(None, None, None)
-            self._lock = None
+            self._lock, self._locked_by_look_up = None, False
 
 
 _session: ContextVar[Session | None] = ContextVar("pyannote_av_cache", default=None)

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -336,6 +337,20 @@ class Placed(NamedTuple):
     block: Any
 
 
+@dataclass
+class _Span:
+    """Sound (s) of consecutive blocks, and the earliest and the last of their time stamps"""
+
+    length: float = 0.0
+    earliest: float = inf
+    last: float | None = None
+
+    def add(self, stamp: float | None, length: float) -> None:
+        self.length += length
+        if stamp is not None:
+            self.earliest, self.last = min(self.earliest, stamp), stamp
+
+
 class Settling:
     """Places blocks of samples in time, by the count of samples or by their time stamps
 
@@ -374,6 +389,7 @@ class Settling:
         self._skew = 0.0
         self._recent: deque[float] = deque(maxlen=8)
         self._pending: deque[tuple[float | None, float, Any]] = deque()
+        self._span: _Span | None = None  # of the pending blocks; None if it is not up to date
 
     def __call__(
         self, blocks: Iterable[tuple[float | None, float, Any]], start: float
@@ -392,7 +408,7 @@ class Settling:
         placed : Placed
         """
         for entry in blocks:
-            self._pending.append(entry)
+            self._append(entry)
             if self._clock is None:
                 if not self._is_settled():
                     continue
@@ -416,8 +432,17 @@ class Settling:
             else:
                 return
 
+    def _append(self, entry: tuple[float | None, float, Any]) -> None:
+        self._pending.append(entry)
+        if self._span is not None:
+            self._span.add(*entry[:2])
+
+    def _pop(self) -> tuple[float | None, float, Any]:
+        self._span = None
+        return self._pending.popleft()
+
     def _place(self, time: float, stretch: float = 0.0) -> Iterator[Placed]:
-        _, length, block = self._pending.popleft()
+        _, length, block = self._pop()
         if self._accepts(time):
             self._clock = time + length + stretch
             yield Placed(time, stretch, block)
@@ -426,12 +451,14 @@ class Settling:
 
     def _is_settled(self) -> bool:
         """Whether enough blocks are buffered to decide what a deviation means"""
-        samples = sum(length for _, length, _ in self._pending)
-        if samples < WINDOW:
-            return False
-        stamps = [stamp for stamp, _, _ in self._pending if stamp is not None]
-        passed = stamps[-1] - min(stamps) if stamps else samples
-        return passed >= WINDOW - GAP or samples >= LONGEST_WINDOW
+        if self._span is None:
+            self._span = _Span()
+            for stamp, length, _ in self._pending:
+                self._span.add(stamp, length)
+        span = self._span
+        passed = span.length if span.last is None else span.last - span.earliest
+        enough = passed >= WINDOW - GAP or span.length >= LONGEST_WINDOW
+        return span.length >= WINDOW and enough
 
     def _deviations(self, clock: float) -> list[float | None]:
         """Stamps minus the count of samples (s)"""
@@ -507,7 +534,7 @@ class Settling:
             self._recent.clear()
         else:
             self._misplaced()
-            self._pending.popleft()
+            self._pop()
 
     def _returns(
         self, change: float, first: float, slope: float, length: float
@@ -526,7 +553,7 @@ class Settling:
         length = self._pending[0][1]
         if first + length < GAP:
             self._misplaced()
-            self._pending.popleft()
+            self._pop()
             return
         self._recent.clear()
         yield from self._place(self._clock + first)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pyannote_av.core.runs import true_runs
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -81,8 +83,7 @@ def repair(samples: np.ndarray, rate: int, bad: np.ndarray) -> np.ndarray:
     repaired = samples.copy()
     where = np.flatnonzero(bad)
     repaired[where] = np.interp(where, good, samples[good])
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], bad.astype(np.int8), [0]])))
-    for first, end in edges.reshape(-1, 2):
+    for first, end in true_runs(bad):
         if end - first > SHORT_REPAIR * rate:
             repaired[first:end] = 0
     return repaired

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from time import perf_counter
@@ -55,6 +55,25 @@ class Report:
     changes: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     duration: float = 0.0
+
+    @classmethod
+    def of_file(cls, file: Mapping[str, Any]) -> Report:
+        """Start the report of a file prepared by ``prepare_one``.
+
+        Parameters
+        ----------
+        file : mapping
+            With ``waveform`` and ``sample_rate``. ``problems``, ``streams`` and
+            ``decoding_seconds`` are optional, and are copied.
+        """
+        report = cls(
+            problems=list(file.get("problems", [])),
+            streams=list(file.get("streams", [])),
+            duration=file["waveform"].shape[-1] / file["sample_rate"],
+        )
+        if "decoding_seconds" in file:
+            report.seconds["decoding of the sound"] = file["decoding_seconds"]
+        return report
 
     @property
     def real_time_factor(self) -> float:

@@ -33,8 +33,6 @@ ARRAYS = ("crops.npy", "present.npy", "waveform.npy", "tracks.npz")
 #: whole faces in colour: width and height in pixels, and seconds between two images
 FACE_SIDE, FACE_INTERVAL = 112, 1.0
 
-MEGABYTE = 2**20
-
 
 def shard_folder(store: Path, uri: str) -> Path:
     """Folder of a file's shard."""

@@ -13,7 +13,7 @@ from pyannote.core import Annotation, Timeline
 from pyannote_av.core.text import match_names
 from pyannote_av.evaluation.cells import Cells, Turns, active
 from pyannote_av.evaluation.diarization import co_activity, match_speakers, paired, recognised
-from pyannote_av.evaluation.score import RULES, Rule
+from pyannote_av.evaluation.diarization_score import RULES, Rule
 from pyannote_av.evaluation.tables import aligned
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ def conditions(
         Face tracks whose speaker labels are those of the reference. They are required for the
         conditions on faces.
     rule : str, optional
-        One of :data:`~pyannote_av.evaluation.score.RULES`.
+        One of :data:`~pyannote_av.evaluation.diarization_score.RULES`.
     system : str, optional
 
     Returns

@@ -11,9 +11,9 @@ from scipy.optimize import linear_sum_assignment
 
 from pyannote_av.core.text import match_names
 from pyannote_av.evaluation.cells import Cells
+from pyannote_av.evaluation.diarization_result import DiarizationResult
+from pyannote_av.evaluation.diarization_score import RULES, DiarizationScore, Rule
 from pyannote_av.evaluation.oracle_vad import crop_to_speech, fill_speech
-from pyannote_av.evaluation.result import DiarizationResult
-from pyannote_av.evaluation.score import RULES, DiarizationScore, Rule
 
 logger = logging.getLogger(__name__)
 

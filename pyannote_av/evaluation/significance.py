@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyannote_av.evaluation.result import DiarizationResult
+from pyannote_av.evaluation.diarization_result import DiarizationResult
 from pyannote_av.evaluation.tables import aligned
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ import numpy as np
 
 from pyannote_av.core.atomic import write_text
 from pyannote_av.evaluation.diarization import evaluate
+from pyannote_av.evaluation.diarization_result import DiarizationResult
+from pyannote_av.evaluation.diarization_score import RULES, DiarizationScore
 from pyannote_av.evaluation.disturbances import desync, missing_faces, noisy
-from pyannote_av.evaluation.result import DiarizationResult
-from pyannote_av.evaluation.score import RULES, DiarizationScore
 from pyannote_av.evaluation.significance import Comparison, compare
 from pyannote_av.evaluation.tables import aligned, plain, write_rows
 

@@ -13,6 +13,7 @@ import numpy as np
 from pyannote.core import Annotation, Segment
 
 from pyannote_av.core.grid import FRAME_RATE
+from pyannote_av.core.smoothing import moving_average
 from pyannote_av.fusion.association import cosine, holders
 from pyannote_av.fusion.identities import FaceIdentity
 
@@ -167,15 +168,8 @@ def _silent(
 
 
 def smooth(score: np.ndarray, width: int = 15) -> np.ndarray:
-    """Moving average over `width` frames of the finite values; NaN stays NaN."""
-    if not len(score):
-        return score
-    finite = np.isfinite(score)
-    kernel = np.ones(min(width, len(score)))
-    total = np.convolve(np.where(finite, score, 0.0), kernel, "same")
-    count = np.convolve(finite.astype(float), kernel, "same")
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(finite, total / count, np.nan)
+    """Moving average over `width` frames, or over the length of a shorter score."""
+    return moving_average(score, min(width, len(score)))
 
 
 def moves(

@@ -278,21 +278,19 @@ class AudioDiarization(MediaMixin, SpeakerDiarization):
             With a ``report`` of the file. Only its ``speaker_diarization`` while hyper-parameters
             are being optimized.
         """
-        output = self.diarize(
-            file,
-            num_speakers=num_speakers,
-            min_speakers=min_speakers,
-            max_speakers=max_speakers,
-            hook=hook,
-        )
+        report = Report.of_file(file)
+        report.reasons.append("this pipeline uses the sound alone")
+        with report.stage("audio"):
+            output = self.diarize(
+                file,
+                num_speakers=num_speakers,
+                min_speakers=min_speakers,
+                max_speakers=max_speakers,
+                hook=hook,
+            )
         if self.training:
             return output.speaker_diarization
-        output.report = Report(
-            reasons=["this pipeline uses the sound alone"],
-            problems=list(file.get("problems", [])),
-            streams=list(file.get("streams", [])),
-            duration=file["waveform"].shape[1] / file["sample_rate"],
-        )
+        output.report = report
         return output
 
 

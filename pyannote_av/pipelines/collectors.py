@@ -7,7 +7,6 @@ complete, and ``compute()`` returns the result at the end; see
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from time import perf_counter
 from typing import NamedTuple
 
@@ -16,6 +15,7 @@ import torch
 from pyannote.core import Timeline
 
 from pyannote_av.core.grid import SAMPLE_RATE
+from pyannote_av.core.runs import true_runs
 from pyannote_av.core.tracks import FRAME_RATE, TrackSegment
 from pyannote_av.fusion.targets import FaceFeatures
 from pyannote_av.models.active_speaker.motion import mouth_motion, speech_envelope
@@ -91,8 +91,9 @@ class SpeakingScoreCollector:
         """Queue the frames of a part of a face track that are in speech regions."""
         wanted = self._is_speech(segment.times) & segment.present
         context = round(self._scorer.context * FRAME_RATE)
-        for run in _runs(wanted, max_gap=2 * context):
-            rows = slice(max(0, run.start - context), min(len(segment), run.stop + context))
+        # frames less than twice the context apart are scored in one job
+        for first, end in true_runs(wanted, max_gap=2 * context - 1).tolist():
+            rows = slice(max(0, first - context), min(len(segment), end + context))
             self._waiting.append(
                 _Job(
                     segment.track,
@@ -202,12 +203,3 @@ class VisualFeatureCollector:
     def compute(self) -> dict[int, list[FaceFeatures]]:
         """Features of all parts of each face track."""
         return {track: list(parts) for track, parts in self._features.items()}
-
-
-def _runs(wanted: np.ndarray, max_gap: int) -> Iterator[slice]:
-    """Runs of True, joined over gaps of up to `max_gap`."""
-    index = np.flatnonzero(wanted)
-    if not len(index):
-        return
-    for run in np.split(index, np.flatnonzero(np.diff(index) > max_gap) + 1):
-        yield slice(int(run[0]), int(run[-1]) + 1)

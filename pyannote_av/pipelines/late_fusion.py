@@ -13,7 +13,6 @@ from pyannote.core import Annotation, Timeline
 from pyannote.pipeline.parameter import Uniform
 
 from pyannote_av.core.caching import cached, for_pipeline
-from pyannote_av.core.grid import SAMPLE_RATE
 from pyannote_av.core.output import AVDiarizeOutput, Report
 from pyannote_av.core.pipeline import DiarizationPipeline, Pipeline
 from pyannote_av.core.tracks import FaceTracks
@@ -225,7 +224,7 @@ class LateFusion(DiarizationPipeline):
             Network whose visual features are computed during the decoding pass.
         """
         hook = self.setup_hook(file, hook)
-        report = _start_report(file)
+        report = Report.of_file(file)
         bounds = {
             "num_speakers": num_speakers,
             "min_speakers": min_speakers,
@@ -423,15 +422,6 @@ class LateFusion(DiarizationPipeline):
             else "no face was associated with a voice"
         )
         return speakers
-
-
-def _start_report(file: Mapping) -> Report:
-    report = Report(duration=file["waveform"].shape[-1] / SAMPLE_RATE)
-    report.problems += file.get("problems", [])
-    report.streams += file.get("streams", [])
-    if "decoding_seconds" in file:
-        report.seconds["decoding of the sound"] = file["decoding_seconds"]
-    return report
 
 
 def _regions_without_faces(

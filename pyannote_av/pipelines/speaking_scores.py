@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from pyannote_av.core.smoothing import moving_average
 from pyannote_av.core.tracks import FRAME_RATE, FaceTracks
 from pyannote_av.models.active_speaker.offset import offset_from_curves
 
@@ -67,7 +68,7 @@ def add_speaking_scores(
     """
     parts: dict[int, list[tuple[int, np.ndarray]]] = {}
     for one in scores:
-        smoothed = smooth(one.score, smoothing)
+        smoothed = moving_average(one.score, smoothing).astype(np.float32)
         values = np.where(one.wanted, smoothed - threshold, np.nan)
         parts.setdefault(one.track, []).append((one.start, values))
     speaking = np.full(len(tracks), np.nan, np.float32)
@@ -99,7 +100,7 @@ def estimate_offset(scores: Sequence[SpeakingScores], smoothing: int = 5) -> tup
         In [0, 1]. Below 0.5 the offset is not reliable.
     """
     curves, weights = [], []
-    smoothed = [smooth(one.score, smoothing) for one in scores]
+    smoothed = [moving_average(one.score, smoothing).astype(np.float32) for one in scores]
     # Scorers that measure synchrony give low scores to speaking faces that are out of sync.
     # In this case the frames with the highest scores are used.
     known = np.concatenate([np.zeros(0), *(s[np.isfinite(s)] for s in smoothed)])
@@ -112,24 +113,3 @@ def estimate_offset(scores: Sequence[SpeakingScores], smoothing: int = 5) -> tup
                 curves.append(curve)
                 weights.append(seconds)
     return offset_from_curves(curves, weights)
-
-
-def smooth(scores: np.ndarray, width: int) -> np.ndarray:
-    """Moving average over `width` frames that ignores NaN. NaN stays NaN.
-
-    Parameters
-    ----------
-    scores : (n,) array
-    width : int
-
-    Returns
-    -------
-    smoothed : (n,) float32 array
-    """
-    known = np.isfinite(scores)
-    kernel = np.ones(width)
-    # mode "same" would return the length of the kernel for shorter inputs: "full", then cut
-    cut = slice((width - 1) // 2, (width - 1) // 2 + len(scores))
-    total = np.convolve(np.where(known, scores, 0.0), kernel)[cut]
-    count = np.convolve(known.astype(float), kernel)[cut]
-    return np.where(known, total / np.maximum(count, 1.0), np.nan).astype(np.float32)

@@ -8,11 +8,10 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from pyannote.core import Annotation, Segment, Timeline
+from pyannote.core import Annotation, Segment
 
 from pyannote_av.core.grid import SAMPLE_RATE
-from pyannote_av.core.runs import true_runs
-from pyannote_av.simulation.speech import STEP, SUFFIXES, Speech, sounding
+from pyannote_av.simulation.speech import SUFFIXES, Speech
 
 _PEAK = 0.9
 #: samples of synthetic noise before it repeats (one minute)
@@ -206,20 +205,3 @@ def _noise(mixture, stems, snr: float, options: SoundOptions, rng) -> np.ndarray
     speech = np.any([stem != 0 for stem in stems.values()], axis=0)
     power = (mixture[speech] ** 2).mean() if speech.any() else 0.0
     return noise * np.sqrt(power / max((noise**2).mean(), 1e-20)) * 10 ** (-snr / 20)
-
-
-def energy_turns(stem: np.ndarray, bridge: float = 0.3, silence: float = 45.0) -> Timeline:
-    """Regions with energy in a clean stem (N,) at 16 kHz, to verify its reference.
-
-    Parameters
-    ----------
-    bridge : float
-        Shorter silences, in seconds, do not end a turn.
-    silence : float
-        Threshold in dB below loud speech.
-    """
-    timeline = Timeline(
-        Segment(first * STEP / SAMPLE_RATE, end * STEP / SAMPLE_RATE)
-        for first, end in true_runs(sounding(stem, silence))
-    )
-    return timeline.support(collar=bridge)

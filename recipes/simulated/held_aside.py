@@ -74,7 +74,7 @@ class StoredFaces(FaceTracking):
 
 def simulate(data: Path, work: Path, subset: str, files: int) -> CropStore:
     """Simulate the conversations of a subset, as a store with face embeddings."""
-    from pyannote_av.clustering.identities import build_identities
+    from pyannote_av.data.face_embeddings import build_face_embeddings
 
     sources(data, work / "parts")
     unheard = slice(-1, None) if subset == "test" else slice(0, -1)
@@ -101,7 +101,7 @@ def simulate(data: Path, work: Path, subset: str, files: int) -> CropStore:
         for kind in ("rttm", "shards", "tracks", "uem"):
             links((work / f"{subset}-{layout}" / kind).iterdir(), into / kind)
     store = CropStore(into)
-    build_identities(store, interval=1e9, progress=True)
+    build_face_embeddings(store, interval=1e9, progress=True)
     return store
 
 
@@ -128,8 +128,8 @@ def load(checkpoint: str | Path | dict, store: CropStore):
     import torch
 
     from pyannote_av import Pipeline
-    from pyannote_av.clustering.identities import identities_folder
     from pyannote_av.data.array_store import ArrayStore
+    from pyannote_av.data.face_embeddings import face_embeddings_folder
 
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
@@ -138,5 +138,5 @@ def load(checkpoint: str | Path | dict, store: CropStore):
     values = (
         pipeline.parameters(instantiated=True) if instantiated else pipeline.default_parameters()
     )
-    pipeline.first_pass.faces = StoredFaces(store, ArrayStore(identities_folder(store)))
+    pipeline.first_pass.faces = StoredFaces(store, ArrayStore(face_embeddings_folder(store)))
     return pipeline.instantiate(values)

@@ -32,13 +32,13 @@ from time import perf_counter
 
 import yaml
 
-from pyannote_av.clustering.identities import build_identities
 from pyannote_av.core.atomic import replacing, write_text
 from pyannote_av.core.checksums import sha256_of
 from pyannote_av.core.model import read_safetensors
 from pyannote_av.core.reading import read_json
 from pyannote_av.core.weights import REGISTRY
 from pyannote_av.data.crop_store import CropStore
+from pyannote_av.data.face_embeddings import build_face_embeddings
 from recipes.simulated import corpus
 from recipes.simulated.held_aside import load, read, simulate
 
@@ -142,7 +142,7 @@ def for_tuning(data: Path, work: Path, scale: float) -> CropStore:
         for kind, suffix in STORED.items():
             corpus.links([store.folder / kind / f"{uri}{suffix}" for uri in uris], into / kind)
     store = CropStore(into)
-    build_identities(store, interval=1e9, progress=True)
+    build_face_embeddings(store, interval=1e9, progress=True)
     return store
 
 

@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.resnet import Bottleneck
 
-from pyannote_av.clustering.relation import ModalityMask, RelationNetwork
+from pyannote_av.clustering.relation_network import ModalityMask, RelationNetwork
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 

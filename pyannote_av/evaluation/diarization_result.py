@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pyannote_av.evaluation.score import RULES, DiarizationScore
+from pyannote_av.evaluation.diarization_score import RULES, DiarizationScore
 from pyannote_av.evaluation.tables import aligned
 
 if TYPE_CHECKING:

@@ -15,12 +15,12 @@ from pyannote_av.data.crop_store import CropStore
 from pyannote_av.vision.identity import FaceEmbedder, get_embedder
 
 
-def identities_folder(store: CropStore) -> Path:
-    """Default output folder of :func:`build_identities`."""
+def face_embeddings_folder(store: CropStore) -> Path:
+    """Default output folder of :func:`build_face_embeddings`."""
     return store.folder / "identities"
 
 
-def build_identities(
+def build_face_embeddings(
     store: CropStore,
     uris: Iterable[str] | None = None,
     embedder: str | FaceEmbedder = "auto",
@@ -31,7 +31,7 @@ def build_identities(
     """Embed the face samples of a store, and write the embeddings to disk.
 
     Existing embeddings are kept, unless the face samples or the embedder changed. Use
-    :class:`Identities` to read them.
+    :class:`FaceEmbeddings` to read them.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def build_identities(
         for uri in (store.uris if uris is None else uris)
     }
     return fill(
-        identities_folder(store) if folder is None else folder,
+        face_embeddings_folder(store) if folder is None else folder,
         {"embedder": embedder.name, "interval": interval},
         sources,
         partial(_vectors, store, embedder, interval),
@@ -95,8 +95,8 @@ def _vectors(store: CropStore, embedder: FaceEmbedder, interval: float, uri: str
     return np.stack(vectors).astype(np.float32) if vectors else np.zeros((0, 0), np.float32)
 
 
-class Identities:
-    """Reads the face embeddings written by :func:`build_identities`.
+class FaceEmbeddings:
+    """Reads the face embeddings written by :func:`build_face_embeddings`.
 
     Parameters
     ----------
@@ -112,12 +112,12 @@ class Identities:
 
     def __init__(self, store: CropStore, folder: str | Path | None = None):
         self.store = store
-        folder = identities_folder(store) if folder is None else Path(folder)
+        folder = face_embeddings_folder(store) if folder is None else Path(folder)
         try:
             self.arrays = ArrayStore(folder)
         except FileNotFoundError:
             raise FileNotFoundError(
-                f"there are no faces in {folder}: write them with build_identities"
+                f"there are no faces in {folder}: write them with build_face_embeddings"
             ) from None
 
     @cached_property

@@ -7,8 +7,8 @@ from typing import Protocol
 
 import torch
 
-from pyannote_av.clustering.fast import PairScorer
-from pyannote_av.clustering.relation import RelationNetwork
+from pyannote_av.clustering.fast_relation import PairScorer
+from pyannote_av.clustering.relation_network import RelationNetwork
 
 #: pairs per forward pass, as published
 BLOCK = 256
@@ -86,7 +86,7 @@ def score_pairs(
     progress : callable, optional
         ``progress(done, total)``, in pairs.
     precision : {"fp32", "bf16"}, optional
-        See :class:`~pyannote_av.clustering.fast.PairScorer`.
+        See :class:`~pyannote_av.clustering.fast_relation.PairScorer`.
 
     Returns
     -------

@@ -1,22 +1,66 @@
-"""Diarization results as table, JSON, CSV and plot."""
+"""Evaluation of several diarization systems: results as table, JSON, CSV and plot."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pyannote_av.core.atomic import write_text
-from pyannote_av.evaluation.result import DiarizationResult
-from pyannote_av.evaluation.score import RULES
-from pyannote_av.evaluation.significance import Comparison, describe
+from pyannote_av.core.text import match_names
+from pyannote_av.evaluation.conditions import ConditionTable, conditions
+from pyannote_av.evaluation.diarization import evaluate
+from pyannote_av.evaluation.diarization_result import DiarizationResult
+from pyannote_av.evaluation.diarization_score import RULES
+from pyannote_av.evaluation.significance import Comparison, compare, describe
 from pyannote_av.evaluation.tables import plain, write_rows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from pyannote.core import Annotation, Timeline
 
-    from pyannote_av.evaluation.conditions import ConditionTable
+    from pyannote_av.core.tracks import FaceTracks
+
+
+def evaluate_systems(
+    references: Mapping[str, Annotation],
+    systems: Mapping[str, Mapping[str, Annotation]],
+    uem: Mapping[str, Timeline] | None = None,
+    vad: Mapping[str, Timeline] | None = None,
+    faces: Mapping[str, FaceTracks] | None = None,
+    tracks: str | None = None,
+) -> tuple[list[DiarizationResult], list[Comparison], list[ConditionTable]]:
+    """Evaluate and compare systems.
+
+    Parameters
+    ----------
+    references : mapping of uri to Annotation
+    systems : mapping of str to mapping of uri to Annotation
+        Turns by name of the system.
+    uem, vad, tracks : optional
+        See :func:`~pyannote_av.evaluation.diarization.evaluate`.
+    faces : mapping of uri to FaceTracks, optional
+        Reference face tracks, for errors by who is on screen.
+
+    Returns
+    -------
+    results, comparisons, tables
+        Results of each system, significance of their differences, and errors of each system by
+        condition.
+    """
+    systems = {name: match_names(references, turns, name) for name, turns in systems.items()}
+    uem = uem and match_names(references, uem, "the evaluation maps")
+    vad = vad and match_names(references, vad, "the speech regions")
+    results = [
+        evaluate(references, hypotheses, uem, vad, name, tracks)
+        for name, hypotheses in systems.items()
+    ]
+    tables = [
+        conditions(references, hypotheses, uem, faces, system=name)
+        for name, hypotheses in systems.items()
+    ]
+    return results, compare(results), tables
 
 
 def to_text(
