@@ -153,9 +153,9 @@ def long_files(given: argparse.Namespace) -> dict:
         path = given.work / f"{hours:g}h.mkv"
         repeat(part, round(hours * 3600 / PART), path)
         rows.append(in_fresh_process(diarize, path, given.pipeline))
-        print(table([{"pipeline": given.pipeline, **rows[-1]}]), flush=True)
+        print(table([{"pipeline": Path(given.pipeline).name, **rows[-1]}]), flush=True)
         path.unlink()
-    return {"pipeline": given.pipeline, "runs": rows}
+    return {"pipeline": Path(given.pipeline).name, "runs": rows}
 
 
 def resident() -> float:
@@ -191,8 +191,8 @@ def many_files(given: argparse.Namespace) -> dict:
 
     paths = cut(sample(), given.work / "short", 20)
     row = in_fresh_process(diarize_all, paths, given.files, given.pipeline)
-    print(table([{"pipeline": given.pipeline, **row}]), flush=True)
-    return {"pipeline": given.pipeline, **row}
+    print(table([{"pipeline": Path(given.pipeline).name, **row}]), flush=True)
+    return {"pipeline": Path(given.pipeline).name, **row}
 
 
 PARTS = {"long": long_files, "many": many_files}
@@ -201,4 +201,4 @@ PARTS = {"long": long_files, "many": many_files}
 def run(given: argparse.Namespace, results: Results) -> None:
     """Run the parts."""
     for part in given.only:
-        results.update("soak", f"{part}, {given.pipeline}", PARTS[part](given))
+        results.update("soak", f"{part}, {Path(given.pipeline).name}", PARTS[part](given))

@@ -312,6 +312,18 @@ def test_batch_on_ray(work, tmp_path):
 
 
 @pytest.mark.slow
+def test_soak(work, tmp_path):
+    """Memory depends neither on the duration of a file nor on the number of files"""
+    options = ("--pipeline", "audio", "--hours", 0.1, 0.5, "--files", 60)
+    run("soak", work / "soak", *options, "--into", tmp_path)
+    content = json.loads((tmp_path / "soak.json").read_text())
+    short, long = content["long, audio"]["runs"]
+    assert short["speakers"] == long["speakers"] == 2
+    assert long["MB, peak without it"] < short["MB, peak without it"] + 60
+    assert content["many, audio"]["growth from the second fifth to the last"] < 0.03
+
+
+@pytest.mark.slow
 def test_training(corpus, work, tmp_path):
     small = ("--only", "cysmsd", "--steps", 1, "--epochs", 1, "--fine-tuning", 1)
     run("training", corpus, work / "training", *small, "--into", tmp_path)
