@@ -116,7 +116,7 @@ def test_hmsanet(tmp_path):
         {"fusion": "concat", "decoder": "mean"},
         {"decoder": "none"},
         {"decoder": "fixed", "max_targets": 4},
-        {"window": 1},
+        {"speaker_reach": 1},
     ],
 )
 def test_variants_of_hmsanet(hparams, tmp_path):

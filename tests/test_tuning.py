@@ -388,8 +388,13 @@ def test_a_process_that_dies_does_not_stop_the_others(undisturbed, database, tmp
     into = tmp_path / "study"
     process = begin(database, into, "--trials", 100, "--processes", 2)
     wait_for(into, 4, process)
-    children = subprocess.check_output(["ps", "-wwo", "pid=,args=", "--ppid", str(process.pid)])
-    workers = [int(line.split()[0]) for line in children.splitlines() if b"spawn_main" in line]
+    # workers are forked from a process that has imported what they need
+    rows = subprocess.check_output(["ps", "-wweo", "pid=,ppid=,args="], text=True).splitlines()
+    rows = [(int(pid), int(parent), line) for pid, parent, line in (r.split(None, 2) for r in rows)]
+    (server,) = [
+        pid for pid, parent, line in rows if parent == process.pid and "forkserver" in line
+    ]
+    workers = [pid for pid, parent, _ in rows if parent == server]
     assert len(workers) == 2
     os.kill(workers[0], signal.SIGKILL)
     assert process.wait() == 0
