@@ -515,6 +515,7 @@ def test_nobody_speaks_in_silence(pipeline, kind):
     assert output.serialize()["report"]["problems"] == output.report.problems
 
 
+@pytest.mark.slow
 def test_bad_samples_and_inverted_channels_change_nothing(pipeline, excerpt):
     clean = pipeline({"waveform": excerpt, "sample_rate": 16000, "uri": "talk"})
     assert clean.report.problems == []

@@ -205,6 +205,7 @@ def test_import_names_what_does_not_fit(weights):
         assert name in str(error.value)
 
 
+@pytest.mark.slow
 def test_saved_and_read_again(model, tmp_path):
     with torch.inference_mode(False):  # weights made within take other ways through torch
         again = Model.from_pretrained(model.save(tmp_path))

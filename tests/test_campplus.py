@@ -50,6 +50,7 @@ def test_golden_values(trained):
         np.testing.assert_allclose(output[0, :8], expected, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_tells_speakers_apart(trained, shared_data):
     from pyannote_av.core.io import Video
 

@@ -249,12 +249,13 @@ def start(tmp_path: Path, into: Path, count: int = 20) -> subprocess.Popen:
     return process
 
 
-def test_killed_again_and_again(tmp_path):
+@pytest.mark.parametrize("kills", [(8,), pytest.param((3, 7, 12, 17), marks=pytest.mark.slow)])
+def test_killed_again_and_again(kills, tmp_path):
     whole, into = tmp_path / "whole", tmp_path / "out"
     rng = random.Random(0)
     killed = 0
     assert start(tmp_path, whole).wait() == 0
-    for target in (3, 12):
+    for target in kills:
         with start(tmp_path, into) as process:
             while process.poll() is None and len(counted(into)) < target:
                 time.sleep(0.005)

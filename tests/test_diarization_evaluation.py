@@ -839,6 +839,7 @@ def protocol(tmp_path):
     return "Tiny.SpeakerDiarization"
 
 
+@pytest.mark.slow
 def test_a_pipeline_on_a_protocol(tmp_path, protocol):
     name = f"{protocol}.Test"
     done = run("--protocol", name, "--pipeline", "audio", "--json", tmp_path / "o.json")

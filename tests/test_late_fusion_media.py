@@ -185,6 +185,7 @@ def test_picture_that_starts_late(scene, output, pipeline, tmp_path):
     assert "apart" not in said(late)
 
 
+@pytest.mark.slow
 def test_sound_that_starts_late(scene, output, pipeline, tmp_path):
     late = pipeline(str(scene.write(tmp_path / "scene.mp4", audio_start=1.5)))
     # silence as the recording has it is not silence as the padding has it
@@ -215,6 +216,7 @@ def test_variable_rate(scene, output, pipeline, tmp_path):
     assert scene.is_told(found)
 
 
+@pytest.mark.slow
 def test_one_picture_a_second_is_not_trusted(scene, output, pipeline, tmp_path):
     found = pipeline(str(scene.write(tmp_path / "scene.mp4", fps=1)))
     assert not found.report.video_used
@@ -435,6 +437,7 @@ def pyannote_audio(*arguments):
     return CliRunner().invoke(app, [*map(str, arguments), "--device", "cpu"])
 
 
+@pytest.mark.slow
 def test_stock_apply(scene, folder, upright, output, tmp_path):
     import json
 

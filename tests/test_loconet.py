@@ -214,6 +214,7 @@ def of_four_faces(model) -> torch.Tensor:
         return model(*example(12, num_faces=4), COMING_AND_GOING)
 
 
+@pytest.mark.slow
 def test_order_of_faces_that_come_and_go_means_nothing(model, of_four_faces):
     (waveform, faces), scores = example(12, num_faces=4), of_four_faces
     order = [2, 0, 3, 1]

@@ -115,6 +115,7 @@ def test_identities_are_kept_beside_the_faces(database, tmp_path):
         assert len(identities[uri].vector) == len(store[uri].face_samples.track)
 
 
+@pytest.mark.slow
 def test_subset_and_workers_give_the_same(database, tmp_path):
     common = [NAME, "--database", database, "--subset", "train"]
     done = run(*common, "--into", tmp_path / "a", workers=1)

@@ -284,6 +284,7 @@ def test_overlapping_stretches_are_named_whatever_their_order(tmp_path):
     assert {uri: len(one) for uri, one in read_uem(path).items()} == {"a": 2, "b": 1}
 
 
+@pytest.mark.slow
 def test_many_lines_take_time_that_grows_with_them(tmp_path):
     """Comparing all pairs of 50,000 lines would take minutes"""
     count = 50_000

@@ -93,6 +93,7 @@ def test_hmsanet_diarizes_the_sample(name, error, error_alone, request):
     assert len(output.face_tracks.speaker) == 2  # both faces are somebody
 
 
+@pytest.mark.slow
 def test_a_folder_is_all_it_takes(short_sample, tmp_path):
     folder = shutil.copytree(FOLDER / "hmsanet", tmp_path / "elsewhere")
     file = {

@@ -621,6 +621,7 @@ def test_one_bad_file_does_not_stop_the_others(tmp_path, portraits):
     assert len(report.written) + len(report.failed) == 5
 
 
+@pytest.mark.slow
 def test_a_detector_finds_the_faces_of_the_reference(cast, tmp_path, detector):
     from pyannote_av.core.io import Video
     from pyannote_av.simulation.files import write_file
