@@ -33,6 +33,28 @@ def clips(data: Path, groups: Iterable[str], only: Sequence[str] | None = None) 
     return [path for path in found if not only or path.stem in only]
 
 
+def cut_sample(folder: Path, count: int, seconds: int = 1) -> list[Path]:
+    """Write short videos, ``000.mp4`` and so on, each from another moment of the sample file."""
+    from pyannote.core import Segment
+
+    from pyannote_av.core.grid import SAMPLE_RATE
+    from pyannote_av.core.io import Video
+    from pyannote_av.simulation.encoding import encode
+    from pyannote_av.simulation.sample import SIZE, sample
+
+    video, paths = Video(), []
+    sound = video.waveform(sample()).numpy()[0]
+    folder.mkdir(parents=True, exist_ok=True)
+    step = min(1.0, (len(sound) / SAMPLE_RATE - seconds) / count)
+    for k in range(count):
+        pictures, _ = video.crop(sample(), Segment(k * step, k * step + seconds))
+        first = round(k * step * SAMPLE_RATE)
+        own = sound[first : first + seconds * SAMPLE_RATE]
+        paths.append(folder / f"{k:03d}.mp4")
+        encode(paths[-1], enumerate(pictures), own, SIZE, compression=20)
+    return paths
+
+
 def ami(data: Path, limit: int | None = None) -> list[dict]:
     """Excerpts of AMI meetings in ``DATA/ami``: audio only, so everybody is off-screen."""
     from pyannote.database.util import load_rttm, load_uem

@@ -321,12 +321,19 @@ def in_fresh_process(
             return {"error": f"{type(error).__name__}: {error}"}
 
 
+def resident_memory(field: str = "VmRSS") -> float | None:
+    """Resident size of this process, in MB of 1024 x 1024 bytes; None if Linux does not tell."""
+    status = Path("/proc/self/status")
+    for line in status.read_text().splitlines() if status.is_file() else ():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) / 1024
+    return None
+
+
 def peak_memory() -> float:
     """Largest resident size of this process so far, in MB of 1024 x 1024 bytes."""
-    status = Path("/proc/self/status")
-    if status.is_file():  # unlike ru_maxrss, this leaves out the process that started this one
-        for line in status.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) / 1024
+    # unlike ru_maxrss, this leaves out the process that started this one
+    if (peak := resident_memory("VmHWM")) is not None:
+        return peak
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1024 / (1024 if sys.platform == "darwin" else 1)

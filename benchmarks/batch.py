@@ -39,6 +39,7 @@ from datetime import datetime
 from pathlib import Path
 from statistics import mean
 
+from benchmarks._data import cut_sample
 from benchmarks._runner import Results, add, table
 
 SEED = 0
@@ -74,25 +75,6 @@ def cut_sounds(folder: Path, count: int) -> Path:
             file.setframerate(SAMPLE_RATE)
             file.writeframes(whole[start : start + length].astype("<i2").tobytes())
     return write_manifest(folder, "audio", [f"{i:03d}.wav" for i in range(count)])
-
-
-def cut_videos(folder: Path, count: int) -> Path:
-    """Write videos of 1 s; returns the manifest."""
-    from pyannote.core import Segment
-
-    from pyannote_av.core.grid import SAMPLE_RATE
-    from pyannote_av.core.io import Video
-    from pyannote_av.simulation.encoding import encode
-    from pyannote_av.simulation.sample import SIZE, sample
-
-    folder.mkdir(parents=True, exist_ok=True)
-    video, path = Video(), sample()
-    sound = video.waveform(path).numpy()[0]
-    for i in range(count):
-        pictures, _ = video.crop(path, Segment(i, i + 1))
-        own = sound[i * SAMPLE_RATE : (i + 1) * SAMPLE_RATE]
-        encode(folder / f"{i:03d}.mp4", enumerate(pictures), own, SIZE, compression=20)
-    return write_manifest(folder, "video", [f"{i:03d}.mp4" for i in range(count)])
 
 
 def write_manifest(folder: Path, column: str, names: list[str]) -> Path:
@@ -192,7 +174,8 @@ def killed(arguments: list[object], folder: Path, kills: int) -> dict:
 def kill_runs(given: argparse.Namespace) -> dict:
     """Kill `apply` and `prepare`."""
     sounds = cut_sounds(given.work / "sounds60", 60)
-    videos = cut_videos(given.work / "videos", 16)
+    cut = cut_sample(given.work / "videos", 16)
+    videos = write_manifest(given.work / "videos", "video", [path.name for path in cut])
     apply = ["apply", "--manifest", sounds, "--pipeline", "audio"]
     prepare = ["prepare", "--manifest", videos]
     rows = [

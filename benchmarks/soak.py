@@ -22,7 +22,8 @@ from statistics import mean
 
 import numpy as np
 
-from benchmarks._runner import Results, add, in_fresh_process, peak_memory, table
+from benchmarks._data import cut_sample
+from benchmarks._runner import Results, add, in_fresh_process, peak_memory, resident_memory, table
 
 #: seconds of the part that is repeated, and frames per second of the video
 PART, RATE = 300, 5
@@ -97,40 +98,19 @@ def repeat(part: Path, times: int, path: Path) -> None:
                 target.mux(packet)
 
 
-def cut(path: Path, folder: Path, count: int, seconds: int = 2) -> list[Path]:
-    """Write short videos, each from another moment of a file."""
-    from pyannote.core import Segment
-
-    from pyannote_av.core.grid import SAMPLE_RATE
-    from pyannote_av.core.io import Video
-    from pyannote_av.simulation.encoding import encode
-    from pyannote_av.simulation.sample import SIZE
-
-    video = Video()
-    sound, paths = video.waveform(path).numpy()[0], []
-    folder.mkdir(parents=True, exist_ok=True)
-    for k in range(count):
-        start = k * (len(sound) / SAMPLE_RATE - seconds) / count
-        pictures, _ = video.crop(path, Segment(start, start + seconds))
-        first = round(start * SAMPLE_RATE)
-        own = sound[first : first + seconds * SAMPLE_RATE]
-        encode(folder / f"{k:02d}.mp4", enumerate(pictures), own, SIZE)
-        paths.append(folder / f"{k:02d}.mp4")
-    return paths
-
-
 # ------------------------------------------------------------------------------------ parts
 
 
 def diarize(path: Path, name: str) -> dict:
     """Diarize one file in this process."""
     from pyannote_av import Pipeline
+    from pyannote_av.core.grid import SAMPLE_RATE
 
     pipeline = Pipeline.from_pretrained(name)
     loaded, begin = peak_memory(), time.perf_counter()
     output = pipeline(str(path))
     seconds, peak = time.perf_counter() - begin, peak_memory()
-    waveform = output.report.duration * 16_000 * 4 / 2**20
+    waveform = output.report.duration * SAMPLE_RATE * 4 / 2**20
     return {
         "hours": output.report.duration / 3600,
         "speakers": len(output.speaker_diarization.labels()),
@@ -158,13 +138,6 @@ def long_files(given: argparse.Namespace) -> dict:
     return {"pipeline": Path(given.pipeline).name, "runs": rows}
 
 
-def resident() -> float:
-    """Resident memory of this process, in MB of 1024 x 1024 bytes."""
-    status = Path("/proc/self/status").read_text()
-    (line,) = (line for line in status.splitlines() if line.startswith("VmRSS:"))
-    return int(line.split()[1]) / 1024
-
-
 def diarize_all(paths: list[Path], count: int, name: str) -> dict:
     """Diarize videos one after another in this process."""
     from pyannote_av import Pipeline
@@ -172,7 +145,7 @@ def diarize_all(paths: list[Path], count: int, name: str) -> dict:
     pipeline, sizes, begin = Pipeline.from_pretrained(name), [], time.perf_counter()
     for k in range(count):
         pipeline(str(paths[k % len(paths)]))
-        sizes.append(resident())
+        sizes.append(resident_memory())
     fifth = count // 5
     fifths = [mean(sizes[k * fifth : (k + 1) * fifth]) for k in range(5)]
     return {
@@ -187,9 +160,7 @@ def diarize_all(paths: list[Path], count: int, name: str) -> dict:
 
 def many_files(given: argparse.Namespace) -> dict:
     """Many short files in one process."""
-    from pyannote_av.simulation.sample import sample
-
-    paths = cut(sample(), given.work / "short", 20)
+    paths = cut_sample(given.work / "short", 20, seconds=2)
     row = in_fresh_process(diarize_all, paths, given.files, given.pipeline)
     print(table([{"pipeline": Path(given.pipeline).name, **row}]), flush=True)
     return {"pipeline": Path(given.pipeline).name, **row}

@@ -27,7 +27,7 @@ class Fault:
     `outcome` and `message` are for readers; `message` is also what one sentence or error has to
     contain, or None if there is no message because nothing is lost. `make` writes the file into a
     folder. `pictures` and `sound` are the seconds that can be read, None if that is refused. `size`
-    is that of the pictures, and `tones` are the frequencies (Hz) that are heard.
+    is that of the pictures, and `tones` are the frequencies (Hz) that can be heard.
     """
 
     id: str

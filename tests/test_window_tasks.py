@@ -211,31 +211,31 @@ def test_faces_of_windows_are_those_of_their_speakers(protocol, store):
     reader = batches.reader
     size = len(pickle.dumps(reader))
     for one in batches.files:
-        looks, (person, number, first, last) = (
+        samples, (person, number, first, last) = (
             reader.face_samples(one.recording.uri),
             one.recording.faces[0],
         )
         rows = np.arange(len(one.windows))
-        faces, visible = faces_of(looks, one, rows, int(person))
+        faces, visible = faces_of(samples, one, rows, int(person))
         assert visible.all()
-        mine = looks.track == number
+        mine = samples.track == number
         assert (first, last) == (0, 25 * SECONDS)
         middle = one.windows.span.mean(axis=1) * 25
-        inside = one.windows.span[:, :1] * 25 <= looks.frame
-        inside &= looks.frame < one.windows.span[:, 1:] * 25
+        inside = one.windows.span[:, :1] * 25 <= samples.frame
+        inside &= samples.frame < one.windows.span[:, 1:] * 25
         for i in rows:
             seen = np.flatnonzero(mine & inside[i])
             if not len(seen):
                 seen = np.flatnonzero(mine)
-                seen = seen[[np.abs(looks.frame[seen] - middle[i]).argmin()]]
-            np.testing.assert_allclose(faces[i], looks.vector[seen].mean(axis=0), atol=1e-3)
+                seen = seen[[np.abs(samples.frame[seen] - middle[i]).argmin()]]
+            np.testing.assert_allclose(faces[i], samples.vector[seen].mean(axis=0), atol=1e-3)
         # no face is used in training who has no track
-        assert not faces_of(looks, one, rows, 99)[1].any()
-        together, anybody = all_faces(one.windows, looks)
+        assert not faces_of(samples, one, rows, 99)[1].any()
+        together, anybody = all_faces(one.windows, samples)
         assert anybody.tolist() == inside.any(axis=1).tolist()
         assert together.shape == (len(rows), FACE)
     # face samples that were read are not sent to other processes
-    assert len(pickle.dumps(reader)) - size < 1000 < looks.vector.nbytes
+    assert len(pickle.dumps(reader)) - size < 1000 < samples.vector.nbytes
 
 
 # episodes

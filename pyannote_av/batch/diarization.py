@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pyannote_av.batch.identity import pipeline_identity
 from pyannote_av.batch.jobs import Job, Made
 from pyannote_av.core.checksums import digest
-from pyannote_av.core.workers import INFERENCE
+from pyannote_av.core.workers import PIPELINE_IMPORTS
 
 if TYPE_CHECKING:
     from pyannote.core import Annotation
@@ -52,7 +52,7 @@ class Diarize:
         if self.trust:
             parts.append("trust")
         self.identity = digest([json.dumps(parts).encode()])
-        self.imports = INFERENCE if self.device == "cpu" else ()
+        self.imports = PIPELINE_IMPORTS if self.device == "cpu" else ()
         self._loaded: Any = None
 
     def __getstate__(self) -> dict[str, Any]:

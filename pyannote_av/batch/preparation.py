@@ -9,7 +9,7 @@ from pathlib import Path
 from pyannote_av import __version__
 from pyannote_av.batch.jobs import Job, Made
 from pyannote_av.core.checksums import digest
-from pyannote_av.core.workers import INFERENCE
+from pyannote_av.core.workers import PIPELINE_IMPORTS
 from pyannote_av.data.crop_shard import FORMAT, shard_folder
 
 
@@ -25,7 +25,7 @@ class Prepare:
 
     store: Path
     verb: str = field(default="cutting out faces", init=False)
-    imports = INFERENCE
+    imports = PIPELINE_IMPORTS
 
     def __post_init__(self):
         self.store = Path(self.store).absolute()

@@ -166,18 +166,13 @@ class _Run:
     tell: Callable[[Job, Made | Failure, bool], Any]
     report: BatchReport = field(default_factory=BatchReport)
 
-    @property
-    def _imports(self) -> Sequence[str]:
-        """Modules that all processes need, also those that probe: they import the work"""
-        return getattr(self.work, "imports", ())
-
     def probe(self, jobs: Sequence[Job]) -> Iterator[Task]:
         """Probe all files, and yield those to process"""
         jobs = list(self._apart(jobs))
         probing = Probing(self.work, self.ledger.into, self.again)
         limit = min(PROBING, self.limits.timeout or PROBING)
         self.bars.begin("probing files", len(jobs))
-        with self.engine.without_gpus().open(probing, self._imports) as pool:
+        with self.engine.without_gpus().open(probing) as pool:
             for attempt in run(pool, jobs, self.limits.retries, limit):
                 job, probed = attempt.job, attempt.value
                 if isinstance(probed, Failure):
@@ -240,8 +235,8 @@ class _Run:
         if not tasks:
             return
         self.bars.begin(self.work.verb, len(tasks), sum(task.probed.duration for task in tasks))
-        work = Processing(self.work, self.ledger.into)
-        with self.engine.open(work, self._imports) as pool:
+        work, imports = Processing(self.work, self.ledger.into), getattr(self.work, "imports", ())
+        with self.engine.open(work, imports) as pool:
             attempts = run(
                 pool,
                 tasks,

@@ -18,6 +18,9 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, NamedTuple, Protocol
 
+#: modules that pipelines import, which takes about 10 s; see :func:`open_pool`
+PIPELINE_IMPORTS = ("pyannote.audio", "cv2")
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -242,9 +245,6 @@ class SerialPool:
     def __exit__(self, *exception: object) -> None:
         self._worker = None
 
-
-#: modules that any pipeline imports, which takes seconds; for :func:`open_pool`
-INFERENCE = ("pyannote.audio", "cv2")
 
 #: how often a pool is restarted if its processes end before they have done a job
 _MAX_RESTARTS = 3

@@ -17,7 +17,7 @@ from pyannote_av.core.grid import FRAME_RATE
 from pyannote_av.core.io import Video
 from pyannote_av.core.reading import INDEX_LIMIT, read_json
 from pyannote_av.core.tracks import FaceSamples, FaceTracks, TrackSegment
-from pyannote_av.core.workers import INFERENCE, Failure, open_pool, run
+from pyannote_av.core.workers import Failure, open_pool, run
 from pyannote_av.data.crop_shard import FACE_INTERVAL, FACE_SIDE, FORMAT, shard_folder
 from pyannote_av.data.crop_store import CropStore
 from pyannote_av.data.shard_writer import ShardWriter, to_int16
@@ -226,7 +226,7 @@ def build_store(
             jobs[uri] = _job(file)
         except Exception as error:
             report.failed[uri] = Failure.of(error).reason
-    with locked(folder), open_pool(partial(write_shard, folder), num_workers, INFERENCE) as pool:
+    with locked(folder), open_pool(partial(write_shard, folder), num_workers) as pool:
         attempts = run(pool, jobs.values())
         if progress:
             from rich.progress import track

@@ -49,6 +49,7 @@ def evaluate_systems(
         Results of each system, significance of their differences, and errors of each system by
         condition.
     """
+    # once for all that follows, so that a warning appears once
     systems = {name: match_names(references, turns, name) for name, turns in systems.items()}
     uem = uem and match_names(references, uem, "the evaluation maps")
     vad = vad and match_names(references, vad, "the speech regions")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pyannote_av.core.workers import INFERENCE, Failure, open_pool
+from pyannote_av.core.workers import Failure, open_pool
 from pyannote_av.core.workers import run as run_jobs
 
 
@@ -52,7 +52,7 @@ def run(
     """
     from rich.progress import track
 
-    with open_pool(_Making(make, arguments), workers, INFERENCE) as pool:
+    with open_pool(_Making(make, arguments), workers) as pool:
         attempts = run_jobs(pool, jobs.items())
         for attempt in track(attempts, "simulating", total=len(jobs), disable=not progress):
             yield attempt.job[0], attempt.failure

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial
 
 from pyannote_av.core.atomic import locked
 from pyannote_av.core.trust import trusting
-from pyannote_av.core.workers import INFERENCE, Failure, Pool, open_pool, run
+from pyannote_av.core.workers import PIPELINE_IMPORTS, Failure, Pool, open_pool, run
 from pyannote_av.tuning.cache import Cache
 from pyannote_av.tuning.evaluator import Evaluation, Evaluator, load, metric_of
 from pyannote_av.tuning.freezing import flat, tuned_names
@@ -206,7 +206,7 @@ def _search_together(
     trials_of: Callable,
 ) -> None:
     """Run the trials in other processes, and record them in their order"""
-    imports = INFERENCE if evaluator.device == "cpu" else ()
+    imports = PIPELINE_IMPORTS if evaluator.device == "cpu" else ()
     with open_pool(evaluator, processes, imports) as pool:
         # each process fills the cache for its share of the files first, to avoid waiting
         for attempt in run(pool, range(len(evaluator.files)), retries=1):
