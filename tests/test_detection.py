@@ -10,6 +10,7 @@ To run the conformance tests on a detector of your own::
             return MyDetector()
 """
 
+import pickle
 import sys
 
 import numpy as np
@@ -89,6 +90,10 @@ class DetectorConformance:
     def test_is_repeatable(self, detector, faces):
         one, other = detector(faces[0]), detector(faces[0].copy())
         np.testing.assert_array_equal(one.box, other.box)
+
+    def test_pickles(self, detector, faces):
+        copy = pickle.loads(pickle.dumps(detector))
+        np.testing.assert_array_equal(copy(faces[0]).box, detector(faces[0]).box)
 
     def test_finds_two_faces(self, detector):
         import cv2

@@ -1,5 +1,6 @@
 """Face identity: weights from a local file, a few good looks per track."""
 
+import pickle
 import sys
 
 import numpy as np
@@ -163,6 +164,7 @@ def test_sface(sface):
     # each by itself, whatever its memory looks like
     np.testing.assert_allclose(sface(faces[1:2]), vectors[1:2], atol=1e-5)
     np.testing.assert_allclose(sface(faces[::-1])[::-1], vectors, atol=1e-5)
+    np.testing.assert_allclose(pickle.loads(pickle.dumps(sface))(faces), vectors, atol=1e-5)
     assert sface(faces[:0]).shape == (0, 129)
 
 

@@ -168,6 +168,7 @@ class YuNet:
     def __init__(self, path: str | Path | None = None):
         import cv2
 
+        self._path = None if path is None else Path(path)
         if path is None:
             from pyannote_av.core import weights
 
@@ -185,6 +186,10 @@ class YuNet:
             )
         finally:
             logging.setLogLevel(level)
+
+    def __reduce__(self):
+        # networks of OpenCV cannot be pickled
+        return YuNet, (self._path,)
 
     def __call__(self, image: np.ndarray) -> Detections:
         """See :class:`FaceDetector`."""

@@ -93,6 +93,10 @@ class SFace:
         # OpenCV 5 cannot run this file in FaceRecognizerSF
         self._net = cv2.dnn.readNetFromONNX(str(weights.verified(self.name)))
 
+    def __reduce__(self):
+        # networks of OpenCV cannot be pickled
+        return SFace, ()
+
     def __call__(self, faces: np.ndarray) -> np.ndarray:
         """See :class:`FaceEmbedder`."""
         # one by one: OpenCV 4 computes the second and further ones of a batch wrongly
