@@ -1,7 +1,8 @@
 """Face detectors and networks of face identity, side by side.
 
-Example:
+Examples:
     python -m benchmarks faces DATA
+    python -m benchmarks faces DATA --only "group photographs" crops
 
 DATA holds ``portraits`` (photographs) and ``clips/talkers`` (one talker each), on which thresholds
 were chosen. Measured are, for MTCNN and YuNet, the CPU time per picture, the faces found in group
@@ -14,8 +15,8 @@ both networks one after the other, and ratios are those of the same picture. Wri
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice
 from pathlib import Path
 from time import process_time
 from typing import NamedTuple
@@ -23,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks._data import clips, existing
-from benchmarks._runner import Results, add, rounded, table
+from benchmarks._runner import Results, add, rounded
 
 #: number of faces that are visible in photographs of groups, counted by hand
 VISIBLE = {
@@ -60,6 +61,7 @@ class Face(NamedTuple):
 def options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     add(parser, "data")
+    add(parser, "--only", choices=PARTS, default=list(PARTS))
 
 
 def read(path: Path) -> np.ndarray:
@@ -102,18 +104,35 @@ def times(functions: dict[str, Callable], inputs: list[dict[str, np.ndarray]]) -
     return {**medians, "ratio": float(np.median(first / second))}
 
 
-def group_photographs(photographs: dict[str, np.ndarray], detectors: dict) -> dict[str, int]:
+def detectors() -> dict:
+    """Both detectors."""
+    from pyannote_av.vision.detection import MTCNN, YuNet
+
+    return {"mtcnn": MTCNN(), "yunet": YuNet()}
+
+
+def embedders() -> dict:
+    """Both networks of identity."""
+    from pyannote_av.vision.identity import DlibResnet, SFace
+
+    return {"dlib-resnet": DlibResnet(), "sface": SFace()}
+
+
+def squared(face: Face, size: int) -> np.ndarray:
+    """Picture of a face that embedders get."""
+    from pyannote_av.vision.crops import cut
+    from pyannote_av.vision.identity import face_box
+
+    return cut(face.image, face_box(face.box, face.image.shape), size)
+
+
+def group_photographs(photographs: dict[str, np.ndarray], talkers: list[Path]) -> dict[str, int]:
     """Number of visible faces, and of detections that can begin a track."""
     found = {"visible": sum(VISIBLE.values())}
-    for name, detector in detectors.items():
-        counts = [
-            min(
-                visible,
-                int((detector(photographs[photo]).confidence >= detector.min_confidence).sum()),
-            )
-            for photo, visible in VISIBLE.items()
-        ]
-        found[name] = sum(counts)
+    for name, detector in detectors().items():
+        seen = {photo: detector(photographs[photo]).confidence for photo in VISIBLE}
+        counts = {photo: int((one >= detector.min_confidence).sum()) for photo, one in seen.items()}
+        found[name] = sum(min(count, VISIBLE[photo]) for photo, count in counts.items())
     return found
 
 
@@ -124,7 +143,7 @@ def squares(found, k: int, shape: tuple[int, ...]) -> tuple[tuple[float, float, 
     return face_square(found.box[k], shape), lips_square(found.box[k], found.landmarks[k], shape)
 
 
-def agreement(images: list[np.ndarray], detectors: dict) -> dict:
+def agreement(images: Iterable[np.ndarray], detectors: dict) -> dict:
     """Squares of the second detector relative to those of the first one."""
     from pyannote_av.vision.tracking import match
 
@@ -176,15 +195,9 @@ def verification(embedder, faces: list[Face]) -> dict[str, float]:
     """
     from sklearn.metrics import roc_auc_score
 
-    from pyannote_av.vision.crops import cut
-    from pyannote_av.vision.identity import SAME_PERSON, face_box
+    from pyannote_av.vision.identity import SAME_PERSON
 
-    vectors = np.concatenate(
-        [
-            embedder(cut(one.image, face_box(one.box, one.image.shape), embedder.size)[None])
-            for one in faces
-        ]
-    )
+    vectors = np.concatenate([embedder(squared(one, embedder.size)[None]) for one in faces])
     distance = 1 - vectors @ vectors.T
     person, source = (
         np.array([getattr(one, key) for one in faces]) for key in ("person", "source")
@@ -238,54 +251,69 @@ def speaking_scores(path: Path, scorer) -> dict:
     }
 
 
+def detection_times(photographs: dict[str, np.ndarray], talkers: list[Path]) -> dict:
+    """Milliseconds per picture."""
+    pictures = list(photographs.values())[:: max(1, len(photographs) // TIMED)]
+    both = detectors()
+    return {
+        f"{width}x{height}": times(
+            both, [dict.fromkeys(both, framed(one, (width, height))) for one in pictures]
+        )
+        for width, height in SIZES
+    }
+
+
+def embedding_times(photographs: dict[str, np.ndarray], talkers: list[Path]) -> dict:
+    """Milliseconds per face."""
+    faces, both = faces_of(photographs, []), embedders()
+    inputs = [
+        {name: squared(one, embedder.size)[None] for name, embedder in both.items()}
+        for one in faces[:: max(1, len(faces) // TIMED)]
+    ]
+    return times(both, inputs)
+
+
+def crops(photographs: dict[str, np.ndarray], talkers: list[Path]) -> dict:
+    """Agreement of the crops of both detectors."""
+    recorded = (image for path in talkers for image in stills(path))
+    return agreement(chain(photographs.values(), recorded), detectors())
+
+
+def identities(photographs: dict[str, np.ndarray], talkers: list[Path]) -> dict:
+    """Verification with both networks."""
+    faces = faces_of(photographs, talkers)
+    return {name: verification(one, faces) for name, one in embedders().items()}
+
+
+def scores(photographs: dict[str, np.ndarray], talkers: list[Path]) -> dict:
+    """Speaking scores of some talkers."""
+    from pyannote_av.models.active_speaker.scorers import get_scorer
+
+    scorer, some = get_scorer("compact-asd"), talkers[:: max(1, len(talkers) // SCORED)]
+    return {"talkers": [speaking_scores(path, scorer) for path in some[:SCORED]]}
+
+
+PARTS = {
+    "detection times": detection_times,
+    "embedding times": embedding_times,
+    "group photographs": group_photographs,
+    "scores": scores,
+    "crops": crops,
+    "identities": identities,
+}
+
+
 def run(given: argparse.Namespace, results: Results) -> None:
     """Compare detectors and networks of identity."""
     import cv2
     import torch
-
-    from pyannote_av.models.active_speaker.scorers import get_scorer
-    from pyannote_av.vision.crops import cut
-    from pyannote_av.vision.detection import MTCNN, YuNet
-    from pyannote_av.vision.identity import DlibResnet, SFace, face_box
 
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     folder = existing(given.data / "portraits")
     photographs = {path.stem: read(path) for path in sorted(folder.glob("*.jpg"))}
     talkers = clips(given.data, ["talkers"])
-    detectors = {"mtcnn": MTCNN(), "yunet": YuNet()}
-    embedders = {"dlib-resnet": DlibResnet(), "sface": SFace()}
-    faces = faces_of(photographs, talkers)
-    some = faces[:: max(1, len(faces) // TIMED)]
-    pictures = list(photographs.values())[:: max(1, len(photographs) // TIMED)]
-    timed = {
-        f"{width}x{height}": times(
-            detectors, [dict.fromkeys(detectors, framed(one, (width, height))) for one in pictures]
-        )
-        for width, height in SIZES
-    }
-    timed["face"] = times(
-        embedders,
-        [
-            {
-                name: cut(one.image, face_box(one.box, one.image.shape), embedder.size)[None]
-                for name, embedder in embedders.items()
-            }
-            for one in some
-        ],
-    )
-    scorer = get_scorer("compact-asd")
-    images = [*photographs.values(), *(image for path in talkers for image in stills(path))]
-    content = {
-        "opencv": cv2.__version__,
-        "milliseconds": timed,
-        "group photographs": group_photographs(photographs, detectors),
-        "crops of yunet relative to mtcnn": agreement(images, detectors),
-        "verification": {name: verification(one, faces) for name, one in embedders.items()},
-        "speaking scores": [
-            speaking_scores(path, scorer)
-            for path in talkers[:: max(1, len(talkers) // SCORED)][:SCORED]
-        ],
-    }
-    print(table(content["speaking scores"]))
-    results.write("faces", rounded(content, 5))
+    for part in given.only:
+        found = rounded(PARTS[part](photographs, talkers), 5)
+        results.update("faces", part, {"opencv": cv2.__version__, **found})
+        print(part, found, sep=": ", flush=True)
