@@ -246,7 +246,7 @@ def test_faces_of_strangers_and_of_changing_expression(sface, shared_data):
     from pyannote_av.vision.detection import YuNet
 
     folder, detector, people = shared_data / "portraits", YuNet(), []
-    for pattern in ("vh_stock-emotions-a-[1348].jpg", "vh_stock-emotions-b-[2457].jpg"):
+    for pattern in ("vh_stock-emotions-a-[1348].jpg", "vh_stock-emotions-b-[2357].jpg"):
         faces = []
         for path in sorted(folder.glob(pattern)):
             image = np.ascontiguousarray(cv2.imread(str(path))[:, :, ::-1])
