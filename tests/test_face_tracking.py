@@ -8,9 +8,11 @@ from media import write_media
 from pyannote.core import Segment
 from test_detection import astronaut, grace_hopper
 
+from pyannote_av.fusion.identities import find_identities
 from pyannote_av.pipelines.face_tracking import FaceTracking
 from pyannote_av.vision.crops import crop_video
-from pyannote_av.vision.detection import MTCNN, Detections
+from pyannote_av.vision.detection import Detections, YuNet, get_detector
+from pyannote_av.vision.identity import SAME_PERSON
 from pyannote_av.vision.streaming import MAX_FACES
 
 WIDTH, HEIGHT = 480, 270
@@ -61,9 +63,9 @@ class Segments(list):
         return list(self)
 
 
-@pytest.fixture(scope="module")
-def pipeline():
-    pipeline = FaceTracking(detector="mtcnn", embedder=None)
+@pytest.fixture(scope="module", params=["yunet", pytest.param("mtcnn", marks=pytest.mark.slow)])
+def pipeline(request):
+    pipeline = FaceTracking(detector=request.param, embedder=None)
     pipeline.instantiate(pipeline.default_parameters())
     return pipeline
 
@@ -85,9 +87,9 @@ def test_three_tracks(result):
     assert tracks.coverage(Segment(0, 4)) == pytest.approx(1)
 
 
-def test_boxes_follow_the_faces(result):
+def test_boxes_follow_the_faces(result, pipeline):
     tracks, _ = result
-    detector = MTCNN()
+    detector = get_detector(pipeline.detector_name)
     still = [detector(p).box[0] * SIDE for p in PORTRAITS]
     # which portrait is which track: by the place
     for track in tracks.tracks:
@@ -216,7 +218,7 @@ def test_video_that_starts_late(tmp_path, pipeline):
 def test_low_frame_rate(tmp_path):
     calls = []
 
-    class Counting(MTCNN):
+    class Counting(YuNet):
         def __call__(self, image):
             calls.append(1)
             return super().__call__(image)
@@ -373,11 +375,24 @@ def test_parameters(film):
         pytest.param("several/debate_split_1.avi", "mtcnn", 2, marks=pytest.mark.slow),
     ],
 )
-def test_real_clips(shared_data, monkeypatch, clip, detector, people):
+def test_real_clips(shared_data, clip, detector, people):
     """Faces visible throughout are one track each, from beginning to end, and nothing else is"""
-    monkeypatch.setenv("PYANNOTE_AV_WEIGHTS", str(shared_data / "weights"))
     pipeline = FaceTracking(detector=detector, embedder=None)
     pipeline.instantiate(pipeline.default_parameters())
     tracks = pipeline(shared_data / "clips" / clip)
     assert len(tracks.tracks) == people
     assert len(tracks) == people * tracks.stats.frames
+
+
+def test_default_networks(film):
+    pipeline = FaceTracking()
+    pipeline.instantiate(pipeline.default_parameters())
+    assert (pipeline.detector_name, pipeline.embedder_name) == ("yunet", "sface")
+    tracks = pipeline(film)
+    assert sorted(tracks.embeddings) == [0, 1, 2]
+    # the person after the cut is one of the two before it
+    distance = [1 - tracks.embeddings[track] @ tracks.embeddings[2] for track in (0, 1)]
+    assert min(distance) < SAME_PERSON - 0.2
+    assert max(distance) > SAME_PERSON + 0.1
+    groups = find_identities(tracks, offset=0, min_face=24, identity_threshold=SAME_PERSON)
+    assert sorted(len(one.tracks) for one in groups.identities) == [1, 2]

