@@ -71,7 +71,10 @@ def embed_chunks(
     device: torch.device | None = None,
     progress: Callable | None = None,
 ) -> np.ndarray:
-    """Embed each local speaker of each chunk.
+    """Embed each local speaker of each chunk, although every part of the audio is encoded once.
+
+    The audio is encoded in blocks that do not overlap and are as long as chunks. An embedding is
+    pooled from the frames of the two blocks that its chunk overlaps with.
 
     Parameters
     ----------
@@ -90,7 +93,7 @@ def embed_chunks(
     min_num_samples : int, optional
         Overlap is excluded only if more samples than this remain.
     batch_size : int, optional
-        Chunks per forward pass.
+        Blocks per forward pass.
     device : torch.device, optional
         Device of the model.
     progress : callable, optional
@@ -108,28 +111,99 @@ def embed_chunks(
 
     active = (segmentations.data > 0).any(axis=1)
     todo = np.flatnonzero(active.any(axis=1))
+    starts = np.array([round(window[int(chunk)].start * sample_rate) for chunk in todo], int)
+    # only blocks in which someone speaks
+    row, frame = np.nonzero((segmentations.data[todo] > 0).any(axis=2))
+    needed = np.unique((starts[row] + (frame + 0.5) * length / num_frames) // length)
+    blocks = _Blocks(
+        lambda audio: encode(audio.to(device)), waveform, length, sample_rate, needed, batch_size
+    )
     embeddings = np.full((num_chunks, num_speakers, dimension), np.nan, dtype=np.float32)
-    done = 0
-    while True:
+    for done, (chunk, start) in enumerate(zip(todo, starts.tolist(), strict=True)):
         if progress is not None:
             progress(completed=done, total=len(todo))
-        batch = todo[done : done + batch_size]
-        if len(batch) == 0:
-            break
-        starts = [round(window[int(c)].start * sample_rate) for c in batch]
-        # the last chunk is cut at the end of the file: padding would bias its features
-        rest = waveform.shape[1] - starts[-1]
-        if rest < length and len(batch) > 1:
-            batch, starts, rest = batch[:-1], starts[:-1], length
-        extent = min(length, max(rest, round(MIN_CHUNK * sample_rate)))
-        chunks = [waveform[:, start : start + extent] for start in starts]
-        chunks = torch.stack([F.pad(chunk, (0, extent - chunk.shape[1])) for chunk in chunks])
-        masks = embedding_masks(segmentations.data[batch], exclude_overlap, min_num_frames)
-        masks = masks[:, : max(1, round(num_frames * extent / length))]
-        weights = torch.from_numpy(masks.transpose(0, 2, 1).astype(np.float32))
+        frames, position = blocks.frames(start)
+        masks = embedding_masks(segmentations.data[[chunk]], exclude_overlap, min_num_frames)[0]
+        masks = masks[(position * num_frames).astype(int)]
+        weights = torch.from_numpy(masks.T.astype(np.float32))
         with torch.inference_mode():
-            output = pool(encode(chunks.to(device)), weights.to(device))
-        embeddings[batch] = output.cpu().numpy()
-        done += len(batch)
+            embeddings[chunk] = pool(frames[None], weights[None].to(frames))[0].cpu().numpy()
+    if progress is not None:
+        progress(completed=len(todo), total=len(todo))
     embeddings[~active] = np.nan
     return embeddings
+
+
+class _Blocks:
+    """Encoded blocks of audio that do not overlap, of which only a few are in memory.
+
+    Parameters
+    ----------
+    encode : callable
+        (batch, 1, samples) -> (batch, ..., frames)
+    waveform : (1, num_samples) tensor
+    length : int
+        Samples per block.
+    sample_rate : int
+    needed : (n,) array
+        Numbers of blocks that are encoded. All others are left out.
+    batch_size : int
+    """
+
+    def __init__(
+        self,
+        encode: Callable,
+        waveform: torch.Tensor,
+        length: int,
+        sample_rate: int,
+        needed: np.ndarray,
+        batch_size: int,
+    ):
+        self._encode, self._length, self._batch_size = encode, length, batch_size
+        lack = round(MIN_CHUNK * sample_rate) - waveform.shape[1]
+        self._waveform = F.pad(waveform, (0, lack)) if lack > 0 else waveform
+        last = (self._waveform.shape[1] - 1) // length
+        self._needed = np.unique(needed.clip(0, last)).astype(int).tolist()
+        self._kept: dict[int, tuple[torch.Tensor, np.ndarray]] = {}
+
+    def frames(self, start: int) -> tuple[torch.Tensor, np.ndarray]:
+        """Frames of one chunk. Chunks must be asked for in the order of time.
+
+        Parameters
+        ----------
+        start : int
+            First sample of the chunk.
+
+        Returns
+        -------
+        frames : (..., num_frames) tensor
+        position : (num_frames,) array
+            Middle of each frame, as a fraction of the chunk.
+        """
+        first, last = start // self._length, (start + self._length - 1) // self._length
+        self._kept = {k: block for k, block in self._kept.items() if k >= first}
+        wanted = [k for k in self._needed if first <= k <= last]
+        for k in wanted:
+            if k not in self._kept:
+                self._add(k)
+        frames = torch.cat([self._kept[k][0] for k in wanted], dim=-1)
+        position = np.concatenate([self._kept[k][1] for k in wanted])
+        position = (position - start) / self._length
+        low, high = np.searchsorted(position, [0, 1])
+        return frames[..., low:high], position[low:high]
+
+    def _add(self, number: int) -> None:
+        """Encode a block, and the next ones of its batch"""
+        where = self._needed.index(number)
+        numbers = self._needed[where : where + self._batch_size]
+        # the last block begins earlier, so that it has as much context as the others
+        end = self._waveform.shape[1]
+        starts = [max(0, min(k * self._length, end - self._length)) for k in numbers]
+        audio = torch.stack([self._waveform[:, s : s + self._length] for s in starts])
+        with torch.inference_mode():
+            encoded = self._encode(audio)
+        count = encoded.shape[-1]
+        middle = (np.arange(count) + 0.5) * audio.shape[-1] / count
+        for k, start, frames in zip(numbers, starts, encoded, strict=True):
+            new = start + middle >= k * self._length
+            self._kept[k] = frames[..., new.argmax() :], (start + middle)[new]
