@@ -1,4 +1,4 @@
-"""Audio-only speaker diarization: pyannote's pipeline, with one embedding pass per chunk."""
+"""Audio-only speaker diarization: pyannote's pipeline, with audio encoded once."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ class AudioDiarization(MediaMixin, SpeakerDiarization):
     """Audio-only speaker diarization.
 
     The method and hyper-parameters are those of ``pyannote.audio``'s ``SpeakerDiarization``.
-    The embedding network, however, runs once per chunk instead of once per chunk and local
-    speaker, and skips chunks without speech. The default models work offline.
+    The embedding network, however, encodes every part of the audio once, instead of once for every
+    chunk and local speaker, and skips parts without speech. The default models work offline.
 
     Parameters
     ----------
@@ -71,7 +71,8 @@ class AudioDiarization(MediaMixin, SpeakerDiarization):
         A folder with ``xvec_transform.npz`` and ``plda.npz`` fitted to the embedding model.
         Embeddings are then clustered by VBx instead of agglomerative clustering.
     segmentation_batch_size, embedding_batch_size : int, optional
-        Chunks per forward pass. The defaults are the fastest on CPU.
+        Chunks, or as long parts of the audio, per forward pass. The defaults are the fastest on
+        CPU.
     der_variant : dict, optional
         Options of the metric that ``Optimizer`` minimises.
     token, cache_dir : optional
@@ -167,7 +168,7 @@ class AudioDiarization(MediaMixin, SpeakerDiarization):
         exclude_overlap: bool = False,
         hook: Callable | None = None,
     ) -> np.ndarray:
-        """Embed each local speaker of each chunk, with one forward pass per chunk.
+        """Embed each local speaker of each chunk, with one forward pass over the audio.
 
         Parameters
         ----------

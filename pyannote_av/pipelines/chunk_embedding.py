@@ -1,4 +1,4 @@
-"""Speaker embeddings of overlapping chunks, with one forward pass per chunk."""
+"""Speaker embeddings of overlapping chunks, with one forward pass over the audio."""
 
 from __future__ import annotations
 
