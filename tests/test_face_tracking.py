@@ -1,5 +1,6 @@
 """The face tracking pipeline on generated videos of two real faces."""
 
+import threading
 import warnings
 
 import numpy as np
@@ -141,6 +142,38 @@ def test_crops_show_the_same_part_of_the_face(result):
             assert likeness[segment.track] > 0.65
             assert min(likeness.values()) < likeness[segment.track] - 0.2
     assert sum(alike(means[track], means[2]) > 0.85 for track in (0, 1)) == 1
+
+
+class Broken(Segments):
+    """A collector that fails."""
+
+    def update(self, segment):
+        super().update(segment)
+        raise ArithmeticError("no more room")
+
+
+def test_collectors_run_in_another_thread(film):
+    pipeline, where = FaceTracking(embedder=None), []
+
+    class Where(Segments):
+        def update(self, segment):
+            where.append(threading.current_thread())
+
+    pipeline(film, collectors=[Where()])
+    assert len(where) > 1
+    assert len(set(where)) == 1
+    assert where[0] is not threading.current_thread()
+    assert not where[0].is_alive()
+
+
+def test_collector_that_fails(film):
+    broken, last = Broken(), Segments()
+    before = threading.active_count()
+    with pytest.raises(ArithmeticError, match="no more room"):
+        FaceTracking(embedder=None)(film, collectors=[broken, last])
+    assert broken
+    assert not last
+    assert threading.active_count() == before
 
 
 def test_crops_of_a_part(result, film):

@@ -296,6 +296,20 @@ def test_one_look_every_two_seconds():
     np.testing.assert_allclose(collector.compute().means[3], [0.5**0.5, 0.5**0.5, 0], atol=1e-6)
 
 
+def test_fewer_looks_at_faces_that_stay():
+    embedder, image = Mean(), np.full((360, 640, 3), 80, np.uint8)
+    collector = FaceSampler(embedder, growth=0.5)
+    for index in range(0, 25 * 60, 5):
+        collector.update(index, 0, image, row())
+        if index > 25 * 40:
+            collector.update(index, 1, image, row())
+    frame, track = collector.compute().frame, collector.compute().track
+    np.testing.assert_allclose(np.diff(frame[track == 0])[:3] / 25, [2, 2, 2], atol=0.2)
+    assert np.diff(frame[track == 0])[-1] > 25 * 10
+    assert 5 < (track == 0).sum() < 12
+    assert 3 < (track == 1).sum() < 8
+
+
 def test_the_face_is_what_is_looked_at():
     class Keep(Mean):
         def __call__(self, faces):

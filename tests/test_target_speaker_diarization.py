@@ -424,7 +424,8 @@ def test_output_is_whole(output, made):
     assert len(output.provenance) == len(list(output.speaker_diarization.itertracks()))
     assert all(0 <= one["confidence"] <= 1 for one in output.provenance.values())
     assert output.audio_only
-    assert {"voiceprints", "target speakers", "visual features"} <= output.report.seconds.keys()
+    assert {"voiceprints", "target speakers"} <= output.report.seconds.keys()
+    assert {"speaking scores", "visual features"} == output.report.parallel_seconds.keys()
     assert output.report.components["segmentation"] == "HMSANet"
     overlap = output.exclusive_speaker_diarization.get_overlap()
     assert not overlap

@@ -25,7 +25,7 @@ def detections(boxes, confidence=0.95) -> Detections:
 
 
 def run(faces, frames: int, cuts=(), start: int = 0, shuffle=None, tracker=None):
-    """Track; `faces(k)` gives the boxes (and confidence) of picture k, seen every `stride` frames
+    """Track; `faces(k)` gives the boxes (and confidence) of picture k, seen when a detection is due
 
     Returns {track: (index (T,), box (T, 4))} after checking what every result must fulfil.
     """
@@ -35,7 +35,7 @@ def run(faces, frames: int, cuts=(), start: int = 0, shuffle=None, tracker=None)
     for k in range(start, start + frames):
         cut = k in cuts
         found = None
-        if detected is None or cut or k - detected >= tracker.stride:
+        if detected is None or cut or k - detected >= tracker.due:
             found, detected = faces(k), k
             found = found if isinstance(found, Detections) else detections(found)
             if shuffle is not None:
@@ -135,7 +135,7 @@ def test_short_absence_is_bridged_and_long_absence_is_not():
     # interpolated in between
     np.testing.assert_allclose(tracks[0][1][45], box_at(0.345, 0.5), atol=1e-5)
     tracks = run(face_away(40, 70), 100)
-    assert [t[0][[0, -1]].tolist() for t in tracks.values()] == [[0, 35], [70, 99]]
+    assert [t[0][[0, -1]].tolist() for t in tracks.values()] == [[0, 30], [70, 99]]
 
 
 def test_nothing_survives_a_cut():
@@ -164,7 +164,26 @@ def test_shots_are_covered_to_their_last_picture(lengths, seed):
 
 def test_face_that_left_before_the_cut_is_not_held():
     tracks = run(lambda k: [box_at(0.5, 0.5)] if k < 20 else [], 40, cuts=(29,))
-    assert tracks[0][0][-1] == 15
+    # a steady face is seen at 10, and no more at 20
+    assert tracks[0][0][-1] == 10
+
+
+def test_steady_faces_are_looked_at_less_often():
+    def seen(faces, frames=120):
+        looks = []
+        run(lambda k: looks.append(k) or faces(k), frames)
+        return np.diff(looks)
+
+    still, width = [box_at(0.5, 0.5), box_at(0.2, 0.4)], SIZE / ASPECT
+    assert (seen(lambda k: still)[4:] == 10).all()
+    # a fifth of a face in a second is steady, a third is not
+    assert (seen(lambda k: [still[0], box_at(0.1 + k * width / 5 / 25, 0.1)])[4:] == 10).all()
+    assert (seen(lambda k: [still[0], box_at(0.1 + k * width / 3 / 25, 0.1)])[4:] == 5).all()
+    # a face that leaves, and one that comes
+    assert 5 in seen(lambda k: still if k < 60 else still[:1])[6:]
+    assert 5 in seen(lambda k: still if k > 60 else still[:1])[6:]
+    # nobody
+    assert (seen(lambda k: []) == 5).all()
 
 
 def test_a_jump_is_another_face():

@@ -40,7 +40,9 @@ class Report:
     changes : list of str
         Changes that fusion made to the audio-only result (splits, merges, relabelled seconds).
     seconds : dict
-        Wall-clock seconds per stage.
+        Wall-clock seconds per stage. Stages follow one another.
+    parallel_seconds : dict
+        Wall-clock seconds of work that another thread does during a stage.
     duration : float
         Duration of the file in seconds.
     """
@@ -54,6 +56,7 @@ class Report:
     ignored_regions: list[dict[str, Any]] = field(default_factory=list)
     changes: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    parallel_seconds: dict[str, float] = field(default_factory=dict)
     duration: float = 0.0
 
     @classmethod
@@ -89,16 +92,16 @@ class Report:
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + perf_counter() - start
 
-    def move_seconds(self, stage: str, part: str, seconds: float) -> None:
-        """Move `seconds` of `stage` to the entry of `part`, the component that took them."""
-        self.seconds[stage] -= seconds
-        self.seconds[part] = self.seconds.get(part, 0.0) + seconds
+    def add_parallel(self, name: str, seconds: float) -> None:
+        """Add `seconds` that another thread spent on `name`."""
+        self.parallel_seconds[name] = self.parallel_seconds.get(name, 0.0) + seconds
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to plain containers that JSON can hold."""
         content = asdict(self)
         content["numbers"] = {k: round(float(v), 4) for k, v in self.numbers.items()}
-        content["seconds"] = {k: round(v, 3) for k, v in self.seconds.items()}
+        for times in ("seconds", "parallel_seconds"):
+            content[times] = {k: round(v, 3) for k, v in content[times].items()}
         content["duration"] = round(self.duration, 3)
         if self.duration and self.seconds:
             content["real_time_factor"] = round(self.real_time_factor, 4)
@@ -123,6 +126,11 @@ class Report:
         stages = ", ".join(f"{name} {value:.1f}" for name, value in self.seconds.items())
         if self.duration and self.seconds:
             lines.append(f"seconds: {stages} (real-time factor {self.real_time_factor:.2f})")
+        if self.parallel_seconds:
+            stages = ", ".join(
+                f"{name} {value:.1f}" for name, value in self.parallel_seconds.items()
+            )
+            lines.append(f"seconds of another thread: {stages}")
         return "\n".join(lines)
 
 

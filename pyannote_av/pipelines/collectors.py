@@ -30,7 +30,7 @@ _MARGIN = 0.5
 _MAX_OFFSET = 1.0
 _OFFSET_WINDOW = 5.0
 # number of crops that are collected before they are scored together
-_BATCH = 1500
+_BATCH = 500
 
 
 class _Job(NamedTuple):
@@ -47,7 +47,7 @@ class SpeakingScoreCollector:
     """Collector of speaking scores.
 
     It keeps one number per face and frame, and 51 numbers for every five seconds of a face. Crops
-    of about one minute are collected and scored together. Scores are raw;
+    of about 20 seconds are collected and scored together. Scores are raw;
     :func:`~pyannote_av.pipelines.speaking_scores.add_speaking_scores` applies the threshold and
     smoothing.
 
@@ -64,7 +64,7 @@ class SpeakingScoreCollector:
     Attributes
     ----------
     seconds : float
-        Time spent scoring, which is part of the time of face tracking.
+        Time spent scoring.
     """
 
     def __init__(
@@ -179,7 +179,7 @@ class VisualFeatureCollector:
     Attributes
     ----------
     seconds : float
-        Time spent on features, which is part of the time of face tracking.
+        Time spent on features.
     """
 
     def __init__(self, model: torch.nn.Module):

@@ -16,7 +16,7 @@ from pyannote_av.core.io import Video
 from pyannote_av.core.media import probe
 from pyannote_av.core.tracks import FRAME_RATE, FaceTracks, PictureStats
 from pyannote_av.vision.detection import FaceDetector, get_detector
-from pyannote_av.vision.identity import FaceEmbedder, FaceSampler, get_embedder
+from pyannote_av.vision.identity import GROWTH, FaceEmbedder, FaceSampler, get_embedder
 from pyannote_av.vision.streaming import Collector, DetectionPass, KnownPass
 from pyannote_av.vision.tracking import Tracker
 
@@ -121,7 +121,8 @@ class FaceTracking(Pipeline):
             they are resampled to the 25 Hz grid, and faces are cropped.
         collectors : sequence of Collector, optional
             Each is updated with every :class:`TrackSegment` (at most 12 s long) as soon as the
-            segment is complete, in time order per track.
+            segment is complete, in time order per track. Updates take place in a thread of their
+            own, one at a time.
         hook : callable, optional
             ``hook("face_tracking", None, file=..., total=..., completed=...)``, in seconds.
         problems : list of str, optional
@@ -147,7 +148,7 @@ class FaceTracking(Pipeline):
 
         identities = None
         if sampler is None and self._embedder is not None and not (known and known.embeddings):
-            sampler = identities = FaceSampler(self._embedder)
+            sampler = identities = FaceSampler(self._embedder, growth=GROWTH)
         if known is not None:
             faces = KnownPass(known, collectors, sampler)
         else:
@@ -174,11 +175,13 @@ class FaceTracking(Pipeline):
     ) -> FaceTracks:
         """Tracks found in the pictures of a video; collectors and sampler are updated"""
         total = max(1, round(self._video.get_duration(file)))
-        for frame in self._video.frames(file, problems=problems):
-            if frame.index % round(FRAME_RATE) == 0:
-                hook("face_tracking", None, total=total, completed=min(total, round(frame.time)))
-            faces.update(frame)
-        tracks = faces.finish()
+        with faces:
+            for frame in self._video.frames(file, problems=problems):
+                if frame.index % round(FRAME_RATE) == 0:
+                    done = min(total, round(frame.time))
+                    hook("face_tracking", None, total=total, completed=done)
+                faces.update(frame)
+            tracks = faces.finish()
         hook("face_tracking", None, total=total, completed=total)
         return tracks
 

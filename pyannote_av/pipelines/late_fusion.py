@@ -301,9 +301,9 @@ class LateFusion(DiarizationPipeline):
                     problems=report.problems,
                 )
                 found = tracks, scores.compute(), {} if features is None else features.compute()
-            report.move_seconds("faces", "speaking scores", scores.seconds)
-            if features is not None and features.seconds:
-                report.move_seconds("faces", "visual features", features.seconds)
+            report.add_parallel("speaking scores", scores.seconds)
+            if features is not None:
+                report.add_parallel("visual features", features.seconds)
             return found
 
         depends_on = (
@@ -330,7 +330,7 @@ class LateFusion(DiarizationPipeline):
                 # damage was reported in the first pass: `problems` of this one are ignored
                 self.faces.apply(file, tracks=tracks, collectors=[scores], hook=hook, problems=[])
                 found = scores.compute()
-            report.move_seconds("faces", "speaking scores", scores.seconds)
+            report.add_parallel("speaking scores", scores.seconds)
             return found
 
         depends_on = (

@@ -13,6 +13,8 @@ from pyannote_av.vision.crops import cut
 
 #: default time between two samples of a face, in seconds
 INTERVAL = 2.0
+#: growth of this time with the age of a track where only the mean of its samples is used
+GROWTH = 0.5
 #: cosine distance up to which two faces show the same person. Embedders are scaled to it, so that
 #: one threshold fits all of them
 SAME_PERSON = 0.45
@@ -321,13 +323,17 @@ class FaceSampler:
     embedder : FaceEmbedder
     interval : float, optional
         Minimum time between two samples of the same track, in seconds.
+    growth : float, optional
+        Minimum time between two samples, as a share of the time since the first one. Long tracks
+        then have few samples, most of them at the beginning.
     """
 
-    def __init__(self, embedder: FaceEmbedder, interval: float = INTERVAL):
-        self.interval = interval
+    def __init__(self, embedder: FaceEmbedder, interval: float = INTERVAL, growth: float = 0.0):
+        self.interval, self.growth = interval, growth
         self._embedder = embedder
         self._samples: list[tuple[int, int, np.ndarray]] = []
         self._waiting: list[tuple[int, int, np.ndarray]] = []
+        self._first: dict[int, int] = {}
         self._next: dict[int, float] = {}
 
     def update(self, index: int, track: int, image: np.ndarray, row: np.ndarray) -> None:
@@ -346,7 +352,8 @@ class FaceSampler:
         """
         if index < self._next.get(track, 0) or not good(row, image.shape):
             return
-        self._next[track] = index + self.interval * FRAME_RATE
+        age = index - self._first.setdefault(track, index)
+        self._next[track] = index + max(self.interval * FRAME_RATE, self.growth * age)
         face = cut(image, face_box(row[:4], image.shape), self._embedder.size)
         self._waiting.append((track, index, face))
         if len(self._waiting) >= _BATCH:

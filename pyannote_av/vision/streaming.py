@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 #: maximum number of faces tracked at once; the largest ones are kept
 MAX_FACES = 20
+#: maximum number of frames of faces that wait for collectors (40 MB)
+MAX_WAITING = 3000
 
 
 class Collector(Protocol):
@@ -34,11 +38,44 @@ class Collector(Protocol):
         ...
 
 
+class _Background:
+    """Updates collectors in a thread of its own, in order, while the next pictures are decoded"""
+
+    def __init__(self, collectors: Sequence[Collector]):
+        self._collectors = collectors
+        self._thread = ThreadPoolExecutor(1, "collectors")
+        self._waiting: deque[tuple[int, Future]] = deque()
+
+    def __bool__(self) -> bool:
+        return bool(self._collectors)
+
+    def update(self, segment: TrackSegment) -> None:
+        self._waiting.append((len(segment), self._thread.submit(self._update, segment)))
+        while sum(frames for frames, _ in self._waiting) > MAX_WAITING:
+            self._waiting.popleft()[1].result()
+
+    def _update(self, segment: TrackSegment) -> None:
+        for collector in self._collectors:
+            collector.update(segment)
+
+    def finish(self) -> None:
+        """Wait until all collectors are up to date."""
+        while self._waiting:
+            self._waiting.popleft()[1].result()
+
+    def close(self) -> None:
+        """End the thread, and drop what waits."""
+        self._thread.shutdown(cancel_futures=True)
+
+
 class _Pass:
-    """Common part of both passes: statistics of the picture, cuts, and crops for collectors"""
+    """Common part of both passes: statistics of the picture, cuts, and crops for collectors.
+
+    It is a context manager, which ends the thread of the collectors.
+    """
 
     def __init__(self, collectors: Sequence[Collector], sampler: FaceSampler | None):
-        self._collectors = collectors
+        self._collectors = _Background(collectors)
         self._sampler = sampler
         self._shots = ShotDetector()
         self._segmenter = Segmenter()
@@ -47,6 +84,12 @@ class _Pass:
         self._frames = self._distinct = 0
         self._luma = 0.0
         self._cuts = 0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._collectors.close()
 
     def _examine(self, frame: Frame) -> bool:
         """Whether a new shot begins with this picture"""
@@ -64,12 +107,13 @@ class _Pass:
 
     def _publish(self, segments: Iterable[TrackSegment]) -> None:
         for segment in segments:
-            for collector in self._collectors:
-                collector.update(segment)
+            if self._collectors:
+                self._collectors.update(segment)
 
     def _complete(self, tracks: FaceTracks) -> FaceTracks:
         """Publish the remaining segments, and add frame size and statistics to the tracks"""
         self._publish(self._segmenter.close_all())
+        self._collectors.finish()
         if not self._frames:
             return replace(tracks, stats=PictureStats())
         height = (tracks.box[:, 3] - tracks.box[:, 1]) * self._size[1]
@@ -96,7 +140,7 @@ class DetectionPass(_Pass):
     detector : FaceDetector
     tracker : Tracker
     collectors : sequence of Collector
-        Each is updated with every finished :class:`TrackSegment`.
+        Each is updated with every finished :class:`TrackSegment`, in another thread.
     sampler : FaceSampler, optional
     """
 
@@ -121,7 +165,7 @@ class DetectionPass(_Pass):
         self._tracker.aspect = self._size[0] / self._size[1]
         if not frame.repeated:
             self._detections = None
-        due = cut or self._detected is None or index - self._detected >= self._tracker.stride
+        due = cut or self._detected is None or index - self._detected >= self._tracker.due
         if due:
             # a picture repeated on the grid goes through the detector only once
             if self._detections is None:

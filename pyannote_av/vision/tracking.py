@@ -14,6 +14,10 @@ from pyannote_av.vision.detection import Detections
 REACH = 0.8
 #: maximum factor by which a face grows or shrinks between two detections
 GROWTH = 1.8
+#: a face is steady if it moves and grows by no more than this in a second, as a fraction of its size
+STEADY = 0.25
+#: while all faces are steady, the time between detections is this many times as long
+PATIENCE = 2
 #: frames of the centred median filter, as in the active speaker demos of TalkNet and LR-ASD
 WINDOW = 13
 
@@ -49,8 +53,10 @@ class _Track:
     start: int  # grid index of rows[0]
     rows: list[np.ndarray]
     last: int  # grid index of the last detection
+    seen: int = 0  # grid index up to which it may have been visible
     confidences: list[float] = field(default_factory=list)  # until the track is confirmed
     missed: bool = False
+    steady: bool = False
     velocity: np.ndarray = field(default_factory=lambda: np.zeros(2))
     done: int = 0  # rows returned so far
     id: int | None = None
@@ -66,8 +72,12 @@ class _Track:
         for step in range(1, steps + 1):
             self.rows.append(before + (row - before) * (step / steps))
         moved = (_centre(row[None, :4]) - _centre(before[None, :4]))[0] / steps
+        size, now = (one[2:4] - one[:2] for one in (before, row))
+        change = np.abs(np.concatenate([moved, (now - size) / steps])) / np.tile(size, 2)
+        self.steady = bool((change * FRAME_RATE <= STEADY).all())
         self.velocity = (self.velocity + moved) / 2 if self.velocity.any() else moved
-        self.last, self.missed = index, False
+        self.last = self.seen = index
+        self.missed = False
         if self.id is None:
             self.confidences.append(row[-1])
 
@@ -145,7 +155,7 @@ class Tracker:
     min_duration : float
         Minimum duration of a track in seconds.
     stride : int
-        Maximum number of frames from one detection to the next.
+        Number of frames from one detection to the next. It doubles while all faces are steady.
 
     Attributes
     ----------
@@ -171,7 +181,13 @@ class Tracker:
     @property
     def lag(self) -> int:
         """Number of frames after which all rows of a picture have been returned."""
-        return self.gap + self.stride + max(self.min_frames, WINDOW // 2 + 1)
+        return self.gap + PATIENCE * self.stride + max(self.min_frames, WINDOW // 2 + 1)
+
+    @property
+    def due(self) -> int:
+        """Number of frames from the last detection to the next one."""
+        steady = all(t.steady and not t.missed and t.id is not None for t in self._tracks)
+        return PATIENCE * self.stride if steady and self._tracks else self.stride
 
     @property
     def current(self) -> Iterator[tuple[int, np.ndarray]]:
@@ -204,7 +220,7 @@ class Tracker:
             return finished
         self._associate(index, detections)
         for track in list(self._tracks):
-            lost = index - track.last >= self.gap
+            lost = index - track.seen >= self.gap
             if lost:
                 self._tracks.remove(track)
             finished += self._give(track, ended=lost)
@@ -233,7 +249,8 @@ class Tracker:
             axis=1,
         ).astype(np.float64)
         for track in self._tracks:
-            track.missed = True
+            if not track.missed:
+                track.missed, track.seen = True, max(track.last, index - self.stride)
         for i, j in pairs:
             self._tracks[i].extend(index, rows[j])
         matched = [j for _, j in pairs]
@@ -244,7 +261,7 @@ class Tracker:
             if rows[j, -1] >= self.min_confidence and not (
                 len(matched) and (overlap(found[[j]], found[matched]) > 0.4).any()
             ):
-                self._tracks.append(_Track(index, [rows[j]], index, [rows[j, -1]]))
+                self._tracks.append(_Track(index, [rows[j]], index, index, [rows[j, -1]]))
                 matched.append(j)
 
     def _confirm(self, track: _Track) -> bool:
