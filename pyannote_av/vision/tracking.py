@@ -14,7 +14,7 @@ from pyannote_av.vision.detection import Detections
 REACH = 0.8
 #: maximum factor by which a face grows or shrinks between two detections
 GROWTH = 1.8
-#: a face is steady if it moves and grows by no more than this in a second, as a fraction of its size
+#: a face is steady if it moves and grows by no more than this in a second, relative to its size
 STEADY = 0.25
 #: while all faces are steady, the time between detections is this many times as long
 PATIENCE = 2
