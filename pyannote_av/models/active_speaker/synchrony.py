@@ -23,7 +23,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from pyannote_av.core.grid import FRAME_RATE
-from pyannote_av.models.active_speaker.motion import mouth_motion, speech_envelope
+from pyannote_av.models.active_speaker.face import Face
+from pyannote_av.models.active_speaker.motion import speech_envelope
 
 # number of cross-validation folds: projections for each part are estimated on the others
 _FOLDS = 4
@@ -247,16 +248,23 @@ class SynchronyScorer:
         scores : (T,) float32
             Log-odds of speaking; NaN where the face is absent.
         """
-        present = np.asarray(present, bool)
-        count = len(crops)
-        signal = np.asarray(waveform, np.float32).reshape(-1)
-        scores = self._log_odds(mouth_motion(crops, present), speech_envelope(signal, count))
+        return self.many([Face(waveform, crops, present)])[0]
+
+    def many(self, faces: Sequence[tuple]) -> list[np.ndarray]:
+        """See :func:`~pyannote_av.models.active_speaker.scorers.score_many`."""
+        return [self._score(face if isinstance(face, Face) else Face(*face)) for face in faces]
+
+    def _score(self, face: Face) -> np.ndarray:
+        """Scores (T,) of one face."""
+        count = len(face.crops)
+        signal = np.asarray(face.waveform, np.float32).reshape(-1)
+        scores = self._log_odds(face.motion, speech_envelope(signal, count))
 
         samples = count * 640
         power = np.pad(signal[:samples], (0, max(0, samples - len(signal)))) ** 2
         power = _mean_filter(power.reshape(count, 640).mean(axis=1), 11)
         scores = np.where(power < self._silence, np.minimum(scores, -3.0), scores)
-        return np.where(present, scores, np.nan).astype(np.float32)
+        return np.where(np.asarray(face.present, bool), scores, np.nan).astype(np.float32)
 
     def _log_odds(self, motion: np.ndarray, envelope: np.ndarray) -> np.ndarray:
         features = synchrony_features(motion, envelope)
