@@ -231,6 +231,29 @@ def test_faces_scored_together_are_scored_as_alone(lrasd):
         np.testing.assert_allclose(found, both(*face), atol=1e-5)
 
 
+def test_faces_with_the_same_audio_are_scored_as_alone(lrasd):
+    scorer, sound = NetworkScorer(lrasd.model, window_seconds=(1, 2)), noise(60)
+    faces = []
+    for seed, absent in ((0, []), (1, []), (2, range(20))):  # the last one is heard for less long
+        face = segment(0, 60, absent=absent, seed=seed)
+        faces.append((sound.clone(), face.crops, face.present))
+    faces.append((noise(60, seed=1), *faces[0][1:]))
+    for found, face in zip(scorer.many(faces), faces, strict=True):
+        np.testing.assert_allclose(found, scorer(*face), atol=1e-5)
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.2])
+def test_curves_are_computed_on_request_only(offset):
+    sound = 10 + ramp(150)
+    _, scores = run([segment(0, 100)], sound, offset=offset)
+    _, bare = run([segment(0, 100)], sound, offset=offset, curves=False)
+    np.testing.assert_array_equal(bare[0].score, scores[0].score)
+    assert scores[0].curves.shape == (1, 51)
+    assert bare[0].curves.shape == (0, 51)
+    assert bare[0].rows.shape == (0, 2)
+    assert estimate_offset(bare) == (0.0, 0.0)
+
+
 def test_mean_of_scorers(lrasd):
     face, sound = segment(0, 60, absent=[5]), noise(60)
     synchrony = SynchronyScorer()

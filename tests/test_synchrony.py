@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 
 from pyannote_av.models.active_speaker.motion import mouth_motion, speech_envelope
 from pyannote_av.models.active_speaker.offset import estimate_offset, offset_from_curves
-from pyannote_av.models.active_speaker.synchrony import SynchronyScorer, synchrony_curve
+from pyannote_av.models.active_speaker.synchrony import (
+    SynchronyScorer,
+    acoustic_view,
+    held_out_projections,
+    synchrony_curve,
+    synchrony_features,
+    visual_view,
+)
 
 FRAMES = 250
 
@@ -219,3 +226,127 @@ def test_peaks_at_the_border_or_that_disagree_are_not_believed():
 def test_wrong_crop_size_is_named():
     with pytest.raises(ValueError, match="96"):
         mouth_motion(np.zeros((3, 96, 96), np.uint8))
+
+
+def projections_by_definition(visual, acoustic, lag):
+    """One lag, one fold and one row at a time, with inverse square roots of covariances."""
+    x, y = np.full(len(visual), np.nan), np.full(len(visual), np.nan)
+    rows = [
+        i for i, row in enumerate(visual) if np.isfinite(row).all() and 0 <= i + lag < len(acoustic)
+    ]
+    if len(rows) < 25:
+        return x, y
+
+    def inverse_root(covariance):
+        ridge = np.trace(covariance) / len(covariance) + 1e-9
+        values, vectors = np.linalg.eigh(covariance + ridge * np.eye(len(covariance)))
+        return vectors / np.sqrt(values) @ vectors.T
+
+    v, a = visual[rows], acoustic[np.array(rows) + lag]
+    for test in np.array_split(np.arange(len(rows)), 4):
+        train = np.setdiff1d(np.arange(len(rows)), test)
+        v0, a0 = v - v[train].mean(axis=0), a - a[train].mean(axis=0)
+        roots = [inverse_root(np.cov(each[train].T, bias=True)) for each in (v0, a0)]
+        left, _, right = np.linalg.svd(roots[0] @ (v0[train].T @ a0[train] / len(train)) @ roots[1])
+        for target, centred, direction in (
+            (x, v0, roots[0] @ left[:, 0]),
+            (y, a0, roots[1] @ right[0]),
+        ):
+            projected = centred @ direction
+            target[np.array(rows)[test]] = projected[test] / (projected[train].std() + 1e-6)
+    return x, y
+
+
+def related_views(num_frames, num_audio_frames, seed, absent):
+    """Motion (T, 17) that partly follows an envelope (T', 5), NaN where the face is absent."""
+    random = np.random.default_rng(seed)
+    motion = random.standard_normal((num_frames, 17))
+    envelope = random.standard_normal((num_audio_frames, 5))
+    both = min(num_frames, num_audio_frames)
+    motion[:both, :3] += envelope[:both, 1:4]
+    motion[list(absent)] = np.nan
+    return motion, envelope
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    num_frames=st.integers(2, 120),
+    shorter=st.integers(-30, 30),
+    seed=st.integers(0, 2**31),
+    absence=st.floats(0, 1),
+)
+def test_projections_are_those_of_the_definition(num_frames, shorter, seed, absence):
+    absent = np.flatnonzero(np.random.default_rng(seed + 1).random(num_frames) < absence**2)
+    motion, envelope = related_views(num_frames, max(1, num_frames - shorter), seed, absent)
+    lags = [-7, -1, 0, 4]
+    with np.errstate(all="ignore"):
+        visual, acoustic = visual_view(motion), acoustic_view(envelope)
+    x, y = held_out_projections(visual, acoustic, lags)
+    assert x.shape == y.shape == (4, num_frames)
+    for i, lag in enumerate(lags):
+        expected_x, expected_y = projections_by_definition(visual, acoustic, lag)
+        np.testing.assert_array_equal(np.isnan(x[i]), np.isnan(expected_x))
+        # both may change sign
+        np.testing.assert_allclose(x[i] * y[i], expected_x * expected_y, atol=1e-7)
+        np.testing.assert_allclose(np.abs(x[i]), np.abs(expected_x), atol=1e-7)
+
+
+def test_curve_and_features_are_those_of_the_definition():
+    motion, envelope = related_views(120, 110, 3, absent=[0, 40, 41, 42, 90])
+    visual, acoustic = visual_view(motion), acoustic_view(envelope)
+
+    def correlation(lag):
+        x, y = projections_by_definition(visual, acoustic, lag)
+        known = np.isfinite(x)
+        return (x * y)[known].sum() / np.sqrt((x[known] ** 2).sum() * (y[known] ** 2).sum())
+
+    curve = synchrony_curve(motion, envelope, 6)
+    np.testing.assert_allclose(curve, [correlation(lag) for lag in range(-6, 7)], atol=1e-6)
+    features = synchrony_features(motion, envelope, 5)
+    assert np.array_equal(np.isnan(features).any(axis=1), np.isnan(motion[:, 0]))
+    expected = max(correlation(lag) for lag in range(-5, 6, 2))
+    np.testing.assert_allclose(np.nanmax(features[:, 2]), expected, atol=1e-6)
+
+
+def test_constant_audio_or_motion_correlates_with_nothing():
+    motion, envelope = related_views(100, 100, 0, absent=())
+    for pair in ((motion, np.ones((100, 5))), (np.ones((100, 17)), envelope)):
+        np.testing.assert_allclose(synchrony_curve(*pair, 3), 0.0, atol=1e-6)
+
+
+def residual_by_definition(before, after):
+    """What is left of the change of one crop after a fit to all pixels outside the mouth."""
+    size = len(before)
+    mean = (before + after) / 2
+    gy, gx = (gradient[1:-1, 1:-1] for gradient in np.gradient(mean))
+    y, x = (
+        grid[1:-1, 1:-1] for grid in np.meshgrid(*2 * [np.linspace(-1, 1, size)], indexing="ij")
+    )
+    terms = [gx, gy, gx * x, gx * y, gy * x, gy * y, mean[1:-1, 1:-1], np.ones_like(x)]
+    basis = np.stack([term.reshape(-1) for term in terms], axis=1)
+    change = (after - before)[1:-1, 1:-1].reshape(-1)
+    mouth = np.zeros((size, size), bool)
+    mouth[28:48, 14:42] = True
+    known = basis[~mouth[1:-1, 1:-1].reshape(-1)]
+    gram = known.T @ known + 1e-3 * len(basis) * np.eye(8)
+    fit = np.linalg.solve(gram, known.T @ change[~mouth[1:-1, 1:-1].reshape(-1)])
+    return (change - basis @ fit)[mouth[1:-1, 1:-1].reshape(-1)].reshape(20, 28)
+
+
+@pytest.mark.parametrize("size", [56, 112])
+def test_motion_is_that_of_the_definition(scene, size):
+    crops = scene["talker"][:40, :: 112 // size, :: 112 // size]
+    present = np.ones(40, bool)
+    present[[3, 20]] = False
+    motion = mouth_motion(crops, present)
+    block = size // 56
+    small = crops.astype(float).reshape(40, 56, block, 56, block).mean(axis=(2, 4))
+    for i in range(40):
+        if i == 0 or not (present[i] and present[i - 1]):
+            assert np.isnan(motion[i]).all()
+            continue
+        residual = residual_by_definition(small[i - 1], small[i])
+        contrast = small[i, 4:52, 8:48].std() + 2.0
+        cells = residual.reshape(4, 5, 4, 7).mean(axis=(1, 3)).reshape(-1) / contrast
+        energy = np.log(np.sqrt(np.square(residual).mean()) / contrast + 0.005)
+        np.testing.assert_allclose(motion[i], [energy, *cells], atol=1e-4)

@@ -231,7 +231,7 @@ class WindowDiarization(DiarizationPipeline):
         embedder = self.face_embedder
 
         def compute() -> tuple[FaceTracks, list[SpeakingScores], FaceSamples]:
-            scores = self.active_speaker.collector(file["waveform"], speech)
+            scores = self.active_speaker.collector(file["waveform"], speech, curves=False)
             sampler = embedder and FaceSampler(embedder, FACE_INTERVAL)
             tracks = self.faces.apply(
                 file,

@@ -89,7 +89,11 @@ class ActiveSpeakerDetection(DiarizationPipeline):
         return faces.to(getattr(self, "device", torch.device("cpu")))
 
     def collector(
-        self, waveform: torch.Tensor, speech: Timeline | None = None, offset: float = 0.0
+        self,
+        waveform: torch.Tensor,
+        speech: Timeline | None = None,
+        offset: float = 0.0,
+        curves: bool = True,
     ) -> SpeakingScoreCollector:
         """Create a collector that scores faces while ``FaceTracking`` tracks them.
 
@@ -101,8 +105,10 @@ class ActiveSpeakerDetection(DiarizationPipeline):
             Speech regions: faces are scored there only. Defaults to the whole file.
         offset : float, optional
             Delay of the audio relative to the video, in seconds.
+        curves : bool, optional
+            Compute synchrony curves, to estimate the offset. Defaults to True.
         """
-        return SpeakingScoreCollector(self._scorer, waveform, speech, offset)
+        return SpeakingScoreCollector(self._scorer, waveform, speech, offset, curves)
 
     def add_scores(self, tracks: FaceTracks, scores: Sequence[SpeakingScores]) -> FaceTracks:
         """Add raw scores to face tracks, with the threshold and smoothing of this pipeline.
@@ -150,6 +156,6 @@ class ActiveSpeakerDetection(DiarizationPipeline):
         self, file: Mapping, speech: Timeline | None, hook: Callable | None
     ) -> tuple[FaceTracks, list[SpeakingScores]]:
         """Face tracks and raw speaking scores, in one pass over the video"""
-        scores = self.collector(file["waveform"], speech)
+        scores = self.collector(file["waveform"], speech, curves=False)
         tracks = self._faces.apply(file, collectors=[scores], hook=hook, problems=file["problems"])
         return tracks, scores.compute()

@@ -18,7 +18,8 @@ from pyannote_av.core.grid import SAMPLE_RATE
 from pyannote_av.core.runs import true_runs
 from pyannote_av.core.tracks import FRAME_RATE, TrackSegment
 from pyannote_av.fusion.targets import FaceFeatures
-from pyannote_av.models.active_speaker.motion import mouth_motion, speech_envelope
+from pyannote_av.models.active_speaker.face import Face
+from pyannote_av.models.active_speaker.motion import speech_envelope
 from pyannote_av.models.active_speaker.offset import MIN_SECONDS, curve_of
 from pyannote_av.models.active_speaker.scorers import ActiveSpeakerScorer, score_many
 from pyannote_av.pipelines.speaking_scores import SpeakingScores
@@ -46,8 +47,8 @@ class _Job(NamedTuple):
 class SpeakingScoreCollector:
     """Collector of speaking scores.
 
-    It keeps one number per face and frame, and 51 numbers for every five seconds of a face. Crops
-    of about 20 seconds are collected and scored together. Scores are raw;
+    It keeps one number per face and frame, and with `curves` 51 numbers for every five seconds of a
+    face. Crops of about 20 seconds are collected and scored together. Scores are raw;
     :func:`~pyannote_av.pipelines.speaking_scores.add_speaking_scores` applies the threshold and
     smoothing.
 
@@ -60,6 +61,9 @@ class SpeakingScoreCollector:
         Speech regions. Faces are scored only within them. Defaults to the whole file.
     offset : float, optional
         Delay of the audio relative to the video, in seconds.
+    curves : bool, optional
+        Compute the synchrony curves that
+        :func:`~pyannote_av.pipelines.speaking_scores.estimate_offset` needs. Defaults to True.
 
     Attributes
     ----------
@@ -73,8 +77,10 @@ class SpeakingScoreCollector:
         waveform: torch.Tensor,
         speech: Timeline | None = None,
         offset: float = 0.0,
+        curves: bool = True,
     ):
         self._scorer = scorer
+        self._curves = curves
         self._waveform = waveform
         self._first_sample = round(offset * SAMPLE_RATE)
         self._speech = None
@@ -115,10 +121,13 @@ class SpeakingScoreCollector:
         """Score all queued frames of all faces together."""
         begin = perf_counter()
         jobs, self._waiting = self._waiting, []
-        sounds = [self._sound(job.start, job.start + len(job.crops)) for job in jobs]
-        faces = [(sound, job.crops, job.present) for sound, job in zip(sounds, jobs, strict=True)]
-        for job, scores in zip(jobs, score_many(self._scorer, faces), strict=True):
-            rows, curves = self._compare(job.start, job.crops, job.present, scores)
+        faces = [
+            Face(self._sound(job.start, job.start + len(job.crops)), job.crops, job.present)
+            for job in jobs
+        ]
+        all_scores = score_many(self._scorer, faces)
+        for job, face, scores in zip(jobs, faces, all_scores, strict=True):
+            rows, curves = self._compare(job.start, face, scores)
             self._scores.append(
                 SpeakingScores(job.track, job.start, job.wanted, scores, rows, curves)
             )
@@ -141,23 +150,23 @@ class SpeakingScoreCollector:
         before = min(max(0, -first), last - first)
         return torch.nn.functional.pad(inside, (before, last - first - before - inside.shape[1]))
 
-    def _compare(
-        self, start: int, crops: np.ndarray, present: np.ndarray, scores: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _compare(self, start: int, face: Face, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Lip-audio synchrony at each lag, for pieces in which the face may speak."""
         lag = round(_MAX_OFFSET * FRAME_RATE)
-        pieces = max(1, round(len(crops) / (_OFFSET_WINDOW * FRAME_RATE)))
+        count = len(face.present)
+        pieces = max(1, round(count / (_OFFSET_WINDOW * FRAME_RATE)))
         found, curves = [], []
         # if no raw score is above 0, no smoothed score is
-        if (scores > 0).any():
+        if self._curves and (scores > 0).any():
+            found = [(part[0], part[-1] + 1) for part in np.array_split(np.arange(count), pieces)]
             found = [
-                (part[0], part[-1] + 1) for part in np.array_split(np.arange(len(crops)), pieces)
+                (a, b) for a, b in found if face.present[a:b].sum() >= MIN_SECONDS * FRAME_RATE
             ]
-            found = [(a, b) for a, b in found if present[a:b].sum() >= MIN_SECONDS * FRAME_RATE]
         for first, last in found:
             sound = self._sound(start + first - lag, start + last + lag)
             envelope = speech_envelope(sound[0].numpy(), last - first + 2 * lag)
-            motion = mouth_motion(crops[first:last], present[first:last])
+            motion = face.motion[first:last].copy()
+            motion[0] = np.nan  # it involves a crop of the piece before
             curves.append(curve_of(motion, envelope, lag))
         return (
             np.array(found, int).reshape(-1, 2),

@@ -325,7 +325,7 @@ class LateFusion(DiarizationPipeline):
         """Raw speaking scores with the audio aligned to the video"""
 
         def compute() -> list[SpeakingScores]:
-            scores = self.active_speaker.collector(file["waveform"], speech, offset)
+            scores = self.active_speaker.collector(file["waveform"], speech, offset, curves=False)
             with report.stage("faces"):
                 # damage was reported in the first pass: `problems` of this one are ignored
                 self.faces.apply(file, tracks=tracks, collectors=[scores], hook=hook, problems=[])

@@ -29,7 +29,8 @@ class SpeakingScores:
     score : (n,) float array
         Scores of all frames, before smoothing.
     rows : (k, 2) int array
-        Pieces that were compared with the audio: first frame, and last frame plus one.
+        Pieces that were compared with the audio: first frame, and last frame plus one. Empty
+        if the collector did not compute curves.
     curves : (k, 2 max_lag + 1) float array
         Lip-audio synchrony of each piece at each lag.
     """

@@ -95,6 +95,8 @@ class NetworkScorer:
 
     # frames per call of the visual encoder, which bounds memory, and context frames on either side
     _chunk, _halo = 100, 9
+    # windows of features that are fused at once, which bounds memory
+    _windows = 64
 
     def __init__(
         self,
@@ -138,57 +140,79 @@ class NetworkScorer:
     @torch.inference_mode()
     def many(self, faces: Sequence[tuple]) -> list[np.ndarray]:
         """See :func:`~pyannote_av.models.active_speaker.scorers.score_many`."""
-        spans, spectra, pictures = [], [], []
-        for waveform, crops, present in faces:
-            visible = np.flatnonzero(present)
-            span = slice(int(visible[0]), int(visible[-1]) + 1) if len(visible) else slice(0, 0)
-            masked = np.where(present[span, None, None], crops[span], np.uint8(self._absent))
-            sound = waveform.to(self.model.device)
-            sound = self._network.spectrum(sound, num_frames=4 * len(crops))
+        scores = [np.full(len(present), np.nan, np.float32) for _, _, present in faces]
+        visible = [i for i, (_, _, present) in enumerate(faces) if np.any(present)]
+        spans, acoustic, pictures = [], [], []
+        heard: dict[tuple, torch.Tensor] = {}  # faces of one shot often share their audio
+        for waveform, crops, present in (faces[i] for i in visible):
+            rows = np.flatnonzero(present)
+            span = slice(int(rows[0]), int(rows[-1]) + 1)
+            audio = span.start, span.stop, len(crops), waveform.numpy(force=True).tobytes()
+            if audio not in heard:
+                heard[audio] = self._acoustic(waveform, len(crops), span)
             spans.append(span)
-            spectra.append(sound[:, 4 * span.start : 4 * span.stop])
+            acoustic.append(heard[audio])
+            masked = np.where(present[span, None, None], crops[span], np.uint8(self._absent))
             pictures.append(torch.from_numpy(masked))
-        parts = in_parts(self._network)
-        visual = self._visual(pictures) if parts else pictures
-        return [
-            self._calibrated(self._logits(spectra[i], visual[i]), spans[i], present)
-            if len(pictures[i])
-            else np.full(len(present), np.nan, np.float32)
-            for i, (_, _, present) in enumerate(faces)
-        ]
-
-    def _calibrated(self, logits: torch.Tensor, span: slice, present: np.ndarray) -> np.ndarray:
-        """Scores (T,) of a face from the logits of its span."""
-        scores = np.full(len(present), np.nan, np.float32)
-        logits = logits.cpu().numpy()
-        if self.calibration is None:
-            scores[span] = logits[:, 1] - logits[:, 0]
-        else:
-            scores[span] = self.calibration.slope * (logits[:, 1] - self.calibration.threshold)
-        scores[~np.asarray(present, bool)] = np.nan
+        visual = self._visual(pictures) if in_parts(self._network) else pictures
+        logits = self._logits(acoustic, visual)
+        for i, span, each in zip(visible, spans, logits, strict=True):
+            scores[i][span] = self._calibrated(each.cpu().numpy())
+            scores[i][~np.asarray(faces[i][2], bool)] = np.nan
         return scores
 
-    def _logits(self, spectra: torch.Tensor, visual: torch.Tensor) -> torch.Tensor:
-        """Logits (T, 2) of one face, averaged over window lengths.
+    def _calibrated(self, logits: np.ndarray) -> np.ndarray:
+        """Scores (T,) from logits (T, 2)."""
+        if self.calibration is None:
+            return logits[:, 1] - logits[:, 0]
+        return self.calibration.slope * (logits[:, 1] - self.calibration.threshold)
 
-        `visual` are its features (T, 128) or its crops (T, 112, 112).
+    def _acoustic(self, waveform: torch.Tensor, num_frames: int, span: slice) -> torch.Tensor:
+        """Acoustic features (T, 128) of a span of frames.
+
+        If the encoders cannot run separately, spectra (T, 4, coefficients): one row per video
+        frame, so that windows cut both inputs at the same frame.
         """
-        if in_parts(self._network):
-            compute = self._network.fuse
-            with self._autocast():
-                acoustic = self._network.acoustic_features(spectra)
-            inputs = [acoustic.float(), visual[None]]
-        else:
-            compute = self._whole
-            # one row of spectra per video frame, so that both inputs are cut at the same frame
-            inputs = [spectra.unflatten(1, (len(visual), 4)), visual[None].to(spectra.device)]
-        total = 0.0
-        for seconds, times in Counter(self.window_seconds).items():
+        spectra = self._network.spectrum(waveform.to(self.model.device), num_frames=4 * num_frames)
+        spectra = spectra[:, 4 * span.start : 4 * span.stop]
+        if not in_parts(self._network):
+            return spectra[0].unflatten(0, (-1, 4))
+        with self._autocast():
+            return self._network.acoustic_features(spectra)[0].float()
+
+    def _logits(
+        self, acoustic: Sequence[torch.Tensor], visual: Sequence[torch.Tensor]
+    ) -> list[torch.Tensor]:
+        """Logits (T, 2) of each face, averaged over window lengths.
+
+        `acoustic` and `visual` are features (T, 128) of each face. If the encoders cannot run
+        separately, they are spectra (T, 4, coefficients) and crops (T, 112, 112). Windows of
+        features that have the same length form batches, across faces.
+        """
+        compute, together = (
+            (self._network.fuse, self._windows) if in_parts(self._network) else (self._whole, 1)
+        )
+        windows: dict[int, list[tuple[int, int, int]]] = {}
+        for i, each in enumerate(visual):
             # equal parts of about that length, which avoids a short remainder with little context
-            parts = max(1, round(len(visual) / (seconds * FRAME_RATE)))
-            windows = zip(*(each.tensor_split(parts, dim=1) for each in inputs), strict=True)
-            total = total + times * torch.cat([compute(*window)[0] for window in windows])
-        return total / len(self.window_seconds)
+            counts = Counter(
+                max(1, round(len(each) / (s * FRAME_RATE))) for s in self.window_seconds
+            )
+            for parts, times in counts.items():
+                for part in np.array_split(np.arange(len(each)), parts):
+                    windows.setdefault(len(part), []).append((i, int(part[0]), times))
+        logits = [torch.zeros(len(each), 2, device=self.model.device) for each in visual]
+        for length, places in windows.items():
+            for k in range(0, len(places), together):
+                some = places[k : k + together]
+                batch = (
+                    torch.stack([each[i][start : start + length] for i, start, _ in some])
+                    for each in (acoustic, visual)
+                )
+                found = compute(*(each.to(self.model.device) for each in batch))
+                for (i, start, times), each in zip(some, found, strict=True):
+                    logits[i][start : start + length] += times * each
+        return [each / len(self.window_seconds) for each in logits]
 
     def _whole(self, spectra: torch.Tensor, faces: torch.Tensor) -> torch.Tensor:
         """Fused logits of a window. `spectra` has shape (1, T, 4, coefficients)."""

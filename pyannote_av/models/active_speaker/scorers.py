@@ -16,12 +16,10 @@ from pyannote_av.core.model import Model
 from pyannote_av.core.reading import ReadError
 from pyannote_av.core.text import printable
 from pyannote_av.models.active_speaker.base import ActiveSpeakerModel
+from pyannote_av.models.active_speaker.face import Face
 from pyannote_av.models.active_speaker.network_scorer import CALIBRATIONS, NetworkScorer
 from pyannote_av.models.active_speaker.synchrony import SynchronyScorer
 from pyannote_av.models.importers import import_checkpoint
-
-#: waveform (1, n), crops (T, 112, 112), present (T,): see :class:`ActiveSpeakerScorer`
-Face = tuple[torch.Tensor, np.ndarray, np.ndarray]
 
 _AND_SYNCHRONY = "+synchrony"
 
@@ -107,7 +105,7 @@ def score_many(scorer: ActiveSpeakerScorer, faces: Sequence[Face]) -> list[np.nd
     Parameters
     ----------
     scorer : ActiveSpeakerScorer
-    faces : sequence of (waveform, crops, present)
+    faces : sequence of Face, or of tuples (waveform, crops, present)
         Arguments of the scorer for each face.
 
     Returns

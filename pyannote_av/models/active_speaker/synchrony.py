@@ -17,12 +17,14 @@ on Advances in Signal Processing 2007.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from pyannote_av.core.grid import FRAME_RATE
-from pyannote_av.models.active_speaker.motion import mouth_motion, speech_envelope
+from pyannote_av.models.active_speaker.face import Face
+from pyannote_av.models.active_speaker.motion import speech_envelope
 
 # number of cross-validation folds: projections for each part are estimated on the others
 _FOLDS = 4
@@ -66,22 +68,59 @@ def acoustic_view(envelope: np.ndarray) -> np.ndarray:
     return np.concatenate([_standardise(envelope - slow), _standardise(slope)], axis=1)
 
 
-def _inverse_root(covariance: np.ndarray) -> np.ndarray:
-    size = len(covariance)
-    ridge = _REGULARISATION * np.trace(covariance) / size + 1e-9
-    values, vectors = np.linalg.eigh(covariance + ridge * np.eye(size))
-    return vectors / np.sqrt(values) @ vectors.T
+def _regularised(covariance: np.ndarray) -> np.ndarray:
+    """Add a ridge to covariance matrices (..., n, n)."""
+    size = covariance.shape[-1]
+    ridge = _REGULARISATION * np.trace(covariance, axis1=-2, axis2=-1) / size + 1e-9
+    return covariance + ridge[..., None, None] * np.eye(size)
 
 
 def _first_projections(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Directions in which centred `x` (n, p) and `y` (n, q) correlate most (regularised CCA)."""
-    whiten_x, whiten_y = _inverse_root(x.T @ x / len(x)), _inverse_root(y.T @ y / len(y))
-    left, _, right = np.linalg.svd(whiten_x @ (x.T @ y / len(x)) @ whiten_y)
-    return whiten_x @ left[:, 0], whiten_y @ right[0]
+    """Directions in which `x` correlates most with each of several `y` (regularised CCA).
+
+    Parameters
+    ----------
+    x : (n, p) float
+    y : (k, n, q) float
+        All columns have zero mean.
+
+    Returns
+    -------
+    x_directions : (p, k) float
+    y_directions : (k, q) float
+    """
+    covariance_x = _regularised(x.T @ x / len(x))
+    covariance_y = _regularised(y.transpose(0, 2, 1) @ y / len(x))
+    cross = x.T @ y / len(x)  # (k, p, q)
+    explained = np.linalg.solve(covariance_x, cross)
+    # directions of y solve a generalised eigenvalue problem, which whitening makes an ordinary one
+    whiten = np.linalg.inv(np.linalg.cholesky(covariance_y))
+    _, vectors = np.linalg.eigh(
+        whiten @ (cross.transpose(0, 2, 1) @ explained) @ whiten.transpose(0, 2, 1)
+    )
+    y_directions = (vectors[:, None, :, -1] @ whiten)[:, 0]
+    x_directions = (explained @ y_directions[:, :, None])[:, :, 0].T
+    scale = np.sqrt((x_directions * (covariance_x @ x_directions)).sum(axis=0))
+    return x_directions / np.where(scale > 0, scale, np.inf), y_directions
+
+
+def _projections(visual: np.ndarray, acoustic: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Held-out projections (k, n) of one visual view (n, p) and several acoustic ones (k, n, q)."""
+    x, y = np.empty(acoustic.shape[:2]), np.empty(acoustic.shape[:2])
+    for test in np.array_split(np.arange(len(visual)), _FOLDS):
+        train = np.delete(np.arange(len(visual)), test)
+        mean_v, mean_a = visual[train].mean(axis=0), acoustic[:, train].mean(axis=1, keepdims=True)
+        centred_v, centred_a = visual[train] - mean_v, acoustic[:, train] - mean_a
+        p, q = _first_projections(centred_v, centred_a)
+        p /= np.std(centred_v @ p, axis=0) + 1e-6
+        q /= np.std(centred_a @ q[:, :, None], axis=1) + 1e-6
+        x[:, test] = ((visual[test] - mean_v) @ p).T
+        y[:, test] = ((acoustic[:, test] - mean_a) @ q[:, :, None])[:, :, 0]
+    return x, y
 
 
 def held_out_projections(
-    visual: np.ndarray, acoustic: np.ndarray, lag: int = 0
+    visual: np.ndarray, acoustic: np.ndarray, lags: Sequence[int] = (0,)
 ) -> tuple[np.ndarray, np.ndarray]:
     """Most correlated projections of two views, cross-validated over parts of the recording.
 
@@ -90,39 +129,37 @@ def held_out_projections(
     visual : (T, p) float
         NaN where the face is absent.
     acoustic : (T', q) float
-    lag : int, optional
+    lags : sequence of k int, optional
         Frames by which audio lags behind video.
 
     Returns
     -------
-    x, y : (T,) float
-        Projections with a variance of about 1; NaN where either view is unknown. All NaN when
-        less than a second of data is available.
+    x, y : (k, T) float
+        Projections for each lag, with a variance of about 1; NaN where either view is unknown.
+        All NaN for a lag at which less than a second of data is available.
     """
-    count = len(visual)
-    rows = np.arange(count) + lag
-    valid = (rows >= 0) & (rows < len(acoustic)) & np.isfinite(visual).all(axis=1)
-    rows = np.flatnonzero(valid)
-    x, y = np.full(count, np.nan), np.full(count, np.nan)
-    if len(rows) < _MIN_FRAMES:
-        return x, y
-    v, a = visual[rows].astype(np.float64), acoustic[rows + lag].astype(np.float64)
-    for test in np.array_split(np.arange(len(rows)), _FOLDS):
-        train = np.ones(len(rows), bool)
-        train[test] = False
-        mean_v, mean_a = v[train].mean(axis=0), a[train].mean(axis=0)
-        p, q = _first_projections(v[train] - mean_v, a[train] - mean_a)
-        for target, values, mean, direction in ((x, v, mean_v, p), (y, a, mean_a, q)):
-            scale = np.std((values[train] - mean) @ direction) + 1e-6
-            target[rows[test]] = (values[test] - mean) @ direction / scale
+    lags = np.asarray(lags)
+    visible = np.isfinite(visual).all(axis=1)
+    aligned = np.arange(len(visual)) + lags[:, None]
+    valid = visible & (aligned >= 0) & (aligned < len(acoustic))
+    x, y = np.full(valid.shape, np.nan), np.full(valid.shape, np.nan)
+    # lags at which the same frames are known share the statistics of the visual view
+    patterns, pattern_of_lag = np.unique(valid, axis=0, return_inverse=True)
+    for pattern, known in enumerate(patterns):
+        rows, same = np.flatnonzero(known), np.flatnonzero(pattern_of_lag.reshape(-1) == pattern)
+        if len(rows) >= _MIN_FRAMES:
+            v = visual[rows].astype(np.float64)
+            a = acoustic[aligned[np.ix_(same, rows)]].astype(np.float64)
+            x[np.ix_(same, rows)], y[np.ix_(same, rows)] = _projections(v, a)
     return x, y
 
 
-def _correlation(x: np.ndarray, y: np.ndarray) -> float:
-    """Correlation over frames where both are known; 0 without such frames."""
+def _correlations(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Correlation (k,) of each row of projections over the frames that are known; 0 without any."""
     known = np.isfinite(x) & np.isfinite(y)
-    x, y = x[known], y[known]
-    return float((x * y).sum() / (np.sqrt((x * x).sum() * (y * y).sum()) + 1e-6))
+    x, y = np.where(known, x, 0.0), np.where(known, y, 0.0)
+    power = (x * x).sum(axis=1) * (y * y).sum(axis=1)
+    return (x * y).sum(axis=1) / (np.sqrt(power) + 1e-6)
 
 
 def synchrony_curve(motion: np.ndarray, envelope: np.ndarray, max_lag: int) -> np.ndarray:
@@ -143,12 +180,7 @@ def synchrony_curve(motion: np.ndarray, envelope: np.ndarray, max_lag: int) -> n
         In [-1, 1], for lags ``-max_lag`` (audio early) to ``max_lag`` (audio late).
     """
     visual, acoustic = visual_view(motion), acoustic_view(envelope)
-    return np.array(
-        [
-            _correlation(*held_out_projections(visual, acoustic, lag))
-            for lag in range(-max_lag, max_lag + 1)
-        ]
-    )
+    return _correlations(*held_out_projections(visual, acoustic, range(-max_lag, max_lag + 1)))
 
 
 def synchrony_features(motion: np.ndarray, envelope: np.ndarray, max_lag: int = 5) -> np.ndarray:
@@ -168,16 +200,15 @@ def synchrony_features(motion: np.ndarray, envelope: np.ndarray, max_lag: int = 
         correlation over the whole track. NaN where the face is absent.
     """
     visual, acoustic = visual_view(motion), acoustic_view(envelope)
-    lags = range(-max_lag, max_lag + 1, 2)
-    views = [held_out_projections(visual, acoustic, lag) for lag in lags]
-    overall = [_correlation(x, y) for x, y in views]
-    x, y = views[int(np.argmax(overall))]
+    projections = held_out_projections(visual, acoustic, range(-max_lag, max_lag + 1, 2))
+    overall = _correlations(*projections)
+    x, y = (each[np.argmax(overall)] for each in projections)
     window = round(2 * FRAME_RATE)
     local = _mean_filter(x * y, window) / np.sqrt(
         _mean_filter(x * x, window) * _mean_filter(y * y, window) + 1e-6
     )
     features = np.stack(
-        [_mean_filter(motion[:, 0], round(FRAME_RATE)), local, np.full(len(motion), max(overall))],
+        [_mean_filter(motion[:, 0], round(FRAME_RATE)), local, np.full(len(motion), overall.max())],
         axis=1,
     )
     return np.where(np.isfinite(motion[:, :1]), features, np.nan)
@@ -217,16 +248,23 @@ class SynchronyScorer:
         scores : (T,) float32
             Log-odds of speaking; NaN where the face is absent.
         """
-        present = np.asarray(present, bool)
-        count = len(crops)
-        signal = np.asarray(waveform, np.float32).reshape(-1)
-        scores = self._log_odds(mouth_motion(crops, present), speech_envelope(signal, count))
+        return self.many([Face(waveform, crops, present)])[0]
+
+    def many(self, faces: Sequence[tuple]) -> list[np.ndarray]:
+        """See :func:`~pyannote_av.models.active_speaker.scorers.score_many`."""
+        return [self._score(face if isinstance(face, Face) else Face(*face)) for face in faces]
+
+    def _score(self, face: Face) -> np.ndarray:
+        """Scores (T,) of one face."""
+        count = len(face.crops)
+        signal = np.asarray(face.waveform, np.float32).reshape(-1)
+        scores = self._log_odds(face.motion, speech_envelope(signal, count))
 
         samples = count * 640
         power = np.pad(signal[:samples], (0, max(0, samples - len(signal)))) ** 2
         power = _mean_filter(power.reshape(count, 640).mean(axis=1), 11)
         scores = np.where(power < self._silence, np.minimum(scores, -3.0), scores)
-        return np.where(present, scores, np.nan).astype(np.float32)
+        return np.where(np.asarray(face.present, bool), scores, np.nan).astype(np.float32)
 
     def _log_odds(self, motion: np.ndarray, envelope: np.ndarray) -> np.ndarray:
         features = synchrony_features(motion, envelope)
