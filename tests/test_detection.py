@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 from pyannote_av.core import weights
-from pyannote_av.vision.crops import face_square, lips_square
 from pyannote_av.core.pictures import shrink
+from pyannote_av.vision.crops import face_square, lips_square
 from pyannote_av.vision.detection import (
     MTCNN,
     SMALLEST,

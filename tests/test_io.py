@@ -638,7 +638,7 @@ def test_memory_does_not_grow(tmp_path, backend):
     next(video.frames(path))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     tracemalloc.start()
-    count = sum(1 for _ in video.frames(path))
+    count = sum(frame.image.ndim == 3 for frame in video.frames(path))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

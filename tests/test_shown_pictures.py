@@ -13,7 +13,7 @@ import pytest
 from media import SIZE, Pictures, Sound, write_streams
 from pyannote.core import Segment
 
-from pyannote_av.core.display import Orientation, deinterlace, fit, square_size
+from pyannote_av.core.display import Orientation, Scaler, deinterlace, fit, square_size
 from pyannote_av.core.io import Video
 from pyannote_av.core.tracks import FaceTracks
 
@@ -337,6 +337,20 @@ def test_sampled_pictures_show_the_same(tmp_path, name):
     assert difference(small, expected) < 6
     # the whole picture, if it is not twice as large
     assert frame.sampled(width // 2 + 1, height) is frame.image
+
+
+@pytest.mark.parametrize("color_range", [0, 1, 2], ids=["unknown", "16 to 235", "0 to 255"])
+@pytest.mark.parametrize(
+    "pixels", ["yuv420p", "yuvj420p", "yuv444p", "nv12", "yuva420p", "yuv410p", "gray", "ya8"]
+)
+def test_luma_is_that_of_swscale(pixels, color_range):
+    """It is read from the decoded picture where it is there, which is faster"""
+    frame = av.VideoFrame.from_ndarray(ramp(0, (100, 76)), format="rgb24").reformat(format=pixels)
+    frame.color_range = color_range
+    expected = frame.to_ndarray(format="gray")
+    assert np.array_equal(Scaler()(frame, "gray", (100, 76), "BILINEAR"), expected)
+    assert expected.min() == 0
+    assert expected.max() >= 250
 
 
 def test_grey_does_not_depend_on_what_was_asked_before(tmp_path):
