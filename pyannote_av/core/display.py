@@ -134,7 +134,8 @@ class Scaler:
 def _has_luma_plane(form: av.VideoFormat) -> bool:
     """Whether the first plane holds luma of 8 bits, and nothing else"""
     first = [part for part in form.components if part.plane == 0]
-    return len(first) == 1 and first[0].is_luma and first[0].bits == 8
+    # an index of a palette counts as luma in PyAV
+    return len(first) == 1 and first[0].is_luma and first[0].bits == 8 and not form.has_palette
 
 
 def _luma(frame: av.VideoFrame) -> np.ndarray:
