@@ -352,6 +352,21 @@ def test_luma_is_that_of_swscale(pixels, color_range):
     assert np.ptp(expected) > 200
 
 
+def test_luma_of_pictures_stored_upside_down():
+    frame = av.VideoFrame.from_ndarray(ramp(0), format="rgb24").reformat(format="yuv420p")
+    graph = av.filter.Graph()
+    source, sink = (
+        graph.add_buffer(width=192, height=128, format="yuv420p"),
+        graph.add("buffersink"),
+    )
+    graph.link_nodes(source, graph.add("vflip"), sink).configure()
+    graph.push(frame)
+    flipped = graph.pull()
+    assert flipped.planes[0].line_size < 0
+    upright, turned = (Scaler()(one, "gray", SIZE, "BILINEAR") for one in (frame, flipped))
+    assert np.array_equal(turned, upright[::-1])
+
+
 def test_grey_does_not_depend_on_what_was_asked_before(tmp_path):
     path = write_streams(tmp_path / "plain.mp4", Pictures(duration=0.2))
     one, other = (next(Video().frames(path)) for _ in range(2))

@@ -123,7 +123,7 @@ class Scaler:
     ) -> np.ndarray:
         """Picture of a format and of a size (width, height)"""
         whole = size == (frame.width, frame.height)
-        if pixels == "gray" and whole and _has_luma_plane(frame.format):
+        if pixels == "gray" and whole and _has_luma_plane(frame):
             return _luma(frame)
         with self._lock:
             scale = self._reformatters[pixels, filtering].reformat
@@ -131,11 +131,13 @@ class Scaler:
             return scaled.to_ndarray()
 
 
-def _has_luma_plane(form: av.VideoFormat) -> bool:
-    """Whether the first plane holds luma of 8 bits, and nothing else"""
-    first = [part for part in form.components if part.plane == 0]
-    # an index of a palette counts as luma in PyAV
-    return len(first) == 1 and first[0].is_luma and first[0].bits == 8 and not form.has_palette
+def _has_luma_plane(frame: av.VideoFrame) -> bool:
+    """Whether the first plane holds luma of 8 bits, and nothing else, from top to bottom"""
+    first = [part for part in frame.format.components if part.plane == 0]
+    if len(first) > 1 or not first[0].is_luma or first[0].bits != 8:
+        return False
+    # an index of a palette counts as luma in PyAV; pictures stored upside down have negative sizes
+    return not frame.format.has_palette and frame.planes[0].line_size > 0
 
 
 def _luma(frame: av.VideoFrame) -> np.ndarray:
