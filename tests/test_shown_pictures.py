@@ -355,11 +355,8 @@ def test_luma_is_that_of_swscale(pixels, color_range):
 def test_luma_of_pictures_stored_upside_down():
     frame = av.VideoFrame.from_ndarray(ramp(0), format="rgb24").reformat(format="yuv420p")
     graph = av.filter.Graph()
-    source, sink = (
-        graph.add_buffer(width=192, height=128, format="yuv420p"),
-        graph.add("buffersink"),
-    )
-    graph.link_nodes(source, graph.add("vflip"), sink).configure()
+    source = graph.add_buffer(width=192, height=128, format="yuv420p")
+    graph.link_nodes(source, graph.add("vflip"), graph.add("buffersink")).configure()
     graph.push(frame)
     flipped = graph.pull()
     assert flipped.planes[0].line_size < 0
