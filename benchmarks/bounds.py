@@ -40,7 +40,8 @@ def read_media(path: Path) -> str:
     if info.audio:
         found.append(f"{video.waveform(path, problems).shape[1] / 16000:.1f} s of sound")
     if info.video is not None:
-        found.append(f"{sum(1 for _ in video.frames(path, problems=problems))} pictures")
+        shapes = [frame.image.shape for frame in video.frames(path, problems=problems)]
+        found.append(f"{len(shapes)} pictures")
     return "; ".join([*found, *problems])
 
 

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
+from pyannote_av.core.pictures import Frame, Picture
+
 BITS = 16
 SIZE = (192, 128)  # width, height
 FLASHES = (0.52, 1.24, 1.88, 2.96, 3.32, 4.60, 5.12)  # seconds; irregular, on the 25 Hz grid
@@ -72,6 +74,11 @@ def sound_offset(waveform: np.ndarray, signal=bursts, sample_rate: int = 16000) 
     lags = correlation_lags(len(waveform), len(reference))
     near = np.abs(lags) <= 2 * sample_rate
     return float(lags[near][np.argmax(correlation[near])] / sample_rate)
+
+
+def shown(image: np.ndarray, index: int = 0) -> Frame:
+    """A picture (H, W, 3) uint8 RGB on the 25 Hz grid"""
+    return Frame(index, index / 25, index / 25, Picture.of(image, index / 25, 0.04), False)
 
 
 def write_media(

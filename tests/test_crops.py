@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from media import shown
 
 from pyannote_av.core.tracks import FaceTracks
 from pyannote_av.vision.crops import (
@@ -112,10 +113,10 @@ def test_lips():
 
 
 def test_grey_is_bounded():
-    assert grey(np.zeros((2160, 3840, 3), "u1")).shape == (1080, 1920)
+    assert grey(shown(np.zeros((2160, 3840, 3), "u1"))).shape == (1080, 1920)
     image = np.random.default_rng(0).integers(0, 255, (9, 9, 3), np.uint8)
     luma = image @ [0.299, 0.587, 0.114]
-    assert np.abs(grey(image) - luma).max() <= 1
+    assert np.abs(grey(shown(image)) - luma).max() <= 1
 
 
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=30))

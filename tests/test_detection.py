@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from pyannote_av.core import weights
+from pyannote_av.core.pictures import shrink
 from pyannote_av.vision.crops import face_square, lips_square
 from pyannote_av.vision.detection import (
     MTCNN,
@@ -25,7 +26,6 @@ from pyannote_av.vision.detection import (
     FaceDetector,
     YuNet,
     get_detector,
-    shrink,
 )
 
 
@@ -226,6 +226,7 @@ def test_largest():
 
 
 def test_shrink():
-    assert shrink(np.zeros((2160, 3840, 3), "u1")).shape == (360, 640, 3)
-    assert shrink(np.zeros((100, 90, 3), "u1")).shape == (100, 90, 3)
-    assert shrink(np.zeros((2, 4000, 3), "u1")).shape == (1, 640, 3)
+    assert shrink(np.zeros((2160, 3840, 3), "u1"), 640).shape == (360, 640, 3)
+    assert shrink(np.zeros((2160, 3840), "u1"), 1920).shape == (1080, 1920)
+    assert shrink(np.zeros((100, 90, 3), "u1"), 640).shape == (100, 90, 3)
+    assert shrink(np.zeros((2, 4000, 3), "u1"), 640).shape == (1, 640, 3)

@@ -9,7 +9,7 @@ import pytest
 from conversations import write_speech
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from media import write_media
+from media import shown, write_media
 from talkers import make_talkers
 from test_identity import Mean, row
 
@@ -59,7 +59,7 @@ def test_one_good_sample_per_interval(interval, seed):
     for index in range(0, 300, 3):
         for track in (2, 7):
             face = row(confidence=rng.choice([0.95, 0.5], p=[0.6, 0.4]))
-            collector.update(index, track, IMAGE, face)
+            collector.update(shown(IMAGE, index), track, face)
             mine = expected.setdefault(track, [])
             # not before the time has come, and then the first one that is good
             if good(face, IMAGE.shape) and not (mine and index - mine[-1] < interval * 25):
@@ -76,13 +76,13 @@ def test_bad_samples_do_not_count():
     small, tall = row((0.3, 0.3, 0.34, 0.4)), row((0.3, 0.1, 0.34, 0.9))
     outside, unsure = row((-0.1, 0.3, 0.2, 0.6)), row(confidence=0.79)
     for index, face in enumerate((small, tall, outside, unsure)):
-        collector.update(index, 0, IMAGE, face)
+        collector.update(shown(IMAGE, index), 0, face)
     assert embedder.calls == 0
     assert collector.compute().track.shape == collector.compute().frame.shape == (0,)
     assert collector.compute().vector.shape == (0, 0)
     assert collector.compute().means == {}
     # nor do they keep us waiting
-    collector.update(4, 0, IMAGE + 9, row())
+    collector.update(shown(IMAGE + 9, 4), 0, row())
     assert collector.compute().frame.tolist() == [4]
 
 
@@ -90,7 +90,7 @@ def test_pictures_are_kept_as_they_are():
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, IMAGE.shape, dtype=np.uint8)
     collector = FaceSampler(Pictures(128), 1.0)
-    collector.update(0, 0, image, row())
+    collector.update(shown(image, 0), 0, row())
     vector = collector.compute().vector
     assert vector.dtype == np.uint8
     # 128 x 128 pixels from (192, 98) on

@@ -2,6 +2,7 @@
 
 import threading
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,12 +10,14 @@ from media import write_media
 from pyannote.core import Segment
 from test_detection import astronaut, grace_hopper
 
+from pyannote_av.core.pictures import Picture, on_grid
 from pyannote_av.fusion.identities import find_identities
 from pyannote_av.pipelines.face_tracking import FaceTracking
 from pyannote_av.vision.crops import crop_video
 from pyannote_av.vision.detection import Detections, YuNet, get_detector
-from pyannote_av.vision.identity import SAME_PERSON
-from pyannote_av.vision.streaming import MAX_FACES
+from pyannote_av.vision.identity import SAME_PERSON, FaceSampler, Pictures
+from pyannote_av.vision.streaming import MAX_FACES, DetectionPass, KnownPass
+from pyannote_av.vision.tracking import Tracker
 
 WIDTH, HEIGHT = 480, 270
 SIDE = 200  # pixels of the pasted portraits
@@ -429,3 +432,79 @@ def test_default_networks(film):
     assert max(distance) > SAME_PERSON + 0.1
     groups = find_identities(tracks, offset=0, min_face=24, identity_threshold=SAME_PERSON)
     assert sorted(len(one.tracks) for one in groups.identities) == [1, 2]
+
+
+# ------------------------------------------------------------------------- conversion of pictures
+
+
+class OneFace:
+    """A detector that finds a face in the middle of pictures of one size"""
+
+    name, min_confidence = "one", 0.5
+
+    def __init__(self, long_side: int | None = None):
+        self.sizes = set()
+        if long_side:
+            self.long_side = long_side
+
+    def __call__(self, image):
+        self.sizes.add(image.shape[1::-1])
+        box = np.array([[0.4, 0.3, 0.6, 0.7]], "f4")
+        landmarks = [[0.45, 0.4], [0.55, 0.4], [0.5, 0.5], [0.46, 0.6], [0.54, 0.6]]
+        return Detections(box, np.array([landmarks], "f4"), np.array([0.9], "f4"))
+
+
+def watched(size: tuple[int, int], count: int, converted: list):
+    """Frames whose conversions are noted as (index, format, size)"""
+
+    def convert(index, pixels, wanted, filtering):
+        converted.append((index, pixels, wanted))
+        return np.full((*wanted[::-1], 3)[: 2 if pixels == "gray" else 3], 90, np.uint8)
+
+    pictures = [Picture(k / 25, 0.04, size, partial(convert, k)) for k in range(count)]
+    return on_grid(pictures, 25.0)
+
+
+def test_pictures_are_converted_no_further_than_needed():
+    converted, detector = [], OneFace(long_side=160)
+    run = DetectionPass(detector, Tracker(0.5))
+    for frame in watched((1280, 720), 60, converted):
+        run.update(frame)
+    assert len(run.finish()) == 60
+    thumbnails = [(k, "rgb24", (214, 120)) for k in range(60)]
+    detections = [(k, "rgb24", (160, 90)) for k in range(0, 60, 5)]
+    assert sorted(converted) == sorted(thumbnails + detections)
+    assert detector.sizes == {(160, 90)}
+
+
+def test_colour_at_full_resolution_is_for_identity_only():
+    converted, sampler, segments = [], FaceSampler(Pictures(32), 1.0), Segments()
+    run = DetectionPass(OneFace(long_side=160), Tracker(0.5), [segments], sampler)
+    for frame in watched((1280, 720), 60, converted):
+        run.update(frame)
+    tracks = run.finish()
+    whole = [(index, pixels) for index, pixels, size in converted if size == (1280, 720)]
+    samples = sampler.compute().frame.tolist()
+    assert len(samples) == 2
+    assert [index for index, pixels in whole if pixels == "rgb24"] == samples
+    assert [index for index, pixels in whole if pixels == "gray"] == list(range(60))
+    # with known tracks, too; pictures without faces are not even made grey
+    converted.clear()
+    sampler = FaceSampler(Pictures(32), 1.0)
+    run = KnownPass(tracks.crop(Segment(0.8, 1.2)), [segments], sampler)
+    for frame in watched((1280, 720), 60, converted):
+        run.update(frame)
+    run.finish()
+    whole = [(index, pixels) for index, pixels, size in converted if size == (1280, 720)]
+    samples = sampler.compute().frame.tolist()
+    assert [index for index, pixels in whole if pixels == "rgb24"] == samples
+    assert [index for index, pixels in whole if pixels == "gray"] == list(range(20, 30))
+
+
+def test_detectors_of_unknown_needs_get_whole_pictures():
+    detector = OneFace()
+    run = DetectionPass(detector, Tracker(0.5))
+    for frame in watched((1280, 720), 10, []):
+        run.update(frame)
+    run.finish()
+    assert detector.sizes == {(1280, 720)}

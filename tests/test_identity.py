@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+from media import shown
 
 from pyannote_av.core import weights
 from pyannote_av.vision.crops import cut
@@ -289,8 +290,8 @@ def test_one_look_every_two_seconds():
     image = np.zeros((360, 640, 3), np.uint8)
     for index in range(0, 200, 5):
         image[:] = (200, 0, 0) if index < 100 else (0, 200, 0)
-        collector.update(index, 3, image, row())
-        collector.update(index, 4, image, row(confidence=0.2))
+        collector.update(shown(image, index), 3, row())
+        collector.update(shown(image, index), 4, row(confidence=0.2))
     assert list(collector.compute().means) == [3]
     assert embedder.calls == 4
     np.testing.assert_allclose(collector.compute().means[3], [0.5**0.5, 0.5**0.5, 0], atol=1e-6)
@@ -300,9 +301,9 @@ def test_fewer_looks_at_faces_that_stay():
     embedder, image = Mean(), np.full((360, 640, 3), 80, np.uint8)
     collector = FaceSampler(embedder, growth=0.5)
     for index in range(0, 25 * 60, 5):
-        collector.update(index, 0, image, row())
+        collector.update(shown(image, index), 0, row())
         if index > 25 * 40:
-            collector.update(index, 1, image, row())
+            collector.update(shown(image, index), 1, row())
     frame, track = collector.compute().frame, collector.compute().track
     np.testing.assert_allclose(np.diff(frame[track == 0])[:3] / 25, [2, 2, 2], atol=0.2)
     assert np.diff(frame[track == 0])[-1] > 25 * 10
@@ -319,7 +320,7 @@ def test_the_face_is_what_is_looked_at():
     embedder, image = Keep(), np.zeros((360, 640, 3), np.uint8)
     image[108:216, 192:320] = (0, 0, 255)  # 128 x 108 pixels: squared to 128
     collector = FaceSampler(embedder)
-    collector.update(0, 0, image, row())
+    collector.update(shown(image, 0), 0, row())
     collector.compute()
     assert (embedder.faces[0, 2:-2, 1:-1, 2] == 255).all()
     assert (embedder.faces[0, 0] == 0).all()
@@ -337,7 +338,7 @@ def test_a_few_faces_are_embedded_together():
     collector = FaceSampler(embedder, interval=0.04)
     for index in range(50):
         image[:] = (index + 1, 50, 0)
-        collector.update(index, 1, image, row())
+        collector.update(shown(image, index), 1, row())
     samples = collector.compute()
     assert sum(embedder.sizes) == 50
     assert 1 < len(embedder.sizes) < 10

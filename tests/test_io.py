@@ -1,10 +1,15 @@
 """Reading media: everything on one clock, whatever the file, and nothing missing unsaid."""
 
+import pickle
 import resource
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from threading import Barrier
+from time import sleep
 
 import media
 import numpy as np
@@ -523,10 +528,11 @@ def test_sound_in_memory(whole):
 # --- the grid -----------------------------------------------------------------------------------
 
 
-def _pictures(times, convert=lambda k: np.full((1, 1, 3), k % 256, np.uint8)):
+def _pictures(times, convert=None):
+    """Pictures of one pixel; `convert(k, pixels, size)` converts the k-th one"""
     steps = [*np.diff(times), 0.04]
     return [
-        Picture(t, step, lambda k=k: convert(k))
+        Picture(t, step, (1, 1), partial(convert, k) if convert else None)
         for k, (t, step) in enumerate(zip(times, steps, strict=True))
     ]
 
@@ -564,15 +570,64 @@ def test_picture_on_the_grid_stays_there(index, rate):
     assert grid_index(index / rate, rate) == index
 
 
-def test_pictures_not_shown_are_not_converted():
+def test_pictures_are_converted_when_they_are_asked_for():
     converted = []
 
-    def convert(k):
+    def convert(k, pixels, size):
+        converted.append((k, pixels))
+        return np.zeros((1, 1, 3)[: 3 if pixels == "rgb24" else 2], np.uint8)
+
+    # each picture is shown for two steps
+    pictures = _pictures((np.arange(30) * 0.08).tolist(), convert)
+    frames = list(on_grid(pictures, 25.0, first=4, last=10))
+    assert [frame.index for frame in frames] == [4, 5, 6, 7, 8, 9]
+    assert not converted
+    assert frames[1].image.shape == (1, 1, 3)
+    assert frames[2].grey.shape == (1, 1)
+    assert converted == [(2, "rgb24"), (3, "gray")]
+    # once for all steps that show the picture
+    assert frames[0].image is frames[1].image
+    assert frames[3].grey is frames[2].grey
+    assert frames[3].image is frames[2].image
+    assert converted == [(2, "rgb24"), (3, "gray"), (3, "rgb24")]
+
+
+def test_a_picture_is_converted_once_for_all_threads():
+    converted, together = [], Barrier(4)
+
+    def convert(k, pixels, size):
         converted.append(k)
+        sleep(0.02)
         return np.zeros((1, 1, 3), np.uint8)
 
-    list(on_grid(_pictures((np.arange(60) / 60).tolist(), convert), 25.0, first=5, last=10))
-    assert len(converted) == 5
+    (frame,) = on_grid(_pictures([0.0], convert), 25.0)
+
+    def ask(_):
+        together.wait()
+        return frame.image
+
+    with ThreadPoolExecutor(4) as pool:
+        images = list(pool.map(ask, range(4)))
+    assert converted == [0]
+    assert all(image is images[0] for image in images)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_frames_that_are_kept_show_what_they_showed(tmp_path, backend):
+    """Also after the file is closed, from another thread, and after pickling"""
+    path = media.write_media(tmp_path / "short.mp4", duration=1, fps=12, audio=False)
+    video = Video(backend=backend)
+    expected = [(frame.image.copy(), frame.grey.copy()) for frame in video.frames(path)]
+    frames = list(video.frames(path))
+    with ThreadPoolExecutor(4) as pool:
+        images = list(pool.map(lambda frame: frame.image, frames))
+    for frame, image, (colour, grey) in zip(frames, images, expected, strict=True):
+        assert np.array_equal(image, colour)
+        assert np.array_equal(frame.grey, grey)
+    copy, frame = pickle.loads(pickle.dumps(frames[3])), frames[3]
+    assert (copy.index, copy.time, copy.pts, copy.size) == (3, frame.time, frame.pts, frame.size)
+    assert np.array_equal(copy.image, frame.image)
+    assert np.array_equal(copy.grey, frame.grey)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -583,7 +638,7 @@ def test_memory_does_not_grow(tmp_path, backend):
     next(video.frames(path))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     tracemalloc.start()
-    count = sum(1 for _ in video.frames(path))
+    count = sum(frame.image.ndim == 3 for frame in video.frames(path))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -44,8 +44,8 @@ def sound():
 
 def pictures():
     if video.probe(path).video is not None:
-        for _ in video.frames(path, problems=said):
-            counts["pictures"] += 1
+        for frame in video.frames(path, problems=said):
+            counts["pictures"] += frame.image.shape[:2] == frame.grey.shape
 
 for read in (sound, pictures):
     try:

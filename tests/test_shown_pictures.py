@@ -1,5 +1,6 @@
 """Pictures come out as players show them, whatever way they are stored in."""
 
+import math
 import warnings
 from fractions import Fraction
 from itertools import product
@@ -9,10 +10,10 @@ import av
 import media
 import numpy as np
 import pytest
-from media import Pictures, Sound, write_streams
+from media import SIZE, Pictures, Sound, write_streams
 from pyannote.core import Segment
 
-from pyannote_av.core.display import Orientation, deinterlace, fit, square_size
+from pyannote_av.core.display import Orientation, Scaler, deinterlace, fit, square_size
 from pyannote_av.core.io import Video
 from pyannote_av.core.tracks import FaceTracks
 
@@ -39,6 +40,17 @@ def first(path, **options) -> np.ndarray:
 def difference(one: np.ndarray, other: np.ndarray) -> float:
     assert one.shape == other.shape
     return float(np.abs(one.astype(float) - other.astype(float)).mean())
+
+
+def grey_difference(path, index: int = 0) -> float:
+    """Mean difference between the grey picture of a frame and the luma of its colours"""
+    import cv2
+
+    frame = list(Video().frames(path, problems=[]))[index]
+    grey, image = frame.grey, frame.image
+    assert grey.dtype == np.uint8
+    assert grey.flags.c_contiguous
+    return difference(grey, cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
 
 
 # --- orientation --------------------------------------------------------------------------------
@@ -228,6 +240,7 @@ def test_same_shape_larger_is_scaled_and_told(tmp_path):
     problems = []
     frames = list(Video().frames(path, problems=problems))
     assert {f.image.shape for f in frames} == {(128, 192, 3)}
+    assert grey_difference(path, -1) < 3
     assert len(frames) == pytest.approx(50, abs=1)
     assert media.read_time(frames[-2].image) == pytest.approx(frames[-2].time, abs=0.05)
     assert any("from 192x128 to 384x256 at 1.0" in p for p in problems)
@@ -245,6 +258,7 @@ def test_another_shape_is_not_squeezed(tmp_path):
     problems = []
     frames = list(Video().frames(path, problems=problems))
     image = frames[-1].image
+    assert grey_difference(path, -1) < 3
     assert image.shape == (128, 192, 3)
     white = image.min(axis=-1) > 180
     rows, columns = np.flatnonzero(white.any(axis=1)), np.flatnonzero(white.any(axis=0))
@@ -266,6 +280,104 @@ def test_pixels_that_change_are_followed(tmp_path):
     # the wide picture fits in the width, between black borders above and below
     assert frames[-1].image[:10].max() < 40
     assert frames[0].image[:10].max() > 180
+
+
+# --- grey and small pictures --------------------------------------------------------------------
+
+INTERLACED = {"codec": "mpeg2video", "options": {"flags": "+ildct+ilme", "b": "8000000"}}
+
+
+def ramp(t: float, size: tuple[int, int] = SIZE) -> np.ndarray:
+    """Every level of grey, darker towards the top"""
+    width, height = size
+    levels = np.linspace(0, 255, width)[None] * np.linspace(0.5, 1, height)[:, None]
+    return np.repeat(levels.astype(np.uint8)[..., None], 3, axis=-1)
+
+
+KINDS = {
+    "plain.mp4": {},
+    "mirrored.mp4": {"matrix": (-1, 0, 0, 1)},
+    "sideways.mp4": {"matrix": (0, 1, -1, 0)},
+    "wide.mp4": {"aspect": Fraction(4, 3)},
+    "wide sideways.mp4": {"aspect": Fraction(2), "matrix": (0, -1, 1, 0)},
+    "interlaced.ts": INTERLACED,
+    "full.avi": {"codec": "mjpeg", "pixels": "yuvj420p"},
+    "ten.mkv": {"pixels": "yuv420p10le"},
+    "grey.mkv": {"pixels": "gray"},
+    "lossless grey.mkv": {"codec": "ffv1", "pixels": "gray"},
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_grey_is_the_luma_of_the_picture(tmp_path, name):
+    """As bright, with the same contrast, and in the same place"""
+    path = write_streams(tmp_path / name, Pictures(draw=ramp, duration=0.2, **KINDS[name]))
+    assert grey_difference(path) < 2
+    frame = next(Video().frames(path))
+    assert frame.grey.shape == frame.image.shape[:2] == frame.size[::-1]
+    luma = frame.image.mean(axis=-1)
+    slope, offset = np.polyfit(luma.ravel(), frame.grey.ravel().astype(float), 1)
+    assert slope == pytest.approx(1, abs=0.01)
+    assert offset == pytest.approx(0, abs=2)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_sampled_pictures_show_the_same(tmp_path, name):
+    import cv2
+
+    pictures = Pictures(draw=lambda t: media.draw_time(t, (384, 256)), size=(384, 256))
+    pictures.duration = 0.2
+    for key, value in KINDS[name].items():
+        setattr(pictures, key, value)
+    frame = next(Video().frames(write_streams(tmp_path / name, pictures)))
+    width, height = frame.size
+    small = frame.sampled(width // 3, height // 3)
+    assert small.shape == (math.ceil(height / 3), math.ceil(width / 3), 3)
+    expected = cv2.resize(frame.image, small.shape[1::-1], interpolation=cv2.INTER_AREA)
+    assert difference(small, expected) < 6
+    # the whole picture, if it is not twice as large
+    assert frame.sampled(width // 2 + 1, height) is frame.image
+
+
+@pytest.mark.parametrize("color_range", [0, 1, 2], ids=["unknown", "16 to 235", "0 to 255"])
+@pytest.mark.parametrize(
+    "pixels", ["yuv420p", "yuvj420p", "yuv444p", "nv12", "yuva420p", "yuv410p", "gray", "ya8"]
+)
+def test_luma_is_that_of_swscale(pixels, color_range):
+    """It is read from the decoded picture where it is there, which is faster"""
+    frame = av.VideoFrame.from_ndarray(ramp(0, (100, 76)), format="rgb24").reformat(format=pixels)
+    frame.color_range = color_range
+    expected = frame.to_ndarray(format="gray")
+    assert np.array_equal(Scaler()(frame, "gray", (100, 76), "BILINEAR"), expected)
+    assert np.ptp(expected) > 200
+
+
+def test_luma_of_pictures_stored_upside_down():
+    frame = av.VideoFrame.from_ndarray(ramp(0), format="rgb24").reformat(format="yuv420p")
+    graph = av.filter.Graph()
+    source = graph.add_buffer(width=192, height=128, format="yuv420p")
+    graph.link_nodes(source, graph.add("vflip"), graph.add("buffersink")).configure()
+    graph.push(frame)
+    flipped = graph.pull()
+    assert flipped.planes[0].line_size < 0
+    upright, turned = (Scaler()(one, "gray", SIZE, "BILINEAR") for one in (frame, flipped))
+    assert np.array_equal(turned, upright[::-1])
+
+
+def test_grey_does_not_depend_on_what_was_asked_before(tmp_path):
+    path = write_streams(tmp_path / "plain.mp4", Pictures(duration=0.2))
+    one, other = (next(Video().frames(path)) for _ in range(2))
+    image, grey = one.image, other.grey
+    assert np.array_equal(one.grey, grey)
+    assert np.array_equal(other.image, image)
+
+
+def test_grey_of_pictures_in_memory():
+    image = patches(SIZE)
+    (frame,) = Video().frames({"frames": image[None], "timestamps": np.zeros(1)})
+    assert frame.size == SIZE
+    assert np.abs(frame.grey - image @ (0.299, 0.587, 0.114)).max() <= 1
+    assert np.array_equal(frame.sampled(SIZE[0] // 2, SIZE[1] // 2), image[::2, ::2])
 
 
 # --- interlacing --------------------------------------------------------------------------------
@@ -297,6 +409,7 @@ def test_interlaced_pictures_have_no_comb(tmp_path, backend):
     assert Video().probe(path).video.interlaced
     frame = list(Video(backend=backend).frames(path))[5]
     assert difference(frame.image, moving(frame.time)) < 6
+    assert difference(frame.grey, moving(frame.time)[..., 0]) < 6
     edges = np.abs(np.diff(frame.image[34:96].astype(int).mean(axis=-1), axis=0))
     assert edges.max() < 60
 
@@ -308,6 +421,7 @@ def test_lines_of_one_moment_are_kept():
     assert np.array_equal(deinterlace(still[:3]), still[:3])
     image = woven(0.1)[:127]
     out = deinterlace(image)
+    assert np.array_equal(deinterlace(image[..., 0]), out[..., 0])
     assert np.array_equal(out[::2], image[::2])
     assert np.array_equal(image, woven(0.1)[:127])
     assert difference(out, moving(0.1)[:127]) < difference(image, moving(0.1)[:127]) / 3
@@ -367,6 +481,7 @@ def test_formats_of_pixels(tmp_path, name, codec, pixels, size):
     image = first(path)
     assert image.shape == (size[1], size[0], 3)
     assert image.dtype == np.uint8
+    assert grey_difference(path) < 3
     centres = image[size[1] // 2, [size[0] * (2 * k + 1) // 8 for k in range(4)]].astype(int)
     if "gr" in name or "bits" in name:
         assert (np.ptp(centres, axis=1) <= 2).all()
@@ -390,7 +505,9 @@ def test_palette_of_a_film(tmp_path):
         return av.VideoFrame.from_ndarray((np.ascontiguousarray(indices), palette), format="pal8")
 
     pictures = Pictures(draw=draw, size=size, duration=0.2, codec="png", pixels="pal8")
-    image = first(write_streams(tmp_path / "screen.mov", pictures))
+    path = write_streams(tmp_path / "screen.mov", pictures)
+    assert grey_difference(path) < 3
+    image = first(path)
     centres = image[64, [24, 72, 120, 168]].astype(int)
     assert np.abs(centres - COLOURS).max() < 3
 
@@ -420,6 +537,7 @@ def test_high_dynamic_range_looks_as_it_does_on_a_screen(tmp_path):
         path = write_streams(tmp_path / f"{level}.mp4", pictures)
         assert Video().probe(path).video.transfer == 16
         shown[level] = float(first(path).mean())
+        assert grey_difference(path) < 5
     assert shown[0.02] == pytest.approx(43, abs=10)
     assert shown[0.2] == pytest.approx(113, abs=15)
     assert 170 < shown[1.0] < 230

@@ -8,14 +8,18 @@ boxes are fractions of the shown picture.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from fractions import Fraction
 from functools import lru_cache
+from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
     import av
+
+    from pyannote_av.core.pictures import Filtering, Pixels
 
 MAX_ASPECT = 5
 """If pixels are more than this many times as wide as high, or as high as wide, the header is
@@ -27,6 +31,9 @@ same direction, in levels of 255"""
 
 PQ = 16
 """Transfer characteristic of HDR10 and Dolby Vision (SMPTE ST 2084) in H.273"""
+
+FULL = 2
+"""`color_range` of pictures whose levels go from 0 to 255, instead of from 16 to 235"""
 
 _WHITE = 203.0  # cd/m2 of white paper in PQ, ITU-R BT.2408
 _PEAK = 1000.0  # cd/m2 that become the white of the output
@@ -95,8 +102,69 @@ def fit(size: tuple[int, int], canvas: tuple[int, int]) -> tuple[int, int]:
     )
 
 
+class Scaler:
+    """Conversion of decoded pictures to other sizes and formats with swscale
+
+    PyAV allocates the tables of swscale, and threads, for each picture. Here they are allocated
+    once per kind of conversion. Threads take turns.
+    """
+
+    def __init__(self):
+        from av.video.reformatter import VideoReformatter
+
+        self._reformatters = defaultdict(VideoReformatter)
+        # older versions of PyAV have no such option, and one thread
+        single = "threads" in VideoReformatter.reformat.__doc__
+        self._options = {"threads": 1} if single else {}
+        self._lock = Lock()
+
+    def __call__(
+        self, frame: av.VideoFrame, pixels: Pixels, size: tuple[int, int], filtering: Filtering
+    ) -> np.ndarray:
+        """Picture of a format and of a size (width, height)"""
+        whole = size == (frame.width, frame.height)
+        if pixels == "gray" and whole and _has_luma_plane(frame):
+            return _luma(frame)
+        with self._lock:
+            scale = self._reformatters[pixels, filtering].reformat
+            scaled = scale(frame, *size, pixels, interpolation=filtering, **self._options)
+            return scaled.to_ndarray()
+
+
+def _has_luma_plane(frame: av.VideoFrame) -> bool:
+    """Whether the first plane holds luma of 8 bits, and nothing else, from top to bottom"""
+    first = [part for part in frame.format.components if part.plane == 0]
+    if len(first) > 1 or not first[0].is_luma or first[0].bits != 8:
+        return False
+    # an index of a palette counts as luma in PyAV; pictures stored upside down have negative sizes
+    return not frame.format.has_palette and frame.planes[0].line_size > 0
+
+
+def _luma(frame: av.VideoFrame) -> np.ndarray:
+    """Luma (H, W) of a picture that has a plane of it, from 0 to 255
+
+    The result is that of swscale, in a third of the time.
+    """
+    import cv2
+
+    plane = frame.planes[0]
+    luma = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+    luma = luma[: frame.height, : frame.width]
+    name = frame.format.name
+    if frame.color_range == FULL or name.startswith("yuvj") or name == "gray":
+        # the decoder may still need its own
+        return luma.copy()
+    return cv2.convertScaleAbs(cv2.subtract(luma, 16), alpha=255 / 219)
+
+
 def show(
-    frame: av.VideoFrame, canvas: tuple[int, int], aspect: Fraction, way: Orientation
+    frame: av.VideoFrame,
+    canvas: tuple[int, int],
+    aspect: Fraction,
+    way: Orientation,
+    scaler: Scaler,
+    pixels: Pixels = "rgb24",
+    filtering: Filtering = "BILINEAR",
 ) -> np.ndarray:
     """Convert a decoded picture to the one that is shown
 
@@ -108,20 +176,25 @@ def show(
     aspect : Fraction
         Width of a stored pixel divided by its height.
     way : Orientation
+    scaler : Scaler
+    pixels : {"rgb24", "gray"}, optional
+        Format of the result.
+    filtering : {"BILINEAR", "AREA", "POINT"}, optional
+        See :data:`~pyannote_av.core.pictures.Filtering`.
 
     Returns
     -------
-    image : (height, width, 3) uint8
-        RGB.
+    image : (height, width, 3) or (height, width) uint8
+        RGB, or luma from 0 to 255.
     """
     width, height = square_size(frame.width, frame.height, aspect)
     inner = fit((height, width) if way.sideways else (width, height), canvas)
     width, height = inner[::-1] if way.sideways else inner
     if frame.interlaced_frame:
-        image = frame.to_ndarray(format="rgb24", width=width, height=frame.height)
+        image = scaler(frame, pixels, (width, frame.height), filtering)
         image = _scale_rows(deinterlace(image), height)
     else:
-        image = frame.to_ndarray(format="rgb24", width=width, height=height)
+        image = scaler(frame, pixels, (width, height), filtering)
     if int(getattr(frame, "color_trc", 2)) == PQ:
         image = _tones()[image]
     return _centre(way.apply(image), canvas)
@@ -135,17 +208,18 @@ def deinterlace(image: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    image : (H, W, 3) uint8
+    image : (H, W, 3) or (H, W) uint8
 
     Returns
     -------
-    image : (H, W, 3) uint8
+    image : (H, W, 3) or (H, W) uint8
     """
     import cv2
 
     if len(image) < 4:
         return image
-    luma = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.int16)
+    luma = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    luma = luma.astype(np.int16)
     count = len(image) // 2
     below = np.minimum(np.arange(1, count + 1), (len(image) + 1) // 2 - 1)
 
@@ -163,7 +237,8 @@ def deinterlace(image: np.ndarray) -> np.ndarray:
     mask = cv2.dilate(combed.astype(np.uint8), np.ones((3, 9), np.uint8))
     between = cv2.addWeighted(*_pair(neighbours(image)), 0)
     image = image.copy()
-    image[1::2] = np.where(mask[..., None] > 0, between, image[1::2])
+    mask = mask.reshape(*mask.shape, *[1] * (image.ndim - 2))
+    image[1::2] = np.where(mask > 0, between, image[1::2])
     return image
 
 
@@ -197,7 +272,7 @@ def _centre(image: np.ndarray, canvas: tuple[int, int]) -> np.ndarray:
     width, height = canvas
     if image.shape[:2] == (height, width):
         return np.ascontiguousarray(image)
-    whole = np.zeros((height, width, 3), np.uint8)
+    whole = np.zeros((height, width, *image.shape[2:]), np.uint8)
     top, left = (height - image.shape[0]) // 2, (width - image.shape[1]) // 2
     whole[top : top + image.shape[0], left : left + image.shape[1]] = image
     return whole

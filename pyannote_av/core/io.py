@@ -254,6 +254,7 @@ class Video:
         Yields
         ------
         frame : Frame
+            Its picture is converted when it is first asked for.
 
         Raises
         ------
@@ -296,15 +297,15 @@ class Video:
             As in `frames`, and if the pictures take more than `MAX_CROP` bytes.
         """
         self._check_crop(file, segment)
-        frames = []
+        images, times = [], []
         for frame in self.frames(file, segment.start, segment.end):
-            frames.append(frame)
+            images.append(frame.image)
+            times.append(frame.time)
             # the file may hold more pictures than it declares
-            self._check_size(len(frames), frame.image.nbytes, segment)
-        times = np.array([frame.time for frame in frames])
-        if not frames:
-            return np.zeros((0, 0, 0, 3), np.uint8), times
-        return np.stack([frame.image for frame in frames]), times
+            self._check_size(len(images), frame.image.nbytes, segment)
+        if not images:
+            return np.zeros((0, 0, 0, 3), np.uint8), np.array(times)
+        return np.stack(images), np.array(times)
 
     def _check_crop(self, file: VideoFile, segment: Segment) -> None:
         """Refuse a segment that is too large according to the header"""
@@ -382,6 +383,6 @@ class Video:
         steps = np.diff(timestamps)
         final = float(np.median(steps)) if len(steps) else 1 / self.frame_rate
         return [
-            Picture(float(time), float(step), lambda image=image: image)
+            Picture.of(image, float(time), float(step))
             for image, time, step in zip(frames, timestamps, [*steps, final], strict=True)
         ]

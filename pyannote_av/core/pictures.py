@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from functools import partial
+from threading import Lock
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -15,16 +17,97 @@ TOLERANCE = 1e-3
 """Resolution of the clocks of containers (s)"""
 
 
-class Picture(NamedTuple):
-    """One picture of a source: its time and duration (s), and a function that converts it
+Pixels = Literal["rgb24", "gray"]
+"""Formats of converted pictures: (height, width, 3) RGB and (height, width) grey, both uint8"""
 
-    `image()` returns (height, width, 3) uint8 RGB as players show it. Conversion takes place only
-    when it is called.
+Filtering = Literal["BILINEAR", "AREA", "POINT"]
+"""How pictures are scaled. "BILINEAR" is for pictures of their own size. Smaller ones are averages
+of pixels ("AREA") or single pixels ("POINT")."""
+
+
+class Convert(Protocol):
+    """Conversion of one picture of a source to what players show"""
+
+    def __call__(self, pixels: Pixels, size: tuple[int, int], filtering: Filtering) -> np.ndarray:
+        """Convert the picture to a format, and to a (width, height) of at most its own"""
+        ...
+
+
+class Picture:
+    """One picture of a source, which is converted when it is first asked for
+
+    Each conversion takes place once, even if several threads ask for it. The decoded picture is
+    kept as long as this object.
+
+    Parameters
+    ----------
+    time, duration : float
+        In seconds.
+    size : (width, height)
+        Of the picture as players show it.
+    convert : Convert
     """
 
-    time: float
-    duration: float
-    image: Callable[[], np.ndarray]
+    __slots__ = ("_convert", "_converted", "_lock", "duration", "size", "time")
+
+    def __init__(self, time: float, duration: float, size: tuple[int, int], convert: Convert):
+        self.time = time
+        self.duration = duration
+        self.size = size
+        self._convert = convert
+        self._converted: dict[Pixels, np.ndarray] = {}
+        self._lock = Lock()
+
+    @classmethod
+    def of(cls, image: np.ndarray, time: float = 0.0, duration: float = 0.0) -> Picture:
+        """Picture of an array, (height, width, 3) uint8 RGB"""
+        return cls(time, duration, image.shape[1::-1], partial(_convert_array, image))
+
+    def converted(self, pixels: Pixels) -> np.ndarray:
+        """The whole picture in one of the formats"""
+        with self._lock:
+            if pixels not in self._converted:
+                self._converted[pixels] = self._convert(pixels, self.size, "BILINEAR")
+            return self._converted[pixels]
+
+    def __reduce__(self):
+        # decoded pictures cannot be pickled
+        images = {pixels: self.converted(pixels) for pixels in ("rgb24", "gray")}
+        return _restore, (self.time, self.duration, images)
+
+    def sampled(self, width: int, height: int) -> np.ndarray:
+        """See :meth:`Frame.sampled`."""
+        step = max(1, min(self.size[0] // width, self.size[1] // height))
+        if step == 1:
+            return self.converted("rgb24")
+        size = tuple(math.ceil(side / step) for side in self.size)
+        return self._convert("rgb24", size, "POINT")
+
+    def within(self, long_side: int) -> np.ndarray:
+        """See :meth:`Frame.within`."""
+        # up to twice the size, it is faster to convert the whole picture
+        if max(self.size) <= 2 * long_side:
+            return shrink(self.converted("rgb24"), long_side)
+        return self._convert("rgb24", shrunk(self.size, long_side), "AREA")
+
+
+def _convert_array(
+    image: np.ndarray, pixels: Pixels, size: tuple[int, int], filtering: Filtering
+) -> np.ndarray:
+    """Convert an RGB picture; see :class:`Convert`."""
+    import cv2
+
+    if size != image.shape[1::-1]:
+        way = cv2.INTER_NEAREST if filtering == "POINT" else cv2.INTER_AREA
+        image = cv2.resize(image, size, interpolation=way)
+    return image if pixels == "rgb24" else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+
+
+def _restore(time: float, duration: float, images: dict[Pixels, np.ndarray]) -> Picture:
+    """Picture that was pickled"""
+    picture = Picture.of(images["rgb24"], time, duration)
+    picture._converted.update(images)
+    return picture
 
 
 class FrameSource(Protocol):
@@ -44,9 +127,38 @@ class FrameSource(Protocol):
         ...
 
 
+def shrunk(size: tuple[int, int], long_side: int) -> tuple[int, int]:
+    """Width and height of a picture that is shrunk to `long_side`
+
+    >>> shrunk((1280, 720), 640), shrunk((300, 400), 640)
+    ((640, 360), (300, 400))
+    """
+    scale = min(1.0, long_side / max(size))
+    return tuple(max(1, round(side * scale)) for side in size)
+
+
+def shrink(image: np.ndarray, long_side: int) -> np.ndarray:
+    """Shrink a picture so that its longer side has at most `long_side` pixels
+
+    Parameters
+    ----------
+    image : (H, W, 3) or (H, W) uint8
+    long_side : int
+    """
+    size = shrunk(image.shape[1::-1], long_side)
+    if size == image.shape[1::-1]:
+        return image
+    import cv2
+
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+
+
 @dataclass(frozen=True)
 class Frame:
     """Picture on the grid
+
+    The picture is converted when it is first asked for, and only to what is asked for. A frame that
+    is stored keeps the decoded picture and what was made of it: to keep many, store their arrays.
 
     Parameters
     ----------
@@ -56,9 +168,8 @@ class Frame:
         Time of the grid step, `index / frame_rate`, in seconds on the container clock.
     pts : float
         Time of the picture itself.
-    image : (height, width, 3) uint8
-        RGB as players show it, of one size in the whole file. Repeated frames share one array:
-        copy it before writing to it.
+    picture : Picture
+        Shared by repeated frames.
     repeated : bool
         Whether the previous grid step shows the same picture.
     """
@@ -66,8 +177,73 @@ class Frame:
     index: int
     time: float
     pts: float
-    image: np.ndarray
+    picture: Picture
     repeated: bool
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the picture, the same in the whole file"""
+        return self.picture.size
+
+    @property
+    def image(self) -> np.ndarray:
+        """(height, width, 3) uint8 RGB as players show it
+
+        Repeated frames share one array: copy it before writing to it.
+
+        Raises
+        ------
+        MediaError
+            If the picture cannot be converted.
+        """
+        return self.picture.converted("rgb24")
+
+    @property
+    def grey(self) -> np.ndarray:
+        """(height, width) uint8 luma of the picture as players show it, from black 0 to white 255
+
+        It is that of the file, without a detour through RGB. Pictures that are decoded to RGB, such
+        as those in memory, have the luma of ITU-R BT.601. Repeated frames share one array.
+
+        Raises
+        ------
+        MediaError
+            If the picture cannot be converted.
+        """
+        return self.picture.converted("gray")
+
+    def sampled(self, width: int, height: int) -> np.ndarray:
+        """Every n-th pixel of every n-th row, with n as large as possible
+
+        This is cheap, and good enough to compare whole pictures.
+
+        Parameters
+        ----------
+        width, height : int
+            Minimum size of the result, if the picture is as large.
+
+        Returns
+        -------
+        image : (h, w, 3) uint8
+            RGB. The whole picture if it is less than twice as large as requested.
+        """
+        return self.picture.sampled(width, height)
+
+    def within(self, long_side: int) -> np.ndarray:
+        """Picture shrunk so that its longer side has at most `long_side` pixels
+
+        Of large pictures, it costs less than the whole picture.
+
+        Parameters
+        ----------
+        long_side : int
+
+        Returns
+        -------
+        image : (h, w, 3) uint8
+            RGB. The whole picture if it is small enough.
+        """
+        return self.picture.within(long_side)
 
 
 def grid_index(time: float, frame_rate: float) -> int:
@@ -98,8 +274,7 @@ def on_grid(
     Yields
     ------
     frame : Frame
-        From the first picture to the end of the last one. Only the pictures of yielded frames are
-        converted.
+        From the first picture to the end of the last one.
     """
     held: Picture | None = None
     begin = 0
@@ -119,7 +294,5 @@ def _hold(
     picture: Picture, begin: int, end: int, frame_rate: float, first: int, last: int | None
 ) -> Iterator[Frame]:
     """Requested grid steps with `begin <= index < end`, all showing the same picture"""
-    indices = range(max(begin, first), end if last is None else min(end, last))
-    image = picture.image() if indices else None
-    for index in indices:
-        yield Frame(index, index / frame_rate, picture.time, image, index > begin)
+    for index in range(max(begin, first), end if last is None else min(end, last)):
+        yield Frame(index, index / frame_rate, picture.time, picture, index > begin)

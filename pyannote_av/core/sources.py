@@ -6,15 +6,16 @@ import logging
 import math
 from collections.abc import Iterator
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from pyannote_av.core.decoding import JUMP, SHORT, Damage, decode
-from pyannote_av.core.display import PQ, orientation_of, show, square_size
+from pyannote_av.core.display import PQ, Scaler, orientation_of, show, square_size
 from pyannote_av.core.files import MediaError
 from pyannote_av.core.media import MediaInfo, faults, is_too_large, open_media
-from pyannote_av.core.pictures import TOLERANCE, FrameSource, Picture
+from pyannote_av.core.pictures import TOLERANCE, Filtering, FrameSource, Picture, Pixels
 from pyannote_av.core.text import printable
 
 logger = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ class PyAVSource:
         self.info = info
         self.damage = Damage()
         self.notes: list[str] = []
+        self._scaler = Scaler()
 
     def __call__(self, start: float = 0.0) -> Iterator[Picture]:
         """See :class:`~pyannote_av.core.pictures.FrameSource`."""
@@ -86,7 +88,7 @@ class PyAVSource:
                     container.seek(offset, stream=source)
                 except faults():
                     return
-            step = 1 / stream.frame_rate
+            step, size = 1 / stream.frame_rate, (stream.width, stream.height)
             # with a variable rate, the time between pictures is arbitrary
             tolerance = max(SHORT, 3 * step) if stream.constant_rate else math.inf
             clock, shapes = _Clock(info), _Shapes(info)
@@ -118,18 +120,25 @@ class PyAVSource:
                     length = max(info.duration - time, 0.0)
                 damage.advance(time, time + length, tolerance)
                 aspect = shapes.aspect(frame, source.codec_context, time)
-                yield Picture(
-                    time, length, lambda frame=frame, aspect=aspect: self._image(frame, aspect)
-                )
+                yield Picture(time, length, size, partial(self._convert, frame, aspect))
 
-    def _image(self, frame, aspect: Fraction) -> np.ndarray:
-        stream = self.info.video
+    def _convert(
+        self,
+        frame,
+        aspect: Fraction,
+        pixels: Pixels,
+        size: tuple[int, int],
+        filtering: Filtering,
+    ) -> np.ndarray:
+        """See :class:`~pyannote_av.core.pictures.Convert`."""
+        way = orientation_of(frame)
         try:
-            return show(frame, (stream.width, stream.height), aspect, orientation_of(frame))
+            return show(frame, size, aspect, way, self._scaler, pixels, filtering)
         except faults() as error:
+            kind = {"rgb24": "RGB", "gray": "grey"}[pixels]
             raise MediaError(
                 f"video stream of {self.info.path}: pictures of the format {frame.format.name} "
-                f"cannot be converted to RGB ({error}): convert the file to another codec"
+                f"cannot be converted to {kind} ({error}): convert the file to another codec"
             ) from error
 
 
@@ -234,7 +243,7 @@ class DecordSource:
                 return
             time = float(self._times[index])
             self.damage.end = time + step
-            yield Picture(time, step, lambda image=image: image)
+            yield Picture.of(image, time, step)
 
     def _go_on(self, index: int, first: int, start: float, error: Exception) -> Iterator[Picture]:
         """Decode the remaining pictures, from `index` on, with PyAV"""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pyannote_av.core.io import Video
+from pyannote_av.core.pictures import shrink
 from pyannote_av.core.tracks import FRAME_RATE, FaceTracks, TrackSegment
 
 if TYPE_CHECKING:
@@ -24,13 +25,9 @@ LONG_SIDE = 1920
 MAX_FRAMES = 300
 
 
-def grey(image: np.ndarray) -> np.ndarray:
-    """Convert (H, W, 3) uint8 RGB to grey (H', W') uint8, shrunk to LONG_SIDE."""
-    import cv2
-
-    from pyannote_av.vision.detection import shrink
-
-    return cv2.cvtColor(shrink(image, LONG_SIDE), cv2.COLOR_RGB2GRAY)
+def grey(frame: Frame) -> np.ndarray:
+    """Grey picture (H', W') uint8 of a frame, shrunk to LONG_SIDE."""
+    return shrink(frame.grey, LONG_SIDE)
 
 
 def face_square(box: np.ndarray, shape: tuple[int, ...]) -> tuple[float, float, float]:
@@ -216,7 +213,7 @@ def crop_tracks(
     for frame in frames:
         if not len(here := rows[frame.index]):
             continue
-        picture = grey(frame.image)
+        picture = grey(frame)
         for i in here:
             one = crop(picture, tracks.box[i], tracks.landmarks[i], size, region)
             yield from segmenter.add(int(tracks.track[i]), frame.index, one)

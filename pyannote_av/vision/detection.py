@@ -8,6 +8,8 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from pyannote_av.core.pictures import shrink
+
 #: larger pictures are shrunk to this length of the longer side, in pixels, before detection
 LONG_SIDE = 640
 #: smaller faces are not returned by YuNet, in pixels of the shrunk picture: it misses a third of
@@ -57,6 +59,9 @@ class FaceDetector(Protocol):
 
     `min_confidence` is the confidence that is needed to begin a track. Weaker detections may be
     returned too; they can only extend tracks.
+
+    A detector that shrinks larger pictures may say so with an attribute `long_side`, in pixels. It
+    then gets pictures of that size, which cost less than large ones.
     """
 
     name: str
@@ -65,17 +70,6 @@ class FaceDetector(Protocol):
     def __call__(self, image: np.ndarray) -> Detections:
         """Detect faces in `image`, (H, W, 3) uint8 RGB of any size, without modifying it."""
         ...
-
-
-def shrink(image: np.ndarray, long_side: int = LONG_SIDE) -> np.ndarray:
-    """Shrink a picture so that its longer side has at most `long_side` pixels."""
-    import cv2
-
-    scale = long_side / max(image.shape[:2])
-    if scale >= 1:
-        return image
-    height, width = (max(1, round(side * scale)) for side in image.shape[:2])
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def _check(image: np.ndarray) -> None:
@@ -110,6 +104,7 @@ class MTCNN:
     name = "mtcnn"
     # crossed hands often score 0.9
     min_confidence = 0.95
+    long_side = LONG_SIDE
 
     def __init__(self, min_face: float = 0.1):
         import torch
@@ -127,7 +122,7 @@ class MTCNN:
     def __call__(self, image: np.ndarray) -> Detections:
         """See :class:`FaceDetector`."""
         _check(image)
-        small = shrink(image)
+        small = shrink(image, LONG_SIDE)
         short = min(small.shape[:2])
         self._cascade.min_face_size = max(20.0, self.min_face * short)
         # the input of the first network is 12 x 12 pixels; facenet-pytorch fails if no level of
@@ -163,6 +158,7 @@ class YuNet:
     # on portraits and talking heads, faces score 0.74 or more, with rare exceptions; with their
     # faces made unrecognisable, nothing in the same pictures scores more than 0.61
     min_confidence = 0.7
+    long_side = LONG_SIDE
     _KEEP = 0.5
 
     def __init__(self, path: str | Path | None = None):
@@ -194,7 +190,7 @@ class YuNet:
     def __call__(self, image: np.ndarray) -> Detections:
         """See :class:`FaceDetector`."""
         _check(image)
-        small = shrink(image)
+        small = shrink(image, LONG_SIDE)
         self._net.setInputSize(small.shape[1::-1])
         # RGB to BGR, in contiguous memory
         found = self._net.detect(np.ascontiguousarray(small[:, :, ::-1]))[1]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
 from pyannote_av.core.tracks import FRAME_RATE, FaceSamples
 from pyannote_av.vision.crops import cut
+
+if TYPE_CHECKING:
+    from pyannote_av.core.io import Frame
 
 #: default time between two samples of a face, in seconds
 INTERVAL = 2.0
@@ -336,26 +339,25 @@ class FaceSampler:
         self._first: dict[int, int] = {}
         self._next: dict[int, float] = {}
 
-    def update(self, index: int, track: int, image: np.ndarray, row: np.ndarray) -> None:
+    def update(self, frame: Frame, track: int, row: np.ndarray) -> None:
         """Take a sample of a face if it is good enough, and the last one is old enough.
 
         Parameters
         ----------
-        index : int
-            Grid index of the picture.
+        frame : Frame
+            Picture on the grid. It is converted to RGB only if a sample is taken.
         track : int
             Track of the face.
-        image : (height, width, 3) uint8 array
-            RGB picture.
         row : (15,) array
             Box, landmarks and confidence of the face; see :func:`good`.
         """
-        if index < self._next.get(track, 0) or not good(row, image.shape):
+        shape = frame.size[::-1]
+        if frame.index < self._next.get(track, 0) or not good(row, shape):
             return
-        age = index - self._first.setdefault(track, index)
-        self._next[track] = index + max(self.interval * FRAME_RATE, self.growth * age)
-        face = cut(image, face_box(row[:4], image.shape), self._embedder.size)
-        self._waiting.append((track, index, face))
+        age = frame.index - self._first.setdefault(track, frame.index)
+        self._next[track] = frame.index + max(self.interval * FRAME_RATE, self.growth * age)
+        face = cut(frame.image, face_box(row[:4], shape), self._embedder.size)
+        self._waiting.append((track, frame.index, face))
         if len(self._waiting) >= _BATCH:
             self._embed()
 

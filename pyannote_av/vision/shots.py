@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from pyannote_av.core.io import Frame
 
 SIZE = (48, 27)  # width, height of the thumbnails compared
 
@@ -37,13 +41,14 @@ class Thumbnail:
         return float((self.luma > 230).mean())
 
 
-def thumbnail(image: np.ndarray) -> Thumbnail:
-    """Thumbnail of a picture, (H, W, 3) uint8 RGB."""
+def thumbnail(image: np.ndarray | Frame) -> Thumbnail:
+    """Thumbnail of a picture, (H, W, 3) uint8 RGB, or of a frame."""
     import cv2
 
-    # first skip rows and columns of large pictures, which costs no accuracy at this size
-    step = max(1, min(image.shape[0] // (4 * SIZE[1]), image.shape[1] // (4 * SIZE[0])))
-    small = cv2.resize(image[::step, ::step], SIZE, interpolation=cv2.INTER_AREA)
+    if not isinstance(image, np.ndarray):
+        # four times the size in each direction is accurate enough
+        image = image.sampled(4 * SIZE[0], 4 * SIZE[1])
+    small = cv2.resize(image, SIZE, interpolation=cv2.INTER_AREA)
     bins = (small >> 5).astype(np.int64) @ (64, 8, 1)
     histogram = np.bincount(bins.ravel(), minlength=512) / bins.size
     return Thumbnail(small.astype(np.float32) @ np.float32((0.299, 0.587, 0.114)), histogram)
@@ -76,7 +81,7 @@ class ShotDetector:
     Examples
     --------
     >>> shots = ShotDetector()
-    >>> cuts = [frame.index for frame in frames if shots.update(frame.image)]
+    >>> cuts = [frame.index for frame in frames if shots.update(frame)]
     """
 
     def __init__(self):
@@ -85,8 +90,8 @@ class ShotDetector:
         self._waiting = 0
         self._blending = 0
 
-    def update(self, image: np.ndarray | Thumbnail) -> bool:
-        """Process the next picture, (H, W, 3) uint8 RGB or its thumbnail.
+    def update(self, image: np.ndarray | Frame | Thumbnail) -> bool:
+        """Process the next picture, (H, W, 3) uint8 RGB, or a frame, or its thumbnail.
 
         Returns
         -------

@@ -94,10 +94,10 @@ class _Pass:
     def _examine(self, frame: Frame) -> bool:
         """Whether a new shot begins with this picture"""
         self._frames += 1
-        size, cut = (frame.image.shape[1], frame.image.shape[0]), False
+        size, cut = frame.size, False
         if not frame.repeated or self._thumbnail is None:
             self._distinct += 1
-            self._thumbnail = thumbnail(frame.image)
+            self._thumbnail = thumbnail(frame)
             cut = self._shots.update(self._thumbnail)
             cut |= self._size is not None and size != self._size
         self._size = size
@@ -169,17 +169,22 @@ class DetectionPass(_Pass):
         if due:
             # a picture repeated on the grid goes through the detector only once
             if self._detections is None:
-                self._detections = self._detector(frame.image).largest(MAX_FACES)
+                self._detections = self._detect(frame)
             self._detected = index
         if self._collectors:
             known = frame.repeated and self._last in self._pictures
-            self._pictures[index] = self._pictures[self._last] if known else grey(frame.image)
+            self._pictures[index] = self._pictures[self._last] if known else grey(frame)
         self._last = index
         self._take(self._tracker.update(index, self._detections if due else None, cut))
         self._pictures.pop(index - self._tracker.lag, None)
         if due and self._sampler is not None:
             for track, row in self._tracker.current:
-                self._sampler.update(index, track, frame.image, row)
+                self._sampler.update(frame, track, row)
+
+    def _detect(self, frame: Frame) -> Detections:
+        long_side = getattr(self._detector, "long_side", None)
+        image = frame.within(long_side) if long_side else frame.image
+        return self._detector(image).largest(MAX_FACES)
 
     def _take(self, parts: list[TrackPart]) -> None:
         for part in parts:
@@ -236,7 +241,7 @@ class KnownPass(_Pass):
         """Process the next picture of the grid."""
         self._examine(frame)
         here, tracks = self._rows[frame.index], self._tracks
-        picture = grey(frame.image) if self._collectors and len(here) else None
+        picture = grey(frame) if self._collectors and len(here) else None
         for i in here:
             track, box, landmarks = int(tracks.track[i]), tracks.box[i], tracks.landmarks[i]
             if picture is not None:
@@ -244,7 +249,7 @@ class KnownPass(_Pass):
                 self._publish(self._segmenter.add(track, frame.index, one))
             if self._sampler is not None and frame.index % self._often == 0:
                 row = np.concatenate([box, landmarks.ravel(), tracks.confidence[[i]]])
-                self._sampler.update(frame.index, track, frame.image, row)
+                self._sampler.update(frame, track, row)
 
     def finish(self) -> FaceTracks:
         """The tracks, on the 25 Hz grid."""
