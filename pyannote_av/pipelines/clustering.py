@@ -24,8 +24,8 @@ class _AnyDuration:
 
     * Long files: at most :attr:`MAX_EMBEDDINGS` embeddings, evenly spread over the file, are
       clustered, because memory and time grow with the square of their number. All others are
-      assigned to the closest centroid. Chunks overlap by 90 %, so neighbouring embeddings are
-      nearly redundant.
+      assigned to the closest centroid. Chunks overlap, so neighbouring embeddings are nearly
+      redundant.
     * Short files: if too few embeddings come from speakers who talk alone for 20 % of a chunk,
       speakers with less speech are clustered too.
     * NaN embeddings get no cluster, unless all embeddings are NaN.
