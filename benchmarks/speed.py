@@ -5,9 +5,10 @@ Examples:
     python -m benchmarks speed WORK --only cost --minutes 0.5 5
     python -m benchmarks speed WORK --seconds 10 --repeats 1 --files sample --only compare
 
-compare: each repeat runs every system once, in turn (A B C, A B C, ...), after the models have been
-loaded and each system has processed one short file. Ratios are computed within repeats, so that
-other work on the machine affects all systems alike. Systems:
+compare: each repeat runs every system once, in turn (A B C, A B C, ...). For each file, each system
+has a process of its own, which loads the models and processes a short file before the first repeat.
+Ratios are computed within repeats, so that other work on the machine affects all systems alike. The
+peak memory is that of the first repeat. Systems:
 
     audio, late_fusion, hmsanet  our pipelines, with the models that are on this machine
     stock        pyannote's audio pipeline with the same weights and settings
@@ -23,8 +24,6 @@ example for lack of weights, has its error in its row. All files are made from t
     sample  the file itself: 640x360, two faces, 30 s
     clip    1280x720, three faces, 60 s
     long    640x360, two faces, 10 minutes; all systems but ours and senko run once only
-
-memory: peak memory of each system, in a process of its own, with the clip.
 
 cost: growth with the duration (three faces, 1280x720), with the number of faces (1280x720) and with
 the size of the picture (two faces). Each file is processed in a process of its own. The peak memory
@@ -42,6 +41,9 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from time import perf_counter, process_time
@@ -75,7 +77,7 @@ def options(parser: argparse.ArgumentParser) -> None:
         choices=SYSTEMS,
         default=DEFAULT,
         metavar="NAME",
-        help=f"systems to compare, of {', '.join(SYSTEMS)} (default: {' '.join(DEFAULT)})",
+        help=f"systems to measure, of {', '.join(SYSTEMS)} (default: {' '.join(DEFAULT)})",
     )
     parser.add_argument(
         "--files", nargs="+", choices=FILES, default=list(FILES), help="files (default: all)"
@@ -124,7 +126,7 @@ def sample_medium(work: Path, seconds: int) -> Medium:
         else:
             (cut,) = cut_sample(work / "cut", 1, seconds)
             cut.replace(path)
-    return Medium("sample", path, path.with_suffix(".wav"), seconds)
+    return with_sound(Medium("sample", path, path.with_suffix(".wav"), seconds))
 
 
 def composed_medium(
@@ -145,9 +147,12 @@ def composed_medium(
 def medium_of(given: argparse.Namespace, name: str) -> Medium:
     """One of ``FILES``, with its WAV file."""
     if name == "sample":
-        medium = sample_medium(given.work, given.seconds)
-    else:
-        medium = composed_medium(given.work, given.seconds, *FILES[name], name)
+        return sample_medium(given.work, given.seconds)
+    return with_sound(composed_medium(given.work, given.seconds, *FILES[name], name))
+
+
+def with_sound(medium: Medium) -> Medium:
+    """Write the WAV file of a medium."""
     if not medium.wav.is_file():
         write_wav(medium.wav, medium.path)
     return medium
@@ -173,26 +178,29 @@ def timed(system: System, medium: Medium, settings: Settings) -> dict:
     }
 
 
-def in_own_process(name: str, medium: Medium, settings: Settings) -> dict:
-    """Load a system and run it once, in this process; see `in_fresh_process`."""
+#: system that is loaded in this process
+_loaded: list[System] = []
+
+
+def get_ready(name: str, settings: Settings, warm_up: Medium) -> float:
+    """Load a system in this process and run it once; returns the seconds of loading."""
     begin = perf_counter()
-    system = load(name, settings)
-    loading, loaded = perf_counter() - begin, peak_memory()
-    run = timed(system, medium, settings)
-    peak = peak_memory()
-    return {
-        "seconds of loading": loading,
-        "real-time factor": run["seconds"] / medium.seconds,
-        "CPU seconds per second": run["CPU seconds"] / medium.seconds,
-        "speakers": run["speakers"],
-        "MB, models loaded": round(loaded),
-        "MB, peak": round(peak),
-        "MB, peak without 2 bytes a sample": round(peak - medium.seconds * 16000 * 2 / 2**20),
-    }
+    _loaded[:] = [load(name, settings)]
+    seconds = perf_counter() - begin
+    timed(_loaded[0], warm_up, settings)
+    return seconds
+
+
+def run_loaded(medium: Medium, settings: Settings) -> dict:
+    """Run the system that is loaded in this process; see `timed`."""
+    run = timed(_loaded[0], medium, settings)
+    return {**run, "MB, peak": round(peak_memory())}
 
 
 class Systems:
-    """Systems that are loaded, and the errors of those that failed.
+    """Systems that are loaded, each in a process of its own, to run one at a time.
+
+    A system that crashes does not take others with it.
 
     Parameters
     ----------
@@ -200,23 +208,38 @@ class Systems:
     settings : Settings
     warm_up : Medium
         Each system processes it once.
+
+    Attributes
+    ----------
+    loading : dict of str to float
+        Seconds of loading of each system.
+    errors : dict of str to str
+        Why systems could not be loaded.
     """
 
     def __init__(self, names: Iterable[str], settings: Settings, warm_up: Medium):
-        self.settings = settings
-        self.names, self.errors = list(names), {}
-        self._systems: dict[str, System] = {}
-        for name in self.names:
+        self.names, self._settings = list(names), settings
+        self.loading: dict[str, float] = {}
+        self.errors: dict[str, str] = {}
+        self._processes = {
+            name: ProcessPoolExecutor(1, get_context("spawn")) for name in self.names
+        }
+        for name, process in self._processes.items():
             try:
-                self._systems[name] = load(name, settings)
-                timed(self._systems[name], warm_up, settings)
+                self.loading[name] = process.submit(get_ready, name, settings, warm_up).result()
+                print(f"{name}: loaded in {self.loading[name]:.1f} s", flush=True)
             except Exception as error:
                 self.errors[name] = described(error)
                 print(f"{name}: {self.errors[name]}", flush=True)
 
     def run(self, name: str, medium: Medium) -> dict:
         """Measure one run."""
-        return timed(self._systems[name], medium, self.settings)
+        return self._processes[name].submit(run_loaded, medium, self._settings).result()
+
+    def close(self) -> None:
+        """End the processes."""
+        for process in self._processes.values():
+            process.shutdown()
 
 
 def described(error: Exception) -> str:
@@ -236,7 +259,7 @@ def measure(systems: Systems, medium: Medium, repeats: int, once: Iterable[str])
     Returns
     -------
     content : dict
-        ``rows`` of a table, and ``stages`` and ``runs`` by system.
+        ``rows`` of a table, and ``stages``, ``components`` and ``runs`` by system.
     """
     runs: dict[str, list[dict]] = {name: [] for name in systems.names}
     errors = dict(systems.errors)
@@ -252,6 +275,7 @@ def measure(systems: Systems, medium: Medium, repeats: int, once: Iterable[str])
                 print(f"{medium.name}: {name}: {errors[name]}", flush=True)
     done = {name: each for name, each in runs.items() if name not in errors}
     return {
+        "loading (s)": systems.loading,
         "rows": [
             {"system": name, "error": errors[name]}
             if name in errors
@@ -272,6 +296,7 @@ def summary(name: str, runs: Mapping[str, list[dict]], medium: Medium) -> dict:
     own = runs[name]
     row = {
         "runs": len(own),
+        "MB, peak": own[0]["MB, peak"],
         "real-time factor": median(run["seconds"] for run in own) / medium.seconds,
         "CPU seconds per second": median(run["CPU seconds"] for run in own) / medium.seconds,
         "speakers": own[0]["speakers"],
@@ -288,6 +313,24 @@ def stages(runs: list[dict]) -> dict[str, float]:
     """Median seconds of each stage."""
     names = dict.fromkeys(name for run in runs for name in run["stages"])
     return {name: median(run["stages"].get(name, 0.0) for run in runs) for name in names}
+
+
+def in_own_process(name: str, medium: Medium, settings: Settings) -> dict:
+    """Load a system and run it once, in this process; see `in_fresh_process`."""
+    begin = perf_counter()
+    system = load(name, settings)
+    loading, loaded = perf_counter() - begin, peak_memory()
+    run = timed(system, medium, settings)
+    peak = peak_memory()
+    return {
+        "seconds of loading": loading,
+        "real-time factor": run["seconds"] / medium.seconds,
+        "CPU seconds per second": run["CPU seconds"] / medium.seconds,
+        "speakers": run["speakers"],
+        "MB, models loaded": round(loaded),
+        "MB, peak": round(peak),
+        "MB, peak without 2 bytes a sample": round(peak - medium.seconds * 16000 * 2 / 2**20),
+    }
 
 
 # ------------------------------------------------------------------------------------ parts
@@ -310,23 +353,19 @@ def settings_of(given: argparse.Namespace) -> Settings:
 
 def compare(given: argparse.Namespace, results: Results) -> None:
     """All systems on all files."""
-    systems = None
     common = {key: getattr(given, key) for key in ("systems", "repeats", "threads", "seconds")}
     for name in given.files:
         part, settings = f"compare, {name}", {**common, "weights": given.weights is not None}
         content = known_part(given, part, settings)
         if not content:
-            if systems is None:
-                warm_up = sample_medium(given.work, 10)
-                write_wav(warm_up.wav, warm_up.path)
-                systems = Systems(given.systems, settings_of(given), warm_up)
-            medium = medium_of(given, name)
+            medium, warm_up = medium_of(given, name), sample_medium(given.work, 10)
             once = SLOW if FILES[name][2] > MANY_COPIES else ()
-            content = {
-                "settings": settings,
-                "seconds of the file": medium.seconds,
-                **measure(systems, medium, given.repeats, once),
-            }
+            with closing(Systems(given.systems, settings_of(given), warm_up)) as systems:
+                content = {
+                    "settings": settings,
+                    "seconds of the file": medium.seconds,
+                    **measure(systems, medium, given.repeats, once),
+                }
             results.update("speed", part, content)
         print(f"\n{part}\n{table(with_stages(content), columns(content['rows']))}\n", flush=True)
 
@@ -351,21 +390,6 @@ def columns(rows: Iterable[Mapping]) -> dict[str, str]:
     return {key: key for key in (keys or ["system"])} | {"stages (s)": "stages (s)"}
 
 
-def memory(given: argparse.Namespace, results: Results) -> None:
-    """Each system in a process of its own."""
-    name = "clip" if "clip" in given.files else given.files[0]
-    settings = {
-        "file": name,
-        "threads": given.threads,
-        "seconds": given.seconds,
-        "weights": given.weights is not None,
-    }
-    jobs = [
-        ({"system": system}, system, lambda: medium_of(given, name)) for system in given.systems
-    ]
-    each_alone(given, results, "memory", settings, jobs)
-
-
 def cost(given: argparse.Namespace, results: Results) -> None:
     """Growth with the duration, the number of faces, and the size of the picture."""
     copies = [max(1, round(60 * minutes / given.seconds)) for minutes in given.minutes]
@@ -383,7 +407,7 @@ def cost(given: argparse.Namespace, results: Results) -> None:
                 return composed_medium(given.work, given.seconds, *point)
 
             minutes = count * given.seconds / 60
-            for pipeline in pipelines:
+            for pipeline in (each for each in pipelines if each in given.systems):
                 key = {"system": pipeline, "minutes": minutes, "faces": faces, "height": height}
                 jobs.append((key, pipeline, make))
         each_alone(given, results, f"cost, {variable}", settings, jobs)
@@ -429,7 +453,7 @@ def key_of(row: Mapping[str, Any]) -> tuple:
     return row["system"], rounded, row.get("faces"), row.get("height")
 
 
-PARTS = {"compare": compare, "memory": memory, "cost": cost}
+PARTS = {"compare": compare, "cost": cost}
 
 
 # ------------------------------------------------------------------------------------ plot
@@ -488,5 +512,4 @@ def run(given: argparse.Namespace, results: Results) -> None:
     for part in given.only:
         PARTS[part](given, results)
     found = json.loads((results.folder / "speed.json").read_text(encoding="utf-8"))
-    if any(not name.startswith("memory") for name in found):
-        results.plot("speed.png", lambda path: plot(found, path))
+    results.plot("speed.png", lambda path: plot(found, path))
