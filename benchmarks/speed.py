@@ -13,7 +13,8 @@ peak memory is that of the first repeat. Systems:
     audio, late_fusion, hmsanet  our pipelines, with the models that are on this machine
     stock        pyannote's audio pipeline with the same weights and settings
     stock-0.1    the same, with pyannote's own step between chunks
-    senko        on CPU; gets the sound as WAV, while all others decode it from the video
+    senko        on CPU; gets the sound as WAV, while all others decode it from the video; its
+                 library may need AVX-512, and crash on processors without it
     naive        YuNet on every picture, Light-ASD on every face, stock; tracks and crops are ours
     naive-mtcnn  the same, with MTCNN
 

