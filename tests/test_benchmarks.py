@@ -235,7 +235,7 @@ def test_split_screen_joined_without_a_break(tmp_path):
     # the third face is a mirror image
     assert abs(right[:, ::-1] - middle).mean() < 5
     assert (frames[10].image == frames[60].image).all()
-    sound = video.waveform(str(whole))
+    sound = video.waveform(str(whole), problems=[])
     assert sound.shape == (1, 6 * 16000)
     assert (sound[:, :32000] == sound[:, 64000:]).all()
 
