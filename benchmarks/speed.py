@@ -43,6 +43,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from multiprocessing import get_context
 from pathlib import Path
@@ -245,6 +246,8 @@ class Systems:
 
 def described(error: Exception) -> str:
     """Type and message of an error, in one line without paths of this machine."""
+    if isinstance(error, BrokenProcessPool):
+        return "its process crashed"
     text = f"{type(error).__name__}: {error}".replace(str(Path.home()), "~")
     return " ".join(text.split())
 
