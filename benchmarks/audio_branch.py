@@ -16,6 +16,7 @@ import time
 
 from benchmarks._data import ami
 from benchmarks._runner import Results, add, table
+from benchmarks._systems import stock_pipeline
 
 COLUMNS = {
     "subset": "subset",
@@ -37,22 +38,6 @@ def options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     add(parser, "data", "--limit")
     add(parser, "--repeats", help="runs of each pipeline per file (default: %(default)s)")
-
-
-def stock_pipeline(ours):
-    """pyannote's pipeline with the models and hyper-parameters of `ours`."""
-    from pyannote.audio.core.plda import PLDA
-    from pyannote.audio.pipelines import SpeakerDiarization
-
-    stock = SpeakerDiarization(
-        segmentation=ours.segmentation_model,
-        segmentation_step=ours.segmentation_step,
-        embedding=ours.embedding,
-        embedding_exclude_overlap=ours.embedding_exclude_overlap,
-        plda=PLDA.__new__(PLDA),  # required but not used
-        clustering="AgglomerativeClustering",
-    )
-    return stock.instantiate(ours.parameters(instantiated=True))
 
 
 def timed(pipeline, file):

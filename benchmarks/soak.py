@@ -16,13 +16,15 @@ Killed runs are in ``python -m benchmarks batch``. Writes soak.json.
 from __future__ import annotations
 
 import argparse
+import itertools
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import mean
 
 import numpy as np
 
-from benchmarks._data import cut_sample
+from benchmarks._data import cut_sample, join_copies, write_joinable
 from benchmarks._runner import Results, add, in_fresh_process, peak_memory, resident_memory, table
 
 #: seconds of the part that is repeated, and frames per second of the video
@@ -46,7 +48,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def write_part(path: Path) -> None:
     """Write five minutes: the sample file, then its people in silence."""
-    import av
+    import cv2
 
     from pyannote_av.core.grid import SAMPLE_RATE
     from pyannote_av.core.io import Video
@@ -56,46 +58,16 @@ def write_part(path: Path) -> None:
     sound = video.waveform(sample()).numpy()[0]
     hiss = np.random.default_rng(0).normal(0, 1e-3, PART * SAMPLE_RATE)
     hiss[: len(sound)] += sound
-    pcm = (hiss.clip(-1, 1) * 32767).astype(np.int16)
-    with av.open(str(path), "w") as container:
-        pictures = container.add_stream("libx264", rate=RATE)
-        pictures.width, pictures.height, pictures.pix_fmt = *SIZE, "yuv420p"
-        # without frames that refer to later ones, parts can be joined
-        pictures.options = {"preset": "veryfast", "bf": "0"}
-        audio = container.add_stream("pcm_s16le", rate=SAMPLE_RATE, layout="mono")
-        last, encoded = None, 0
+
+    def pictures() -> Iterator[np.ndarray]:
+        last, count = None, 0
         for frame in video.frames(sample()):
-            last = av.VideoFrame.from_ndarray(frame.image, format="rgb24").reformat(*SIZE)
-            if frame.time * RATE + 1e-6 >= encoded:
-                last.pts, encoded = encoded, encoded + 1
-                container.mux(pictures.encode(last))
-        for number in range(encoded, PART * RATE):
-            last.pts = number
-            container.mux(pictures.encode(last))
-        container.mux(pictures.encode(None))
-        for first in range(0, len(pcm), SAMPLE_RATE):
-            second = pcm[None, first : first + SAMPLE_RATE]
-            frame = av.AudioFrame.from_ndarray(second, format="s16", layout="mono")
-            frame.sample_rate, frame.pts = SAMPLE_RATE, first
-            container.mux(audio.encode(frame))
-        container.mux(audio.encode(None))
+            if frame.time * RATE + 1e-6 >= count:
+                last, count = cv2.resize(frame.image, SIZE, interpolation=cv2.INTER_AREA), count + 1
+                yield last
+        yield from itertools.repeat(last, PART * RATE - count)
 
-
-def repeat(part: Path, times: int, path: Path) -> None:
-    """Join copies of a file, without decoding."""
-    import av
-
-    with av.open(str(part)) as source, av.open(str(path), "w") as target:
-        streams = {s.index: target.add_stream_from_template(s) for s in source.streams}
-        for turn in range(times):
-            source.seek(0)
-            for packet in source.demux():
-                if packet.dts is None:
-                    continue
-                shift = round(turn * PART / packet.time_base)
-                packet.dts, packet.pts = packet.dts + shift, packet.pts + shift
-                packet.stream = streams[packet.stream.index]
-                target.mux(packet)
+    write_joinable(path, pictures(), hiss, SIZE, RATE)
 
 
 # ------------------------------------------------------------------------------------ parts
@@ -131,7 +103,7 @@ def long_files(given: argparse.Namespace) -> dict:
     write_part(part)
     for hours in given.hours:
         path = given.work / f"{hours:g}h.mkv"
-        repeat(part, round(hours * 3600 / PART), path)
+        join_copies(part, round(hours * 3600 / PART), PART, path)
         rows.append(in_fresh_process(diarize, path, given.pipeline))
         print(table([{"pipeline": Path(given.pipeline).name, **rows[-1]}]), flush=True)
         path.unlink()

