@@ -252,6 +252,11 @@ class NaiveChain:
         from pyannote_av.vision.streaming import DetectionPass
         from pyannote_av.vision.tracking import Tracker
 
+        class EveryPicture(Tracker):
+            """A tracker that does not wait longer for steady faces"""
+
+            due = 1
+
         report = Report(duration=medium.seconds)
         report.components = {
             "audio": self._audio.name,
@@ -264,11 +269,11 @@ class NaiveChain:
             turns = self._audio.diarize(waveform)
         with report.stage("faces"):
             tracks = WholeTracks()
-            tracker = Tracker(min_confidence=self._detector.min_confidence, stride=1)
-            faces = DetectionPass(self._detector, tracker, [tracks])
-            for frame in Video().frames(str(medium.path)):
-                faces.update(frame)
-            faces.finish()
+            tracker = EveryPicture(min_confidence=self._detector.min_confidence, stride=1)
+            with DetectionPass(self._detector, tracker, [tracks]) as faces:
+                for frame in Video().frames(str(medium.path)):
+                    faces.update(frame)
+                faces.finish()
         with report.stage("speaking scores"):
             for start, crops, present in tracks.compute():
                 self._scorer(sound_of(waveform, start, len(crops)), crops, present)
