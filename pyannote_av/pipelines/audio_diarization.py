@@ -135,7 +135,7 @@ class AudioDiarization(MediaMixin, SpeakerDiarization):
             clustering = {"threshold": 0.6, "Fa": 0.07, "Fb": 0.8}
         else:
             # middle of a plateau (0.40 to 0.49) on 34 conversations of real talkers and of
-            # LibriSpeech with noise; their mean DER is 19.6 %, and 19.7 to 21.1 % at other steps
+            # LibriSpeech with noise; their mean DER is 19.6 %, and 19.8 to 21.1 % at other steps
             # between 0.1 and 0.5
             clustering = {"method": "average", "threshold": 0.43, "min_cluster_size": 2}
         return {"segmentation": {"min_duration_off": 0.0}, "clustering": clustering}
