@@ -349,8 +349,8 @@ def test_bounds(tmp_path):
     import pyannote_av.pipelines.face_tracking as module
 
     class Watched(module.DetectionPass):
-        def update(self, frame):
-            super().update(frame)
+        def _process(self, frame, cut):
+            super()._process(frame, cut)
             kept.append(len(self._pictures))
 
     original, module.DetectionPass = module.DetectionPass, Watched

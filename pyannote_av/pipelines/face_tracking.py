@@ -176,11 +176,10 @@ class FaceTracking(Pipeline):
         """Tracks found in the pictures of a video; collectors and sampler are updated"""
         total = max(1, round(self._video.get_duration(file)))
         with faces:
-            for frame in self._video.frames(file, problems=problems):
+            for frame in faces.follow(self._video.frames(file, problems=problems)):
                 if frame.index % round(FRAME_RATE) == 0:
                     done = min(total, round(frame.time))
                     hook("face_tracking", None, total=total, completed=done)
-                faces.update(frame)
             tracks = faces.finish()
         hook("face_tracking", None, total=total, completed=total)
         return tracks

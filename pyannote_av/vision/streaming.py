@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from pyannote_av.core.threads import Background, ahead
 from pyannote_av.core.tracks import FRAME_RATE, FaceTracks, PictureStats, TrackSegment
 from pyannote_av.vision.crops import Rows, Segmenter, crop, grey, on_grid
 from pyannote_av.vision.detection import Detections, FaceDetector
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
 MAX_FACES = 20
 #: maximum number of frames of faces that wait for collectors (40 MB)
 MAX_WAITING = 3000
+#: number of pictures that are decoded in advance
+AHEAD = 4
 
 
 class Collector(Protocol):
@@ -38,36 +39,6 @@ class Collector(Protocol):
         ...
 
 
-class _Background:
-    """Updates collectors in a thread of its own, in order, while the next pictures are decoded"""
-
-    def __init__(self, collectors: Sequence[Collector]):
-        self._collectors = collectors
-        self._thread = ThreadPoolExecutor(1, "collectors")
-        self._waiting: deque[tuple[int, Future]] = deque()
-
-    def __bool__(self) -> bool:
-        return bool(self._collectors)
-
-    def update(self, segment: TrackSegment) -> None:
-        self._waiting.append((len(segment), self._thread.submit(self._update, segment)))
-        while sum(frames for frames, _ in self._waiting) > MAX_WAITING:
-            self._waiting.popleft()[1].result()
-
-    def _update(self, segment: TrackSegment) -> None:
-        for collector in self._collectors:
-            collector.update(segment)
-
-    def finish(self) -> None:
-        """Wait until all collectors are up to date."""
-        while self._waiting:
-            self._waiting.popleft()[1].result()
-
-    def close(self) -> None:
-        """End the thread, and drop what waits."""
-        self._thread.shutdown(cancel_futures=True)
-
-
 class _Pass:
     """Common part of both passes: statistics of the picture, cuts, and crops for collectors.
 
@@ -75,7 +46,8 @@ class _Pass:
     """
 
     def __init__(self, collectors: Sequence[Collector], sampler: FaceSampler | None):
-        self._collectors = _Background(collectors)
+        self._collectors = collectors
+        self._background = Background(MAX_WAITING)
         self._sampler = sampler
         self._shots = ShotDetector()
         self._segmenter = Segmenter()
@@ -89,7 +61,21 @@ class _Pass:
         return self
 
     def __exit__(self, *_) -> None:
-        self._collectors.close()
+        self._background.close()
+
+    def update(self, frame: Frame) -> None:
+        """Process the next picture of the grid."""
+        self._process(frame, self._examine(frame))
+
+    def follow(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+        """Process all pictures, and yield each one afterwards. Another thread decodes them."""
+        for frame, cut in ahead(((frame, self._examine(frame)) for frame in frames), AHEAD):
+            self._process(frame, cut)
+            yield frame
+
+    def _process(self, frame: Frame, cut: bool) -> None:
+        """Find the faces of the next picture, with which a new shot may begin"""
+        raise NotImplementedError
 
     def _examine(self, frame: Frame) -> bool:
         """Whether a new shot begins with this picture"""
@@ -108,12 +94,16 @@ class _Pass:
     def _publish(self, segments: Iterable[TrackSegment]) -> None:
         for segment in segments:
             if self._collectors:
-                self._collectors.update(segment)
+                self._background.submit(len(segment), self._update_collectors, segment)
+
+    def _update_collectors(self, segment: TrackSegment) -> None:
+        for collector in self._collectors:
+            collector.update(segment)
 
     def _complete(self, tracks: FaceTracks) -> FaceTracks:
         """Publish the remaining segments, and add frame size and statistics to the tracks"""
         self._publish(self._segmenter.close_all())
-        self._collectors.finish()
+        self._background.finish()
         if not self._frames:
             return replace(tracks, stats=PictureStats())
         height = (tracks.box[:, 3] - tracks.box[:, 1]) * self._size[1]
@@ -159,10 +149,9 @@ class DetectionPass(_Pass):
         self._last = -1
         self._parts: list[TrackPart] = []
 
-    def update(self, frame: Frame) -> None:
-        """Process the next picture of the grid."""
-        index, cut = frame.index, self._examine(frame)
-        self._tracker.aspect = self._size[0] / self._size[1]
+    def _process(self, frame: Frame, cut: bool) -> None:
+        index = frame.index
+        self._tracker.aspect = frame.size[0] / frame.size[1]
         if not frame.repeated:
             self._detections = None
         due = cut or self._detected is None or index - self._detected >= self._tracker.due
@@ -237,9 +226,7 @@ class KnownPass(_Pass):
         # offer each face several times per interval, because not every crop is usable
         self._often = max(1, round(sampler.interval * FRAME_RATE / 4)) if sampler else 1
 
-    def update(self, frame: Frame) -> None:
-        """Process the next picture of the grid."""
-        self._examine(frame)
+    def _process(self, frame: Frame, cut: bool) -> None:
         here, tracks = self._rows[frame.index], self._tracks
         picture = grey(frame) if self._collectors and len(here) else None
         for i in here:
