@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,10 +32,18 @@ class Thumbnail:
     luma: np.ndarray
     histogram: np.ndarray
 
+    @cached_property
+    def structure(self) -> tuple[np.ndarray, float]:
+        """Luma (1296,) minus its mean, and its energy with one grey level of noise per pixel."""
+        # the noise suppresses the effect of real noise in dark pictures
+        centred = (self.luma - self.luma.mean()).ravel()
+        return centred, float(centred @ centred) + centred.size
+
     @property
     def flat(self) -> bool:
         """Whether the picture is uniform, such as black or white."""
-        return float(self.luma.std()) < 4.0
+        centred, energy = self.structure
+        return energy - centred.size < 4.0**2 * centred.size
 
     @property
     def bright(self) -> float:
@@ -56,10 +66,8 @@ def thumbnail(image: np.ndarray | Frame) -> Thumbnail:
 
 def structure_change(one: Thumbnail, other: Thumbnail) -> float:
     """One minus the correlation of luma, 0 (same) to 2. Gain and offset have no effect."""
-    a, b = one.luma - one.luma.mean(), other.luma - other.luma.mean()
-    # the constant (one grey level per pixel) suppresses the effect of noise in dark pictures
-    energy = np.sqrt((np.square(a).sum() + a.size) * (np.square(b).sum() + b.size))
-    return 1 - float((a * b).sum() / energy)
+    (a, energy_a), (b, energy_b) = one.structure, other.structure
+    return 1 - float(a @ b) / math.sqrt(energy_a * energy_b)
 
 
 def change(one: Thumbnail, other: Thumbnail) -> float:
@@ -68,7 +76,7 @@ def change(one: Thumbnail, other: Thumbnail) -> float:
     Motion mainly changes the structure, and light mainly changes the colours. A cut changes both.
     """
     colour = float(np.abs(one.histogram - other.histogram).sum()) / 2
-    return float(np.sqrt(max(0.0, structure_change(one, other)) * colour))
+    return math.sqrt(max(0.0, structure_change(one, other)) * colour)
 
 
 class ShotDetector:
