@@ -573,7 +573,7 @@ def test_picture_on_the_grid_stays_there(index, rate):
 def test_pictures_are_converted_when_they_are_asked_for():
     converted = []
 
-    def convert(k, pixels, size):
+    def convert(k, pixels, size, filtering):
         converted.append((k, pixels))
         return np.zeros((1, 1, 3)[: 3 if pixels == "rgb24" else 2], np.uint8)
 
@@ -595,7 +595,7 @@ def test_pictures_are_converted_when_they_are_asked_for():
 def test_a_picture_is_converted_once_for_all_threads():
     converted, together = [], Barrier(4)
 
-    def convert(k, pixels, size):
+    def convert(k, pixels, size, filtering):
         converted.append(k)
         sleep(0.02)
         return np.zeros((1, 1, 3), np.uint8)
