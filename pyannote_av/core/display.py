@@ -143,7 +143,7 @@ def _has_luma_plane(frame: av.VideoFrame) -> bool:
 def _luma(frame: av.VideoFrame) -> np.ndarray:
     """Luma (H, W) of a picture that has a plane of it, from 0 to 255
 
-    The result is that of swscale, in a third of the time.
+    The result is that of swscale, in less time.
     """
     import cv2
 
