@@ -99,6 +99,19 @@ class _Segmentations(SlidingWindowFeature):
     speakers: np.ndarray
     counts: np.ndarray
 
+    @classmethod
+    def of_scores(cls, scores: SlidingWindowFeature) -> _Segmentations:
+        """Take independent scores of speakers for decisions and posteriors."""
+        found = cls(scores.data, scores.sliding_window, scores.labels)
+        speaking, silent = np.moveaxis(np.stack([scores.data, 1 - scores.data]), 3, 1)
+        nobody = silent.prod(axis=0)
+        alone = sum(
+            one * np.delete(silent, k, axis=0).prod(axis=0) for k, one in enumerate(speaking)
+        )
+        found.speakers = scores.data
+        found.counts = np.stack([nobody, alone, (1 - nobody - alone).clip(0)], axis=-1)
+        return found
+
 
 class _Diarization(SlidingWindowFeature):
     """Decisions for a whole file, with the posteriors of the same speakers"""
@@ -215,21 +228,13 @@ class AudioDiarization(MediaMixin, SpeakerDiarization):
             self._segmentation,
             lambda: self._segmentation(file, hook=progress),
         )
-        powerset = self._segmentation.model.specifications.powerset
-        number = (scores.data.shape[2] - 3) // 2 if powerset else scores.data.shape[2]
-        decisions, rest = np.split(scores.data, [number], axis=2)
+        if not self._segmentation.model.specifications.powerset:
+            return _Segmentations.of_scores(scores)
+        number = (scores.data.shape[2] - 3) // 2
+        decisions, speakers, counts = np.split(scores.data, [number, 2 * number], axis=2)
         # iterating over a SlidingWindowFeature changes it: do not share the cached one
         found = _Segmentations(decisions.astype(np.float32), scores.sliding_window)
-        if powerset:
-            found.speakers, found.counts = np.split(rest, [number], axis=2)
-        else:
-            silent = np.prod(1 - decisions, axis=2)
-            alone = sum(
-                decisions[..., k] * np.prod(np.delete(1 - decisions, k, axis=2), axis=2)
-                for k in range(number)
-            )
-            found.speakers = decisions
-            found.counts = np.stack([silent, alone, 1 - silent - alone], axis=2)
+        found.speakers, found.counts = speakers, counts
         return found
 
     def get_embeddings(
@@ -307,6 +312,8 @@ class AudioDiarization(MediaMixin, SpeakerDiarization):
         diarization : (total_num_frames, num_speakers) SlidingWindowFeature
             Binary.
         """
+        if not isinstance(segmentations, _Segmentations):
+            segmentations = _Segmentations.of_scores(segmentations)
         frames = count.sliding_window
         num_frames = segmentations.data.shape[1]
         shape = len(count) + num_frames, np.max(hard_clusters) + 1
