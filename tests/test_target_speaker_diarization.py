@@ -452,3 +452,20 @@ def test_optimization_computes_features_and_posteriors_once(lenient, tracked, mo
         assert tracked == given
     finally:
         lenient.training, lenient.iterations = False, 2
+
+
+def test_hyper_parameters_of_earlier_versions_are_ignored_with_a_warning(pipeline):
+    old = {
+        "first_pass": {"min_change": 0.6, "margin": 1.5},
+        **{"prior": 0.5, "counting": "seen", "onset": 0.5, "offset": 0.5, "onset_unheard": 0.85},
+        **{"min_duration_on": 0.1, "min_duration_off": 0.0, "min_new": 2.0, "max_change": 0.4},
+    }
+    with pytest.warns(DeprecationWarning, match="any more") as found:
+        pipeline.instantiate(old)
+    assert ["LateFusion" in str(one.message) for one in found].count(True) == 1
+    assert any("counting, min_duration_off" in str(one.message) for one in found)
+    values = pipeline.parameters(instantiated=True)
+    usual = pipeline.default_parameters()
+    usual["first_pass"]["margin"], usual["max_change"] = 1.5, 0.4
+    assert values == usual
+    pipeline.instantiate(pipeline.default_parameters())

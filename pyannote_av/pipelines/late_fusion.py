@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 from pyannote.audio import Pipeline as _Pipeline
@@ -132,6 +132,8 @@ class LateFusion(DiarizationPipeline):
     min_duration_on, min_duration_off : float
         Shortest turn and shortest gap, in seconds.
     """
+
+    FORMER_PARAMETERS: ClassVar = frozenset({"min_change"})
 
     def __init__(
         self,

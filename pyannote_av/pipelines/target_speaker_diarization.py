@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from pyannote.audio import Pipeline as _Pipeline
@@ -79,6 +79,11 @@ class TargetSpeakerDiarization(DiarizationPipeline):
     first_pass : dict
         See :class:`~pyannote_av.pipelines.late_fusion.LateFusion`.
     """
+
+    FORMER_PARAMETERS: ClassVar = frozenset(
+        {"prior", "counting", "onset", "offset", "onset_unheard"}
+        | {"min_duration_on", "min_duration_off", "min_new"}
+    )
 
     def __init__(
         self,
