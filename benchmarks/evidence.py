@@ -61,12 +61,13 @@ def composed(data: Path, work: Path, files: int, minutes: float) -> list[Path]:
 
 def diarize(pipeline, file: dict, changes: dict):
     """Turns of a pipeline with changed hyper-parameters; of its first pass without network."""
-    values = pipeline.default_parameters()
-    first = {name: value for name, value in changes.items() if name in values["first_pass"]}
-    own = {
-        name: value for name, value in changes.items() if name not in first and value is not None
-    }
-    pipeline.instantiate({**values, **own, "first_pass": {**values["first_pass"], **first}})
+    values, changes = pipeline.default_parameters(), dict(changes)
+    no_network = "network_weight" in changes and changes["network_weight"] is None
+    if no_network:
+        del changes["network_weight"]
+    for name, value in changes.items():
+        (values["first_pass"] if name in values["first_pass"] else values)[name] = value
+    pipeline.instantiate(values)
     if no_network:
         model = pipeline.segmentation.model
         return pipeline.first_pass.fuse(file, visual_model=model).output.speaker_diarization
