@@ -383,10 +383,14 @@ def test_held_aside(data, work, tmp_path):
 
 
 @pytest.mark.slow
-def test_counting(data, work, tmp_path):
-    run("counting", data, work, "--files", 1, "--limit", 1, "--into", tmp_path)
-    content = check_head(tmp_path / "counting.json")
-    assert set(content["DER (%)"]) == {"simulated, development", "AMI", "table"}
+def test_evidence(data, work, tmp_path):
+    options = ("--files", 1, "--minutes", 0.25)
+    run("evidence", data, work / "evidence", *options, "--into", tmp_path)
+    content = check_head(tmp_path / "evidence.json")
+    assert content["files"] == 3
+    rows = {row["variant"]: row for row in content["variants"]}
+    assert rows["sound alone"]["worse"] == 0
+    assert rows["hmsanet"]["DER"] < rows["sound alone"]["DER"]
 
 
 @pytest.mark.slow

@@ -8,8 +8,8 @@ from pyannote.core import Annotation, Segment, Timeline
 
 from pyannote_av.fusion import guard
 from pyannote_av.fusion.association import associate, voice_evidence
-from pyannote_av.fusion.identities import FaceIdentity, group_tracks, make_identity, simultaneous
-from pyannote_av.fusion.turns import Move, activity_of, merges, moves, rewrite, smooth, splits
+from pyannote_av.fusion.identities import group_tracks, make_identity, simultaneous
+from pyannote_av.fusion.voices import activity_of, merges, smooth, splits
 
 
 def identity(track, scores, start=0):
@@ -126,29 +126,6 @@ def test_identity_never_joins_simultaneous_tracks():
     assert group_tracks(conflict, [same, None, same], 0.4) == [[0, 2], [1]]
 
 
-def test_turn_goes_to_the_face_that_is_seen_speaking():
-    # the audio branch gave 2 s of B's speech to A
-    voices = turns((0, 6, "A"), (6, 10, "B"))
-    scores = np.r_[np.full(100, 2.0), np.full(150, -2.0)]
-    identities = [identity(0, scores), identity(1, -scores)]
-    activity = activity_of(voices, ["A", "B"], 250)
-    found = moves(voices, "AB", identities, {0: 0, 1: 1}, activity, margin=1.0, seconds=0.6)
-    assert len(found) == 1
-    assert found[0].segment.end == 6.0
-    assert found[0].segment.start == pytest.approx(4.0, abs=0.4)
-    fused = rewrite(voices, "AB", found, {})
-    assert fused.label_duration("B") == pytest.approx(6.0, abs=0.4)
-
-
-def test_nothing_moves_without_the_owner_in_sight(dialogue):
-    _, identities, _ = dialogue
-    hidden = [FaceIdentity((0,), np.empty(0, int), np.empty(0)), identities[1]]
-    wrong = turns((0, 8, "A"), (8, 9, "B"))
-    activity = activity_of(wrong, ["A", "B"], 225)
-    options = {"margin": 1.0, "seconds": 0.6}
-    assert moves(wrong, "AB", hidden, {0: 0, 1: 1}, activity, **options) == []
-
-
 def test_split_needs_a_distinct_face(dialogue):
     _, identities, _ = dialogue
     voices = turns((0, 8, "A"))
@@ -169,14 +146,6 @@ def test_one_face_merges_two_voices_unless_voiceprints_object():
     assert merges(identities, {0: 0}, activity, alike, **options) == {1: 0}
     assert merges(identities, {0: 0}, activity, None, **options) == {1: 0}
     assert merges(identities, {0: 0}, activity, unlike, **options) == {}
-
-
-def test_rewrite_keeps_overlap_and_total_time():
-    voices = turns((0, 4, "A"), (3, 6, "B"))
-    fused = rewrite(voices, "ABC", [Move(Segment(1, 2), 0, 2)], {})
-    assert fused.label_duration("A") == pytest.approx(3.0)
-    assert fused.label_duration("C") == pytest.approx(1.0)
-    assert fused.get_overlap().duration() == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("length", [0, 1, 5, 40])

@@ -382,7 +382,7 @@ def test_stock_optimizer(scene, upright, tmp_path):
 
     fusion = LateFusion(embedder=None)
     frozen = fusion.default_parameters()
-    del frozen["margin"], frozen["min_change"]
+    del frozen["margin"], frozen["score_weight"]
     fusion.freeze(frozen)
     short = scene.write(tmp_path / "short.mp4", duration=6.0)
     shared = {"face_tracks": scene.faces.with_speakers({}), "annotation": scene.reference}

@@ -19,11 +19,9 @@ from pyannote_av.fusion.activities import (
     binarize,
     confidences,
     confine,
-    count_speakers,
     difference,
     exclusive,
     from_annotation,
-    lean,
     likeliest,
     to_annotation,
 )
@@ -119,22 +117,6 @@ def test_oracle_speech_is_always_somebodys(probability):
     assert (active.any(axis=1) == inside).all()
 
 
-@given(probabilities, st.floats(0, 4))
-@settings(max_examples=60, deadline=None)
-def test_leaning_on_another_opinion(probability, weight):
-    probability = probability.clip(0.01, 0.99)
-    before = np.roll(probability, 1, axis=0)[:, :1] > 0.5
-    leant = lean(probability, before, weight)
-    assert leant.dtype == probability.dtype
-    logit = np.log(probability[:, :1] / (1 - probability[:, :1]))
-    expected = 1 / (1 + np.exp(-logit - np.where(before, weight, -weight)))
-    assert leant[:, :1] == pytest.approx(expected, abs=1e-5)
-    # nothing was thought of the others
-    assert (leant[:, 1:] == probability[:, 1:]).all()
-    certain = lean(np.float32([[0.0], [1.0]]), np.array([[True], [False]]), weight)
-    assert certain.ravel().tolist() == [0, 1]
-
-
 @given(probabilities, st.integers(0, 9))
 @settings(max_examples=60, deadline=None)
 def test_so_many_speakers(probability, seed):
@@ -144,40 +126,6 @@ def test_so_many_speakers(probability, seed):
     for chosen, row in zip(active, probability, strict=True):
         if chosen.any() and not chosen.all():
             assert row[chosen].min() >= row[~chosen].max()
-
-
-def test_who_is_seen_to_speak_counts():
-    # two voices are heard at most, three people are in the picture at most
-    rows = [
-        # probability, heard, seen, how many speak
-        ((0.9, 0.1, 0.1), (1, 0), (1, 1, 1), 1),
-        ((0.9, 0.8, 0.1), (1, 0), (1, 1, 1), 2),  # the second is seen to speak, too
-        ((0.9, 0.8, 0.95), (1, 0), (1, 1, 1), 3),  # and a face without a voice
-        ((0.9, 0.8, 0.8), (1, 0), (1, 1, 1), 2),  # which takes more, as nothing is heard of it
-        ((0.9, 0.8, 0.1), (1, 0), (1, 0, 1), 1),  # the second is not in the picture
-        ((0.9, 0.6, 0.1), (1, 0), (1, 1, 1), 1),  # not sure enough
-        ((0.2, 0.3, 0.1), (1, 1), (1, 1, 1), 0),  # both are in the picture, nobody speaks
-        ((0.2, 0.6, 0.1), (1, 1), (1, 1, 1), 2),  # one does: as many as are heard
-        ((0.2, 0.3, 0.1), (1, 1), (0, 1, 1), 2),  # the first may speak where nobody sees it
-        ((0.95, 0.9, 0.1), (0, 0), (1, 1, 1), 2),  # nobody is heard
-        ((0.8, 0.8, 0.1), (0, 0), (1, 1, 1), 0),  # and more is wanted to believe otherwise
-        ((0.6, 0.6, 0.6), (0, 0), (0, 0, 0), 0),
-    ]
-    probability, heard, seen, expected = (np.array(column) for column in zip(*rows, strict=True))
-    count = count_speakers(probability, heard.astype(bool), seen.astype(bool), 0.7, 0.9, 0.5)
-    assert count.tolist() == expected.tolist()
-
-
-@given(probabilities, st.integers(0, 9))
-@settings(max_examples=60, deadline=None)
-def test_who_is_not_seen_counts_as_heard(probability, seed):
-    heard = np.random.default_rng(seed).random(probability.shape) < 0.5
-    nobody = np.zeros(probability.shape, bool)
-    count = count_speakers(probability, heard, nobody, 0.7, 0.9, 0.0)
-    assert (count == heard.sum(axis=1)).all()
-    # the more are in the picture, the more may be seen to speak
-    seen = np.random.default_rng(seed + 1).random(probability.shape) < 0.5
-    assert (count_speakers(probability, heard, seen, 0.7, 0.9, 0.0) >= count).all()
 
 
 def test_difference_is_an_error_rate_by_name():
@@ -399,7 +347,7 @@ def pipeline(model, tmp_path_factory):
 @pytest.fixture(scope="module")
 def lenient(pipeline):
     """Whatever the network says counts."""
-    pipeline.instantiate({**pipeline.default_parameters(), "max_change": 2.0, "onset": 0.4})
+    pipeline.instantiate({**pipeline.default_parameters(), "max_change": 2.0})
     return pipeline
 
 
@@ -435,11 +383,15 @@ def test_the_first_pass_stands_when_the_second_departs_too_far(pipeline, tracked
     from pyannote_av import Pipeline
 
     pipeline.instantiate({**pipeline.default_parameters(), "max_change": 0.0})
-    guarded = pipeline(dict(tracked))
+    bias = pipeline.segmentation.model.decoder.head.bias
+    with torch.no_grad():
+        bias += 9.0  # everybody speaks all the time
+        guarded = pipeline(dict(tracked))
+        bias -= 9.0
     first = Pipeline.from_pretrained("late_fusion")(dict(tracked))
     assert guarded.speaker_diarization == first.speaker_diarization
     assert "the first result is kept" in " ".join(guarded.report.reasons)
-    pipeline.instantiate({**pipeline.default_parameters(), "max_change": 2.0, "onset": 0.4})
+    pipeline.instantiate({**pipeline.default_parameters(), "max_change": 2.0})
 
 
 @pytest.mark.slow
@@ -491,12 +443,29 @@ def test_optimization_computes_features_and_posteriors_once(lenient, tracked, mo
         assert isinstance(first, Annotation)
         assert calls[:3] == ["apply", "speaker_features", "__call__"]
         before = list(calls)
-        lenient.instantiate({"prior": 2.0})
+        lenient.instantiate({"network_weight": 0.1})
         lenient(tracked)
-        lenient.instantiate({"prior": parameters["prior"]})
+        lenient.instantiate({"network_weight": parameters["network_weight"]})
         again = lenient(tracked)
         assert calls == before
         assert again == first
         assert tracked == given
     finally:
         lenient.training, lenient.iterations = False, 2
+
+
+def test_hyper_parameters_of_earlier_versions_are_ignored_with_a_warning(pipeline):
+    old = {
+        "first_pass": {"min_change": 0.6, "margin": 1.5},
+        **{"prior": 0.5, "counting": "seen", "onset": 0.5, "offset": 0.5, "onset_unheard": 0.85},
+        **{"min_duration_on": 0.1, "min_duration_off": 0.0, "min_new": 2.0, "max_change": 0.4},
+    }
+    with pytest.warns(DeprecationWarning, match="any more") as found:
+        pipeline.instantiate(old)
+    assert ["LateFusion" in str(one.message) for one in found].count(True) == 1
+    assert any("counting, min_duration_off" in str(one.message) for one in found)
+    values = pipeline.parameters(instantiated=True)
+    usual = pipeline.default_parameters()
+    usual["first_pass"]["margin"], usual["max_change"] = 1.5, 0.4
+    assert values == usual
+    pipeline.instantiate(pipeline.default_parameters())

@@ -13,6 +13,7 @@ from pyannote.audio.pipelines.speaker_diarization import DiarizeOutput
 if TYPE_CHECKING:
     from pyannote.core import Annotation
 
+    from pyannote_av.core.posteriors import SpeakerPosteriors
     from pyannote_av.core.tracks import FaceTracks
 
 
@@ -149,6 +150,8 @@ class AVDiarizeOutput(DiarizeOutput):
     report : Report or None
     audio_only : Annotation or None
         Diarization from the audio alone.
+    posteriors : SpeakerPosteriors or None
+        Probabilities of the speakers of the audio alone. They are not written to files.
     provenance : dict of (segment, track) to dict
         Per turn of ``speaker_diarization``: ``confidence`` in [0, 1], or None if only the audio
         pipeline supports the turn, and ``modality`` (``"audio"``, ``"video"`` or
@@ -161,6 +164,7 @@ class AVDiarizeOutput(DiarizeOutput):
     face_tracks: FaceTracks | None = None
     report: Report | None = None
     audio_only: Annotation | None = None
+    posteriors: SpeakerPosteriors | None = None
     provenance: dict[tuple, dict[str, Any]] = field(default_factory=dict)
 
     def serialize(self) -> dict[str, Any]:

@@ -7,13 +7,14 @@ import logging
 import re
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pyannote.audio import Model as _Model
@@ -524,6 +525,26 @@ def _on_disk(file: Any) -> Iterator[Any]:
 
 class DiarizationPipeline(MediaMixin, _Pipeline):
     """Base class of our diarization pipelines: they take media files; tuning minimises DER."""
+
+    #: hyper-parameters of earlier versions, which configurations may still hold
+    FORMER_PARAMETERS: ClassVar[frozenset[str]] = frozenset()
+
+    def instantiate(self, params: Mapping[str, Any]) -> DiarizationPipeline:
+        """Set hyper-parameters.
+
+        Those that no longer exist are ignored, with a warning. The defaults are then used for all
+        that are missing.
+        """
+        if former := sorted(self.FORMER_PARAMETERS.intersection(params)):
+            warnings.warn(
+                f"{type(self).__name__} has no hyper-parameters {', '.join(former)} any more: "
+                "they are ignored, and its results differ from those of earlier versions",
+                DeprecationWarning,
+                stacklevel=2,
+            )
+            kept = {name: value for name, value in params.items() if name not in former}
+            params = {**self.default_parameters(), **kept}
+        return super().instantiate(params)
 
     def get_metric(self) -> DiarizationErrorRate:
         """Diarization error rate, which the optimizer minimises: no collar, overlap is scored."""

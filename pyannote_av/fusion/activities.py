@@ -62,25 +62,6 @@ def binarize(probability: np.ndarray, rules: Binarization) -> np.ndarray:
     return active
 
 
-def lean(probability: np.ndarray, before: np.ndarray, weight: float) -> np.ndarray:
-    """Shift probabilities towards a prior decision.
-
-    Parameters
-    ----------
-    probability : (steps, speakers) array
-    before : (steps, n) bool array
-        Prior decision for the first n speakers.
-    weight : float
-        Log-odds that are added where the prior decision is speech, and subtracted elsewhere.
-    """
-    count = before.shape[1]
-    with np.errstate(divide="ignore"):
-        odds = probability[:, :count] / (1 - probability[:, :count])
-    odds = odds * np.exp(np.where(before, weight, -weight))
-    leant = 1 - 1 / (1 + odds)
-    return np.concatenate([leant, probability[:, count:]], axis=1).astype(probability.dtype)
-
-
 def likeliest(probability: np.ndarray, count: np.ndarray) -> np.ndarray:
     """Select the speakers with the highest probabilities in each step.
 
@@ -96,48 +77,6 @@ def likeliest(probability: np.ndarray, count: np.ndarray) -> np.ndarray:
     """
     ranks = (-probability).argsort(axis=1, kind="stable").argsort(axis=1, kind="stable")
     return ranks < count[:, None]
-
-
-def count_speakers(
-    probability: np.ndarray,
-    first_pass: np.ndarray,
-    visible: np.ndarray,
-    onset: float,
-    onset_unheard: float,
-    offset: float,
-) -> np.ndarray:
-    """Number of active speakers per step, from audio-only turns and visible speakers.
-
-    The count is the number of speakers that are active in the audio-only turns, or the number of
-    visible speakers above their onset if this is larger. It is 0 where all probabilities are below
-    `offset` and every speaker active in the audio-only turns is visible.
-
-    Parameters
-    ----------
-    probability : (steps, speakers) array
-    first_pass : (steps, n) bool array
-        Audio-only activity of the first n speakers.
-    visible : (steps, speakers) bool array
-        Whether the face of a speaker is visible.
-    onset : float
-        Minimum probability of a visible speaker among the first n, in steps where the audio-only
-        turns have at least one active speaker.
-    onset_unheard : float
-        Minimum probability of a visible speaker in all other cases: in steps without audio-only
-        activity, and for speakers beyond the first n.
-    offset : float
-        Probability below which a speaker is inactive.
-
-    Returns
-    -------
-    count : (steps,) int array
-    """
-    num_first = first_pass.shape[1]
-    least = np.full(probability.shape, onset_unheard)
-    least[first_pass.any(axis=1), :num_first] = onset
-    count = np.maximum(first_pass.sum(axis=1), (visible & (probability >= least)).sum(axis=1))
-    hidden = (first_pass & ~visible[:, :num_first]).any(axis=1)
-    return np.where(hidden | (probability >= offset).any(axis=1), count, 0)
 
 
 def confine(active: np.ndarray, probability: np.ndarray, speech: Timeline) -> np.ndarray:

@@ -11,7 +11,8 @@ from pyannote.core import Annotation, Segment
 
 from pyannote_av.core.grid import FRAME_RATE
 from pyannote_av.core.output import AVDiarizeOutput, Report
-from pyannote_av.fusion import turns
+from pyannote_av.core.posteriors import SpeakerPosteriors
+from pyannote_av.fusion import voices
 from pyannote_av.fusion.association import associate, voice_evidence
 from pyannote_av.fusion.identities import FaceIdentities, FaceIdentity
 
@@ -32,79 +33,53 @@ class Rules:
     rise: float
     specificity: float
     margin: float
-    min_change: float
     min_split: float
     merge_share: float
     merge_similarity: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Speakers:
-    """Result of the fusion.
+    """Voices of the sound, some of them merged or split, with the faces that belong to them.
 
     Parameters
     ----------
-    annotation, exclusive : Annotation
-        Turns, with and without overlap.
+    labels : list of str
+        Voices, then those that were split off, of which the sound knows nothing.
+    turns : Annotation
+        Turns of the sound.
+    posteriors : SpeakerPosteriors
+        Posteriors of the sound.
     faces : dict of label to list of FaceIdentity
         Faces of each speaker who has at least one.
-    moves : list of (label, Segment)
-        Parts of turns that were moved to another speaker, because the face of that speaker was
-        speaking. The label is that of the new speaker.
     changes : list of str
         Description of all changes.
     """
 
-    annotation: Annotation
-    exclusive: Annotation
+    labels: list[str]
+    turns: Annotation
+    posteriors: SpeakerPosteriors
     faces: dict[str, list[FaceIdentity]] = field(default_factory=dict)
-    moves: list[tuple[str, Segment]] = field(default_factory=list)
     changes: list[str] = field(default_factory=list)
 
-    def output(self, audio: AVDiarizeOutput, tracks: FaceTracks, report: Report) -> AVDiarizeOutput:
-        """Build the output, with confidence and modality of every turn.
+    @classmethod
+    def of_sound(cls, audio: AVDiarizeOutput, duration: float) -> Speakers:
+        """The voices of an audio pipeline, without faces.
 
         Parameters
         ----------
         audio : AVDiarizeOutput
-            Output of the audio branch, before fusion.
-        tracks : FaceTracks
-        report : Report
+            Turns and, if available, posteriors.
+        duration : float
+            Duration of the file, in seconds.
         """
-        voiceprints = audio.speaker_embeddings
-        if voiceprints is not None:
-            known = dict(zip(audio.speaker_diarization.labels(), voiceprints, strict=True))
-            missing = np.full(voiceprints.shape[1], np.nan)
-            rows = [known.get(label, missing) for label in self.annotation.labels()]
-            voiceprints = np.stack(rows) if rows else voiceprints[:0]
-        owner = {
-            track: label
-            for label, identities in self.faces.items()
-            for identity in identities
-            for track in identity.tracks
-        }
-        return AVDiarizeOutput(
-            speaker_diarization=self.annotation,
-            exclusive_speaker_diarization=self.exclusive,
-            speaker_embeddings=voiceprints,
-            face_tracks=tracks.with_speakers(owner),
-            report=report,
-            audio_only=audio.speaker_diarization,
-            provenance=self._provenance(),
-        )
-
-    def _provenance(self) -> dict[tuple, dict[str, Any]]:
-        """Confidence and deciding modality of every turn; see ``AVDiarizeOutput``."""
-        found = {}
-        for segment, track, label in self.annotation.itertracks(yield_label=True):
-            evidence = _evidence(segment, self.faces.get(label, ()))
-            if any(to == label and moved & segment for to, moved in self.moves):
-                evidence["modality"] = "video"
-            found[segment, track] = evidence
-        return found
+        turns, posteriors = audio.speaker_diarization, audio.posteriors
+        if posteriors is None:
+            posteriors = SpeakerPosteriors.of_turns(turns, duration)
+        return cls(list(turns.labels()), turns, posteriors)
 
 
-def decide(
+def find_speakers(
     audio: AVDiarizeOutput,
     face_identities: FaceIdentities,
     rules: Rules,
@@ -113,12 +88,12 @@ def decide(
     fewest: int = 1,
     most: float = np.inf,
 ) -> Speakers:
-    """Associate voices with faces, and correct the turns of voices by the faces.
+    """Associate voices with faces, and correct the voices by the faces.
 
     Parameters
     ----------
     audio : AVDiarizeOutput
-        Turns and, if available, voiceprints.
+        Turns and, if available, voiceprints and posteriors.
     face_identities : FaceIdentities
         Persons in the video.
     rules : Rules
@@ -127,16 +102,17 @@ def decide(
     fewest, most : int, optional
         Bounds on the number of speakers. Voices are merged and split only within these bounds.
     """
-    voices, identities = audio.speaker_diarization, face_identities.identities
-    labels = list(voices.labels())
-    activity = turns.activity_of(voices, labels, int(np.ceil(duration * FRAME_RATE)) + 1)
+    sound = Speakers.of_sound(audio, duration)
+    identities, labels = face_identities.identities, list(sound.labels)
+    num_frames = int(np.ceil(duration * FRAME_RATE)) + 1
+    activity = voices.activity_of(sound.turns, labels, num_frames)
     evidence, specificity = voice_evidence(identities, activity, _CLIP, rules.rise)
     evidence[specificity < rules.specificity] = 0.0
     voice_of = associate(evidence, face_identities.conflict, rules.minimum_evidence)
 
-    into = {}
+    merges = {}
     if len(labels) > fewest:
-        into = turns.merges(
+        merges = voices.merges(
             identities,
             voice_of,
             activity,
@@ -145,38 +121,84 @@ def decide(
             similarity=rules.merge_similarity,
             seconds=rules.min_split,
         )
-        into = dict(list(into.items())[: len(labels) - fewest])
-    changes = [f"{labels[voice]} merged into {labels[to]}: one face" for voice, to in into.items()]
+        merges = dict(list(merges.items())[: len(labels) - fewest])
+    into = {labels[voice]: labels[to] for voice, to in merges.items()}
+    changes = [f"{voice} merged into {to}: one face" for voice, to in into.items()]
 
     options = {"margin": rules.margin, "seconds": rules.min_split}
-    for identity, voice in turns.splits(
+    for identity, voice in voices.splits(
         identities, voice_of, face_identities.distinct, activity, **options
     ).items():
-        if len(labels) - len(into) < most:
+        if len(labels) - len(merges) < most:
             voice_of[identity] = len(labels)
             labels.append(next_label(labels))
             changes.append(f"{labels[-1]} split off {labels[voice]}")
-    activity = np.pad(activity, ((0, 0), (0, len(labels) - activity.shape[1])))
-
-    options = {"margin": rules.margin, "seconds": rules.min_change}
-    moves = turns.moves(voices, labels, identities, voice_of, activity, **options)
-    if moves:
-        seconds = sum(move.segment.duration for move in moves)
-        changes.append(f"{seconds:.2f} s of turns moved to the speaker whose face was speaking")
     faces: dict[str, list[FaceIdentity]] = {}
     for identity, voice in voice_of.items():
-        faces.setdefault(labels[into.get(voice, voice)], []).append(identities[identity])
-    exclusive = audio.exclusive_speaker_diarization
-    if moves or into:
-        voices = turns.rewrite(voices, labels, moves, into)
-        exclusive = turns.rewrite(exclusive, labels, moves, into)
+        label = into.get(labels[voice], labels[voice])
+        faces.setdefault(label, []).append(identities[identity])
     return Speakers(
-        annotation=voices,
-        exclusive=exclusive,
+        labels=[label for label in labels if label not in into],
+        turns=sound.turns.rename_labels(into) if into else sound.turns,
+        posteriors=sound.posteriors.merged(into),
         faces=faces,
-        moves=[(labels[into.get(m.target, m.target)], m.segment) for m in moves],
         changes=changes,
     )
+
+
+def output_of(
+    diarization: Annotation,
+    exclusive: Annotation,
+    speakers: Speakers,
+    audio: AVDiarizeOutput,
+    tracks: FaceTracks,
+    report: Report,
+) -> AVDiarizeOutput:
+    """Build the output, with confidence and modality of every turn.
+
+    Parameters
+    ----------
+    diarization, exclusive : Annotation
+        Turns, with and without overlap.
+    speakers : Speakers
+    audio : AVDiarizeOutput
+        Output of the audio branch, before fusion.
+    tracks : FaceTracks
+    report : Report
+    """
+    voiceprints = audio.speaker_embeddings
+    if voiceprints is not None:
+        known = dict(zip(audio.speaker_diarization.labels(), voiceprints, strict=True))
+        missing = np.full(voiceprints.shape[1], np.nan)
+        rows = [known.get(label, missing) for label in diarization.labels()]
+        voiceprints = np.stack(rows) if rows else voiceprints[:0]
+    owner = {
+        track: label
+        for label in diarization.labels()
+        for identity in speakers.faces.get(label, ())
+        for track in identity.tracks
+    }
+    return AVDiarizeOutput(
+        speaker_diarization=diarization,
+        exclusive_speaker_diarization=exclusive,
+        speaker_embeddings=voiceprints,
+        face_tracks=tracks.with_speakers(owner),
+        report=report,
+        audio_only=audio.speaker_diarization,
+        provenance=_provenance(diarization, speakers),
+    )
+
+
+def _provenance(diarization: Annotation, speakers: Speakers) -> dict[tuple, dict[str, Any]]:
+    """Confidence and deciding modality of every turn; see ``AVDiarizeOutput``."""
+    found = {}
+    for segment, track, label in diarization.itertracks(yield_label=True):
+        evidence = _evidence(segment, speakers.faces.get(label, ()))
+        heard = speakers.turns.label_timeline(label).crop(segment).support().duration()
+        if heard < 0.5 * segment.duration:
+            evidence["modality"] = "video"
+        found[segment, track] = evidence
+    return found
 
 
 def _evidence(segment: Segment, faces: Sequence[FaceIdentity]) -> dict[str, Any]:

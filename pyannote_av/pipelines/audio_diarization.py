@@ -13,6 +13,7 @@ import torch
 from pyannote.audio import Inference
 from pyannote.audio.core.plda import PLDA
 from pyannote.audio.pipelines.speaker_diarization import DiarizeOutput, SpeakerDiarization
+from pyannote.audio.utils.powerset import Powerset
 from pyannote.core import Annotation, Segment, SlidingWindow, SlidingWindowFeature
 
 from pyannote_av.core.caching import cached
@@ -20,19 +21,61 @@ from pyannote_av.core.mixing import is_click
 from pyannote_av.core.model import load_plda
 from pyannote_av.core.output import AVDiarizeOutput, Report
 from pyannote_av.core.pipeline import MediaMixin
+from pyannote_av.core.posteriors import SpeakerPosteriors
 from pyannote_av.models.loading import ModelReference, load_model
 from pyannote_av.pipelines.chunk_embedding import embed_chunks, frame_and_pool
 from pyannote_av.pipelines.clustering import AgglomerativeClustering, VBxClustering
 
+# weight of the first and last frame of a chunk in posteriors; that of the middle is about 1
+_EDGE = 0.05
+
+
+class _Decisions(torch.nn.Module):
+    """Decisions of a powerset model, followed by posteriors of speakers and of their number.
+
+    Parameters
+    ----------
+    powerset : Powerset
+    """
+
+    def __init__(self, powerset: Powerset):
+        super().__init__()
+        self.powerset = powerset
+
+    def forward(self, scores: torch.Tensor) -> torch.Tensor:
+        """Convert log-probabilities of sets of speakers.
+
+        Parameters
+        ----------
+        scores : (batch, frames, sets) tensor
+
+        Returns
+        -------
+        outputs : (batch, frames, 2 x speakers + 3) half precision tensor
+            Decision for each speaker, probability of each speaker, and probabilities that nobody,
+            one speaker, and more speakers are active.
+        """
+        decisions = self.powerset(scores)
+        probabilities = scores.float().exp()
+        size = self.powerset.cardinality.clamp_max(2).long()
+        counts = probabilities @ torch.nn.functional.one_hot(size, 3).to(probabilities)
+        speakers = probabilities @ self.powerset.mapping.to(probabilities)
+        return torch.cat([decisions, speakers, counts], dim=-1).half()
+
 
 class _Inference(Inference):
-    """Inference that stores outputs in few large blocks.
+    """Inference that also returns posteriors, and stores outputs in few large blocks.
 
     Upstream keeps one small array per batch. This fragments memory: 0.1 MB is lost per chunk.
     """
 
     BLOCK = 512  # chunks
     _block, _used = np.empty((0,)), 0
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        if isinstance(self.conversion, Powerset):
+            self.conversion = _Decisions(self.conversion)
 
     def __call__(self, file: Mapping, hook: Callable | None = None) -> SlidingWindowFeature:
         one_file = copy(self)  # concurrent calls do not share blocks
@@ -48,6 +91,32 @@ class _Inference(Inference):
         kept[:] = output
         self._used += len(output)
         return kept
+
+
+class _Segmentations(SlidingWindowFeature):
+    """Decisions of all chunks, with posteriors of speakers and of their number"""
+
+    speakers: np.ndarray
+    counts: np.ndarray
+
+    @classmethod
+    def of_scores(cls, scores: SlidingWindowFeature) -> _Segmentations:
+        """Take independent scores of speakers for decisions and posteriors."""
+        found = cls(scores.data, scores.sliding_window, scores.labels)
+        speaking, silent = np.moveaxis(np.stack([scores.data, 1 - scores.data]), 3, 1)
+        nobody = silent.prod(axis=0)
+        alone = sum(
+            one * np.delete(silent, k, axis=0).prod(axis=0) for k, one in enumerate(speaking)
+        )
+        found.speakers = scores.data
+        found.counts = np.stack([nobody, alone, (1 - nobody - alone).clip(0)], axis=-1)
+        return found
+
+
+class _Diarization(SlidingWindowFeature):
+    """Decisions for a whole file, with the posteriors of the same speakers"""
+
+    posteriors: SpeakerPosteriors
 
 
 class AudioDiarization(MediaMixin, SpeakerDiarization):
@@ -159,8 +228,14 @@ class AudioDiarization(MediaMixin, SpeakerDiarization):
             self._segmentation,
             lambda: self._segmentation(file, hook=progress),
         )
+        if not self._segmentation.model.specifications.powerset:
+            return _Segmentations.of_scores(scores)
+        number = (scores.data.shape[2] - 3) // 2
+        decisions, speakers, counts = np.split(scores.data, [number, 2 * number], axis=2)
         # iterating over a SlidingWindowFeature changes it: do not share the cached one
-        return SlidingWindowFeature(scores.data, scores.sliding_window, scores.labels)
+        found = _Segmentations(decisions.astype(np.float32), scores.sliding_window)
+        found.speakers, found.counts = speakers, counts
+        return found
 
     def get_embeddings(
         self,
@@ -221,7 +296,8 @@ class AudioDiarization(MediaMixin, SpeakerDiarization):
         """Aggregate clustered segmentations into a diarization.
 
         The result is the same as upstream's, but memory does not grow with
-        chunks x frames x speakers.
+        chunks x frames x speakers. It has the posteriors of the same speakers as an attribute.
+        Frames in the middle of a chunk count more in them.
 
         Parameters
         ----------
@@ -236,33 +312,65 @@ class AudioDiarization(MediaMixin, SpeakerDiarization):
         diarization : (total_num_frames, num_speakers) SlidingWindowFeature
             Binary.
         """
+        if not isinstance(segmentations, _Segmentations):
+            segmentations = _Segmentations.of_scores(segmentations)
         frames = count.sliding_window
         num_frames = segmentations.data.shape[1]
-        votes = np.zeros((len(count) + num_frames, np.max(hard_clusters) + 1), dtype=np.float32)
-        for clusters, (chunk, scores) in zip(hard_clusters, segmentations, strict=True):
+        shape = len(count) + num_frames, np.max(hard_clusters) + 1
+        votes, speakers = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+        counts, weights = np.zeros((shape[0], 3), np.float32), np.zeros((shape[0], 1), np.float32)
+        window = _EDGE + np.hamming(num_frames + 2)[1:-1, None].astype(np.float32)
+        for i, (clusters, (chunk, scores)) in enumerate(
+            zip(hard_clusters, segmentations, strict=True)
+        ):
             first = frames.closest_frame(chunk.start + 0.5 * frames.duration)
+            rows = slice(first, first + num_frames)
             for k in np.unique(clusters[clusters >= 0]):
-                votes[first : first + num_frames, k] += scores[:, clusters == k].max(axis=1)
+                own = clusters == k
+                votes[rows, k] += scores[:, own].max(axis=1)
+                speakers[rows, k] += window[:, 0] * segmentations.speakers[i][:, own].max(axis=1)
+            counts[rows] += window * segmentations.counts[i]
+            weights[rows] += window
         # the aggregated scores are passed on as one single chunk
-        votes = votes[: len(count)]
+        votes, weights = votes[: len(count)], np.maximum(weights[: len(count)], 1e-6)
         whole = SlidingWindow(start=frames.start, duration=(len(count) - 1) * frames.step)
-        return self.to_diarization(SlidingWindowFeature(votes[np.newaxis], whole), count)
+        decided = self.to_diarization(SlidingWindowFeature(votes[np.newaxis], whole), count)
+        found = _Diarization(decided.data, decided.sliding_window, decided.labels)
+        found.posteriors = SpeakerPosteriors(
+            frames,
+            [str(k) for k in range(shape[1])],
+            (speakers[: len(count)] / weights).astype(np.float16),
+            (counts[: len(count)] / weights).astype(np.float16),
+        )
+        return found
 
-    def diarize(self, file: Mapping, **kwargs) -> AVDiarizeOutput:
+    def diarize(
+        self, file: Mapping, hook: Callable | None = None, **bounds: int | None
+    ) -> AVDiarizeOutput:
         """Diarize a file prepared by :meth:`prepare_one`. Arguments are those of :meth:`apply`.
 
         Returns
         -------
         output : AVDiarizeOutput
-            Includes speaker embeddings, also while hyper-parameters are being optimized. There are
-            no speakers in silence, nor in a click in silence.
+            Includes speaker embeddings and posteriors, also while hyper-parameters are being
+            optimized. There are no speakers in silence, nor in a click in silence.
         """
         if is_click(file["waveform"][0].cpu().numpy(), file["sample_rate"]):
             nobody = Annotation(uri=file["uri"])
             embeddings = np.zeros((0, self._embedding.dimension))
             return AVDiarizeOutput(nobody, nobody.copy(), embeddings)
-        output = super().apply(file, **kwargs)
-        return tidy(output, file["waveform"].shape[1] / file["sample_rate"])
+        hook, decided = self.setup_hook(file, hook), []
+
+        def keep(step: str, artifact: Any = None, **details: Any) -> None:
+            if step == "discrete_diarization":
+                decided.append(artifact)
+            hook(step, artifact, **details)
+
+        output = super().apply(file, hook=keep, **bounds)
+        output = tidy(output, file["waveform"].shape[1] / file["sample_rate"])
+        for one in decided:
+            output.posteriors = one.posteriors.named_as(one.data, output.speaker_diarization)
+        return output
 
     def apply(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 from pyannote.audio import Pipeline as _Pipeline
@@ -13,12 +13,21 @@ from pyannote.core import Annotation, Timeline
 from pyannote.pipeline.parameter import Uniform
 
 from pyannote_av.core.caching import cached, for_pipeline
+from pyannote_av.core.grid import STEP_RATE
 from pyannote_av.core.output import AVDiarizeOutput, Report
 from pyannote_av.core.pipeline import DiarizationPipeline, Pipeline
 from pyannote_av.core.tracks import FaceTracks
 from pyannote_av.fusion import guard
+from pyannote_av.fusion.activities import (
+    Binarization,
+    difference,
+    exclusive,
+    from_annotation,
+    to_annotation,
+)
+from pyannote_av.fusion.decoding import Weights, decode, face_evidence, sound_evidence
 from pyannote_av.fusion.identities import FaceIdentities, find_identities
-from pyannote_av.fusion.speakers import Rules, Speakers, decide
+from pyannote_av.fusion.speakers import Rules, Speakers, find_speakers, next_label, output_of
 from pyannote_av.fusion.targets import FaceFeatures
 from pyannote_av.pipelines.active_speaker_detection import ActiveSpeakerDetection
 from pyannote_av.pipelines.collectors import VisualFeatureCollector
@@ -38,6 +47,8 @@ class Fused(NamedTuple):
     Attributes
     ----------
     output : AVDiarizeOutput
+    speakers : Speakers
+        Evidence of the sound about each speaker.
     identities : FaceIdentities
         All people in the video, with or without a voice. Empty if the video was refused.
     offset : float
@@ -47,6 +58,7 @@ class Fused(NamedTuple):
     """
 
     output: AVDiarizeOutput
+    speakers: Speakers
     identities: FaceIdentities
     offset: float
     features: dict[int, list[FaceFeatures]]
@@ -66,8 +78,10 @@ class LateFusion(DiarizationPipeline):
 
     An audio pipeline finds speakers. Faces are tracked, and get speaking scores in speech regions.
     Each face is then associated with the speaker whose speech matches its speaking scores. Faces
-    can split a speaker, merge two speakers, and move parts of turns to another speaker. If the
-    video is not reliable, the audio-only turns are returned.
+    can split a speaker, and merge two speakers. Then, who speaks is decided anew for every 10 ms,
+    from the posteriors of the sound and the speaking scores together; see
+    :mod:`pyannote_av.fusion.decoding`. If the video is not reliable, or shows no face, the
+    audio-only turns are returned.
 
     The association follows the late fusion of 3D-Speaker
     (https://github.com/modelscope/3D-Speaker), but keeps overlap and off-screen speakers.
@@ -93,15 +107,13 @@ class LateFusion(DiarizationPipeline):
         Minimum evidence to associate a face with a voice, in log-odds times seconds.
     rise : float
         Used in the association only. A face speaks where its score is this much above its own
-        silence, in log-odds, if that threshold is below 0. Changes of turns use a threshold of 0.
+        silence, in log-odds, if that threshold is below 0.
     specificity : float
         Minimum difference between the mean speaking probability of a face while its voice is
         active and while only other voices are.
     margin : float
         A face decisively speaks above this score, and is decisively silent below its negative, in
         log-odds.
-    min_change : float
-        Minimum duration of a part of a turn that is moved to another speaker, in seconds.
     min_split : float
         Minimum speech of a face to split a voice, in seconds.
     merge_share, merge_similarity : float
@@ -112,7 +124,16 @@ class LateFusion(DiarizationPipeline):
         Maximum cosine distance of two tracks that show the same face.
     min_face : float
         Smallest usable face, in pixels of the displayed frame.
+    sound_weight, turn_weight, score_weight, count_weight : float
+        Weight of the posteriors of the sound, of its turns, of the speaking scores of faces, and of
+        the number of speakers in the sound.
+    min_new : float
+        Minimum speech of a face without a voice to become a speaker, in seconds.
+    min_duration_on, min_duration_off : float
+        Shortest turn and shortest gap, in seconds.
     """
+
+    FORMER_PARAMETERS: ClassVar = frozenset({"min_change"})
 
     def __init__(
         self,
@@ -140,12 +161,18 @@ class LateFusion(DiarizationPipeline):
         self.rise = Uniform(0.5, 5.0)
         self.specificity = Uniform(0.0, 0.5)
         self.margin = Uniform(0.0, 3.0)
-        self.min_change = Uniform(0.2, 2.0)
         self.min_split = Uniform(0.5, 5.0)
         self.merge_share = Uniform(0.5, 1.0)
         self.merge_similarity = Uniform(0.0, 1.0)
         self.identity_threshold = Uniform(0.2, 1.0)
         self.min_face = Uniform(8.0, 64.0)
+        self.sound_weight = Uniform(0.0, 1.0)
+        self.turn_weight = Uniform(0.0, 2.0)
+        self.score_weight = Uniform(0.0, 2.0)
+        self.count_weight = Uniform(0.0, 5.0)
+        self.min_new = Uniform(0.5, 10.0)
+        self.min_duration_on = Uniform(0.0, 1.0)
+        self.min_duration_off = Uniform(0.0, 1.0)
 
     def default_parameters(self) -> dict[str, Any]:
         """Parameters used when none are given."""
@@ -160,12 +187,18 @@ class LateFusion(DiarizationPipeline):
             "rise": 1.5,
             "specificity": 0.1,
             "margin": 1.0,
-            "min_change": 0.6,
             "min_split": 1.5,
             "merge_share": 0.7,
             "merge_similarity": 0.3,
             "identity_threshold": 0.45,
             "min_face": 24.0,
+            "sound_weight": 0.5,
+            "turn_weight": 0.5,
+            "score_weight": 0.7,
+            "count_weight": 2.0,
+            "min_new": 1.0,
+            "min_duration_on": 0.1,
+            "min_duration_off": 0.0,
         }
 
     def classes(self):
@@ -241,16 +274,20 @@ class LateFusion(DiarizationPipeline):
             tracks = self.active_speaker.add_scores(tracks, scores)
         self._name_components(file, report)
         with report.stage("fusion"):
-            if self._refuse_video(file, audio, tracks, offset, report):
-                identities = FaceIdentities.empty()
-                speakers = Speakers(audio.speaker_diarization, audio.exclusive_speaker_diarization)
-            else:
+            identities = FaceIdentities.empty()
+            if not self._refuse_video(file, audio, tracks, offset, report):
                 identities = self._find_identities(tracks, offset, report)
-                speakers = self._decide_speakers(audio, identities, bounds, report)
-                report.ignored_regions = _regions_without_faces(speakers, identities, tracks)
-            output = speakers.output(audio, tracks, report)
+            if identities.identities:
+                speakers = self._find_speakers(audio, identities, bounds, report)
+                output = self._decide_turns(
+                    file, audio, speakers, identities, bounds, tracks, report
+                )
+            else:
+                speakers = Speakers.of_sound(audio, report.duration)
+                turns = audio.speaker_diarization, audio.exclusive_speaker_diarization
+                output = output_of(*turns, speakers, audio, tracks, report)
         hook("fusion", output.speaker_diarization)
-        return Fused(output, identities, offset, faces.features)
+        return Fused(output, speakers, identities, offset, faces.features)
 
     # ---------------------------------------------------------------------------------- steps
 
@@ -277,6 +314,7 @@ class LateFusion(DiarizationPipeline):
             result.speaker_diarization,
             result.exclusive_speaker_diarization,
             result.speaker_embeddings,
+            posteriors=getattr(result, "posteriors", None),
         )
 
     def _track_and_score(
@@ -398,7 +436,7 @@ class LateFusion(DiarizationPipeline):
             report.reasons.append(f"face track {', '.join(ids)} not used: {reason}")
         return identities
 
-    def _decide_speakers(
+    def _find_speakers(
         self,
         audio: AVDiarizeOutput,
         identities: FaceIdentities,
@@ -406,7 +444,7 @@ class LateFusion(DiarizationPipeline):
         report: Report,
     ) -> Speakers:
         """Speakers, from the voices of the audio pipeline and the persons in the video"""
-        speakers = decide(
+        speakers = find_speakers(
             audio,
             identities,
             Rules(**{field.name: getattr(self, field.name) for field in fields(Rules)}),
@@ -414,24 +452,81 @@ class LateFusion(DiarizationPipeline):
             fewest=bounds["num_speakers"] or bounds["min_speakers"] or 1,
             most=bounds["num_speakers"] or bounds["max_speakers"] or np.inf,
         )
-        report.video_used = bool(speakers.faces)
         report.changes += speakers.changes
+        return speakers
+
+    def _decide_turns(
+        self,
+        file: Mapping,
+        audio: AVDiarizeOutput,
+        speakers: Speakers,
+        identities: FaceIdentities,
+        bounds: Mapping[str, int | None],
+        tracks: FaceTracks,
+        report: Report,
+    ) -> AVDiarizeOutput:
+        """Decide who speaks when, from the sound and the speaking scores"""
+        labels = list(speakers.labels)
+        owned = {track for own in speakers.faces.values() for face in own for track in face.tracks}
+        faces = [speakers.faces.get(label, []) for label in labels]
+        for identity in identities.identities:
+            if owned.isdisjoint(identity.tracks):
+                labels.append(next_label(labels))
+                faces.append([identity])
+        num_steps = round(report.duration * STEP_RATE)
+        evidence, counts = sound_evidence(
+            speakers.posteriors, speakers.turns, labels, num_steps, self.weights
+        )
+        evidence += face_evidence(faces, num_steps, self.weights)
+        decision = decode(
+            evidence,
+            counts,
+            self.count_weight,
+            self.binarization,
+            num_voices=len(speakers.labels),
+            min_new=self.min_new,
+            most=bounds["num_speakers"] or bounds["max_speakers"] or np.inf,
+        )
+        names = [labels[k] for k in decision.kept]
+        speakers.faces.update({labels[k]: faces[k] for k in decision.kept if faces[k]})
+        turns = to_annotation(decision.active, names, file["uri"])
+        alone = exclusive(decision.active, decision.probability)
+        output = output_of(
+            turns, to_annotation(alone, names, file["uri"]), speakers, audio, tracks, report
+        )
+        report.video_used = bool(output.face_tracks.speaker)
+        change = difference(
+            from_annotation(speakers.turns, speakers.labels, num_steps), decision.active
+        )
+        report.changes.append(f"{100 * change:.1f} % of the speech changed by faces")
+        with_face = set(output.face_tracks.speaker.values())
         report.reasons.append(
-            f"{len(speakers.faces)} of {len(speakers.annotation.labels())} speakers have a face"
-            if speakers.faces
+            f"{len(with_face)} of {len(turns.labels())} speakers have a face"
+            if with_face
             else "no face was associated with a voice"
         )
-        return speakers
+        report.ignored_regions = _regions_without_faces(turns, identities, tracks)
+        return output
+
+    @property
+    def weights(self) -> Weights:
+        """Weights of the sources of evidence."""
+        return Weights(self.sound_weight, self.turn_weight, self.score_weight, self.count_weight)
+
+    @property
+    def binarization(self) -> Binarization:
+        """Minimum durations of turns and gaps."""
+        return Binarization(0.5, 0.5, self.min_duration_on, self.min_duration_off)
 
 
 def _regions_without_faces(
-    speakers: Speakers, identities: FaceIdentities, tracks: FaceTracks
+    turns: Annotation, identities: FaceIdentities, tracks: FaceTracks
 ) -> list[dict[str, Any]]:
     """Speech during which no face of a person in the video is visible, with the reason"""
     trusted = {track for identity in identities.identities for track in identity.tracks}
     visible = tracks.to_annotation()
     return guard.without_faces(
-        speakers.annotation.get_timeline().support(),
+        turns.get_timeline().support(),
         [segment for segment, _, t in visible.itertracks(yield_label=True) if t in trusted],
         visible.itersegments(),
     )

@@ -5,30 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from pyannote.audio import Pipeline as _Pipeline
 from pyannote.core import Annotation
-from pyannote.pipeline.parameter import Categorical, Uniform
+from pyannote.pipeline.parameter import Uniform
 
 from pyannote_av.core.caching import cached
-from pyannote_av.core.grid import SAMPLES_PER_FRAME, STEP_RATE, STEPS
+from pyannote_av.core.grid import SAMPLES_PER_FRAME, STEPS
 from pyannote_av.core.output import AVDiarizeOutput
 from pyannote_av.core.pipeline import DiarizationPipeline
 from pyannote_av.fusion.activities import (
-    Binarization,
-    binarize,
     confidences,
     confine,
-    count_speakers,
     difference,
     exclusive,
     from_annotation,
-    lean,
     likeliest,
     to_annotation,
 )
+from pyannote_av.fusion.decoding import Decision, decode, face_evidence, log_odds, sound_evidence
+from pyannote_av.fusion.identities import FaceIdentity
 from pyannote_av.fusion.targets import TargetSpeaker, find_targets, join_faces
 from pyannote_av.models.embedding.voiceprints import enrol, speaker_features
 from pyannote_av.models.loading import ModelReference, load_model
@@ -41,8 +39,10 @@ class TargetSpeakerDiarization(DiarizationPipeline):
 
     The first pass is late fusion: it finds speakers and faces, and which faces belong to which
     speakers. The second pass is a network that takes these people as target speakers, each with a
-    voiceprint, a face or both. It predicts jointly when each of them speaks. If the second pass
-    changes the first one too much, the output of the first pass is returned.
+    voiceprint, a face or both. It predicts jointly when each of them speaks. Its log-odds are added
+    to the evidence of the first pass, and who speaks is decided again; see
+    :mod:`pyannote_av.fusion.decoding`. If the second pass changes the first one too much, the
+    output of the first pass is returned.
 
     Parameters
     ----------
@@ -68,32 +68,22 @@ class TargetSpeakerDiarization(DiarizationPipeline):
 
     Hyper-parameters
     ----------------
-    prior : float
-        Weight of the turns of the first pass relative to the posteriors of the network, in
-        log-odds.
-    counting : {"first_pass", "seen", "network"}
-        What determines the number of simultaneous speakers. With "first_pass", the network only
-        chooses who they are. With "seen", the network may also add speakers whose face is visible,
-        and may remove all speakers where the faces of all of them are visible; see
-        :func:`~pyannote_av.fusion.activities.count_speakers`. With "network", every target is
-        binarized by itself.
-    onset, offset : float
-        Probabilities at which turns start and end, where the network counts.
-    onset_unheard : float
-        Onset for speech that the first pass does not detect: where it finds no speaker at all, or
-        for a face that has no voice.
+    network_weight : float
+        Weight of the log-odds of the network. The weights of other evidence, and the minimum
+        durations of turns, gaps and new speakers, are those of the first pass.
     join_similarity : float
         A face without a voice is joined to a speaker if the embedding of the audio during which
         this face speaks has at least this cosine similarity to the voiceprint of the speaker.
-    min_duration_on, min_duration_off : float
-        Shortest turn and shortest gap, in seconds.
-    min_new : float
-        Minimum speech of a face without a voice to become a speaker, in seconds.
     max_change : float
         Maximum difference between the two passes, as a fraction of the speech of the first one.
     first_pass : dict
         See :class:`~pyannote_av.pipelines.late_fusion.LateFusion`.
     """
+
+    FORMER_PARAMETERS: ClassVar = frozenset(
+        {"prior", "counting", "onset", "offset", "onset_unheard"}
+        | {"min_duration_on", "min_duration_off", "min_new"}
+    )
 
     def __init__(
         self,
@@ -124,30 +114,16 @@ class TargetSpeakerDiarization(DiarizationPipeline):
         )
         self.iterations, self.oracle_vad = iterations, oracle_vad
 
-        self.prior = Uniform(0.0, 5.0)
-        self.counting = Categorical(["first_pass", "seen", "network"])
-        self.onset = Uniform(0.1, 0.9)
-        self.offset = Uniform(0.1, 0.9)
-        self.onset_unheard = Uniform(0.1, 0.95)
+        self.network_weight = Uniform(0.0, 2.0)
         self.join_similarity = Uniform(0.0, 1.0)
-        self.min_duration_on = Uniform(0.0, 1.0)
-        self.min_duration_off = Uniform(0.0, 1.0)
-        self.min_new = Uniform(0.5, 10.0)
         self.max_change = Uniform(0.0, 2.0)
 
     def default_parameters(self) -> dict[str, Any]:
         """Parameters used when none are given."""
         return {
             "first_pass": self.first_pass.default_parameters(),
-            "prior": 0.0,
-            "counting": "seen",
-            "onset": 0.5,
-            "offset": 0.5,
-            "onset_unheard": 0.85,
+            "network_weight": 0.7,
             "join_similarity": 0.45,
-            "min_duration_on": 0.1,
-            "min_duration_off": 0.0,
-            "min_new": 2.0,
             "max_change": 0.6,
         }
 
@@ -238,12 +214,11 @@ class TargetSpeakerDiarization(DiarizationPipeline):
             if len(joined) < len(targets):
                 report.numbers["faces that joined a voice"] = len(targets) - len(joined)
                 targets, posteriors = joined, self._predict(file, joined, embeddings, hook)
-            probabilities = self._combine(posteriors, before, targets)
-            active = self._decide_activity(probabilities, before, targets)
+            decision = self._decide(posteriors, targets, fused, len(labels), num_steps, most)
+            active, probabilities = decision.active, decision.probability
+            targets = [targets[k] for k in decision.kept]
             if self.oracle_vad:
                 active = confine(active, probabilities, file["lab"])
-        kept = self._speakers(active, len(labels), most)
-        active, probabilities = active[:, kept], probabilities[:, kept]
 
         change = difference(before, active)
         report.numbers["change by the second pass"] = change
@@ -254,7 +229,6 @@ class TargetSpeakerDiarization(DiarizationPipeline):
             )
             return first
         report.changes.append(f"{100 * change:.1f} % of the speech changed by the second pass")
-        targets = [targets[k] for k in kept]
         return self._output(file, first, targets, active, probabilities, embeddings)
 
     def _predict(
@@ -285,37 +259,34 @@ class TargetSpeakerDiarization(DiarizationPipeline):
         alone = likeliest(posteriors, (posteriors >= 0.5).any(axis=1))
         return join_faces(targets, num_voices, enrol(embeddings, alone), self.join_similarity)
 
-    def _combine(
-        self, posteriors: np.ndarray, before: np.ndarray, targets: Sequence[TargetSpeaker]
-    ) -> np.ndarray:
-        """Posteriors, with the turns of the first pass as a prior: (steps, targets)"""
-        probabilities = lean(posteriors, before, self.prior)
-        for k, target in enumerate(targets[: before.shape[1]]):
-            if target.voiceprint is None and not target.faces:
-                probabilities[:, k] = before[:, k]  # the network knows nothing: keep the turns
-        return probabilities
-
-    def _decide_activity(
-        self, probabilities: np.ndarray, before: np.ndarray, targets: Sequence[TargetSpeaker]
-    ) -> np.ndarray:
-        """Which targets are active: (steps, targets) bool"""
-        rules = Binarization(*(getattr(self, name) for name in Binarization._fields))
-        if self.counting == "network":
-            return binarize(probabilities, rules)
-        count = before.sum(axis=1)
-        if self.counting == "seen":
-            visible = [target.visible(0, len(before) // STEPS) for target in targets]
-            visible = np.repeat(np.stack(visible, axis=1), STEPS, axis=0)
-            onsets = self.onset, self.onset_unheard, self.offset
-            count = count_speakers(probabilities, before, visible, *onsets)
-        return binarize(likeliest(probabilities, count), rules)
-
-    def _speakers(self, active: np.ndarray, num_voices: int, most: float) -> list[int]:
-        """Indices of all voices, and of faces without a voice that speak enough, up to `most`"""
-        seconds = active.sum(axis=0) / STEP_RATE
-        new = [k for k in range(num_voices, active.shape[1]) if seconds[k] >= self.min_new]
-        new.sort(key=lambda k: -seconds[k])
-        return [*range(num_voices), *sorted(new[: int(min(len(new), max(0, most - num_voices)))])]
+    def _decide(
+        self,
+        posteriors: np.ndarray,
+        targets: Sequence[TargetSpeaker],
+        fused: Fused,
+        num_voices: int,
+        num_steps: int,
+        most: float,
+    ) -> Decision:
+        """Decide who speaks when, from the sound, the speaking scores and the network"""
+        first, speakers = self.first_pass, fused.speakers
+        labels = [target.label for target in targets]
+        evidence, counts = sound_evidence(
+            speakers.posteriors, speakers.turns, labels, num_steps, first.weights
+        )
+        evidence += face_evidence(_faces(targets, fused), num_steps, first.weights)
+        # the network knows nothing about targets that have neither voiceprint nor face
+        known = [k for k, t in enumerate(targets) if t.voiceprint is not None or t.faces]
+        evidence[:, known] += self.network_weight * log_odds(posteriors[:, known])
+        return decode(
+            evidence,
+            counts,
+            first.count_weight,
+            first.binarization,
+            num_voices=num_voices,
+            min_new=first.min_new,
+            most=most,
+        )
 
     def _output(
         self,
@@ -359,3 +330,11 @@ class TargetSpeakerDiarization(DiarizationPipeline):
                 for segment, track, label in diarization.itertracks(yield_label=True)
             },
         )
+
+
+def _faces(targets: Sequence[TargetSpeaker], fused: Fused) -> list[list[FaceIdentity]]:
+    """Faces of each target"""
+    return [
+        [face for face in fused.identities.identities if not set(face.tracks).isdisjoint(own)]
+        for own in (target.tracks for target in targets)
+    ]

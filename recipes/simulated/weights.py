@@ -51,11 +51,9 @@ STEPS, BATCHES = 100, {"compact": 15, "hmsanet-compact": 15}
 DEVELOPMENT, REAL, TRIALS, TEST = 40, 8, 100, 200
 #: folders of a store, and the suffix of the file names in each
 STORED = {"rttm": ".rttm", "shards": "", "tracks": ".npz", "uem": ".uem"}
-#: hyper-parameters that are not tuned. The guard (`max_change`, `min_new`) is frozen because these
-#: files do not need it, so tuning would weaken it. `counting` is frozen because the network
-#: overfits the turn boundaries of simulations: if only the network counts speakers, errors are
-#: lower on simulations, but half as high again on real meetings
-FROZEN = ("first_pass", "counting", "max_change", "min_new")
+#: hyper-parameters that are not tuned. The first pass is the same for all networks. The guard
+#: (`max_change`) is frozen because these files do not need it, so tuning would weaken it
+FROZEN = ("first_pass", "max_change")
 
 
 def encoder(scorer: Path, into: Path) -> Path:

@@ -1,38 +1,19 @@
-"""Corrections of the turns of the audio branch by faces: splits, merges and moves.
+"""Corrections of the voices of the audio branch by faces: splits and merges.
 
-Every correction needs decisive evidence from visible faces over a minimum duration. Without such
-evidence, the turns of the audio branch do not change.
+Every correction needs decisive evidence from visible faces over a minimum duration.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
-from pyannote.core import Annotation, Segment
+from pyannote.core import Annotation
 
 from pyannote_av.core.grid import FRAME_RATE
 from pyannote_av.core.smoothing import moving_average
 from pyannote_av.fusion.association import cosine, holders
 from pyannote_av.fusion.identities import FaceIdentity
-
-
-@dataclass(frozen=True)
-class Move:
-    """Part of a turn that is moved from one voice to another.
-
-    Parameters
-    ----------
-    segment : Segment
-        In seconds.
-    source, target : int
-        Indices of the old and the new voice.
-    """
-
-    segment: Segment
-    source: int
-    target: int
 
 
 def activity_of(annotation: Annotation, labels: Sequence, num_frames: int) -> np.ndarray:
@@ -170,117 +151,3 @@ def _silent(
 def smooth(score: np.ndarray, width: int = 15) -> np.ndarray:
     """Moving average over `width` frames, or over the length of a shorter score."""
     return moving_average(score, min(width, len(score)))
-
-
-def moves(
-    annotation: Annotation,
-    labels: Sequence,
-    identities: Sequence[FaceIdentity],
-    voice_of: Mapping[int, int],
-    activity: np.ndarray,
-    *,
-    margin: float,
-    seconds: float,
-) -> list[Move]:
-    """Find parts of turns in which the face of the speaker is silent and another face speaks.
-
-    Parameters
-    ----------
-    margin : float
-        A face decisively speaks above this score, and is silent below its negative. Scores are
-        averaged over 0.6 s.
-    seconds : float
-        Minimum duration of such a part.
-
-    Returns
-    -------
-    moves : list of Move
-        A part that starts or ends less than `seconds` from a boundary of its turn is extended to
-        this boundary, because boundaries of the audio branch are more accurate.
-    """
-    owned = holders(voice_of)
-    alone = activity.sum(axis=1) == 1
-    found: list[Move] = []
-    for segment, _, label in annotation.itertracks(yield_label=True):
-        voice = list(labels).index(label)
-        if voice not in owned:
-            continue
-        first, last = np.round(np.array([segment.start, segment.end]) * FRAME_RATE).astype(int)
-        frames = np.arange(max(first, 0), min(last, len(activity)))
-        if len(frames) < seconds * FRAME_RATE:
-            continue
-        silent = _silent(identities, owned[voice], frames, margin) & alone[frames]
-        if not silent.any():
-            continue
-        others = [p for p, v in voice_of.items() if v != voice]
-        if not others:
-            continue
-        scores = np.stack([smooth(identities[p].at(frames)) for p in others])
-        scores = np.where(np.isfinite(scores), scores, -np.inf)
-        winner = scores.argmax(axis=0)
-        decisive = silent & (scores.max(axis=0) > margin)
-        target = np.where(decisive, np.array([voice_of[p] for p in others])[winner], -1)
-        for start, end, to in _runs(target):
-            if to < 0 or end - start < seconds * FRAME_RATE:
-                continue
-            begin = frames[0] + start
-            finish = frames[0] + end
-            slack = seconds * FRAME_RATE
-            found.append(
-                Move(
-                    Segment(
-                        segment.start if begin - frames[0] < slack else begin / FRAME_RATE,
-                        segment.end if frames[-1] + 1 - finish < slack else finish / FRAME_RATE,
-                    ),
-                    voice,
-                    int(to),
-                )
-            )
-    return found
-
-
-def _runs(values: np.ndarray) -> list[tuple[int, int, int]]:
-    """Maximal runs of equal values as (start, end, value)."""
-    edges = np.flatnonzero(np.diff(values)) + 1
-    starts = np.concatenate([[0], edges])
-    ends = np.concatenate([edges, [len(values)]])
-    return [(int(s), int(e), int(values[s])) for s, e in zip(starts, ends, strict=True)]
-
-
-def rewrite(
-    annotation: Annotation, labels: Sequence, changes: Sequence[Move], into: Mapping[int, int]
-) -> Annotation:
-    """Apply moves, then merges, to turns.
-
-    Parameters
-    ----------
-    annotation : Annotation
-    labels : sequence
-        Label of each voice, including voices added by splits.
-    changes : sequence of Move
-    into : dict of voice to voice
-
-    Returns
-    -------
-    annotation : Annotation
-        Adjacent turns of one speaker are joined.
-    """
-    column = {label: i for i, label in enumerate(labels)}
-    out = Annotation(uri=annotation.uri, modality=annotation.modality)
-
-    def add(segment: Segment, voice: int) -> None:
-        if segment:
-            out[segment, out.new_track(segment)] = labels[into.get(voice, voice)]
-
-    for segment, _, label in annotation.itertracks(yield_label=True):
-        voice = column[label]
-        cursor = segment.start
-        inside = [m for m in changes if m.source == voice and m.segment.intersects(segment)]
-        for move in sorted(inside, key=lambda m: m.segment):
-            part = move.segment & segment
-            if part.start > cursor:
-                add(Segment(cursor, part.start), voice)
-            add(Segment(max(cursor, part.start), part.end), move.target)
-            cursor = max(cursor, part.end)
-        add(Segment(cursor, segment.end), voice)
-    return out.support()

@@ -1,0 +1,118 @@
+"""What each source of evidence contributes to the decision who speaks, and how often it does harm.
+
+Example:
+    python -m benchmarks evidence DATA WORK
+
+Conversations of one minute are composed of the real talkers in DATA/clips/talkers, in all layouts,
+and kept in WORK. They are development material: the weights of the pipeline were chosen on them,
+and the networks were trained on the same people. Each variant changes weights of the decision; see
+``pyannote_av/fusion/decoding.py``.
+
+Writes evidence.json: mean DER of the files, its parts, and harm: the number of files that are worse
+than sound alone by more than half a point, and the largest difference.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks._data import existing
+from benchmarks._runner import Results, add, table
+
+LAYOUTS = ("gallery", "meeting", "film")
+SEED = 900
+#: changes of hyper-parameters, by name; those of the first pass apply to both passes
+VARIANTS: dict[str, dict] = {
+    "late fusion": {"network_weight": None},
+    "hmsanet": {},
+    "without posteriors of the sound": {"sound_weight": 0.0},
+    "without turns of the sound": {"turn_weight": 0.0},
+    "without speaking scores": {"score_weight": 0.0},
+    "without number of speakers": {"count_weight": 0.0},
+    **{f"count_weight {w:g}": {"count_weight": w} for w in (1.0, 4.0)},
+    **{f"score_weight {w:g}": {"score_weight": w} for w in (0.35, 1.4)},
+    **{f"network_weight {w:g}": {"network_weight": w} for w in (0.35, 1.4)},
+}
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    add(parser, "data", "work", "--pipeline")
+    parser.add_argument("--files", type=int, default=8, help="conversations of each layout")
+    parser.add_argument("--minutes", type=float, default=1.0, help="duration of each")
+
+
+def composed(data: Path, work: Path, files: int, minutes: float) -> list[Path]:
+    """Videos of conversations of real talkers."""
+    clips, noises = (existing(data / name) for name in ("clips/talkers", "noise"))
+    program, videos = Path(sys.executable).with_name("pyannote-av"), []
+    for layout in LAYOUTS:
+        into = work / layout
+        options = {"into": into, "clips": clips, "noises": noises, "layout": layout}
+        options |= {"files": files, "minutes": minutes, "seed": SEED, "subset": "test"}
+        words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
+        subprocess.run([program, "simulate", *words], check=True)
+        videos += sorted((into / "video").glob("*.mp4"))[:files]
+    return videos
+
+
+def diarize(pipeline, file: dict, changes: dict):
+    """Turns of a pipeline with changed hyper-parameters; of its first pass without network."""
+    values, changes = pipeline.default_parameters(), dict(changes)
+    no_network = "network_weight" in changes and changes["network_weight"] is None
+    if no_network:
+        del changes["network_weight"]
+    for name, value in changes.items():
+        (values["first_pass"] if name in values["first_pass"] else values)[name] = value
+    pipeline.instantiate(values)
+    if no_network:
+        model = pipeline.segmentation.model
+        return pipeline.first_pass.fuse(file, visual_model=model).output.speaker_diarization
+    return pipeline(file)
+
+
+def run(given: argparse.Namespace, results: Results) -> None:
+    """Diarize all conversations with all variants."""
+    import torch
+    from pyannote.core import Segment, Timeline
+
+    from pyannote_av import Pipeline
+    from pyannote_av.evaluation.diarization import evaluate
+    from pyannote_av.formats.annotations import read_rttm
+
+    torch.set_num_threads(1)
+    pipeline = Pipeline.from_pretrained(given.pipeline)
+    turns: dict[str, dict] = {name: {} for name in ("sound alone", *VARIANTS)}
+    references, maps = {}, {}
+    for video in composed(given.data, given.work, given.files, given.minutes):
+        uri = f"{video.parent.parent.name}-{video.stem}"
+        rttm = video.parent.parent / "rttm" / f"{video.stem}.rttm"
+        references[uri] = read_rttm(rttm)[video.stem]
+        file = dict(pipeline.prepare_one(str(video)))
+        maps[uri] = Timeline([Segment(0, file["waveform"].shape[1] / file["sample_rate"])])
+        pipeline.training = True  # variants share the steps that do not depend on their weights
+        turns["sound alone"][uri] = pipeline.first_pass.audio.diarize(file).speaker_diarization
+        for name, changes in VARIANTS.items():
+            turns[name][uri] = diarize(pipeline, file, changes)
+        pipeline.training = False
+        print(uri, flush=True)
+    scored = {name: evaluate(references, one, maps).per_file() for name, one in turns.items()}
+    alone, rows = scored["sound alone"], []
+    for name, files in scored.items():
+        row: dict = {"variant": name, "DER": mean(one.der for one in files.values())}
+        for layout in LAYOUTS:
+            row[layout] = mean(one.der for uri, one in files.items() if uri.startswith(layout))
+        worse = {uri: 100 * (one.der - alone[uri].der) for uri, one in files.items()}
+        row |= {"worse": sum(more > 0.5 for more in worse.values()), "most": max(worse.values())}
+        rows.append({key: round(v, 2) if isinstance(v, float) else v for key, v in row.items()})
+    print(table(rows))
+    results.write("evidence", {"files": len(references), "variants": rows})
+
+
+def mean(rates) -> float:
+    """Mean of rates, in percent; 0 if there are none."""
+    rates = list(rates)
+    return 100 * sum(rates) / max(1, len(rates))

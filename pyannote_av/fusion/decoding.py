@@ -1,0 +1,203 @@
+"""Joint decision who speaks, from everything that is known about each step of 10 ms.
+
+Each speaker has log-odds, which are a weighted sum over independent sources: the posteriors of the
+sound, the turns of the sound, the speaking scores of faces, and a network. The sound also provides
+posteriors P of the number of simultaneous speakers. The most likely set S of speakers maximises
+
+    sum of the log-odds of the speakers in S  +  weight x log P(size of S).
+
+Faces thus decide mostly who speaks, and the sound decides mostly whether anybody does. A mouth that
+moves in silence, or is not visible while its owner speaks, has to overrule the sound to do harm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from pyannote.core import Annotation
+
+from pyannote_av.core.grid import STEP_RATE, STEPS
+from pyannote_av.core.posteriors import SpeakerPosteriors
+from pyannote_av.fusion.activities import Binarization, binarize, from_annotation, likeliest
+from pyannote_av.fusion.identities import FaceIdentity
+
+#: bounds of probabilities, of speakers and of numbers of speakers
+_CERTAIN = 0.01
+#: probability that somebody speaks who has a face, but no voice that the sound knows
+_UNHEARD = 0.05
+#: probability of three speakers or more relative to that of two or more
+_THREE = 0.1
+#: bound on the absolute speaking score of a face, in log-odds
+_CLIP = 4.0
+
+
+class Weights(NamedTuple):
+    """Weight of each source of evidence.
+
+    Attributes
+    ----------
+    sound, turns, scores, counts : float
+        Of the posteriors of the sound, its turns, speaking scores, and the number of speakers.
+    """
+
+    sound: float
+    turns: float
+    scores: float
+    counts: float
+
+
+def log_odds(probability: np.ndarray) -> np.ndarray:
+    """Log-odds of probabilities, which are bounded to [0.01, 0.99]."""
+    bounded = np.clip(probability, _CERTAIN, 1 - _CERTAIN)
+    return np.log(bounded) - np.log1p(-bounded)
+
+
+def sound_evidence(
+    posteriors: SpeakerPosteriors,
+    turns: Annotation,
+    labels: Sequence[str],
+    num_steps: int,
+    weights: Weights,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Evidence of the sound about each speaker.
+
+    Parameters
+    ----------
+    posteriors : SpeakerPosteriors
+    turns : Annotation
+        Turns of the same speakers.
+    labels : sequence of str
+        Speakers. Those that the sound does not know get a low constant.
+    num_steps : int
+    weights : Weights
+
+    Returns
+    -------
+    evidence : (num_steps, num_labels) float32 array
+        Weighted log-odds.
+    counts : (num_steps, 3) float32 array
+        Posteriors of the number of speakers; see :class:`SpeakerPosteriors`.
+    """
+    known = [k for k, label in enumerate(labels) if label in posteriors.labels]
+    names = [labels[k] for k in known]
+    speakers, counts = posteriors.at_steps(num_steps, names)
+    votes = np.where(from_annotation(turns, labels, num_steps)[:, known], 1.0, -1.0)
+    evidence = np.full((num_steps, len(labels)), weights.sound * log_odds(np.float32(_UNHEARD)))
+    evidence[:, known] = weights.sound * log_odds(speakers) + weights.turns * votes
+    return evidence.astype(np.float32), counts
+
+
+def face_evidence(
+    faces: Sequence[Sequence[FaceIdentity]], num_steps: int, weights: Weights
+) -> np.ndarray:
+    """Evidence of speaking scores about each speaker.
+
+    Parameters
+    ----------
+    faces : sequence of sequences of FaceIdentity
+        Faces of each speaker. Where several are visible, the highest score counts.
+    num_steps : int
+    weights : Weights
+
+    Returns
+    -------
+    evidence : (num_steps, num_speakers) float32 array
+        Weighted log-odds; 0 where no face is scored.
+    """
+    frames = np.arange(-(-num_steps // STEPS))
+    evidence = np.zeros((len(frames), len(faces)), np.float32)
+    for k, own in enumerate(faces):
+        scores = np.full(len(frames), -np.inf)
+        for face in own:
+            found = face.at(frames)
+            scores = np.where(np.isfinite(found), np.maximum(scores, found), scores)
+        visible = np.isfinite(scores)
+        evidence[visible, k] = weights.scores * np.clip(scores[visible], -_CLIP, _CLIP)
+    return evidence.repeat(STEPS, axis=0)[:num_steps]
+
+
+def most_likely(evidence: np.ndarray, counts: np.ndarray, weight: float) -> np.ndarray:
+    """Most likely set of speakers of each step.
+
+    Parameters
+    ----------
+    evidence : (steps, speakers) array
+        Log-odds.
+    counts : (steps, 3) array
+        Probability that nobody, one speaker, and two or more speakers are active.
+    weight : float
+        Weight of these probabilities.
+
+    Returns
+    -------
+    active : (steps, speakers) bool array
+        At most three are active.
+    """
+    counts = np.clip(counts, _CERTAIN, 1.0)
+    counts = counts / counts.sum(axis=1, keepdims=True)
+    prior = weight * np.log(np.concatenate([counts, _THREE * counts[:, 2:]], axis=1))
+    largest = min(3, evidence.shape[1])
+    best = -np.partition(-evidence, range(largest), axis=1)[:, :largest] if largest else evidence
+    total = np.concatenate([np.zeros((len(evidence), 1)), best.cumsum(axis=1)], axis=1)
+    number = (total + prior[:, : largest + 1]).argmax(axis=1)
+    return likeliest(evidence, number)
+
+
+class Decision(NamedTuple):
+    """Who speaks when.
+
+    Attributes
+    ----------
+    kept : list of int
+        Speakers that are kept.
+    active : (steps, kept speakers) bool array
+    probability : (steps, kept speakers) float32 array
+        Probability of each speaker according to all evidence.
+    """
+
+    kept: list[int]
+    active: np.ndarray
+    probability: np.ndarray
+
+
+def decode(
+    evidence: np.ndarray,
+    counts: np.ndarray,
+    weight: float,
+    rules: Binarization,
+    num_voices: int,
+    min_new: float,
+    most: float = np.inf,
+) -> Decision:
+    """Decide who speaks when, and which faces without a voice are speakers.
+
+    Parameters
+    ----------
+    evidence, counts, weight
+        See :func:`most_likely`.
+    rules : Binarization
+        Minimum durations of turns and gaps.
+    num_voices : int
+        The first speakers are voices, and always kept. The others are faces without a voice.
+    min_new : float
+        Minimum speech of a face without a voice to become a speaker, in seconds. The speech of
+        others goes to the next likely speakers.
+    most : int, optional
+        Maximum number of speakers. Faces that speak most are preferred. Voices are never dropped.
+
+    Returns
+    -------
+    decision : Decision
+    """
+    rules = rules._replace(onset=0.5, offset=0.5)
+    active = binarize(most_likely(evidence, counts, weight), rules)
+    seconds = active.sum(axis=0) / STEP_RATE
+    new = [k for k in range(num_voices, active.shape[1]) if seconds[k] >= min_new]
+    new.sort(key=lambda k: -seconds[k])
+    kept = [*range(num_voices), *sorted(new[: int(min(len(new), max(0, most - num_voices)))])]
+    if len(kept) < active.shape[1]:
+        evidence = evidence[:, kept]
+        active = binarize(most_likely(evidence, counts, weight), rules)
+    return Decision(kept, active, 1 / (1 + np.exp(-evidence)))

@@ -1,0 +1,171 @@
+"""Who speaks, from all evidence together: hand-computed cases and invariances."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from pyannote.core import Annotation, Segment, SlidingWindow
+
+from pyannote_av.core.posteriors import SpeakerPosteriors
+from pyannote_av.fusion.activities import Binarization
+from pyannote_av.fusion.decoding import (
+    Weights,
+    decode,
+    face_evidence,
+    log_odds,
+    most_likely,
+    sound_evidence,
+)
+from pyannote_av.fusion.identities import make_identity
+
+RULES = Binarization(0.5, 0.5, 0.0, 0.0)
+WEIGHTS = Weights(sound=0.5, turns=0.25, scores=0.8, counts=2.0)
+
+
+def turns(*triples):
+    annotation = Annotation(uri="x")
+    for i, (start, end, label) in enumerate(triples):
+        annotation[Segment(start, end), i] = label
+    return annotation
+
+
+@pytest.mark.parametrize(
+    ("evidence", "counts", "expected"),
+    [
+        # the sound hears one speaker: the likelier one, however unlikely
+        ((2.0, 1.0), (0.02, 0.96, 0.02), (1, 0)),
+        ((-2.0, -1.0), (0.02, 0.96, 0.02), (0, 1)),
+        # it hears nobody: a moving mouth is not enough, overwhelming evidence is
+        ((2.0, -2.0), (0.96, 0.02, 0.02), (0, 0)),
+        ((9.0, -2.0), (0.96, 0.02, 0.02), (1, 0)),
+        # it is not sure whether there are one or two: faces decide
+        ((2.0, 1.0), (0.02, 0.49, 0.49), (1, 1)),
+        ((2.0, -1.0), (0.02, 0.49, 0.49), (1, 0)),
+        # it hears one, two faces speak clearly
+        ((9.0, 9.0), (0.02, 0.96, 0.02), (1, 1)),
+    ],
+)
+def test_sound_counts_and_faces_choose(evidence, counts, expected):
+    found = most_likely(np.float32([evidence]), np.float32([counts]), weight=1.0)
+    assert found.astype(int).tolist() == [list(expected)]
+
+
+@given(st.integers(0, 5), st.integers(0, 99), st.floats(0, 5))
+@settings(max_examples=60, deadline=None)
+def test_no_set_is_likelier(num_speakers, seed, weight):
+    rng = np.random.default_rng(seed)
+    evidence = rng.normal(0, 3, (20, num_speakers)).astype(np.float32)
+    counts = rng.dirichlet([0.3] * 3, 20)
+    active = most_likely(evidence, counts, weight)
+    prior = np.clip(counts, 0.01, 1)
+    prior = np.log(prior / prior.sum(axis=1, keepdims=True))
+    for row, odds, likely in zip(active, evidence, prior, strict=True):
+        sizes = [*likely, likely[2] + np.log(0.1)]
+
+        def total(chosen, odds=odds, sizes=sizes):
+            return sum(odds[list(chosen)]) + weight * sizes[len(chosen)]
+
+        sets = [
+            s for n in range(min(3, num_speakers) + 1) for s in combinations(range(num_speakers), n)
+        ]
+        assert total(np.flatnonzero(row)) == pytest.approx(max(map(total, sets)), abs=1e-4)
+
+
+@given(arrays(np.float32, (30, 3), elements=st.floats(-5, 5, width=32)), st.permutations(range(3)))
+@settings(max_examples=30, deadline=None)
+def test_order_of_speakers_does_not_matter(evidence, order):
+    evidence += np.float32([0, 1e-3, 2e-3])  # no ties
+    counts = np.tile([0.2, 0.5, 0.3], (30, 1))
+    active = most_likely(evidence, counts, 1.0)
+    assert (most_likely(evidence[:, order], counts, 1.0) == active[:, order]).all()
+
+
+def test_faces_without_a_voice_become_speakers_if_they_speak_long_enough():
+    evidence = np.full((300, 3), -3.0, np.float32)
+    evidence[:100, 0] = 3.0
+    evidence[100:130, 1] = 3.0  # 0.3 s: too short, and goes to the voice, who is next
+    evidence[100:130, 0] = -1.0
+    evidence[130:300, 2] = 3.0
+    counts = np.tile([0.01, 0.98, 0.01], (300, 1))
+    options = {"weight": 2.0, "rules": RULES, "num_voices": 1, "min_new": 1.0}
+    found = decode(evidence, counts, **options)
+    assert found.kept == [0, 2]
+    assert found.active[:, 0].sum() == 130
+    assert found.active[:, 1].sum() == 170
+    assert (found.probability[130:, 1] > 0.9).all()
+    # no more speakers than there are
+    assert decode(evidence, counts, **options, most=1).kept == [0]
+
+
+def test_evidence_of_the_sound():
+    posteriors = SpeakerPosteriors(
+        SlidingWindow(start=0.0, duration=0.01, step=0.01),
+        ["A", "B"],
+        np.float16([[0.9, 0.2]] * 100),
+        np.float16([[0.1, 0.8, 0.1]] * 100),
+    )
+    voices = turns((0, 0.5, "A"))
+    found, counts = sound_evidence(posteriors, voices, ["A", "B", "new"], 100, WEIGHTS)
+    odds = 0.5 * log_odds(np.array([0.9, 0.2]))
+    assert found[:50, 0] == pytest.approx(odds[0] + 0.25, abs=1e-2)
+    assert found[50:, 0] == pytest.approx(odds[0] - 0.25, abs=1e-2)
+    assert found[:, 1] == pytest.approx(odds[1] - 0.25, abs=1e-2)
+    assert found[:, 2] == pytest.approx(0.5 * np.log(0.05 / 0.95), abs=1e-2)
+    assert counts[7] == pytest.approx([0.1, 0.8, 0.1], abs=1e-3)
+
+
+def test_evidence_of_faces():
+    first = make_identity([(0, np.arange(10), np.full(10, 2.0))])
+    second = make_identity([(1, np.arange(5, 15), np.full(10, 99.0))])
+    found = face_evidence([[first, second], [], [first]], 80, WEIGHTS)
+    assert found.shape == (80, 3)
+    assert found[:20, 0] == pytest.approx(1.6)
+    assert found[20:60, 0] == pytest.approx(0.8 * 4.0)  # the highest score, bounded
+    assert (found[60:] == 0).all()
+    assert (found[:, 1] == 0).all()
+    assert (found[40:, 2] == 0).all()
+
+
+def test_posteriors_are_read_at_the_nearest_frame():
+    frames = SlidingWindow(start=0.0, duration=0.06, step=0.02)
+    speakers = np.arange(5, dtype=np.float16)[:, None] / 10
+    posteriors = SpeakerPosteriors(frames, ["A"], speakers, np.eye(3)[[0, 1, 2, 1, 0]])
+    # frames are centred at 0.03, 0.05, ... s, steps at 0.005, 0.015, ... s
+    found, counts = posteriors.at_steps(20, ["A", "unknown"])
+    assert found[:, 0] == pytest.approx(
+        [0, 0, 0, 0, 0.1, 0.1, 0.2, 0.2, 0.3, 0.3, *[0.4] * 10], abs=1e-3
+    )
+    assert (found[:, 1] == 0).all()
+    assert counts.argmax(axis=1).tolist() == [0, 0, 0, 0, 1, 1, 2, 2, 1, 1, *[0] * 10]
+
+
+def test_posteriors_of_turns_say_what_the_turns_say():
+    voices = turns((0, 1, "A"), (0.5, 2, "B"))
+    posteriors = SpeakerPosteriors.of_turns(voices, 3.0)
+    evidence, counts = sound_evidence(posteriors, voices, ["A", "B"], 300, WEIGHTS)
+    active = most_likely(evidence, counts, 2.0)
+    assert active[:, 0].tolist() == [True] * 100 + [False] * 200
+    assert active[:, 1].tolist() == [False] * 50 + [True] * 150 + [False] * 100
+
+
+def test_posteriors_of_merged_speakers():
+    frames = SlidingWindow(start=0.0, duration=0.01, step=0.01)
+    speakers = np.float16([[0.1, 0.9, 0.4], [0.8, 0.2, 0.3]])
+    posteriors = SpeakerPosteriors(frames, ["A", "B", "C"], speakers, np.eye(3)[:2])
+    merged = posteriors.merged({"B": "A"})
+    assert merged.labels == ["A", "C"]
+    assert merged.speakers == pytest.approx(np.array([[0.9, 0.4], [0.8, 0.3]]), abs=1e-3)
+
+
+def test_posteriors_take_the_names_of_the_turns():
+    frames = SlidingWindow(start=0.0, duration=0.1, step=0.1)
+    binary = np.zeros((20, 3))
+    binary[:10, 2], binary[10:, 0] = 1, 1
+    posteriors = SpeakerPosteriors(frames, list("012"), binary.astype(np.float16), np.ones((20, 3)))
+    named = posteriors.named_as(binary, turns((0, 1, "first"), (1, 2, "second")))
+    assert named.labels == ["first", "second"]
+    assert named.speakers[:, 0].tolist() == binary[:, 2].tolist()
+    assert named.speakers[:, 1].tolist() == binary[:, 0].tolist()
