@@ -427,6 +427,9 @@ def test_output_is_whole(output, made):
     assert {"voiceprints", "target speakers"} <= output.report.seconds.keys()
     assert {"speaking scores", "visual features"} == output.report.parallel_seconds.keys()
     assert output.report.components["segmentation"] == "HMSANet"
+    named = set(output.face_tracks.speaker.values()) & set(labels)
+    assert output.report.video_used == bool(named)
+    assert f"{len(named)} of {len(labels)} speakers have a face" in output.report.reasons
     overlap = output.exclusive_speaker_diarization.get_overlap()
     assert not overlap
 

@@ -44,12 +44,36 @@ class Fused(NamedTuple):
         Corrected delay of the audio relative to the video, in seconds. 0 if none was corrected.
     features : dict of int to list of FaceFeatures
         Visual features of each face track. Empty if none were requested.
+    refused : bool
+        Whether the video is unreliable. The report says why.
     """
 
     output: AVDiarizeOutput
     identities: FaceIdentities
     offset: float
     features: dict[int, list[FaceFeatures]]
+    refused: bool
+
+    def conclude(self, output: AVDiarizeOutput) -> None:
+        """Add to the report how many speakers have a face, and where there is none.
+
+        Parameters
+        ----------
+        output : AVDiarizeOutput
+            The final result: `output`, or what a further pass made of it. Its report is changed.
+        """
+        report, turns, tracks = output.report, output.speaker_diarization, output.face_tracks
+        if self.refused or report is None or tracks is None:
+            return
+        labels = turns.labels()
+        with_face = set(labels) & set(tracks.speaker.values())
+        report.video_used = bool(with_face)
+        report.reasons.append(
+            f"{len(with_face)} of {len(labels)} speakers have a face"
+            if with_face
+            else "no face was associated with a voice"
+        )
+        report.ignored_regions = _regions_without_faces(turns, self.identities, tracks)
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,6 +225,7 @@ class LateFusion(DiarizationPipeline):
             An ``Annotation`` while ``self.training``.
         """
         fused = self.fuse(file, num_speakers, min_speakers, max_speakers, hook)
+        fused.conclude(fused.output)
         return fused.output.speaker_diarization if self.training else fused.output
 
     def fuse(
@@ -213,6 +238,8 @@ class LateFusion(DiarizationPipeline):
         visual_model: torch.nn.Module | None = None,
     ) -> Fused:
         """Fuse a prepared file, and return intermediate results too, for further pipelines.
+
+        The report is not complete before :meth:`Fused.conclude`.
 
         Parameters
         ----------
@@ -241,16 +268,16 @@ class LateFusion(DiarizationPipeline):
             tracks = self.active_speaker.add_scores(tracks, scores)
         self._name_components(file, report)
         with report.stage("fusion"):
-            if self._refuse_video(file, audio, tracks, offset, report):
+            refused = self._refuse_video(file, audio, tracks, offset, report)
+            if refused:
                 identities = FaceIdentities.empty()
                 speakers = Speakers(audio.speaker_diarization, audio.exclusive_speaker_diarization)
             else:
                 identities = self._find_identities(tracks, offset, report)
                 speakers = self._decide_speakers(audio, identities, bounds, report)
-                report.ignored_regions = _regions_without_faces(speakers, identities, tracks)
             output = speakers.output(audio, tracks, report)
         hook("fusion", output.speaker_diarization)
-        return Fused(output, identities, offset, faces.features)
+        return Fused(output, identities, offset, faces.features, refused)
 
     # ---------------------------------------------------------------------------------- steps
 
@@ -347,7 +374,8 @@ class LateFusion(DiarizationPipeline):
     def _estimate_offset(self, scores: Sequence[SpeakingScores], report: Report) -> float:
         """Audio-visual offset in seconds, 0 if it is small or uncertain"""
         offset, confidence = estimate_offset(scores, self.active_speaker.smoothing)
-        report.numbers["audio-visual offset (s)"] = offset
+        if confidence > 0:  # without speaking faces there is no estimate
+            report.numbers["audio-visual offset (s)"] = offset
         report.numbers["confidence of the offset"] = confidence
         return offset if confidence > 0.5 and abs(offset) >= _MIN_OFFSET else 0.0
 
@@ -414,24 +442,18 @@ class LateFusion(DiarizationPipeline):
             fewest=bounds["num_speakers"] or bounds["min_speakers"] or 1,
             most=bounds["num_speakers"] or bounds["max_speakers"] or np.inf,
         )
-        report.video_used = bool(speakers.faces)
         report.changes += speakers.changes
-        report.reasons.append(
-            f"{len(speakers.faces)} of {len(speakers.annotation.labels())} speakers have a face"
-            if speakers.faces
-            else "no face was associated with a voice"
-        )
         return speakers
 
 
 def _regions_without_faces(
-    speakers: Speakers, identities: FaceIdentities, tracks: FaceTracks
+    turns: Annotation, identities: FaceIdentities, tracks: FaceTracks
 ) -> list[dict[str, Any]]:
     """Speech during which no face of a person in the video is visible, with the reason"""
     trusted = {track for identity in identities.identities for track in identity.tracks}
     visible = tracks.to_annotation()
     return guard.without_faces(
-        speakers.annotation.get_timeline().support(),
+        turns.get_timeline().support(),
         [segment for segment, _, t in visible.itertracks(yield_label=True) if t in trusted],
         visible.itersegments(),
     )
