@@ -96,6 +96,7 @@ def test_sound_without_picture_is_the_audio_result(made, pipeline, output):
     assert again.speaker_diarization == again.audio_only
     assert not again.report.video_used
     assert "no face" in " ".join(again.report.reasons)
+    assert "audio-visual offset (s)" not in again.report.numbers  # there is no estimate
     assert again.audio_only == output.audio_only
 
 

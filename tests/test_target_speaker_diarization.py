@@ -17,6 +17,7 @@ from pyannote_av.core.tracks import FaceTracks, TrackSegment
 from pyannote_av.fusion.activities import (
     Binarization,
     binarize,
+    changes,
     confidences,
     confine,
     difference,
@@ -126,6 +127,18 @@ def test_so_many_speakers(probability, seed):
     for chosen, row in zip(active, probability, strict=True):
         if chosen.any() and not chosen.all():
             assert row[chosen].min() >= row[~chosen].max()
+
+
+def test_changes_are_told_in_a_sentence():
+    before, after = np.zeros((500, 2), bool), np.zeros((500, 2), bool)
+    before[:400, 0] = True
+    after[:100, 0] = after[100:200, 1] = True  # 1 s is given to another, 2 s are removed
+    after[450:500] = True  # 0.5 s of two speakers are added
+    assert changes(before, after) == (
+        "100.0 % of the speech in the sound changed: "
+        "1.0 s given to another speaker, 1.0 s added, 2.0 s removed"
+    )
+    assert changes(before, before).startswith("0.0 %")
 
 
 def test_difference_is_an_error_rate_by_name():
@@ -375,6 +388,9 @@ def test_output_is_whole(output, made):
     assert {"voiceprints", "target speakers"} <= output.report.seconds.keys()
     assert {"speaking scores", "visual features"} == output.report.parallel_seconds.keys()
     assert output.report.components["segmentation"] == "HMSANet"
+    named = set(output.face_tracks.speaker.values()) & set(labels)
+    assert output.report.video_used == bool(named)
+    assert f"{len(named)} of {len(labels)} speakers have a face" in output.report.reasons
     overlap = output.exclusive_speaker_diarization.get_overlap()
     assert not overlap
 

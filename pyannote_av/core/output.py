@@ -24,7 +24,7 @@ class Report:
     Attributes
     ----------
     video_used : bool
-        Whether the video changed or confirmed anything in the result.
+        Whether the video changed or confirmed anything in the final result.
     reasons : list of str
         Why the video was or was not used, in sentences.
     problems : list of str
@@ -37,7 +37,7 @@ class Report:
     numbers : dict
         Figures on which decisions are based (face coverage, A/V offset, ...), see ``late_fusion``.
     ignored_regions : list of dict
-        Regions in which the audio-only turns were kept. Keys: ``start``, ``end``, ``reason``.
+        Speech for which only the audio is evidence. Keys: ``start``, ``end``, ``reason``.
     changes : list of str
         Changes that fusion made to the audio-only result (splits, merges, relabelled seconds).
     seconds : dict
@@ -135,7 +135,7 @@ class Report:
         return "\n".join(lines)
 
 
-@dataclass
+@dataclass(repr=False)
 class AVDiarizeOutput(DiarizeOutput):
     """pyannote's diarization output, with faces and a report.
 
@@ -180,6 +180,20 @@ class AVDiarizeOutput(DiarizeOutput):
             content["report"] = self.report.to_dict()
         return content
 
+    def __repr__(self) -> str:
+        turns, report = self.speaker_diarization, self.report
+        facts = [
+            f"{turns.uri}",
+            _count(len(turns.labels()), "speaker"),
+            _count(sum(1 for _ in turns.itertracks()), "turn"),
+            f"{turns.get_timeline().duration():.1f} s of speech",
+        ]
+        if report is not None and report.duration:
+            facts[-1] += f" in {report.duration:.1f} s"
+        if self.face_tracks is not None:
+            facts.append(_count(len(self.face_tracks.tracks), "face track"))
+        return f"<{type(self).__name__} {', '.join(facts)}>"
+
     def __getattr__(self, name: str) -> Any:
         """Methods and attributes of ``speaker_diarization``, which pyannote.audio 3 returned."""
         turns = self.__dict__.get("speaker_diarization")
@@ -190,3 +204,7 @@ class AVDiarizeOutput(DiarizeOutput):
     def _repr_png_(self) -> bytes | None:
         """Image of the turns for notebooks, drawn by pyannote.core."""
         return self.speaker_diarization._repr_png_()
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"

@@ -410,6 +410,9 @@ class MediaMixin:
             )
         numbers = {name: kwargs[name] for name in _NUMBERS if name in kwargs}
         kwargs |= {name: n for name, n in speaker_bounds(**numbers).items() if name in numbers}
+        if not self.instantiated:
+            # pyannote does the same, but warns and lists all parameters
+            self.instantiate(self.default_parameters())
         with _on_disk(file) as path:
             return super().__call__(path, preload=preload, **kwargs)
 

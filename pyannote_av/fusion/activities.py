@@ -119,6 +119,25 @@ def difference(first: np.ndarray, second: np.ndarray) -> float:
     return float(wrong.sum() / max(1, expected.sum()))
 
 
+def changes(before: np.ndarray, after: np.ndarray) -> str:
+    """Describe how one activity differs from another, in a sentence.
+
+    Parameters
+    ----------
+    before, after : (steps, speakers) bool array
+    """
+    expected, found = before.sum(axis=1), after.sum(axis=1)
+    moved = np.minimum(expected, found) - (before & after).sum(axis=1)
+    parts = {
+        "given to another speaker": moved,
+        "added": np.maximum(found - expected, 0),
+        "removed": np.maximum(expected - found, 0),
+    }
+    share = 100 * difference(before, after)
+    listed = ", ".join(f"{part.sum() / STEP_RATE:.1f} s {name}" for name, part in parts.items())
+    return f"{share:.1f} % of the speech in the sound changed: {listed}"
+
+
 def to_annotation(active: np.ndarray, labels: Sequence[str], uri: str | None = None) -> Annotation:
     """Convert (steps, speakers) bool to turns, ordered by start and label."""
     annotation = Annotation(uri=uri)

@@ -20,7 +20,7 @@ from pyannote_av.core.tracks import FaceTracks
 from pyannote_av.fusion import guard
 from pyannote_av.fusion.activities import (
     Binarization,
-    difference,
+    changes,
     exclusive,
     from_annotation,
     to_annotation,
@@ -55,6 +55,8 @@ class Fused(NamedTuple):
         Corrected delay of the audio relative to the video, in seconds. 0 if none was corrected.
     features : dict of int to list of FaceFeatures
         Visual features of each face track. Empty if none were requested.
+    refused : bool
+        Whether the video is unreliable. The report says why.
     """
 
     output: AVDiarizeOutput
@@ -62,6 +64,35 @@ class Fused(NamedTuple):
     identities: FaceIdentities
     offset: float
     features: dict[int, list[FaceFeatures]]
+    refused: bool
+
+    def conclude(self, output: AVDiarizeOutput) -> None:
+        """Add to the report what changed, how many speakers have a face, and where there is none.
+
+        Parameters
+        ----------
+        output : AVDiarizeOutput
+            The final result: `output`, or what a further pass made of it. Its report is changed.
+        """
+        report, turns, tracks = output.report, output.speaker_diarization, output.face_tracks
+        labels = turns.labels()
+        names = [*self.speakers.labels, *(one for one in labels if one not in self.speakers.labels)]
+        before, after = (
+            from_annotation(one, names, round(report.duration * STEP_RATE))
+            for one in (self.speakers.turns, turns)
+        )
+        if (before != after).any():
+            report.changes.append(changes(before, after))
+        if self.refused or tracks is None:
+            return
+        with_face = set(labels) & set(tracks.speaker.values())
+        report.video_used = bool(with_face)
+        report.reasons.append(
+            f"{len(with_face)} of {len(labels)} speakers have a face"
+            if with_face
+            else "no face was associated with a voice"
+        )
+        report.ignored_regions = _regions_without_faces(turns, self.identities, tracks)
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,6 +265,7 @@ class LateFusion(DiarizationPipeline):
             An ``Annotation`` while ``self.training``.
         """
         fused = self.fuse(file, num_speakers, min_speakers, max_speakers, hook)
+        fused.conclude(fused.output)
         return fused.output.speaker_diarization if self.training else fused.output
 
     def fuse(
@@ -246,6 +278,8 @@ class LateFusion(DiarizationPipeline):
         visual_model: torch.nn.Module | None = None,
     ) -> Fused:
         """Fuse a prepared file, and return intermediate results too, for further pipelines.
+
+        The report is not complete before :meth:`Fused.conclude`.
 
         Parameters
         ----------
@@ -275,7 +309,8 @@ class LateFusion(DiarizationPipeline):
         self._name_components(file, report)
         with report.stage("fusion"):
             identities = FaceIdentities.empty()
-            if not self._refuse_video(file, audio, tracks, offset, report):
+            refused = self._refuse_video(file, audio, tracks, offset, report)
+            if not refused:
                 identities = self._find_identities(tracks, offset, report)
             if identities.identities:
                 speakers = self._find_speakers(audio, identities, bounds, report)
@@ -287,7 +322,7 @@ class LateFusion(DiarizationPipeline):
                 turns = audio.speaker_diarization, audio.exclusive_speaker_diarization
                 output = output_of(*turns, speakers, audio, tracks, report)
         hook("fusion", output.speaker_diarization)
-        return Fused(output, speakers, identities, offset, faces.features)
+        return Fused(output, speakers, identities, offset, faces.features, refused)
 
     # ---------------------------------------------------------------------------------- steps
 
@@ -385,7 +420,8 @@ class LateFusion(DiarizationPipeline):
     def _estimate_offset(self, scores: Sequence[SpeakingScores], report: Report) -> float:
         """Audio-visual offset in seconds, 0 if it is small or uncertain"""
         offset, confidence = estimate_offset(scores, self.active_speaker.smoothing)
-        report.numbers["audio-visual offset (s)"] = offset
+        if confidence > 0:  # without speaking faces there is no estimate
+            report.numbers["audio-visual offset (s)"] = offset
         report.numbers["confidence of the offset"] = confidence
         return offset if confidence > 0.5 and abs(offset) >= _MIN_OFFSET else 0.0
 
@@ -491,22 +527,9 @@ class LateFusion(DiarizationPipeline):
         speakers.faces.update({labels[k]: faces[k] for k in decision.kept if faces[k]})
         turns = to_annotation(decision.active, names, file["uri"])
         alone = exclusive(decision.active, decision.probability)
-        output = output_of(
+        return output_of(
             turns, to_annotation(alone, names, file["uri"]), speakers, audio, tracks, report
         )
-        report.video_used = bool(output.face_tracks.speaker)
-        change = difference(
-            from_annotation(speakers.turns, speakers.labels, num_steps), decision.active
-        )
-        report.changes.append(f"{100 * change:.1f} % of the speech changed by faces")
-        with_face = set(output.face_tracks.speaker.values())
-        report.reasons.append(
-            f"{len(with_face)} of {len(turns.labels())} speakers have a face"
-            if with_face
-            else "no face was associated with a voice"
-        )
-        report.ignored_regions = _regions_without_faces(turns, identities, tracks)
-        return output
 
     @property
     def weights(self) -> Weights:

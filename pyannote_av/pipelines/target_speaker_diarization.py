@@ -173,6 +173,7 @@ class TargetSpeakerDiarization(DiarizationPipeline):
         with report.stage("target speakers"):
             most = num_speakers or max_speakers or np.inf
             output = self._second_pass(file, first, embeddings, most, hook)
+        first.conclude(output)
         report.components["segmentation"] = type(model).__name__
         hook("target speakers", output.speaker_diarization)
         return output.speaker_diarization if self.training else output
@@ -228,7 +229,6 @@ class TargetSpeakerDiarization(DiarizationPipeline):
                 "the first result is kept"
             )
             return first
-        report.changes.append(f"{100 * change:.1f} % of the speech changed by the second pass")
         return self._output(file, first, targets, active, probabilities, embeddings)
 
     def _predict(
