@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from pyannote.audio.pipelines.speaker_diarization import DiarizeOutput
 
 from pyannote_av.core.output_format import FORMAT, VERSION, list_turns
+from pyannote_av.core.speaker_names import check_names, rename_embeddings, rename_turns
+from pyannote_av.core.turn_tables import turn_table
 
 if TYPE_CHECKING:
+    import pandas as pd
     from pyannote.core import Annotation
 
     from pyannote_av.core.tracks import FaceTracks
+    from pyannote_av.core.transcript import Transcript
 
 
 @dataclass
@@ -155,6 +159,8 @@ class AVDiarizeOutput(DiarizeOutput):
         Per turn of ``speaker_diarization``: ``confidence`` in [0, 1], or None if only the audio
         pipeline supports the turn, and ``modality`` (``"audio"``, ``"video"`` or
         ``"audio+video"``), the evidence that identified the speaker.
+    transcript : Transcript or None
+        What is said, if it was added; see :func:`pyannote_av.assign_speakers`.
 
     Methods of pyannote's ``Annotation``, such as ``itertracks``, are those of
     ``speaker_diarization``: pyannote.audio 3 returned an ``Annotation``.
@@ -164,6 +170,7 @@ class AVDiarizeOutput(DiarizeOutput):
     report: Report | None = None
     audio_only: Annotation | None = None
     provenance: dict[tuple, dict[str, Any]] = field(default_factory=dict)
+    transcript: Transcript | None = None
 
     def serialize(self) -> dict[str, Any]:
         """Convert to plain containers that JSON can hold, a superset of pyannote's format."""
@@ -183,7 +190,55 @@ class AVDiarizeOutput(DiarizeOutput):
             content["face_tracks"] = self.face_tracks.to_dict()
         if self.report is not None:
             content["report"] = self.report.to_dict()
+        if self.transcript is not None:
+            content["transcript"] = self.transcript.to_dict()
         return content
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Table with one row per turn.
+
+        Columns are ``uri``, ``start``, ``end`` and ``duration`` (seconds, to the millisecond),
+        ``speaker``, ``confidence`` (NaN where unknown) and ``modality`` (None where unknown).
+        """
+        return turn_table(self.speaker_diarization, self.provenance)
+
+    def rename(self, names: Mapping[str, str], merge: bool = False) -> AVDiarizeOutput:
+        """Same result with renamed speakers: turns, face tracks, transcript and embeddings.
+
+        Parameters
+        ----------
+        names : mapping of str to str
+            New name by label. Labels that are missing keep their name. All names are replaced at
+            once, so that ``{"A": "B", "B": "A"}`` swaps two speakers.
+        merge : bool, optional
+            Make one speaker of all those that get the same name. Their turns are kept as they are,
+            even where they overlap. Their embedding is the mean of their embeddings, weighted by
+            seconds of speech.
+
+        Raises
+        ------
+        ValueError
+            When a label does not exist, or when two speakers get one name without `merge`.
+        """
+        turns = self.speaker_diarization
+        check_names(turns.labels(), names, merge)
+
+        def renamed(annotation: Annotation | None) -> Annotation | None:
+            return None if annotation is None else rename_turns(annotation, names)
+
+        embeddings = self.speaker_embeddings
+        return replace(
+            self,
+            speaker_diarization=renamed(turns),
+            exclusive_speaker_diarization=renamed(self.exclusive_speaker_diarization),
+            speaker_embeddings=(
+                None if embeddings is None else rename_embeddings(embeddings, turns, names)
+            ),
+            face_tracks=None if self.face_tracks is None else self.face_tracks.relabel(names),
+            audio_only=renamed(self.audio_only),
+            provenance=dict(self.provenance),
+            transcript=None if self.transcript is None else self.transcript.rename(names),
+        )
 
     def __getattr__(self, name: str) -> Any:
         """Methods and attributes of ``speaker_diarization``, which pyannote.audio 3 returned."""

@@ -48,4 +48,4 @@ def turn_table(turns: Annotation, provenance: Mapping[tuple, Mapping[str, Any]])
 
     table = pd.DataFrame(list(turn_rows(turns, provenance)), columns=list(COLUMNS))
     numbers = ("start", "end", "duration", "confidence")
-    return table.astype({name: "float64" for name in numbers})
+    return table.astype(dict.fromkeys(numbers, "float64"))

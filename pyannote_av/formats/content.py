@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from pyannote.core import Annotation, Segment
 
+from pyannote_av.core.output_format import FORMAT, VERSION, list_turns
+from pyannote_av.core.reading import ReadError
 from pyannote_av.core.speaker_names import check_names, rename_turns
 from pyannote_av.core.transcript import Cue, Transcript
 
@@ -96,6 +98,62 @@ class Content:
         if all(cue.text in ("", cue.speaker) for cue in cues):
             return cls(turns)
         return cls(turns, transcript=transcript)
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any], where: str = "diarization") -> Content:
+        """Content of what ``output.serialize()`` returns; turns have been checked.
+
+        Parameters
+        ----------
+        content : mapping
+            See :func:`pyannote_av.formats.json.read_content`.
+        where : str, optional
+            Name of the source, for error messages.
+
+        Raises
+        ------
+        ReadError
+            When face tracks or the transcript are malformed.
+        """
+        from pyannote_av.core.tracks import FaceTracks
+        from pyannote_av.formats.json import annotation_of
+        from pyannote_av.formats.transcripts import from_json
+
+        uri = content.get("uri")
+        turns, provenance = annotation_of(content["diarization"], uri)
+        made = cls(turns, provenance, report=content.get("report"))
+        if made.report is not None and not isinstance(made.report, Mapping):
+            raise ReadError(f"{where}: the report is {type(made.report).__name__}, not a mapping")
+        if "exclusive_diarization" in content:
+            exclusive = annotation_of(content["exclusive_diarization"], uri)
+            made.exclusive_speaker_diarization = exclusive[0]
+        if "audio_only" in content:
+            made.audio_only = annotation_of(content["audio_only"], uri)[0]
+        if "face_tracks" in content:
+            made.face_tracks = FaceTracks.from_dict(content["face_tracks"], f"{where}, face_tracks")
+        if "transcript" in content:
+            made.transcript = from_json(content["transcript"], f"{where}, transcript", uri)
+        return made
+
+    def serialize(self) -> dict[str, Any]:
+        """Convert to plain containers that JSON can hold, as ``AVDiarizeOutput.serialize``."""
+        turns = self.speaker_diarization
+        content = {"format": FORMAT, "version": VERSION, "uri": turns.uri}
+        content["diarization"] = list_turns(turns)
+        for entry, (segment, track) in zip(content["diarization"], turns.itertracks(), strict=True):
+            entry.update(self.provenance.get((segment, track), {}))
+        if self.exclusive_speaker_diarization is not None:
+            content["exclusive_diarization"] = list_turns(self.exclusive_speaker_diarization)
+        content["speakers"] = turns.labels()
+        if self.audio_only is not None:
+            content["audio_only"] = list_turns(self.audio_only)
+        if self.face_tracks is not None:
+            content["face_tracks"] = self.face_tracks.to_dict()
+        if self.report is not None:
+            content["report"] = self.report
+        if self.transcript is not None:
+            content["transcript"] = self.transcript.to_dict()
+        return content
 
     @property
     def uri(self) -> str | None:

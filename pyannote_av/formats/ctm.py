@@ -89,6 +89,4 @@ def _cues(words: list[Word]) -> list[Cue]:
         end = max(end, word.end)
         numbers.append(number)
     groups = groupby(zip(words, numbers, strict=True), lambda one: (one[0].speaker, one[1]))
-    return [
-        Cue.of_words(tuple(word for word, _ in some), speaker) for (speaker, _), some in groups
-    ]
+    return [Cue.of_words(tuple(word for word, _ in some), speaker) for (speaker, _), some in groups]

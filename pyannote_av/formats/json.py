@@ -163,29 +163,33 @@ def from_dict(content: dict[str, Any], where: str = "diarization") -> AVDiarizeO
     """
     from pyannote_av.core.output import AVDiarizeOutput
     from pyannote_av.core.tracks import FaceTracks
+    from pyannote_av.formats.transcripts import from_json
 
     check_content(content, where)
     uri = content.get("uri")
-    turns, provenance = _annotation(content["diarization"], uri)
+    turns, provenance = annotation_of(content["diarization"], uri)
     exclusive = content.get("exclusive_diarization", content["diarization"])
-    tracks = report = audio_only = None
+    tracks = report = audio_only = transcript = None
     if "face_tracks" in content:
         tracks = FaceTracks.from_dict(content["face_tracks"], f"{where}, face_tracks")
     if "report" in content:
         report = _report(content["report"], f"{where}, report")
     if "audio_only" in content:
-        audio_only = _annotation(content["audio_only"], uri)[0]
+        audio_only = annotation_of(content["audio_only"], uri)[0]
+    if "transcript" in content:
+        transcript = from_json(content["transcript"], f"{where}, transcript", uri)
     return AVDiarizeOutput(
         turns,
-        _annotation(exclusive, uri)[0],
+        annotation_of(exclusive, uri)[0],
         face_tracks=tracks,
         report=report,
         audio_only=audio_only,
         provenance=provenance,
+        transcript=transcript,
     )
 
 
-def _annotation(turns: list[dict[str, Any]], uri: str | None) -> tuple[Annotation, dict]:
+def annotation_of(turns: list[dict[str, Any]], uri: str | None) -> tuple[Annotation, dict]:
     """Turns as annotation, and whatever else the file says about each of them"""
     from pyannote.core import Annotation, Segment
 

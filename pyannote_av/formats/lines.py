@@ -129,4 +129,3 @@ def written_names(
                 f"{what}: rename one of them"
             )
     return names
-

@@ -163,9 +163,7 @@ class _Tokens:
                 raise ValueError
             return decimal(token.text)
         except ValueError:
-            raise ReadError(
-                f"{self.where}: {token.text!r} where a number is expected"
-            ) from None
+            raise ReadError(f"{self.where}: {token.text!r} where a number is expected") from None
 
     def count(self) -> int:
         value = self.number()
