@@ -245,7 +245,10 @@ def write(output: Any, path: str | Path, format: str | None = None) -> Path:
     chosen = format_of(path, format)
     if chosen.write is None:
         raise ValueError(f"{chosen.name} is read only")
-    _function(chosen.write)(Content.of(output), Path(path))
+    content = Content.of(output)
+    # outputs of pipelines write JSON themselves
+    whole = output if chosen.name == "json" and hasattr(output, "serialize") else content
+    _function(chosen.write)(whole, Path(path))
     return Path(path)
 
 
@@ -270,9 +273,8 @@ def lost(content: Content, format: Format) -> list[str]:
         if missing == [PARTS["audio_only"]]:
             verb = "are"
         notes.append(f"{_listed(missing)} {verb} not kept")
-    if transcript is not None and "turns" in format.keeps and "text" in format.keeps:
-        if format.name != "json":
-            notes.append("turns are those of the words: speech without words is not kept")
+    if transcript is not None and {"turns", "text"} <= format.keeps and format.name != "json":
+        notes.append("turns are those of the words: speech without words is not kept")
     if "turns" in format.keeps or "text" in format.keeps:
         notes += _renamed(content, format)
     if format.united and (number := _overlaps(content)):

@@ -1,4 +1,4 @@
-"""Readers of transcripts: JSON of Whisper, WhisperX and faster-whisper, SRT, WebVTT, CTM and STM."""
+"""Readers of transcripts: JSON of Whisper and its relatives, SRT, WebVTT, CTM and STM."""
 
 from __future__ import annotations
 
@@ -115,11 +115,7 @@ def _segments(content: Mapping[str, Any], where: str) -> Any:
     for key in ("segments", "transcription", "chunks", "words", "word_segments"):
         # the API of OpenAI gives words alone, or words beside segments without words
         if isinstance(content.get(key), list) and (content[key] or key == "segments"):
-            words = content.get("words")
-            if key == "segments" and isinstance(words, list) and words:
-                if not any(isinstance(one, Mapping) and "words" in one for one in content[key]):
-                    return _words_into(content[key], words, where)
-            return content[key]
+            return _words_into(content, where) if key == "segments" else content[key]
     if isinstance(content.get("text"), str):
         raise ReadError(
             f"{where}: a transcript without times: write it with segments (Whisper: verbose_json)"
@@ -130,8 +126,12 @@ def _segments(content: Mapping[str, Any], where: str) -> Any:
     raise ReadError(f"{where}: not a transcript, it has no 'segments' (but {there})")
 
 
-def _words_into(segments: list[Any], words: list[Any], where: str) -> list[Any]:
-    """Segments that hold those words that begin in them"""
+def _words_into(content: Mapping[str, Any], where: str) -> list[Any]:
+    """Segments. If there are words beside them, each segment gets those that begin in it."""
+    segments, words = content["segments"], content.get("words")
+    whole = [one for one in segments if isinstance(one, Mapping)]
+    if not isinstance(words, list) or any("words" in one for one in whole):
+        return segments
     starts = [_time(one, "start", f"{where}, segment {i}") for i, one in enumerate(segments)]
     if any(start is None for start in starts) or not all(isinstance(w, Mapping) for w in words):
         return segments
@@ -231,9 +231,9 @@ def _interpolate(
     where: str,
 ) -> None:
     """Fill in times that are missing: words share the time between their neighbours"""
-    if all(first is None and last is None for first, last in times):
-        if start is None or end is None:
-            raise ReadError(f"{where}: no times, neither of the words nor of the whole")
+    unknown = all(first is None and last is None for first, last in times)
+    if unknown and (start is None or end is None):
+        raise ReadError(f"{where}: no times, neither of the words nor of the whole")
     number = 0
     while number < len(times):
         first, last = times[number]

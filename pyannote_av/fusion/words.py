@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -177,7 +178,7 @@ def _path(words: tuple[Word, ...], scores: np.ndarray, labels: list[str]) -> lis
     rows = np.flatnonzero(known)
     best = scores[rows[0]][some]
     back = []
-    for previous, row in zip(rows, rows[1:]):  # noqa: B905
+    for previous, row in pairwise(rows):
         cost = _cost(words[previous], words[row])
         origin = np.where(best >= best.max() - cost, np.arange(len(some)), best.argmax())
         best = np.maximum(best, best.max() - cost) + scores[row][some]
