@@ -1,7 +1,8 @@
 """STM: one line per utterance, with speaker and text (NIST sclite; meeteval).
 
 ``FILE CHANNEL SPEAKER START END [<LABELS>] TEXT``, in seconds. Lines that begin with ``;;`` are
-comments. Lines may overlap. Cues of nobody have the speaker ``<NA>``.
+comments. Lines may overlap. Cues of nobody have the speaker
+``(unknown)``.
 """
 
 from __future__ import annotations
@@ -14,10 +15,9 @@ from pyannote_av.core.atomic import write_text
 from pyannote_av.core.reading import ReadError
 from pyannote_av.core.text import field_name
 from pyannote_av.core.transcript import Cue
-from pyannote_av.formats.content import Content
+from pyannote_av.formats.content import UNKNOWN, Content
 from pyannote_av.formats.lines import lines_of, one_line, times, written_names
 
-_NOBODY = "<NA>"
 _LABELS = re.compile(r"<[^<>\s,]*(?:,[^<>\s,]*)+>(?:\s+|$)")
 
 
@@ -34,11 +34,11 @@ def to_stm(output: Any) -> str:
         When two speakers would get the same name: names hold no white space in STM.
     """
     content = Content.of(output)
-    cues, uri = content.cues(), field_name(content.uri or _NOBODY)
+    cues, uri = content.cues(), field_name(content.uri or "<NA>")
     speakers = dict.fromkeys(cue.speaker for cue in cues if cue.speaker is not None)
     names = written_names(speakers, "STM", content.uri, field_name)
     return "".join(
-        f"{uri} 1 {names.get(cue.speaker, _NOBODY)} {cue.start:.3f} {cue.end:.3f} "
+        f"{uri} 1 {names.get(cue.speaker, UNKNOWN)} {cue.start:.3f} {cue.end:.3f} "
         f"{one_line(cue.text)}".rstrip()
         + "\n"
         for cue in cues
@@ -68,6 +68,6 @@ def read_stm(path: str | Path) -> dict[str | None, Content]:
         text = fields[5].strip() if len(fields) > 5 else ""
         if labels := _LABELS.match(text):
             text = text[labels.end() :]
-        speaker = None if speaker == _NOBODY else speaker
+        speaker = None if speaker == UNKNOWN else speaker
         cues.setdefault(uri, []).append(Cue(start, end, text, speaker))
     return {uri: Content.of_cues(some, uri) for uri, some in cues.items()}
