@@ -87,7 +87,7 @@ def _check_length(transcript: Transcript, output: Any) -> None:
     if report is None:
         return
     duration = report["duration"] if isinstance(report, Mapping) else report.duration
-    last = max((cue.start for cue in transcript.cues), default=0.0)
+    last = max((one.start for cue in transcript.cues for one in cue.words or (cue,)), default=0.0)
     if duration and last > duration + _TOLERANCE:
         raise ValueError(
             f"the transcript goes on at {last:.2f} s, but the file lasts {duration:.2f} s: "
