@@ -117,7 +117,7 @@ class Content:
         """
         from pyannote_av.core.tracks import FaceTracks
         from pyannote_av.formats.json import annotation_of
-        from pyannote_av.formats.transcripts import from_json
+        from pyannote_av.formats.whisper import from_json
 
         uri = content.get("uri")
         turns, provenance = annotation_of(content["diarization"], uri)

@@ -163,7 +163,7 @@ def from_dict(content: dict[str, Any], where: str = "diarization") -> AVDiarizeO
     """
     from pyannote_av.core.output import AVDiarizeOutput
     from pyannote_av.core.tracks import FaceTracks
-    from pyannote_av.formats.transcripts import from_json
+    from pyannote_av.formats.whisper import from_json
 
     check_content(content, where)
     uri = content.get("uri")
