@@ -12,13 +12,13 @@ from pyannote_av.batch.identity import pipeline_identity
 from pyannote_av.batch.jobs import Job, Made
 from pyannote_av.core.checksums import digest
 from pyannote_av.core.workers import PIPELINE_IMPORTS
-from pyannote_av.formats.registry import FORMATS, WRITTEN, write
+from pyannote_av.formats import registry
 
 if TYPE_CHECKING:
     from pyannote.core import Annotation
 
-#: formats that are written by default
-DEFAULT_FORMATS = ("rttm", "json")
+#: formats that can be written, and those that are written by default
+FORMATS, DEFAULT_FORMATS = registry.WRITTEN, ("rttm", "json")
 
 
 @dataclass
@@ -32,7 +32,7 @@ class Diarize:
     pipeline : str
         Name or folder, as for ``Pipeline.from_pretrained``.
     formats : sequence of str
-        Names of :data:`pyannote_av.formats.registry.WRITTEN`.
+        Some of :data:`FORMATS`.
     device : str
     trust : bool
         Allow the pipeline to name any class, and its checkpoints to be unpickled.
@@ -53,8 +53,8 @@ class Diarize:
     verb: str = field(default="diarizing", init=False)
 
     def __post_init__(self):
-        if unknown := [name for name in self.formats if name not in WRITTEN]:
-            raise ValueError(f"unknown format: {unknown[0]!r}; there are {', '.join(WRITTEN)}")
+        if unknown := [name for name in self.formats if name not in FORMATS]:
+            raise ValueError(f"unknown format: {unknown[0]!r}; there are {', '.join(FORMATS)}")
         # use an absolute path, because workers may have another working directory
         if Path(self.pipeline).exists() and not _is_shipped(self.pipeline):
             self.pipeline = str(Path(self.pipeline).absolute())
@@ -81,7 +81,7 @@ class Diarize:
 
     def outputs(self, name: str, every: bool = False) -> list[str]:
         """See :class:`~pyannote_av.batch.jobs.Work`."""
-        return [f"{name}{FORMATS[one].suffix}" for one in (WRITTEN if every else self.formats)]
+        return [_file_name(name, one) for one in (FORMATS if every else self.formats)]
 
     def process(self, job: Job, folder: Path) -> Made:
         """See :class:`~pyannote_av.batch.jobs.Work`."""
@@ -94,9 +94,9 @@ class Diarize:
         output, notes = self._named(output, job.columns.get("transcript"))
         content = replace(Content.of(output), media=_media(job))
         for one in self.formats:
-            path = folder / f"{job.name}{FORMATS[one].suffix}"
             # outputs of pipelines write JSON themselves
-            write(output if one == "json" else content, path, one)
+            whole = output if one == "json" else content
+            registry.write(whole, folder / _file_name(job.name, one), one)
         used = " with the picture" if report is not None and report.video_used else ""
         number = len(content.speaker_diarization.labels())
         return Made(self.outputs(job.name), f"{number} speakers{used}", [*problems, *notes])
@@ -131,6 +131,11 @@ def read_turns_of(folder: Path, name: str) -> Annotation:
     (turns,) = read_rttm(folder / f"{name}.rttm").values()
     turns.uri = name
     return turns
+
+
+def _file_name(name: str, format: str) -> str:
+    """Name of the output of a job in a format"""
+    return f"{name}{registry.FORMATS[format].suffix}"
 
 
 def _media(job: Job) -> Path | None:

@@ -129,7 +129,7 @@ def apply_all(
     pipeline : str, optional
         Anything that ``Pipeline.from_pretrained`` accepts.
     formats : sequence of str, optional
-        Names of formats; see :data:`pyannote_av.formats.registry.WRITTEN`.
+        Names of formats; see :data:`pyannote_av.batch.diarization.FORMATS`.
     overwrite : bool, optional
         Process finished files again, and replace plain files that pyannote-av did not write.
     device : str, optional
@@ -516,15 +516,15 @@ def command(
 
     Example: pyannote-av apply --manifest list.csv --into output --workers 8
     """
+    from pyannote_av.batch.diarization import FORMATS
     from pyannote_av.batch.ledger import failures_path
     from pyannote_av.batch.run import Limits
-    from pyannote_av.formats.registry import WRITTEN
     from pyannote_av.formats.speaker_names import parse_names
 
     formats = list(dict.fromkeys(name.strip().lower() for name in format.split(",")))
-    if unknown := set(formats) - {*WRITTEN}:
+    if unknown := set(formats) - set(FORMATS):
         raise typer.BadParameter(
-            f"unknown format: {', '.join(sorted(unknown))}; there are {', '.join(WRITTEN)}"
+            f"unknown format: {', '.join(sorted(unknown))}; there are {', '.join(FORMATS)}"
         )
     if need := [name for name in formats if name in ("ctm", "txt") and transcript is None]:
         raise typer.BadParameter(f"{need[0]} holds words: give --transcript")

@@ -6,12 +6,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pyannote_av.core.reading import ReadError
 from pyannote_av.core.text import field_name
-from pyannote_av.formats.content import Content, by_speaker
 from pyannote_av.formats.lines import one_line
+
+# pyannote.core takes more than a second to import, and the list of formats is needed without it
+if TYPE_CHECKING:
+    from pyannote_av.formats.content import Content
 
 #: everything that a result may hold
 PARTS = {
@@ -214,7 +217,7 @@ def read(
         raise ValueError(f"{path}: {chosen.name} is written only, it holds no turns to read")
     options = {"frame_size": frame_size} if chosen.name == "mot" else {}
     found = _function(chosen.read)(path, **options)
-    if isinstance(found, Content):
+    if not isinstance(found, dict):
         return found
     if uri is None and len(found) == 1:
         return next(iter(found.values()))
@@ -242,6 +245,8 @@ def write(output: Any, path: str | Path, format: str | None = None) -> Path:
     ValueError
         When the format is unknown or cannot be written, or cannot hold the result.
     """
+    from pyannote_av.formats.content import Content
+
     chosen = format_of(path, format)
     if chosen.write is None:
         raise ValueError(f"{chosen.name} is read only")
@@ -297,6 +302,8 @@ def _renamed(content: Content, format: Format) -> list[str]:
 
 
 def _overlaps(content: Content) -> int:
+    from pyannote_av.formats.content import by_speaker
+
     cues = content.cues()
     return len(cues) - sum(map(len, by_speaker(cues).values()))
 
@@ -308,6 +315,7 @@ def _function(name: str) -> Callable[..., Any]:
 
 def _read_rttm(path: str | Path) -> dict[str, Content]:
     from pyannote_av.formats.annotations import read_rttm
+    from pyannote_av.formats.content import Content
 
     return {uri: Content(turns) for uri, turns in read_rttm(path).items()}
 
@@ -327,6 +335,7 @@ def _write_uem(content: Content, path: Path) -> None:
 def _read_json(path: str | Path) -> Content:
     """A result, or face tracks or a transcript in JSON"""
     from pyannote_av.core.reading import TRACKS_LIMIT, read_json
+    from pyannote_av.formats.content import Content
     from pyannote_av.formats.json import read_content
 
     try:
@@ -349,6 +358,7 @@ def _write_json(content: Content, path: Path) -> None:
 
 
 def _read_transcript(path: str | Path) -> Content:
+    from pyannote_av.formats.content import Content
     from pyannote_av.formats.transcripts import read_transcript
 
     return Content.of(read_transcript(path))
@@ -356,6 +366,7 @@ def _read_transcript(path: str | Path) -> Content:
 
 def _read_npz(path: str | Path) -> Content:
     from pyannote_av.core.tracks import FaceTracks
+    from pyannote_av.formats.content import Content
 
     return Content.of(FaceTracks.read(path))
 
@@ -377,6 +388,7 @@ _write_ava = _write_npz
 
 
 def _read_mot(path: str | Path, frame_size: tuple[int, int] | None) -> Content:
+    from pyannote_av.formats.content import Content
     from pyannote_av.formats.mot import read_mot
 
     if frame_size is None:
