@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pyannote_av.core.output import AVDiarizeOutput, Report
     from pyannote_av.core.pipeline import Pipeline
     from pyannote_av.core.tracks import FaceTracks
+    from pyannote_av.fusion.words import assign_speakers
 
 # Public names are imported on first use, so that `import pyannote_av` is fast and does not load
 # torch.
@@ -34,6 +35,7 @@ _PUBLIC = {
     "Pipeline": "pyannote_av.core.pipeline",
     "Report": "pyannote_av.core.output",
     "Video": "pyannote_av.core.io",
+    "assign_speakers": "pyannote_av.fusion.words",
 }
 
 __all__ = [
@@ -45,6 +47,7 @@ __all__ = [
     "Report",
     "Video",
     "__version__",
+    "assign_speakers",
 ]
 
 

@@ -155,7 +155,7 @@ def test_posteriors_of_merged_speakers():
     frames = SlidingWindow(start=0.0, duration=0.01, step=0.01)
     speakers = np.float16([[0.1, 0.9, 0.4], [0.8, 0.2, 0.3]])
     posteriors = SpeakerPosteriors(frames, ["A", "B", "C"], speakers, np.eye(3)[:2])
-    merged = posteriors.merged({"B": "A"})
+    merged = posteriors.rename({"B": "A"})
     assert merged.labels == ["A", "C"]
     assert merged.speakers == pytest.approx(np.array([[0.9, 0.4], [0.8, 0.3]]), abs=1e-3)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,45 +12,57 @@ from pyannote_av.batch.identity import pipeline_identity
 from pyannote_av.batch.jobs import Job, Made
 from pyannote_av.core.checksums import digest
 from pyannote_av.core.workers import PIPELINE_IMPORTS
+from pyannote_av.formats import registry
 
 if TYPE_CHECKING:
     from pyannote.core import Annotation
 
-FORMATS = ("rttm", "json")
+#: formats that can be written, and those that are written by default
+FORMATS, DEFAULT_FORMATS = registry.WRITTEN, ("rttm", "json")
 
 
 @dataclass
 class Diarize:
-    """Writes ``<name>.rttm`` and ``<name>.json`` for every file.
+    """Writes ``<name>.rttm`` and ``<name>.json``, or other formats, for every file.
+
+    Jobs may have a column ``transcript``, the path of a transcript whose words get speakers.
 
     Parameters
     ----------
     pipeline : str
         Name or folder, as for ``Pipeline.from_pretrained``.
-    formats : sequence of {"rttm", "json"}
+    formats : sequence of str
+        Some of :data:`FORMATS`.
     device : str
     trust : bool
         Allow the pipeline to name any class, and its checkpoints to be unpickled.
+    names : mapping of str to str
+        New names of speakers, by label. Labels that a file lacks are noted with its problems.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        If there is no such pipeline.
+        If there is no such pipeline or format.
     """
 
     pipeline: str
-    formats: Sequence[str] = FORMATS
+    formats: Sequence[str] = DEFAULT_FORMATS
     device: str = "cpu"
     trust: bool = False
+    names: Mapping[str, str] = field(default_factory=dict)
     verb: str = field(default="diarizing", init=False)
 
     def __post_init__(self):
+        if unknown := [name for name in self.formats if name not in FORMATS]:
+            raise ValueError(f"unknown format: {unknown[0]!r}; there are {', '.join(FORMATS)}")
         # use an absolute path, because workers may have another working directory
         if Path(self.pipeline).exists() and not _is_shipped(self.pipeline):
             self.pipeline = str(Path(self.pipeline).absolute())
         parts = ["diarize", pipeline_identity(self.pipeline), *self.formats]
         if self.trust:
             parts.append("trust")
+        if self.names:
+            parts.append(json.dumps(dict(self.names), sort_keys=True))
         self.identity = digest([json.dumps(parts).encode()])
         self.imports = PIPELINE_IMPORTS if self.device == "cpu" else ()
         self._loaded: Any = None
@@ -69,26 +81,46 @@ class Diarize:
 
     def outputs(self, name: str, every: bool = False) -> list[str]:
         """See :class:`~pyannote_av.batch.jobs.Work`."""
-        return [f"{name}.{kind}" for kind in (FORMATS if every else self.formats)]
+        return [_file_name(name, one) for one in (FORMATS if every else self.formats)]
 
     def process(self, job: Job, folder: Path) -> Made:
         """See :class:`~pyannote_av.batch.jobs.Work`."""
-        from pyannote_av.formats.json import write_json
-        from pyannote_av.formats.rttm import write_rttm
+        from pyannote_av.formats.content import Content
 
-        output = self._loaded(job.file, **job.options)
-        turns = getattr(output, "speaker_diarization", output)
-        if "rttm" in self.formats:
-            write_rttm(turns, folder / f"{job.name}.rttm")
-        if "json" in self.formats:
-            write_json(output, folder / f"{job.name}.json")
+        columns = {name: value for name, value in job.columns.items() if name != "transcript"}
+        output = self._loaded(replace(job, columns=columns).file, **job.options)
         report = getattr(output, "report", None)
+        problems = list(report.problems) if report is not None else []
+        output, notes = self._named(output, job.columns.get("transcript"))
+        content = replace(Content.of(output), media=_media(job))
+        for one in self.formats:
+            # outputs of pipelines write JSON themselves
+            whole = output if one == "json" else content
+            registry.write(whole, folder / _file_name(job.name, one), one)
         used = " with the picture" if report is not None and report.video_used else ""
-        return Made(
-            self.outputs(job.name),
-            f"{len(turns.labels())} speakers{used}",
-            report.problems if report is not None else (),
-        )
+        number = len(content.speaker_diarization.labels())
+        return Made(self.outputs(job.name), f"{number} speakers{used}", [*problems, *notes])
+
+    def _named(self, output: Any, transcript: Path | None) -> tuple[Any, list[str]]:
+        """Output with words and names, and notes about what they lack"""
+        from pyannote_av import assign_speakers
+        from pyannote_av.formats.content import Content
+        from pyannote_av.formats.transcripts import read_transcript
+
+        notes = []
+        if not hasattr(output, "transcript") and (transcript is not None or self.names):
+            output = Content.of(output)
+        if transcript is not None:
+            words = assign_speakers(read_transcript(transcript), output)
+            output = replace(output, transcript=words)
+            if unknown := sum(word.speaker is None for word in words.words):
+                notes.append(f"{unknown} words of {transcript} have no speaker")
+        if self.names:
+            labels = output.speaker_diarization.labels()
+            if absent := [label for label in self.names if label not in labels]:
+                notes.append(f"there is no speaker {', '.join(absent)} to name")
+            output = output.rename({k: v for k, v in self.names.items() if k in labels})
+        return output, notes
 
 
 def read_turns_of(folder: Path, name: str) -> Annotation:
@@ -99,6 +131,17 @@ def read_turns_of(folder: Path, name: str) -> Annotation:
     (turns,) = read_rttm(folder / f"{name}.rttm").values()
     turns.uri = name
     return turns
+
+
+def _file_name(name: str, format: str) -> str:
+    """Name of the output of a job in a format"""
+    return f"{name}{registry.FORMATS[format].suffix}"
+
+
+def _media(job: Job) -> Path | None:
+    """The file that people would open beside the result"""
+    path = job.media.get("video") or job.media.get("audio")
+    return None if path is None else Path(path)
 
 
 def _is_shipped(name: str) -> bool:

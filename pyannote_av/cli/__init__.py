@@ -18,6 +18,7 @@ def main() -> None:
     """Entry point of the ``pyannote-av`` command."""
     from pyannote_av.cli import (
         apply,
+        convert,
         demo,
         doctor,
         download,
@@ -41,7 +42,7 @@ def main() -> None:
 
     commands = (apply, evaluate, sweep, prepare, train, optimize, simulate, fit_statistics)
     commands += (fit_plda, info, doctor, download, import_checkpoint, strip, export, push, pull)
-    commands += (sample, demo)
+    commands += (sample, demo, convert)
     for module in commands:
         name = module.__name__.rsplit(".", 1)[-1].replace("_", "-")
         app.command(name)(module.command)

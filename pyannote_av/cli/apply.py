@@ -15,6 +15,7 @@ import typer
 
 from pyannote_av.cli import _engine
 from pyannote_av.cli._output import say
+from pyannote_av.cli.convert import Names
 from pyannote_av.core.files import AUDIO_SUFFIXES, VIDEO_SUFFIXES, check_audio_track
 from pyannote_av.core.text import name_on_any_disk, printable
 from pyannote_av.pretrained import DEFAULT
@@ -114,6 +115,8 @@ def apply_all(
     limits: Limits | None = None,
     trust: bool = False,
     audio_track: int | str = "auto",
+    names: Mapping[str, str] | None = None,
+    transcript: Path | None = None,
     **bounds: int | None,
 ) -> dict[Path, str]:
     """Diarize many files, each once. A file that fails never stops the others.
@@ -125,7 +128,8 @@ def apply_all(
         Output folder. It receives ``<name>.rttm`` and ``<name>.json``, and the records of the run.
     pipeline : str, optional
         Anything that ``Pipeline.from_pretrained`` accepts.
-    formats : sequence of {"rttm", "json"}, optional
+    formats : sequence of str, optional
+        Names of formats; see :data:`pyannote_av.batch.diarization.FORMATS`.
     overwrite : bool, optional
         Process finished files again, and replace plain files that pyannote-av did not write.
     device : str, optional
@@ -142,6 +146,10 @@ def apply_all(
     audio_track : int or str, optional
         See :class:`pyannote_av.Video`. With "each", every audio track of a file is diarized by
         itself, as ``<name>_track<number>``.
+    names : mapping of str to str, optional
+        New names of speakers, by label.
+    transcript : Path, optional
+        Transcript of the only file, or a folder with one for each file.
     **bounds
         ``num_speakers``, ``min_speakers``, ``max_speakers``.
 
@@ -159,14 +167,15 @@ def apply_all(
     from pyannote_av.batch.jobs import Job
     from pyannote_av.batch.ledger import Ledger
 
-    work = Diarize(pipeline, formats, device, trust)
+    work = Diarize(pipeline, formats, device, trust, names or {})
     options = _given(bounds)
+    transcripts = transcripts_of(files, transcript)
     with Ledger(into, work) as ledger:
         # another run may add other files of the same name
-        names = unique_names(files, ledger.names())
-        parts = split_tracks(names, audio_track, ledger.names(), progress)
+        outputs = unique_names(files, ledger.names())
+        parts = split_tracks(outputs, audio_track, ledger.names(), progress)
         ledger.remember({name: str(path.resolve()) for name, (path, _) in parts.items()})
-        older = set() if overwrite else _done_by_older_versions(ledger, work, names)
+        older = set() if overwrite else _done_by_older_versions(ledger, work, outputs)
         jobs, heads = [], {}
         for i, (name, (path, track)) in enumerate(parts.items(), start=1):
             heads[name] = f"[{i}/{len(parts)}] {path}"
@@ -174,6 +183,8 @@ def apply_all(
                 tell(_line(f"{heads[name]}: {_KEPT}"))
             else:
                 columns = {} if track == "auto" else {"audio_track": track}
+                if path in transcripts:
+                    columns["transcript"] = transcripts[path]
                 jobs.append(Job(name, {"video": str(path)}, options, columns))
         labels = {name: os.path.abspath(path) for name, (path, _) in parts.items()}
         report = _diarize(
@@ -189,6 +200,50 @@ def apply_all(
         )
     failed = [(path, name) for name, (path, _) in parts.items() if name in report.failed]
     return {path: report.failed[name] for path, name in failed}
+
+
+def transcripts_of(files: Sequence[Path], transcript: Path | None) -> dict[Path, Path]:
+    """Transcript of each file.
+
+    Parameters
+    ----------
+    files : sequence of Path
+    transcript : Path or None
+        Transcript of the only file, or a folder with transcripts named like the files:
+        ``talk.json``, ``talk.mp4.json`` or ``talk.whisper.json``, or with another suffix.
+
+    Raises
+    ------
+    FileNotFoundError
+        When there is no transcript of a file.
+    ValueError
+        When one transcript is given for several files.
+    """
+    from pyannote_av.core.paths import no_such_file
+    from pyannote_av.formats.transcripts import SUFFIXES
+
+    if transcript is None:
+        return {}
+    transcript = transcript.absolute()
+    if not transcript.exists():
+        raise FileNotFoundError(no_such_file(transcript))
+    if not transcript.is_dir():
+        if len(files) != 1:
+            raise ValueError(
+                f"{transcript} is one transcript for {len(files)} files: give a folder of them"
+            )
+        return {files[0]: transcript}
+    found = {}
+    for path in files:
+        stems = (path.stem, path.name, f"{path.stem}.whisper")
+        candidates = [transcript / f"{stem}{suffix}" for suffix in SUFFIXES for stem in stems]
+        there = next((one for one in candidates if one.is_file()), None)
+        if there is None:
+            raise FileNotFoundError(
+                f"no transcript of {path} in {transcript} ({path.stem} with {', '.join(SUFFIXES)})"
+            )
+        found[path] = there
+    return found
 
 
 def split_tracks(
@@ -256,6 +311,7 @@ def apply_manifest(
     limits: Limits | None = None,
     trust: bool = False,
     audio_track: int | str = "auto",
+    names: Mapping[str, str] | None = None,
     **bounds: int | None,
 ) -> BatchReport:
     """Diarize the files of a manifest, each once; see :func:`apply_all` for other parameters.
@@ -280,15 +336,15 @@ def apply_manifest(
         replace(job, options={**options, **job.options}, columns={**columns, **job.columns})
         for job in read_manifest(manifest)
     ]
-    work = Diarize(pipeline, formats, device, trust)
-    names = {job.name: job.name for job in jobs}
+    work = Diarize(pipeline, formats, device, trust, names or {})
+    labels = {job.name: job.name for job in jobs}
     with Ledger(into, work) as ledger:
         return _diarize(
             work,
             jobs,
             ledger,
-            _Teller(tell, names, brief=True, quiet=progress),
-            names,
+            _Teller(tell, labels, brief=True, quiet=progress),
+            labels,
             engine=engine,
             limits=limits,
             again=overwrite,
@@ -397,8 +453,20 @@ def command(
         ),
     ] = DEFAULT,
     format: Annotated[
-        str, typer.Option(help="Output formats, separated by commas: rttm, json.")
+        str,
+        typer.Option(
+            help="Output formats, separated by commas: rttm, json, csv, parquet, srt, vtt, "
+            "textgrid, eaf, audacity, uem, npz, ava, mot; with --transcript also stm, ctm and txt."
+        ),
     ] = "rttm,json",
+    transcript: Annotated[
+        Path | None,
+        typer.Option(
+            help="Transcript of the file, or a folder with one per file, whose words get speakers: "
+            "JSON of Whisper, WhisperX or faster-whisper, SRT, WebVTT, CTM or STM."
+        ),
+    ] = None,
+    names: Names = None,
     num_speakers: Annotated[
         int | None, typer.Option(min=1, help="Number of speakers, if known.")
     ] = None,
@@ -448,12 +516,20 @@ def command(
 
     Example: pyannote-av apply --manifest list.csv --into output --workers 8
     """
+    from pyannote_av.batch.diarization import FORMATS
     from pyannote_av.batch.ledger import failures_path
     from pyannote_av.batch.run import Limits
+    from pyannote_av.formats.speaker_names import parse_names
 
-    formats = [name.strip() for name in format.split(",")]
-    if unknown := set(formats) - {"rttm", "json"}:
-        raise typer.BadParameter(f"unknown format: {', '.join(sorted(unknown))}")
+    formats = list(dict.fromkeys(name.strip().lower() for name in format.split(",")))
+    if unknown := set(formats) - set(FORMATS):
+        raise typer.BadParameter(
+            f"unknown format: {', '.join(sorted(unknown))}; there are {', '.join(FORMATS)}"
+        )
+    if need := [name for name in formats if name in ("ctm", "txt") and transcript is None]:
+        raise typer.BadParameter(f"{need[0]} holds words: give --transcript")
+    if transcript is not None and manifest is not None:
+        raise typer.BadParameter("--transcript needs files, not a manifest")
     if bool(inputs) == (manifest is not None):
         raise typer.BadParameter("give files, or --manifest")
     try:
@@ -463,6 +539,7 @@ def command(
     if track == "each" and manifest is not None:
         raise typer.BadParameter("--audio-track each needs files: name the tracks in the manifest")
     try:
+        given_names = None if names is None else parse_names(names)
         files = expand(inputs or (), say)
     except (OSError, ValueError) as error:
         say(f"error: {error}", err=True)
@@ -482,6 +559,7 @@ def command(
         "limits": Limits(timeout, retries, retry_failed),
         "trust": trust,
         "audio_track": track,
+        "names": given_names,
         "num_speakers": num_speakers,
         "min_speakers": min_speakers,
         "max_speakers": max_speakers,
@@ -492,7 +570,10 @@ def command(
             report = apply_manifest(manifest, into, **options)
             failed, number = len(report.failed), _summary(report, into)
         else:
-            failed, number = len(apply_all(files, into, **options)), len(files)
+            failed, number = (
+                len(apply_all(files, into, transcript=transcript, **options)),
+                len(files),
+            )
     except (OSError, ValueError, ImportError, RuntimeError) as error:
         say(f"error: {error}", err=True)
         raise typer.Exit(2) from error

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from pyannote.audio.pipelines.speaker_diarization import DiarizeOutput
 
+from pyannote_av.core.output_format import FORMAT, VERSION, list_turns
+from pyannote_av.core.speaker_names import check_names, rename_embeddings, rename_turns
+from pyannote_av.core.turn_tables import turn_table
+
 if TYPE_CHECKING:
+    import pandas as pd
     from pyannote.core import Annotation
 
     from pyannote_av.core.posteriors import SpeakerPosteriors
     from pyannote_av.core.tracks import FaceTracks
+    from pyannote_av.core.transcript import Transcript
 
 
 @dataclass
@@ -156,6 +162,8 @@ class AVDiarizeOutput(DiarizeOutput):
         Per turn of ``speaker_diarization``: ``confidence`` in [0, 1], or None if only the audio
         pipeline supports the turn, and ``modality`` (``"audio"``, ``"video"`` or
         ``"audio+video"``), the evidence that identified the speaker.
+    transcript : Transcript or None
+        What is said, if it was added; see :func:`pyannote_av.assign_speakers`.
 
     Methods of pyannote's ``Annotation``, such as ``itertracks``, are those of
     ``speaker_diarization``: pyannote.audio 3 returned an ``Annotation``.
@@ -164,20 +172,30 @@ class AVDiarizeOutput(DiarizeOutput):
     face_tracks: FaceTracks | None = None
     report: Report | None = None
     audio_only: Annotation | None = None
-    posteriors: SpeakerPosteriors | None = None
     provenance: dict[tuple, dict[str, Any]] = field(default_factory=dict)
+    transcript: Transcript | None = None
+    posteriors: SpeakerPosteriors | None = None
 
     def serialize(self) -> dict[str, Any]:
         """Convert to plain containers that JSON can hold, a superset of pyannote's format."""
-        content = {"uri": self.speaker_diarization.uri, **super().serialize()}
+        content = {
+            "format": FORMAT,
+            "version": VERSION,
+            "uri": self.speaker_diarization.uri,
+            **super().serialize(),
+        }
         content["speakers"] = self.speaker_diarization.labels()
         turns = self.speaker_diarization.itertracks(yield_label=True)
         for entry, (segment, track, _) in zip(content["diarization"], turns, strict=True):
             entry.update(self.provenance.get((segment, track), {}))
+        if self.audio_only is not None:
+            content["audio_only"] = list_turns(self.audio_only)
         if self.face_tracks is not None:
             content["face_tracks"] = self.face_tracks.to_dict()
         if self.report is not None:
             content["report"] = self.report.to_dict()
+        if self.transcript is not None:
+            content["transcript"] = self.transcript.to_dict()
         return content
 
     def __repr__(self) -> str:
@@ -193,6 +211,53 @@ class AVDiarizeOutput(DiarizeOutput):
         if self.face_tracks is not None:
             facts.append(_count(len(self.face_tracks.tracks), "face track"))
         return f"<{type(self).__name__} {', '.join(facts)}>"
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Table with one row per turn.
+
+        Columns are ``uri``, ``start``, ``end`` and ``duration`` (seconds, to the millisecond),
+        ``speaker``, ``confidence`` (NaN where unknown) and ``modality`` (None where unknown).
+        """
+        return turn_table(self.speaker_diarization, self.provenance)
+
+    def rename(self, names: Mapping[str, str], merge: bool = False) -> AVDiarizeOutput:
+        """Same result with renamed speakers: turns, face tracks, transcript and embeddings.
+
+        Parameters
+        ----------
+        names : mapping of str to str
+            New name by label. Labels that are missing keep their name. All names are replaced at
+            once, so that ``{"A": "B", "B": "A"}`` swaps two speakers.
+        merge : bool, optional
+            Make one speaker of all those that get the same name. Their turns are kept as they are,
+            even where they overlap. Their embedding is the mean of their embeddings, weighted by
+            seconds of speech.
+
+        Raises
+        ------
+        ValueError
+            When a label does not exist, or when two speakers get one name without `merge`.
+        """
+        turns = self.speaker_diarization
+        check_names(turns.labels(), names, merge)
+
+        def renamed(annotation: Annotation | None) -> Annotation | None:
+            return None if annotation is None else rename_turns(annotation, names)
+
+        embeddings = self.speaker_embeddings
+        return replace(
+            self,
+            speaker_diarization=renamed(turns),
+            exclusive_speaker_diarization=renamed(self.exclusive_speaker_diarization),
+            speaker_embeddings=(
+                None if embeddings is None else rename_embeddings(embeddings, turns, names)
+            ),
+            face_tracks=None if self.face_tracks is None else self.face_tracks.relabel(names),
+            audio_only=renamed(self.audio_only),
+            provenance=dict(self.provenance),
+            transcript=None if self.transcript is None else self.transcript.rename(names),
+            posteriors=None if self.posteriors is None else self.posteriors.rename(names),
+        )
 
     def __getattr__(self, name: str) -> Any:
         """Methods and attributes of ``speaker_diarization``, which pyannote.audio 3 returned."""

@@ -102,22 +102,21 @@ class SpeakerPosteriors:
         columns = shared.argmax(axis=1) if labels else []
         return SpeakerPosteriors(self.frames, labels, self.speakers[:, columns], self.counts)
 
-    def merged(self, into: Mapping[str, str]) -> SpeakerPosteriors:
-        """Merge speakers.
+    def rename(self, names: Mapping[str, str]) -> SpeakerPosteriors:
+        """Same posteriors with renamed speakers; those that get the same name are merged.
 
         Parameters
         ----------
-        into : mapping of str to str
-            For each merged speaker, the one it is merged into.
+        names : mapping of str to str
+            New name by label. Labels that are missing keep their name.
         """
-        if not into:
-            return self
-        labels = [label for label in self.labels if label not in into]
-        speakers = [
-            self.speakers[:, [into.get(one, one) == label for one in self.labels]].max(axis=1)
-            for label in labels
-        ]
-        return SpeakerPosteriors(self.frames, labels, np.stack(speakers, axis=1), self.counts)
+        renamed = [names.get(label, label) for label in self.labels]
+        labels = list(dict.fromkeys(renamed))
+        speakers = np.empty((len(self.speakers), len(labels)), self.speakers.dtype)
+        for k, label in enumerate(labels):
+            own = [one == label for one in renamed]
+            speakers[:, k] = self.speakers[:, own].max(axis=1)
+        return SpeakerPosteriors(self.frames, labels, speakers, self.counts)
 
 
 def _activity(turns: Annotation, labels: Sequence[str], times: np.ndarray) -> np.ndarray:

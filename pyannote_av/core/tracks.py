@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from pyannote.core import Annotation, Segment, Timeline
 
-from pyannote_av.core import track_files
+from pyannote_av.core import track_files, track_tables
 from pyannote_av.core.grid import FRAME_RATE
 from pyannote_av.core.track_columns import COLUMNS, Label, check_rows
 
 if TYPE_CHECKING:
-    pass
+    import pandas as pd
+    from supervision import Detections
 
 __all__ = ["FRAME_RATE", "FaceSamples", "FaceTracks", "Label", "PictureStats", "TrackSegment"]
 
@@ -340,6 +341,104 @@ class FaceTracks:
     def to_dict(self) -> dict[str, Any]:
         """Convert to plain, rounded containers that JSON can hold; see ``write``."""
         return track_files.to_dict(self)
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any], where: str = "face tracks") -> FaceTracks:
+        """Face tracks from what ``to_dict`` returned.
+
+        Parameters
+        ----------
+        content : mapping
+        where : str, optional
+            Name of the source, for error messages.
+
+        Raises
+        ------
+        ValueError
+            When a key is missing, or values are no face tracks.
+        """
+        return track_files.from_dict(content, where, cls)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Table with one row per face and time.
+
+        Columns are ``uri``, ``time``, ``track``, ``x1``, ``y1``, ``x2``, ``y2``, ``confidence``,
+        ``speaking``, ``label`` and ``speaker``, with values as in this class (None for an unknown
+        speaker). If there are landmarks, ten more columns hold them: ``left_eye_x``,
+        ``left_eye_y``, ``right_eye_x``, ... ``frame_size`` is in ``attrs``.
+        """
+        return track_tables.to_pandas(self)
+
+    @classmethod
+    def from_pandas(
+        cls, table: pd.DataFrame, uri: str | None = None, frame_size: tuple[int, int] | None = None
+    ) -> FaceTracks:
+        """Face tracks from a table as :meth:`to_pandas` returns it.
+
+        Parameters
+        ----------
+        table : DataFrame
+            ``time``, ``track``, ``x1``, ``y1``, ``x2`` and ``y2`` are needed. Boxes are fractions
+            of the frame, or pixels if they exceed it and `frame_size` is known.
+        uri : str, optional
+            Video to take from a table that holds several. By default, there must be only one.
+        frame_size : (int, int), optional
+            Width and height of the displayed frame in pixels. Defaults to that in ``attrs``.
+
+        Raises
+        ------
+        ValueError
+            When a column is missing, there are several videos, a track has two speakers, or values
+            are no face tracks.
+        """
+        return track_tables.from_pandas(table, uri, frame_size, cls)
+
+    def to_supervision(
+        self, frame_size: tuple[int, int] | None = None
+    ) -> Iterator[tuple[float, Detections]]:
+        """Yield time and ``supervision.Detections`` for each picture with faces.
+
+        Boxes are in pixels, tracks in ``tracker_id``, and ``data`` holds ``speaker`` ("" where
+        unknown) and ``speaking``.
+
+        Parameters
+        ----------
+        frame_size : (int, int), optional
+            Width and height in pixels of the pictures to draw on. Defaults to that of the tracks.
+
+        Raises
+        ------
+        ModuleNotFoundError
+            Without supervision.
+        ValueError
+            When the size of the frame is not known.
+        """
+        return track_tables.to_supervision(self, frame_size)
+
+    @classmethod
+    def from_supervision(
+        cls,
+        detections: Iterable[tuple[float, Detections]],
+        frame_size: tuple[int, int],
+        uri: str | None = None,
+    ) -> FaceTracks:
+        """Face tracks from ``supervision.Detections`` of a tracker.
+
+        Parameters
+        ----------
+        detections : iterable of (float, Detections)
+            Time in seconds, and the faces at that time. ``tracker_id`` is needed. ``speaker`` and
+            ``speaking`` in ``data`` are optional.
+        frame_size : (int, int)
+            Width and height in pixels of the pictures.
+        uri : str, optional
+
+        Raises
+        ------
+        ValueError
+            When detections have no ``tracker_id``.
+        """
+        return track_tables.from_supervision(detections, frame_size, uri, cls)
 
     @classmethod
     def read(cls, path: str | Path, uri: str | None = None) -> FaceTracks:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pyannote_av.core.atomic import write_text
 from pyannote_av.core.text import field_name
+from pyannote_av.formats.lines import written_names
 
 if TYPE_CHECKING:
     from pyannote.core import Annotation
@@ -20,17 +21,11 @@ def to_rttm(annotation: Annotation) -> str:
     ValueError
         When two speakers would get the same name.
     """
-    names: dict[str, object] = {}
-    for label in annotation.labels():
-        if (other := names.setdefault(field_name(label), label)) != label:
-            raise ValueError(
-                f"speakers {other!r} and {label!r} of {annotation.uri!r} are both called "
-                f"{field_name(label)!r} in RTTM: rename one of them"
-            )
+    names = written_names(annotation.labels(), "RTTM", annotation.uri, field_name)
     uri = field_name(annotation.uri or "<NA>")
     return "".join(
         f"SPEAKER {uri} 1 {segment.start:.3f} {segment.duration:.3f} <NA> <NA> "
-        f"{field_name(label)} <NA> <NA>\n"
+        f"{names[label]} <NA> <NA>\n"
         for segment, _, label in annotation.itertracks(yield_label=True)
     )
 

@@ -140,7 +140,7 @@ def find_speakers(
     return Speakers(
         labels=[label for label in labels if label not in into],
         turns=sound.turns.rename_labels(into) if into else sound.turns,
-        posteriors=sound.posteriors.merged(into),
+        posteriors=sound.posteriors.rename(into),
         faces=faces,
         changes=changes,
     )
