@@ -180,6 +180,34 @@ def test_what_makes_no_sense_is_refused_by_key(config, override, message):
     assert not (config.parent / "run" / "model.safetensors").exists()
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("task.params.batchsize=1", "did you mean 'batch_size'"),
+        ("model.name=HMSANett", "did you mean 'HMSANet'"),
+        ("model.params.max_lag=3", "model.params.max_lag: unknown key"),
+        ("stages.all.settings.bach_size=3", "has no setting 'bach_size'"),
+        ("stages.all.train=[visuals]", "HMSANet has no visuals"),
+        ("task.params.store=nowhere", "nowhere"),
+        ("protocol=Tiny.SpeakerDiarization.Walk", "no protocol"),
+        ("model.checkpoint=nowhere.safetensors", "nowhere.safetensors"),
+    ],
+)
+def test_check_finds_what_training_would_find(config, override, message):
+    done = run(config, "--check", override)
+    assert done.exit_code == 1
+    assert message in done.output.replace("\n", " ")
+    assert not (config.parent / "run").exists()
+
+
+def test_database_of_the_command_line(content, tmp_path):
+    database = content.pop("database")
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(content))
+    shown = run(path, "--check", "--database", database)
+    assert yaml.safe_load(shown.output)["database"] == database
+
+
 def test_files_that_are_no_configuration(tmp_path):
     path = tmp_path / "bad.yaml"
     path.write_text("- a\n- b\n")

@@ -31,6 +31,8 @@ class Diarize:
     device : str
     trust : bool
         Allow the pipeline to name any class, and its checkpoints to be unpickled.
+    segmentation : str, optional
+        Weights to use in place of those of the pipeline.
 
     Raises
     ------
@@ -42,15 +44,21 @@ class Diarize:
     formats: Sequence[str] = FORMATS
     device: str = "cpu"
     trust: bool = False
+    segmentation: str | None = None
     verb: str = field(default="diarizing", init=False)
 
     def __post_init__(self):
         # use an absolute path, because workers may have another working directory
         if Path(self.pipeline).exists() and not _is_shipped(self.pipeline):
             self.pipeline = str(Path(self.pipeline).absolute())
-        parts = ["diarize", pipeline_identity(self.pipeline), *self.formats]
+        if self.segmentation is not None and Path(self.segmentation).exists():
+            self.segmentation = str(Path(self.segmentation).absolute())
+        identity = pipeline_identity(self.pipeline, **self._arguments())
+        parts = ["diarize", identity, *self.formats]
         if self.trust:
             parts.append("trust")
+        if (kind := self.device.partition(":")[0]) != "cpu":
+            parts.append(kind)  # results of a GPU differ slightly
         self.identity = digest([json.dumps(parts).encode()])
         self.imports = PIPELINE_IMPORTS if self.device == "cpu" else ()
         self._loaded: Any = None
@@ -64,8 +72,13 @@ class Diarize:
 
         from pyannote_av import Pipeline
 
-        self._loaded = Pipeline.from_pretrained(self.pipeline, trust=self.trust)
+        self._loaded = Pipeline.from_pretrained(
+            self.pipeline, trust=self.trust, **self._arguments()
+        )
         self._loaded.to(torch.device(self.device))
+
+    def _arguments(self) -> dict[str, Any]:
+        return {} if self.segmentation is None else {"segmentation": self.segmentation}
 
     def outputs(self, name: str, every: bool = False) -> list[str]:
         """See :class:`~pyannote_av.batch.jobs.Work`."""

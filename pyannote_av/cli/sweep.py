@@ -58,9 +58,8 @@ def command(
     ] = None,
     csv: Annotated[Path | None, typer.Option(help="Write all scores as CSV.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Plot the error rates (.png, .svg).")] = None,
-    device: Annotated[
-        str, typer.Option(help="Device for the pipelines: cpu, cuda, cuda:1, ...")
-    ] = "cpu",
+    database: _engine.Database = None,
+    device: _engine.Device = "cpu",
     trust: _engine.Trust = False,
 ) -> None:
     """Run pipelines on increasingly disturbed recordings, and compare their error rates.
@@ -84,7 +83,7 @@ def command(
     try:
         chosen = numbers(values, float, "--values") or usual.values
         drawn = numbers(seeds, int, "--seeds") if usual.random else ()
-        files = files_of(protocol, [subset])[subset]
+        files = files_of(protocol, [subset], database)[subset]
         found = []
         for name, loaded in load_pipelines(pipeline, device, trust).items():
             one = sweeps.sweep(loaded, files, usual.change, chosen, what, name, drawn)

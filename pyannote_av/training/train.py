@@ -29,8 +29,10 @@ from pyannote_av.training.config import (
     devices_of,
     task_class,
 )
-from pyannote_av.training.runner import optimize
+from pyannote_av.training.fitting import freeze_others
+from pyannote_av.training.runner import configure, optimize
 from pyannote_av.training.schema import check_arguments, describe_errors
+from pyannote_av.training.stages import check_stages
 
 if TYPE_CHECKING:
     from pyannote.audio.core.task import Task
@@ -80,13 +82,7 @@ def train(config: TrainingConfig, trust: bool = False) -> AVModel:
     """
     from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-    with loading("the configuration of the training", trust):
-        check_trainer(config.trainer)
-        check_loggers(config)
-        check_caches(config)
-        task = make_task(config)
-        model = make_model(config.model, config.seed, trust, task.implied_hparams())
-    task.check_model(model)
+    task, model = _build(config, trust)
     _remember(config)
     try:
         return optimize(
@@ -100,6 +96,32 @@ def train(config: TrainingConfig, trust: bool = False) -> AVModel:
         )
     except MisconfigurationException as error:
         raise ReadError(f"trainer: {error}") from error
+
+
+def check(config: TrainingConfig, trust: bool = False) -> None:
+    """Check what can be checked before training: task, data, model and stages. Writes nothing.
+
+    Parameters
+    ----------
+    config, trust
+        See :func:`train`, which raises the same errors.
+    """
+    task, model = _build(config, trust)
+    for stage in check_stages(config.plan()):
+        configure(task, stage)
+        freeze_others(model, stage.train)
+
+
+def _build(config: TrainingConfig, trust: bool) -> tuple[Task, AVModel]:
+    """The task and the model, which fit each other"""
+    with loading("the configuration of the training", trust):
+        check_trainer(config.trainer)
+        check_loggers(config)
+        check_caches(config)
+        task = make_task(config)
+        model = make_model(config.model, config.seed, trust, task.implied_hparams())
+    task.check_model(model)
+    return task, model
 
 
 def make_task(config: TrainingConfig) -> Task:
