@@ -37,14 +37,14 @@ def test_fine_tuned_weights_in_one_step(tuned, tmp_path):
 
 
 def test_arguments_that_a_pipeline_does_not_have(tuned):
-    with pytest.raises(TypeError, match="has no argument 'segmentatoin': it has segmentation"):
+    with pytest.raises(TypeError, match=r"has no argument 'segmentatoin': it has segmentation"):
         Pipeline.from_pretrained("hmsanet", segmentatoin=tuned)
-    with pytest.raises(FileNotFoundError, match="segmentation of .*no such file"):
+    with pytest.raises(FileNotFoundError, match=r"segmentation of .*no such file"):
         Pipeline.from_pretrained("hmsanet", segmentation=tuned / "nothing")
 
 
 def test_a_pipeline_that_was_built_by_hand_has_no_folder(tmp_path):
     from pyannote_av.pipelines.face_tracking import FaceTracking
 
-    with pytest.raises(ValueError, match="only a pipeline that Pipeline.from_pretrained"):
+    with pytest.raises(ValueError, match=r"only a pipeline that Pipeline\.from_pretrained"):
         save_pipeline(FaceTracking(), tmp_path / "mine")
