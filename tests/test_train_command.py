@@ -200,6 +200,25 @@ def test_check_finds_what_training_would_find(config, override, message):
     assert not (config.parent / "run").exists()
 
 
+def test_losses_of_other_packages_need_trust(config, tmp_path, monkeypatch):
+    (tmp_path / "own_losses.py").write_text(
+        "from pyannote_av.tasks.losses import diarization_loss\n"
+        "from pyannote_av.tasks.target_speaker_segmentation import Loss\n"
+        "MINE = Loss(1.0, 'decoder', diarization_loss)\n"
+        "def plain(output, batch): ...\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    change = "stages.all.losses={own_losses.%s: 1.0}"
+    assert "is code of another package. Pass trust=True" in run(config, change % "MINE").output
+    assert "own_losses.plain is a function, not a" in (
+        run(config, "--check", "--trust", change % "plain").output
+    )
+    done = run(config, "--trust", change % "MINE")
+    assert done.exit_code == 0, done.output
+    record = json.loads((tmp_path / "run" / "01-all" / "stage.json").read_text())
+    assert "loss/val/own_losses.MINE" in record["history"][0]
+
+
 def test_database_of_the_command_line(content, tmp_path):
     database = content.pop("database")
     path = tmp_path / "config.yaml"

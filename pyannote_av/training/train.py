@@ -85,15 +85,17 @@ def train(config: TrainingConfig, trust: bool = False) -> AVModel:
     task, model = _build(config, trust)
     _remember(config)
     try:
-        return optimize(
-            model,
-            task,
-            config.plan(),
-            config.into,
-            config.seed,
-            loggers=lambda folder: _loggers(config, folder),
-            **_trainer_options(config.trainer, task),
-        )
+        # stages may name losses of other packages
+        with loading("the configuration of the training", trust):
+            return optimize(
+                model,
+                task,
+                config.plan(),
+                config.into,
+                config.seed,
+                loggers=lambda folder: _loggers(config, folder),
+                **_trainer_options(config.trainer, task),
+            )
     except MisconfigurationException as error:
         raise ReadError(f"trainer: {error}") from error
 
@@ -107,9 +109,10 @@ def check(config: TrainingConfig, trust: bool = False) -> None:
         See :func:`train`, which raises the same errors.
     """
     task, model = _build(config, trust)
-    for stage in check_stages(config.plan()):
-        configure(task, stage)
-        freeze_others(model, stage.train)
+    with loading("the configuration of the training", trust):
+        for stage in check_stages(config.plan()):
+            configure(task, stage)
+            freeze_others(model, stage.train)
 
 
 def _build(config: TrainingConfig, trust: bool) -> tuple[Task, AVModel]:
