@@ -57,6 +57,14 @@ def test_files_that_are_done_are_skipped_without_loading_anything(short_sample, 
     assert again.splitlines()[-1] == "IMPORTED []"
 
 
+def test_info_imports_only_what_detects_faces(short_sample):
+    shown = imported("info", short_sample["video"])
+    assert "faces in 5 pictures" in shown
+    assert "torch" not in shown.splitlines()[-1]
+    assert "pyannote" not in shown.splitlines()[-1]
+    assert "matplotlib" not in shown.splitlines()[-1]
+
+
 def test_version(monkeypatch, capsys):
     assert run(monkeypatch, "--version") == 0
     assert capsys.readouterr().out == f"pyannote-av {__version__}\n"

@@ -68,7 +68,7 @@ def command(
     face_tracks. desync shifts the sound against the picture, and noise adds pink noise to the
     sound; both work with any protocol.
 
-    Example: pyannote-av sweep missing-faces --protocol Simulated.SpeakerDiarization.Simulated
+    Example: pyannote-av sweep missing-faces --protocol Simulated.SpeakerDiarization.Conversations
     --pipeline audio --pipeline late_fusion --seeds 0,1,2 --plot missing.png
     """
     from pyannote_av.core.protocols import files_of
