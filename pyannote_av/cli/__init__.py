@@ -56,6 +56,14 @@ def _interruptible(name: str, command: Callable[..., Any]) -> Callable[..., Any]
 
 def main() -> None:
     """Entry point of the ``pyannote-av`` command."""
+    try:
+        _main()
+    except KeyboardInterrupt:  # while it starts; see `_interruptible` for the rest
+        typer.echo("interrupted", err=True)
+        raise SystemExit(130) from None
+
+
+def _main() -> None:
     from pyannote_av.cli import (
         apply,
         demo,
