@@ -1,4 +1,7 @@
-"""``python -m recipes CORPUS get|prepare|evaluate``, and ``python -m recipes database``."""
+"""``python -m recipes CORPUS get|prepare|evaluate``, and ``python -m recipes database``.
+
+CORPUS may be the dotted name of a module of your own that defines ``RECIPE``.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +22,12 @@ ROOT = Path(__file__).resolve().parents[1]
 _SHOWN = 20
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(own: Sequence[str] = ()) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m recipes", description=__doc__)
     corpora = parser.add_subparsers(dest="corpus", required=True, metavar="CORPUS")
     database = corpora.add_parser("database", help="rewrite database.yml")
     database.add_argument("--into", type=Path, default=ROOT / "database.yml")
-    for name in NAMES:
+    for name in (*NAMES, *own):
         steps = corpora.add_parser(name).add_subparsers(dest="step", required=True)
         raw, prepared = ROOT / "data" / "download" / name, ROOT / "data" / name
         step = steps.add_parser("get", help="download what may be downloaded; say how else")
@@ -132,7 +135,9 @@ def _evaluate(recipe: Recipe, arguments: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one step; returns the exit code."""
-    arguments = _parser().parse_args(argv)
+    argv = sys.argv[1:] if argv is None else list(argv)
+    # a recipe of one's own: the dotted name of its module
+    arguments = _parser([one for one in argv[:1] if "." in one]).parse_args(argv)
     logging.basicConfig(level=logging.ERROR)
     if arguments.corpus == "database":
         # relative to the file, although pyannote.database tries the working directory first

@@ -126,11 +126,21 @@ class Recipe:
 def load(name: str) -> Recipe:
     """Load the recipe with a given name.
 
+    Parameters
+    ----------
+    name : str
+        One of :data:`NAMES`, or the dotted name of a module of your own that defines ``RECIPE``.
+
     Raises
     ------
     ValueError
         If there is no such recipe.
     """
+    if "." in name:
+        try:
+            return import_module(name).RECIPE
+        except (ImportError, AttributeError) as error:
+            raise ValueError(f"no recipe {name!r}: {error}") from error
     if name not in NAMES:
         raise ValueError(f"no recipe {name!r}; choose from {', '.join(NAMES)}")
     return import_module(f"recipes.{name}.recipe").RECIPE

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from conversations import write_speech
 from scenes import SMALL, cut_sample
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -54,6 +55,8 @@ def folder(sample, short_sample, tmp_path_factory) -> Path:
     for path in short_sample.values():
         shutil.copy(path, folder / path.name)
     cut_sample(sample, (13.0, 19.2), size=SMALL).write(folder / "interview.mp4")
+    (folder / "speech").mkdir()
+    write_speech(folder / "speech")
     return folder
 
 
@@ -65,6 +68,7 @@ SLOW = (
     "active_speaker.md",
     "batch.md",
     "formats.md",
+    "training.md",
     "windows.md",
 )
 
@@ -78,8 +82,8 @@ def pages():
 
 @pytest.mark.parametrize("page", pages())
 def test_code_blocks_run(page, folder, tmp_path, monkeypatch):
-    for path in folder.iterdir():
-        shutil.copy(path, tmp_path / path.name)
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "recipes").symlink_to(ROOT / "recipes")
     monkeypatch.chdir(tmp_path)
     namespace: dict = {"__name__": "__page__"}
     for language, code in blocks(page):

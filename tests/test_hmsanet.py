@@ -526,3 +526,10 @@ def test_checkpoints_of_training_under_former_names_are_loaded(tmp_path, trust):
     loaded = Model.from_pretrained(tmp_path / "last.ckpt", trust=trust)
     assert loaded.hparams.attention_window == 7
     assert loaded.hparams.speaker_reach == 1
+
+
+def test_lags_of_the_gates_are_a_hyper_parameter():
+    """Weights that do not name them have the ones that were fixed before."""
+    for lags, hparams in ((5, {}), (2, {"lags": 2})):
+        gate = HMSANet(**SMALL, **hparams).fusion.synchrony.gate[0]
+        assert gate.in_features == 2 * lags + 2 + gate.out_features

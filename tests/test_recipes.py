@@ -766,3 +766,17 @@ def test_shipped_statistics_are_reproduced(shared_data, tmp_path):
     for name in ("ava_avd", "ami"):
         expected = (shipped / f"{name}.json").read_bytes()
         assert (tmp_path / f"{name}.json").read_bytes() == expected
+
+
+def test_a_recipe_of_ones_own_needs_no_change_of_the_package(tmp_path, monkeypatch, capsys):
+    (tmp_path / "my_corpora").mkdir()
+    (tmp_path / "my_corpora" / "talks.py").write_text(
+        "from recipes import Recipe\n"
+        "RECIPE = Recipe(name='talks', database='Talks', licence='mine', "
+        "files=lambda folder: (), protocols=())\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert main(["my_corpora.talks", "get", "--into", str(tmp_path / "raw")]) == 0
+    assert "Talks: mine" in capsys.readouterr().out
+    assert main(["my_corpora.nothing", "get"]) == 1
+    assert "no recipe 'my_corpora.nothing'" in capsys.readouterr().err

@@ -631,7 +631,7 @@ def test_files_that_an_older_version_did(media, into, tmp_path):
     before = tree(into)
     for _ in range(2):
         (line,) = told_by(apply_all, [media / "talk.wav"], into)
-        assert "already done, skipped" in line
+        assert "done by an older version, which did not record its options; skipped" in line
     assert tree(into) == before
     # another of the same name, and one that is not complete
     (tmp_path / "talk.wav").write_bytes((media / "talk.wav").read_bytes())

@@ -180,6 +180,53 @@ def test_what_makes_no_sense_is_refused_by_key(config, override, message):
     assert not (config.parent / "run" / "model.safetensors").exists()
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("task.params.batchsize=1", "did you mean 'batch_size'"),
+        ("model.name=HMSANett", "did you mean 'HMSANet'"),
+        ("model.params.max_lag=3", "model.params.max_lag: unknown key"),
+        ("stages.all.settings.bach_size=3", "has no setting 'bach_size'"),
+        ("stages.all.train=[visuals]", "HMSANet has no visuals"),
+        ("task.params.store=nowhere", "nowhere"),
+        ("protocol=Tiny.SpeakerDiarization.Walk", "no protocol"),
+        ("model.checkpoint=nowhere.safetensors", "nowhere.safetensors"),
+    ],
+)
+def test_check_finds_what_training_would_find(config, override, message):
+    done = run(config, "--check", override)
+    assert done.exit_code == 1
+    assert message in done.output.replace("\n", " ")
+    assert not (config.parent / "run").exists()
+
+
+def test_losses_of_other_packages_need_trust(config, tmp_path, monkeypatch):
+    (tmp_path / "own_losses.py").write_text(
+        "from pyannote_av.tasks.losses import diarization_loss\n"
+        "from pyannote_av.tasks.target_speaker_segmentation import Loss\n"
+        "MINE = Loss(1.0, 'decoder', diarization_loss)\n"
+        "def plain(output, batch): ...\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    change = "stages.all.losses={own_losses.%s: 1.0}"
+    assert "is code of another package. Pass trust=True" in run(config, change % "MINE").output
+    assert "own_losses.plain is a function, not a" in (
+        run(config, "--check", "--trust", change % "plain").output
+    )
+    done = run(config, "--trust", change % "MINE")
+    assert done.exit_code == 0, done.output
+    record = json.loads((tmp_path / "run" / "01-all" / "stage.json").read_text())
+    assert "loss/val/own_losses.MINE" in record["history"][0]
+
+
+def test_database_of_the_command_line(content, tmp_path):
+    database = content.pop("database")
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(content))
+    shown = run(path, "--check", "--database", database)
+    assert yaml.safe_load(shown.output)["database"] == database
+
+
 def test_files_that_are_no_configuration(tmp_path):
     path = tmp_path / "bad.yaml"
     path.write_text("- a\n- b\n")

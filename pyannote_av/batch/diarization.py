@@ -36,6 +36,8 @@ class Diarize:
     device : str
     trust : bool
         Allow the pipeline to name any class, and its checkpoints to be unpickled.
+    segmentation : str, optional
+        Weights to use in place of those of the pipeline.
     names : mapping of str to str
         New names of speakers, by label. Labels that a file lacks are noted with its problems.
 
@@ -49,6 +51,7 @@ class Diarize:
     formats: Sequence[str] = DEFAULT_FORMATS
     device: str = "cpu"
     trust: bool = False
+    segmentation: str | None = None
     names: Mapping[str, str] = field(default_factory=dict)
     verb: str = field(default="diarizing", init=False)
 
@@ -58,11 +61,16 @@ class Diarize:
         # use an absolute path, because workers may have another working directory
         if Path(self.pipeline).exists() and not _is_shipped(self.pipeline):
             self.pipeline = str(Path(self.pipeline).absolute())
-        parts = ["diarize", pipeline_identity(self.pipeline), *self.formats]
+        if self.segmentation is not None and Path(self.segmentation).exists():
+            self.segmentation = str(Path(self.segmentation).absolute())
+        identity = pipeline_identity(self.pipeline, **self._arguments())
+        parts = ["diarize", identity, *self.formats]
         if self.trust:
             parts.append("trust")
         if self.names:
             parts.append(json.dumps(dict(self.names), sort_keys=True))
+        if (kind := self.device.partition(":")[0]) != "cpu":
+            parts.append(kind)  # results of a GPU differ slightly
         self.identity = digest([json.dumps(parts).encode()])
         self.imports = PIPELINE_IMPORTS if self.device == "cpu" else ()
         self._loaded: Any = None
@@ -76,8 +84,13 @@ class Diarize:
 
         from pyannote_av import Pipeline
 
-        self._loaded = Pipeline.from_pretrained(self.pipeline, trust=self.trust)
+        self._loaded = Pipeline.from_pretrained(
+            self.pipeline, trust=self.trust, **self._arguments()
+        )
         self._loaded.to(torch.device(self.device))
+
+    def _arguments(self) -> dict[str, Any]:
+        return {} if self.segmentation is None else {"segmentation": self.segmentation}
 
     def outputs(self, name: str, every: bool = False) -> list[str]:
         """See :class:`~pyannote_av.batch.jobs.Work`."""

@@ -17,7 +17,7 @@ _PICTURES = ("lr-asd", "yunet", "sface", "facenet-vggface2")
 _AUDIO_ONLY = ("AudioDiarization",)
 
 
-def pipeline_identity(checkpoint: str | Path) -> str:
+def pipeline_identity(checkpoint: str | Path, **arguments: Any) -> str:
     """Digest of the configuration of a pipeline, the content of its weights, and versions.
 
     Nothing is loaded. Models on the Hugging Face hub are identified by name and revision.
@@ -26,6 +26,8 @@ def pipeline_identity(checkpoint: str | Path) -> str:
     ----------
     checkpoint : str or Path
         See ``Pipeline.from_pretrained``.
+    **arguments
+        Arguments that replace those of the configuration, such as ``segmentation="exp/ft"``.
 
     Raises
     ------
@@ -33,17 +35,21 @@ def pipeline_identity(checkpoint: str | Path) -> str:
         If there is no such pipeline, or its configuration cannot be read.
     """
     versions = {"pyannote-av": __version__, "pyannote.audio": version("pyannote.audio")}
-    content = {"versions": versions, "parts": sorted(_parts(checkpoint))}
+    content = {"versions": versions, "parts": sorted(_parts(checkpoint, arguments))}
     return digest([json.dumps(content).encode()])
 
 
-def _parts(checkpoint: str | Path) -> Iterator[tuple[str, str]]:
+def _parts(
+    checkpoint: str | Path, arguments: Mapping[str, Any] | None = None
+) -> Iterator[tuple[str, str]]:
     """Yield (name, content) of a configuration, and of everything it refers to."""
-    from pyannote_av.core.pipeline import named_file, read_pipeline
+    from pyannote_av.core.pipeline_config import named_file, read_pipeline, replace_arguments
     from pyannote_av.core.weights import REGISTRY
     from pyannote_av.pretrained import shipped
 
     config, folder = read_pipeline(checkpoint)
+    if arguments:
+        replace_arguments(config, arguments, str(checkpoint))
     yield "config", json.dumps(config, sort_keys=True, default=str)
     for value in _references(config["pipeline"]):
         if path := named_file(value, folder):
@@ -62,7 +68,7 @@ def _parts(checkpoint: str | Path) -> Iterator[tuple[str, str]]:
 
 def _references(value: Any, key: str = "") -> Iterator[str]:
     """Yield the values of arguments that can name a model or a pipeline, at any depth."""
-    from pyannote_av.core.pipeline import MODELS, PIPELINES
+    from pyannote_av.core.pipeline_config import MODELS, PIPELINES
 
     if isinstance(value, str) and key in (*MODELS, *PIPELINES, "checkpoint"):
         yield value

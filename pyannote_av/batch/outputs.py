@@ -16,7 +16,6 @@ from pathlib import Path
 from pyannote_av.core.atomic import HOUSEKEEPING
 from pyannote_av.core.checksums import sha256_of
 from pyannote_av.core.reading import ReadError, inside, read_json
-from pyannote_av.data.crop_shard import ARRAYS
 
 _INDEX = "index.json"
 
@@ -129,6 +128,9 @@ def _is_ours(folder: Path, recorded: str | None) -> bool:
         listed = set(read_json(index)["sha256"])
     except (ValueError, LookupError, TypeError):
         listed = set()
+    # imported only for folders, because it takes a second
+    from pyannote_av.data.crop_shard import ARRAYS
+
     if recorded is None and not listed.issuperset(ARRAYS):
         return False
     with os.scandir(folder) as entries:

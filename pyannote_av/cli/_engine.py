@@ -51,6 +51,30 @@ Trust = Annotated[
         "that you trust.",
     ),
 ]
+Database = Annotated[
+    Path | None, typer.Option("--database", help="database.yml that defines the protocol.")
+]
+
+
+def _existing(device: str) -> str:
+    """Replace "auto" by the best kind of device of this machine"""
+    if device != "auto":
+        return device
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        callback=_existing,
+        help="Device: cpu, cuda, cuda:1, ..., or auto (a GPU if there is one).",
+    ),
+]
 Address = Annotated[
     str | None,
     typer.Option(help="Address of a Ray cluster, or auto. Default: start Ray on this machine."),

@@ -16,7 +16,13 @@ import typer
 from pyannote_av.cli import _engine
 from pyannote_av.cli._output import say
 from pyannote_av.cli.convert import Names
-from pyannote_av.core.files import AUDIO_SUFFIXES, VIDEO_SUFFIXES, check_audio_track
+from pyannote_av.core.counts import speaker_bounds
+from pyannote_av.core.files import (
+    AUDIO_SUFFIXES,
+    VIDEO_SUFFIXES,
+    check_audio_track,
+    refuse_address,
+)
 from pyannote_av.core.text import name_on_any_disk, printable
 from pyannote_av.pretrained import DEFAULT
 
@@ -32,6 +38,9 @@ logger = logging.getLogger(__name__)
 _MEDIA = {*VIDEO_SUFFIXES, *AUDIO_SUFFIXES}
 
 _KEPT = "already done, skipped (--overwrite repeats it)"
+_OLDER = (
+    "done by an older version, which did not record its options; skipped (--overwrite repeats it)"
+)
 
 
 def expand(inputs: Iterable[Path], tell: Callable[[str], Any] = logger.warning) -> list[Path]:
@@ -50,6 +59,7 @@ def expand(inputs: Iterable[Path], tell: Callable[[str], Any] = logger.warning) 
 
     files: list[Path] = []
     for path in inputs:
+        refuse_address(path)
         if path.is_dir():
             visible = sorted(one for one in path.iterdir() if not one.name.startswith("."))
             media = [one for one in visible if one.suffix.lower() in _MEDIA and not one.is_dir()]
@@ -117,6 +127,7 @@ def apply_all(
     audio_track: int | str = "auto",
     names: Mapping[str, str] | None = None,
     transcript: Path | None = None,
+    segmentation: str | None = None,
     **bounds: int | None,
 ) -> dict[Path, str]:
     """Diarize many files, each once. A file that fails never stops the others.
@@ -150,6 +161,8 @@ def apply_all(
         New names of speakers, by label.
     transcript : Path, optional
         Transcript of the only file, or a folder with one for each file.
+    segmentation : str, optional
+        Weights to use in place of those of the pipeline.
     **bounds
         ``num_speakers``, ``min_speakers``, ``max_speakers``.
 
@@ -167,7 +180,7 @@ def apply_all(
     from pyannote_av.batch.jobs import Job
     from pyannote_av.batch.ledger import Ledger
 
-    work = Diarize(pipeline, formats, device, trust, names or {})
+    work = Diarize(pipeline, formats, device, trust, segmentation, names or {})
     options = _given(bounds)
     transcripts = transcripts_of(files, transcript)
     with Ledger(into, work) as ledger:
@@ -180,7 +193,7 @@ def apply_all(
         for i, (name, (path, track)) in enumerate(parts.items(), start=1):
             heads[name] = f"[{i}/{len(parts)}] {path}"
             if name in older:
-                tell(_line(f"{heads[name]}: {_KEPT}"))
+                tell(_line(f"{heads[name]}: {_OLDER}"))
             else:
                 columns = {} if track == "auto" else {"audio_track": track}
                 if path in transcripts:
@@ -312,6 +325,7 @@ def apply_manifest(
     trust: bool = False,
     audio_track: int | str = "auto",
     names: Mapping[str, str] | None = None,
+    segmentation: str | None = None,
     **bounds: int | None,
 ) -> BatchReport:
     """Diarize the files of a manifest, each once; see :func:`apply_all` for other parameters.
@@ -336,7 +350,7 @@ def apply_manifest(
         replace(job, options={**options, **job.options}, columns={**columns, **job.columns})
         for job in read_manifest(manifest)
     ]
-    work = Diarize(pipeline, formats, device, trust, names or {})
+    work = Diarize(pipeline, formats, device, trust, segmentation, names or {})
     labels = {job.name: job.name for job in jobs}
     with Ledger(into, work) as ledger:
         return _diarize(
@@ -440,7 +454,7 @@ def _done_by_older_versions(ledger: Ledger, work: Diarize, names: Mapping[Path, 
 
 
 def command(
-    into: Annotated[Path, typer.Option(help="Output folder.")],
+    into: Annotated[Path, typer.Option("--into", "-o", help="Output folder.")],
     inputs: Annotated[
         list[Path] | None,
         typer.Argument(help="Media files, folders of them, or lists of files (.txt, .lst)."),
@@ -489,9 +503,14 @@ def command(
             help="Process finished files again, and replace files written by other programs."
         ),
     ] = False,
-    device: Annotated[
-        str, typer.Option(help="Device for the pipeline: cpu, cuda, cuda:1, ...")
-    ] = "cpu",
+    device: _engine.Device = "cpu",
+    segmentation: Annotated[
+        str | None,
+        typer.Option(
+            help="Weights to use in place of those of the pipeline, such as the output folder of a "
+            "training."
+        ),
+    ] = None,
     engine: _engine.EngineName = "local",
     workers: Annotated[
         int | None,
@@ -533,6 +552,7 @@ def command(
     if bool(inputs) == (manifest is not None):
         raise typer.BadParameter("give files, or --manifest")
     try:
+        speaker_bounds(num_speakers, min_speakers, max_speakers)
         track = audio_track if audio_track == "each" else check_audio_track(audio_track)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
@@ -558,6 +578,7 @@ def command(
         "progress": sys.stderr.isatty(),
         "limits": Limits(timeout, retries, retry_failed),
         "trust": trust,
+        "segmentation": segmentation,
         "audio_track": track,
         "names": given_names,
         "num_speakers": num_speakers,

@@ -155,13 +155,14 @@ def command(
     subset: Annotated[
         str, typer.Option(help="Subset of the protocol: train, development or test.")
     ] = "test",
-    device: Annotated[
-        str, typer.Option(help="Device for the pipeline: cpu, cuda, cuda:1, ...")
-    ] = "cpu",
+    database: _engine.Database = None,
+    device: _engine.Device = "cpu",
     into: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for the RTTM output of the pipelines. Existing output is reused."
+            "--into",
+            "-o",
+            help="Folder for the RTTM output of the pipelines. Existing output is reused.",
         ),
     ] = None,
     engine: _engine.EngineName = "local",
@@ -212,7 +213,7 @@ def command(
         systems: Mapping[str, Any]
         faces = found = None
         if protocol is not None and pipeline:
-            files = files_of(protocol, [subset])[subset]
+            files = files_of(protocol, [subset], database)[subset]
             with nullcontext(into) if into is not None else TemporaryDirectory() as folder:
                 systems = run_pipelines(
                     pipeline,

@@ -16,7 +16,7 @@ def command(
         str,
         typer.Argument(help="Model file or folder, or the name of known weights (campplus, ...)."),
     ],
-    into: Annotated[Path, typer.Option("--into", help="Output folder.")],
+    into: Annotated[Path, typer.Option("--into", "-o", help="Output folder.")],
     trust: _engine.Trust = False,
 ) -> None:
     """Convert a model to ONNX, and compare both on random inputs of several sizes.

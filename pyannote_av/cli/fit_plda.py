@@ -14,7 +14,9 @@ def command(
     protocol: Annotated[
         str, typer.Argument(help="Protocol, such as AMI.SpeakerDiarization.only_words.")
     ],
-    into: Annotated[Path, typer.Option("--into", help="Output folder, to be passed as `plda=`.")],
+    into: Annotated[
+        Path, typer.Option("--into", "-o", help="Output folder, to be passed as `plda=`.")
+    ],
     subset: Annotated[
         str, typer.Option(help="Subset of the protocol: train, development or test.")
     ] = "train",

@@ -12,7 +12,7 @@ from pyannote_av.cli._output import say
 
 def command(
     rttm: Annotated[list[Path], typer.Argument(help="RTTM files, or folders of them.")],
-    into: Annotated[Path, typer.Option("--into", help="Output file (.json).")],
+    into: Annotated[Path, typer.Option("--into", "-o", help="Output file (.json).")],
     tracks: Annotated[
         Path | None,
         typer.Option(help="Face tracks (URI.npz, ...), to measure the share of off-screen speech."),

@@ -15,7 +15,7 @@ def command(
     checkpoint: Annotated[
         Path, typer.Argument(help="Checkpoint published by the authors (.model, .pt, .ckpt).")
     ],
-    into: Annotated[Path, typer.Option("--into", help="Output file (.safetensors).")],
+    into: Annotated[Path, typer.Option("--into", "-o", help="Output file (.safetensors).")],
     network: Annotated[
         str | None,
         typer.Option(help="Name of the network. Default: recognised from the tensors."),

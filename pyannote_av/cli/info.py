@@ -26,8 +26,6 @@ def describe(path: Path, num_pictures: int = 5, audio_track: int | str = "auto")
     audio_track : int or str, optional
         See :class:`pyannote_av.Video`.
     """
-    from pyannote.core import Segment
-
     from pyannote_av.core.files import MediaError, check_audio_track
     from pyannote_av.core.grid import FRAME_RATE
     from pyannote_av.core.io import Video
@@ -51,9 +49,10 @@ def describe(path: Path, num_pictures: int = 5, audio_track: int | str = "auto")
     first = stream.start
     try:
         for time in np.linspace(first, max(first, info.duration - 0.5), num_pictures):
-            frames, _ = video.crop(path, Segment(time, time + 2 / FRAME_RATE))
-            if len(frames):
-                counts.append(len(detector(frames[0]).box))
+            # at most two pictures: not every step of the grid shows one
+            frame = next(iter(video.frames(path, time, time + 2 / FRAME_RATE)), None)
+            if frame is not None:
+                counts.append(len(detector(frame.image).box))
     except MediaError as error:
         lines.append(f"  {error}")
     lines.append(f"  faces in {len(counts)} pictures: {', '.join(map(str, counts))}")

@@ -22,7 +22,8 @@ def command(
         str, typer.Argument(help="Protocol, such as AVA-AVD.SpeakerDiarization.Clips.")
     ],
     into: Annotated[
-        Path, typer.Option("--into", help="Folder of the study. An existing study is continued.")
+        Path,
+        typer.Option("--into", "-o", help="Folder of the study. An existing study is continued."),
     ],
     subset: Annotated[
         str, typer.Option(help="Subset of the protocol: train, development or test.")
@@ -68,9 +69,7 @@ def command(
             help="Cache folder for stages without tuned hyper-parameters. Studies can share it."
         ),
     ] = None,
-    device: Annotated[
-        str, typer.Option(help="Device for the pipeline: cpu, cuda, cuda:1, ...")
-    ] = "cpu",
+    device: _engine.Device = "cpu",
     trust: _engine.Trust = False,
 ) -> None:
     """Tune a pipeline on a corpus, and write the result as a pipeline folder.

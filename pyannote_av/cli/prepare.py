@@ -185,7 +185,7 @@ def write_manifest(
 
 
 def command(
-    into: Annotated[Path, typer.Option("--into", help="Folder of the store.")],
+    into: Annotated[Path, typer.Option("--into", "-o", help="Folder of the store.")],
     protocol: Annotated[
         str | None, typer.Argument(help="Protocol, such as AVA-AVD.SpeakerDiarization.Clips.")
     ] = None,

@@ -64,9 +64,11 @@ def command(
     Example: pyannote-av push tuned/best hub:me/interviews --evaluation test.json --license mit
     """
     from pyannote_av.core.reading import read_text
-    from pyannote_av.sharing.hub import push
+    from pyannote_av.sharing.folders import CONFIG
+    from pyannote_av.sharing.hub import HUB, push
 
     try:
+        say("collecting files, and checking that the copy loads ...", err=True)
         where = push(
             source,
             destination,
@@ -84,3 +86,9 @@ def command(
         say(f"error: {error}", err=True)
         raise typer.Exit(1) from error
     say(where)
+    if not destination.startswith(HUB) and not (Path(destination) / CONFIG).is_file():
+        say(
+            "This is a model. To share a pipeline with these weights: "
+            f'save_pipeline(Pipeline.from_pretrained("hmsanet", segmentation="{source}"), FOLDER), '
+            "then push FOLDER."
+        )

@@ -24,7 +24,7 @@ def number_range(text: str | None) -> tuple[int, int] | None:
 
 
 def command(
-    into: Annotated[Path, typer.Option("--into", help="Output folder.")],
+    into: Annotated[Path, typer.Option("--into", "-o", help="Output folder.")],
     speech: Annotated[
         Path | None,
         typer.Option(help="Speech: a folder per speaker, or files SPEAKER-WHATEVER.flac."),

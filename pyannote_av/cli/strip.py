@@ -16,7 +16,7 @@ def command(
     into: Annotated[
         Path,
         typer.Option(
-            "--into", help="Output file: .safetensors, or .ckpt for models of pyannote.audio."
+            "--into", "-o", help="Output file: .safetensors, or .ckpt for models of pyannote.audio."
         ),
     ],
     trust: _engine.Trust = False,

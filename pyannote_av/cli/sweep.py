@@ -58,9 +58,8 @@ def command(
     ] = None,
     csv: Annotated[Path | None, typer.Option(help="Write all scores as CSV.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Plot the error rates (.png, .svg).")] = None,
-    device: Annotated[
-        str, typer.Option(help="Device for the pipelines: cpu, cuda, cuda:1, ...")
-    ] = "cpu",
+    database: _engine.Database = None,
+    device: _engine.Device = "cpu",
     trust: _engine.Trust = False,
 ) -> None:
     """Run pipelines on increasingly disturbed recordings, and compare their error rates.
@@ -69,7 +68,7 @@ def command(
     face_tracks. desync shifts the sound against the picture, and noise adds pink noise to the
     sound; both work with any protocol.
 
-    Example: pyannote-av sweep missing-faces --protocol Simulated.SpeakerDiarization.Simulated
+    Example: pyannote-av sweep missing-faces --protocol Simulated.SpeakerDiarization.Conversations
     --pipeline audio --pipeline late_fusion --seeds 0,1,2 --plot missing.png
     """
     from pyannote_av.core.protocols import files_of
@@ -84,7 +83,7 @@ def command(
     try:
         chosen = numbers(values, float, "--values") or usual.values
         drawn = numbers(seeds, int, "--seeds") if usual.random else ()
-        files = files_of(protocol, [subset])[subset]
+        files = files_of(protocol, [subset], database)[subset]
         found = []
         for name, loaded in load_pipelines(pipeline, device, trust).items():
             one = sweeps.sweep(loaded, files, usual.change, chosen, what, name, drawn)

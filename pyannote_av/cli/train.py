@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -55,9 +56,11 @@ def command(
         bool,
         typer.Option(
             "--check",
-            help="Check the file and print the resulting configuration, without training.",
+            help="Print the resulting configuration, and check it with its data and its model. "
+            "Nothing is trained or written.",
         ),
     ] = False,
+    database: _engine.Database = None,
     trust: _engine.Trust = False,
 ) -> None:
     """Train or fine-tune a model, as described by a YAML file.
@@ -81,11 +84,15 @@ def command(
     # show former names of parameters to users, as Python does not by default
     warnings.filterwarnings("always", ".* is now ", DeprecationWarning)
     try:
-        wanted = TrainingConfig.read(config, overrides or ())
+        given = [] if database is None else [f"database={json.dumps(str(database))}"]
+        wanted = TrainingConfig.read(config, [*(overrides or ()), *given])
         if check:
             import yaml
 
+            from pyannote_av.training.train import check as check_all
+
             say(yaml.safe_dump(wanted.to_dict(), sort_keys=False), nl=False)
+            check_all(wanted, trust)
             return
         _train(wanted, trust)
     except (OSError, ValueError, RuntimeError) as error:

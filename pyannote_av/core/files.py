@@ -139,6 +139,20 @@ def validate_file(file: VideoFile) -> dict[str, Any]:
 _ON_DISK = "a file is the path of a file on disk, a str or a Path"
 
 
+def refuse_address(path: str | Path) -> None:
+    """Raise MediaError for an address of the web in place of a path."""
+    # a single letter is a drive of Windows; Path() has merged the two slashes
+    address = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", str(path), re.DOTALL)
+    if address and not Path(path).is_file():
+        raise MediaError(
+            printable(
+                f"{address[1]}://{address[2]} is an address: download it first and pass the local "
+                "file",
+                one_line=True,
+            )
+        )
+
+
 def check_path(path: str | Path) -> Path:
     """Return the path of a plain, local, non-empty file, and refuse everything else
 
@@ -153,10 +167,7 @@ def check_path(path: str | Path) -> Path:
             f"{_ON_DISK}, not a {type(path).__name__}. For sound in memory, pass "
             "{'waveform': ..., 'sample_rate': ...}; for the bytes of a file, io.BytesIO(...)"
         )
-    # check the string, because Path() merges the two slashes of an address
-    # a single letter is a drive of Windows
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)) and not Path(path).is_file():
-        raise MediaError(f"{path} is an address: download it first and pass the local file")
+    refuse_address(path)
     if "\0" in str(path):
         raise MediaError(f"{str(path)!r} is not a file name")
     path = Path(path)

@@ -38,6 +38,8 @@ class Failure:
         Error number of an operating system error.
     starting : bool
         The process could not be initialised, so all other jobs would fail as well.
+    lasting : bool
+        Another attempt would fail alike, because a file does not exist.
     """
 
     kind: str
@@ -45,6 +47,7 @@ class Failure:
     expected: bool = False
     errno: int | None = None
     starting: bool = False
+    lasting: bool = False
 
     @classmethod
     def of(cls, error: BaseException, starting: bool = False) -> Failure:
@@ -55,6 +58,7 @@ class Failure:
             isinstance(error, (OSError, ValueError)),
             getattr(error, "errno", None),
             starting,
+            isinstance(error, FileNotFoundError) or isinstance(error.__cause__, FileNotFoundError),
         )
 
     def __str__(self) -> str:
@@ -166,7 +170,8 @@ def run(
             return
         done, value = pool.next()
         job, number, since = flying.pop(done)
-        final = not isinstance(value, Failure) or value.starting or number > retries
+        final = not isinstance(value, Failure) or value.starting or value.lasting
+        final = final or number > retries
         if not final:
             again.append((job, number + 1))
         yield Attempt(job, number, value, perf_counter() - since, final)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pyannote_av.core.atomic import write_text
-from pyannote_av.core.pipeline import read_config
+from pyannote_av.core.pipeline_config import read_config
 from pyannote_av.core.trust import named_class
 from pyannote_av.core.weights import REGISTRY, how_to_get
 from pyannote_av.sharing.evaluation_tables import Evaluation, table

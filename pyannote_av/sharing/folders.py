@@ -14,14 +14,18 @@ packages, or are downloaded by ``pyannote-av download``.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import yaml
+from pyannote.audio import Pipeline as _Pipeline
 
 from pyannote_av.core.hub import locate, named_on_hub
-from pyannote_av.core.pipeline import MODELS, PIPELINES, Pipeline, named_file, read_pipeline
+from pyannote_av.core.model import AVModel
+from pyannote_av.core.pipeline import Pipeline
+from pyannote_av.core.pipeline_config import MODELS, PIPELINES, named_file, read_pipeline
 from pyannote_av.core.reading import ReadError
 from pyannote_av.core.trust import loading
 from pyannote_av.core.weights import REGISTRY
@@ -36,7 +40,7 @@ _REFERENCE = "$model/"
 
 
 def save_pipeline(
-    checkpoint: str | Path,
+    checkpoint: str | Path | _Pipeline,
     into: str | Path,
     params: Mapping[str, Any] | None = None,
     card: str | None = None,
@@ -48,7 +52,8 @@ def save_pipeline(
     ----------
     checkpoint : str or Path
         A shipped name, a folder, a YAML file, or an identifier on the Hugging Face hub; see
-        ``Pipeline.from_pretrained``.
+        ``Pipeline.from_pretrained``. A pipeline that was loaded by it is saved with its current
+        hyper-parameters.
     into : str or Path
         Output folder. It appears only when it is complete.
     params : mapping, optional
@@ -70,8 +75,14 @@ def save_pipeline(
         If the pipeline, or a file that it refers to, cannot be read safely.
     """
     with new_folder(into, overwrite) as temporary:
-        config, folder = read_pipeline(checkpoint)
-        with loading(folder / CONFIG, from_hub=named_on_hub(checkpoint)):
+        if isinstance(checkpoint, _Pipeline):
+            config, folder = _described(checkpoint)
+            params = checkpoint.parameters(instantiated=True) if params is None else params
+            on_hub = False
+        else:
+            config, folder = read_pipeline(checkpoint)
+            on_hub = named_on_hub(checkpoint)
+        with loading(folder / CONFIG, from_hub=on_hub):
             config = _gather(config, folder, temporary)
         if params is not None:
             config["params"] = _plain(params)
@@ -82,6 +93,18 @@ def save_pipeline(
         Pipeline.from_pretrained(temporary)
         write_card(temporary, card, name=Path(into).absolute().name)
     return Path(into)
+
+
+def _described(pipeline: _Pipeline) -> tuple[dict[str, Any], Path]:
+    """Configuration of a loaded pipeline, and the folder that ``$model`` refers to"""
+    try:
+        config, folder = pipeline.described
+    except AttributeError:
+        raise ValueError(
+            "only a pipeline that Pipeline.from_pretrained has loaded can be saved: write a "
+            "config.yaml for this one"
+        ) from None
+    return deepcopy(config), folder
 
 
 def _gather(value: Any, folder: Path, into: Path, at: tuple[str, ...] = ()) -> Any:
@@ -110,6 +133,10 @@ def _gather(value: Any, folder: Path, into: Path, at: tuple[str, ...] = ()) -> A
         nested, folder = read_pipeline(source or value)
         nested.pop("dependencies", None)
         return _gather(nested, folder, into, at)
+    if is_argument and isinstance(value, AVModel):
+        place = at[-1]
+        value.save(into / place)
+        return f"{_REFERENCE}{place}"
     if is_argument and at[-1] in MODELS and (source or _names_file(at[-1], value)):
         return _model(source or locate(value), into, at)
     if source:

@@ -2,7 +2,8 @@
 
 ::
 
-    FOLDER/database.yml                     protocol Simulated.SpeakerDiarization.Simulated
+    FOLDER/database.yml                     protocol Simulated.SpeakerDiarization.Conversations
+                                            (also under its former name, ....Simulated)
            lists/train.txt                  files of a subset
            video/URI.mp4, rttm/URI.rttm, uem/URI.uem
            tracks/URI.npz                   face tracks with speakers and labels
@@ -26,6 +27,7 @@ import os
 import shutil
 import wave
 from collections.abc import Iterable
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -191,7 +193,13 @@ def _write_protocol(folder: Path) -> None:
         content = {
             "Databases": {"Simulated": sorted(media)},
             "Protocols": {
-                "Simulated": {"SpeakerDiarization": {"Simulated": {"scope": "file", **entries}}}
+                "Simulated": {
+                    "SpeakerDiarization": {
+                        # copies: YAML would write the second one as a reference to the first
+                        name: {"scope": "file", **deepcopy(entries)}
+                        for name in ("Conversations", "Simulated")
+                    }
+                }
             },
         }
         write_text(folder / "database.yml", yaml.safe_dump(content, sort_keys=False))

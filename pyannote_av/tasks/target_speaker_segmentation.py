@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -25,6 +26,7 @@ from torchmetrics import Metric
 from pyannote_av.core.batch import AVInput
 from pyannote_av.core.grid import FRAME_RATE, SAMPLE_RATE
 from pyannote_av.core.renaming import current_names
+from pyannote_av.core.trust import UntrustedError, policy, used_trust
 from pyannote_av.data.crop_store import CropStore
 from pyannote_av.data.speaker_embeddings import read_speaker_embeddings
 from pyannote_av.data.visual_features import VisualFeatures
@@ -75,8 +77,46 @@ LOSSES = {
 }
 
 
+def loss_named(name: str) -> Loss:
+    """A loss of :data:`LOSSES`, or one of another package by its dotted name.
+
+    Parameters
+    ----------
+    name : str
+        Such as ``"diarization"``, or ``"my_package.losses.MARGIN"`` for a :class:`Loss` there.
+
+    Raises
+    ------
+    UntrustedError
+        For a dotted name without ``trust=True``, because importing a module executes it.
+    ValueError
+        If there is no such loss.
+    """
+    module, _, attribute = name.rpartition(".")
+    if name in LOSSES:
+        return LOSSES[name]
+    if not module:
+        raise ValueError(f"unknown losses {[name]}: choose from {', '.join(LOSSES)}")
+    if not policy().trust:
+        raise UntrustedError(
+            f"the loss {name!r} is code of another package. Pass trust=True (--trust on the "
+            "command line) if you know and trust its origin."
+        )
+    used_trust(f"loss {name!r} is imported")
+    try:
+        found = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"there is no loss {name!r} ({error})") from error
+    if not isinstance(found, Loss):
+        raise ValueError(f"{name} is a {type(found).__name__}, not a {Loss.__module__}.Loss")
+    return found
+
+
 def target_losses(
-    output: TargetOutput, batch: Mapping[str, torch.Tensor], names: Collection[str]
+    output: TargetOutput,
+    batch: Mapping[str, torch.Tensor],
+    names: Collection[str],
+    losses: Mapping[str, Loss] = LOSSES,
 ) -> dict[str, Total]:
     """Unweighted losses by name.
 
@@ -87,10 +127,11 @@ def target_losses(
         With ``y``, ``acoustic``, ``visual`` and ``sync``; see
         :class:`~pyannote_av.tasks.target_batches.TargetBatches`.
     names : collection of str
-        Losses to compute, of :data:`LOSSES`. Those that need gates are left out for a network
-        without gates.
+        Losses to compute. Those that need gates are left out for a network without gates.
+    losses : dict of str to Loss, optional
+        Losses by name.
     """
-    found = {name: one.function(output, batch) for name, one in LOSSES.items() if name in names}
+    found = {name: one.function(output, batch) for name, one in losses.items() if name in names}
     return {name: total for name, total in found.items() if total is not None}
 
 
@@ -232,8 +273,10 @@ class TargetSpeakerSegmentation(RecordingTask):
 
     @losses.setter
     def losses(self, weights: Mapping[str, float]) -> None:
-        if unknown := sorted(set(weights) - set(LOSSES)):
+        if unknown := sorted(name for name in weights if name not in LOSSES and "." not in name):
             raise ValueError(f"unknown losses {unknown}: choose from {', '.join(LOSSES)}")
+        own = {name: loss_named(name) for name in weights if name not in LOSSES}
+        self._functions = {**LOSSES, **own}
         self._losses = {name: float(weight) for name, weight in weights.items() if weight}
         if not self._losses or min(self._losses.values()) < 0:
             raise ValueError(f"weights of losses must be positive, not {dict(weights)}")
@@ -295,7 +338,7 @@ class TargetSpeakerSegmentation(RecordingTask):
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, torch.Tensor]:
         """Weighted sum of losses."""
         output = self._predict(batch["X"])
-        losses = target_losses(output, batch, self.losses)
+        losses = target_losses(output, batch, self.losses, self._functions)
         loss = sum(self.losses[name] * part.mean() for name, part in losses.items())
         self._log("loss/train", loss, batch["y"] != UNKNOWN)
         return {"loss": loss}
@@ -306,7 +349,7 @@ class TargetSpeakerSegmentation(RecordingTask):
         if not (y != UNKNOWN).any():  # batch repeated to give all processes equally many
             return
         output = self._predict(X)
-        losses = target_losses(output, batch, self.losses)
+        losses = target_losses(output, batch, self.losses, self._functions)
         means = {name: part.total / part.counts.sum().clamp(min=1) for name, part in losses.items()}
         for name, mean in means.items():
             self._log(f"loss/val/{name}", mean, losses[name].counts)
@@ -329,7 +372,7 @@ class TargetSpeakerSegmentation(RecordingTask):
     @property
     def _branches(self) -> set[str]:
         """Branches of the network that the weighted losses need"""
-        return {LOSSES[name].branch for name in self.losses}
+        return {self._functions[name].branch for name in self.losses}
 
     def _predict(self, X: AVInput) -> TargetOutput:
         return self.model.predict(**X.present(), branches=self._branches)

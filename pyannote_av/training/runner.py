@@ -47,7 +47,7 @@ def _load(model: AVModel, path: Path, stage: Stage) -> None:
     model.load_state_dict(fitting, strict=False)
 
 
-def _configure(task: Task, stage: Stage) -> None:
+def configure(task: Task, stage: Stage) -> None:
     """Apply the losses and settings of a stage; they also hold in later stages"""
     if stage.losses:
         task.losses = dict(stage.losses)
@@ -120,7 +120,7 @@ def optimize(
         place = folder / f"{number:02d}-{stage.name}"
         place.mkdir(exist_ok=True)
         _check_same(place, stage, seed)
-        _configure(task, stage)
+        configure(task, stage)
         record = place / "stage.json"
         if not record.is_file():
             _begin(model, stage, results, initial, inherited)

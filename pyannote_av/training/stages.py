@@ -45,7 +45,9 @@ class Stage(Part):
         "all. The others are frozen, with batch normalisation and dropout in evaluation mode.",
     )
     losses: dict[str, float] = Field(
-        {}, description="Weights of the losses of the task. Default: those of the task."
+        {},
+        description="Weights of the losses of the task. Default: those of the task. For target "
+        "speakers, `package.module.NAME` is a loss of your own; it needs `--trust`.",
     )
     max_epochs: int = Field(
         10, ge=1, description="Maximum number of epochs. The task defines the length of an epoch."

@@ -29,8 +29,10 @@ from pyannote_av.training.config import (
     devices_of,
     task_class,
 )
-from pyannote_av.training.runner import optimize
+from pyannote_av.training.fitting import freeze_others
+from pyannote_av.training.runner import configure, optimize
 from pyannote_av.training.schema import check_arguments, describe_errors
+from pyannote_av.training.stages import check_stages
 
 if TYPE_CHECKING:
     from pyannote.audio.core.task import Task
@@ -80,6 +82,41 @@ def train(config: TrainingConfig, trust: bool = False) -> AVModel:
     """
     from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+    task, model = _build(config, trust)
+    _remember(config)
+    try:
+        # stages may name losses of other packages
+        with loading("the configuration of the training", trust):
+            return optimize(
+                model,
+                task,
+                config.plan(),
+                config.into,
+                config.seed,
+                loggers=lambda folder: _loggers(config, folder),
+                **_trainer_options(config.trainer, task),
+            )
+    except MisconfigurationException as error:
+        raise ReadError(f"trainer: {error}") from error
+
+
+def check(config: TrainingConfig, trust: bool = False) -> None:
+    """Check what can be checked before training: task, data, model and stages. Writes nothing.
+
+    Parameters
+    ----------
+    config, trust
+        See :func:`train`, which raises the same errors.
+    """
+    task, model = _build(config, trust)
+    with loading("the configuration of the training", trust):
+        for stage in check_stages(config.plan()):
+            configure(task, stage)
+            freeze_others(model, stage.train)
+
+
+def _build(config: TrainingConfig, trust: bool) -> tuple[Task, AVModel]:
+    """The task and the model, which fit each other"""
     with loading("the configuration of the training", trust):
         check_trainer(config.trainer)
         check_loggers(config)
@@ -87,19 +124,7 @@ def train(config: TrainingConfig, trust: bool = False) -> AVModel:
         task = make_task(config)
         model = make_model(config.model, config.seed, trust, task.implied_hparams())
     task.check_model(model)
-    _remember(config)
-    try:
-        return optimize(
-            model,
-            task,
-            config.plan(),
-            config.into,
-            config.seed,
-            loggers=lambda folder: _loggers(config, folder),
-            **_trainer_options(config.trainer, task),
-        )
-    except MisconfigurationException as error:
-        raise ReadError(f"trainer: {error}") from error
+    return task, model
 
 
 def make_task(config: TrainingConfig) -> Task:

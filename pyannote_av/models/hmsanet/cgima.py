@@ -20,7 +20,7 @@ from pyannote_av.models.blocks.window_attention import MASKED, WindowAttention, 
 LOG_FLOOR = -9.210340371976182  # log(1e-4)
 
 # largest lag that is compared, and half-width of the averaging window, in frames: 0.2 and 0.5 s
-_LAGS = 5
+LAGS = 5
 _SMOOTH = 12
 # scale of correlations, which seldom exceed 0.2 even when audio and video agree well
 _SCALE = 10.0
@@ -62,7 +62,7 @@ def lag_correlation(
     visual: torch.Tensor,
     audible: torch.Tensor,
     visible: torch.Tensor,
-    lags: int = _LAGS,
+    lags: int = LAGS,
     smooth: int = _SMOOTH,
 ) -> torch.Tensor:
     """Similarity of audio and time-shifted video, averaged over time.
@@ -139,15 +139,18 @@ class SynchronyEstimator(nn.Module):
         Dimension of the frame-level audio features.
     num_heads : int
         Number of gates per direction.
+    lags : int, optional
+        Largest lag that is compared, in frames.
     """
 
-    def __init__(self, width: int, sound_dimension: int, num_heads: int):
+    def __init__(self, width: int, sound_dimension: int, num_heads: int, lags: int = LAGS):
         super().__init__()
+        self.lags = lags
         self.acoustic = Moments(sound_dimension, width // 2)
         self.visual = Moments(width, width // 2)
         self.context = nn.Linear(4 * width, _HIDDEN)
         self.gate = nn.Sequential(
-            nn.Linear(2 * _LAGS + 2 + _HIDDEN, _HIDDEN),
+            nn.Linear(2 * lags + 2 + _HIDDEN, _HIDDEN),
             nn.GELU(),
             nn.Linear(_HIDDEN, 2 * num_heads),
         )
@@ -163,7 +166,7 @@ class SynchronyEstimator(nn.Module):
     ) -> Agreement:
         """Estimate agreement; see :meth:`CGIMA.forward` for the inputs."""
         acoustic, visual = self.acoustic(sound, mask), self.visual(picture, present)
-        lags = lag_correlation(acoustic, visual, mask, present)
+        lags = lag_correlation(acoustic, visual, mask, present, self.lags)
         confidence = lags.amax(dim=-1) - lags.median(dim=-1).values
         context = F.gelu(self.context(torch.cat([a, v, a * v, (a - v).abs()], dim=-1)))
         agreement = _SCALE * torch.cat([lags, confidence.unsqueeze(-1)], dim=-1)
@@ -208,6 +211,8 @@ class CGIMA(nn.Module):
     num_layers : int
     gated : bool, optional
         Whether to use gates. Without them, attention is otherwise the same.
+    lags : int, optional
+        Largest lag that the gates compare, in frames.
     """
 
     def __init__(
@@ -220,10 +225,13 @@ class CGIMA(nn.Module):
         expansion: int,
         dropout: float,
         gated: bool = True,
+        lags: int = LAGS,
     ):
         super().__init__()
         layer = (width, num_heads, window, expansion, dropout)
-        self.synchrony = SynchronyEstimator(width, sound_dimension, num_heads) if gated else None
+        self.synchrony = (
+            SynchronyEstimator(width, sound_dimension, num_heads, lags) if gated else None
+        )
         self.to_acoustic = nn.ModuleList(CrossModalLayer(*layer) for _ in range(num_layers))
         self.to_visual = nn.ModuleList(CrossModalLayer(*layer) for _ in range(num_layers))
         self.reliability = nn.Linear(2 * width, width)

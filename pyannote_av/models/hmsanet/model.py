@@ -17,7 +17,7 @@ import torch
 from pyannote_av.core.grid import SAMPLE_RATE, SAMPLES_PER_FRAME
 from pyannote_av.core.model import AVModel
 from pyannote_av.models.hmsanet.acoustic import SPECTRA_PER_FRAME, TargetAcoustic
-from pyannote_av.models.hmsanet.cgima import CGIMA, Concatenation
+from pyannote_av.models.hmsanet.cgima import CGIMA, LAGS, Concatenation
 from pyannote_av.models.hmsanet.decoder import TargetDecoder
 from pyannote_av.models.hmsanet.inputs import complete
 from pyannote_av.models.hmsanet.visual import TargetVisual
@@ -114,6 +114,8 @@ class HMSANet(AVModel):
         all, or by concatenation of at most `max_targets` speakers.
     max_targets : int, optional
         Largest number of speakers, used by "fixed" only.
+    lags : int, optional
+        Largest lag between audio and video that the gates of "cgima" compare, in frames of 40 ms.
     sample_rate, num_channels, task : optional
         As in ``pyannote.audio.Model``; the network is defined for 16 kHz mono.
     """
@@ -144,6 +146,7 @@ class HMSANet(AVModel):
         fusion: Literal["cgima", "attention", "concat"] = "cgima",
         decoder: Literal["disa", "mean", "none", "fixed"] = "disa",
         max_targets: int = 6,
+        lags: int = LAGS,
         sample_rate: int = SAMPLE_RATE,
         num_channels: int = 1,
         task=None,
@@ -175,7 +178,7 @@ class HMSANet(AVModel):
         else:
             sound = SPECTRA_PER_FRAME * self.acoustic.detail_dimension
             gated = fusion == "cgima"
-            self.fusion = CGIMA(width, sound, cgima_layers, gated=gated, **attention)
+            self.fusion = CGIMA(width, sound, cgima_layers, gated=gated, lags=lags, **attention)
         self.decoder = TargetDecoder(
             decoder,
             width,
