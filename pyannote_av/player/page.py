@@ -120,9 +120,11 @@ def make_page(
 
 
 def content_key(content: Mapping[str, Any]) -> str:
-    """Digest of a result, under which the browser keeps its corrections."""
-    text = json.dumps(content, sort_keys=True, allow_nan=False)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    """Digest of turns and owners of faces, under which the browser keeps corrections of them."""
+    faces = content.get("face_tracks") or {}
+    owners = [[one.get("id"), one.get("speaker")] for one in faces.get("tracks", ())]
+    text = json.dumps([content.get("uri"), content["diarization"], owners], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def key_of_page(path: str | Path) -> str | None:

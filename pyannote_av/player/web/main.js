@@ -232,7 +232,7 @@ window.pyannoteAV = {
   get state() { return state; },
   get drawn() { return drawn; },
   get view() { return view; },
-  get selected() { return selected; },
+  get media() { return playback.media; },
   changes,
   seek: (time) => playback.seek(time),
   textOf: (kind) => EXPORTS[kind].make(),

@@ -48,12 +48,12 @@ function speakerCard(speaker) {
   const share = element("span", { className: "share" }, element("i"));
   share.firstElementChild.style.width = total ? `${(100 * seconds) / total}%` : "0";
   share.firstElementChild.style.background = colour;
-  const numbers = `${clock(seconds)} · ${percent(seconds, total) || "0 %"} · ${turns} turn${turns === 1 ? "" : "s"}`;
+  const numbers = `${clock(seconds)} · ${percent(seconds, total) || "0 %"}`;
   const card = element("li", {},
     face,
     element("div", { className: "about" }, element("div", { className: "line" }, input, pick),
       share,
-      element("div", { className: "line" }, element("small", { textContent: numbers }), element("span", { className: "grow" }), solo, merge)));
+      element("div", { className: "line" }, element("small", { textContent: numbers, title: `${turns} turn${turns === 1 ? "" : "s"}` }), element("span", { className: "grow" }), solo, merge)));
   card.dataset.speaker = id;
   return card;
 }
@@ -94,7 +94,7 @@ function refreshTurn() {
   if (!turn) selected = null;
   for (const one of $("turn").elements) one.disabled = !turn;
   $("turn").classList.toggle("none", !turn);
-  $("turn-title").textContent = turn ? `Turn ${state.turns.indexOf(turn) + 1} of ${state.turns.length}` : "No turn chosen";
+  $("turn-title").textContent = turn ? `Turn ${state.turns.indexOf(turn) + 1} of ${state.turns.length}` : "Choose a turn";
   $("turn-source").textContent = turn ? source(turn) : "";
   const [start, end] = [$("turn-start"), $("turn-end")];
   start.value = turn ? turn.start.toFixed(2) : "";
