@@ -16,21 +16,23 @@ from pyannote_av.core.workers import PIPELINE_IMPORTS
 if TYPE_CHECKING:
     from pyannote.core import Annotation
 
-FORMATS = ("rttm", "json")
+FORMATS = ("rttm", "json", "html")
 
 
 @dataclass
 class Diarize:
-    """Writes ``<name>.rttm`` and ``<name>.json`` for every file.
+    """Writes ``<name>.rttm``, ``<name>.json`` and the page ``<name>.html`` for every file.
 
     Parameters
     ----------
     pipeline : str
         Name or folder, as for ``Pipeline.from_pretrained``.
-    formats : sequence of {"rttm", "json"}
+    formats : sequence of {"rttm", "json", "html"}
     device : str
     trust : bool
         Allow the pipeline to name any class, and its checkpoints to be unpickled.
+    into : Path, optional
+        Folder of results, to which the paths of recordings in pages are relative.
 
     Raises
     ------
@@ -42,6 +44,7 @@ class Diarize:
     formats: Sequence[str] = FORMATS
     device: str = "cpu"
     trust: bool = False
+    into: Path | None = None
     verb: str = field(default="diarizing", init=False)
 
     def __post_init__(self):
@@ -82,6 +85,8 @@ class Diarize:
             write_rttm(turns, folder / f"{job.name}.rttm")
         if "json" in self.formats:
             write_json(output, folder / f"{job.name}.json")
+        if "html" in self.formats:
+            self._write_page(output, job, folder)
         report = getattr(output, "report", None)
         used = " with the picture" if report is not None and report.video_used else ""
         return Made(
@@ -89,6 +94,14 @@ class Diarize:
             f"{len(turns.labels())} speakers{used}",
             report.problems if report is not None else (),
         )
+
+    def _write_page(self, output: Any, job: Job, folder: Path) -> None:
+        from pyannote_av.player.page import write_page
+
+        media = job.media.get("video") or job.media.get("audio")
+        # results are moved from `folder` to `into`, names may have folders
+        place = None if self.into is None else (self.into.absolute() / job.name).parent
+        write_page(output, folder / f"{job.name}.html", media, folder=place)
 
 
 def read_turns_of(folder: Path, name: str) -> Annotation:

@@ -105,7 +105,7 @@ def apply_all(
     files: Sequence[Path],
     into: Path,
     pipeline: str = DEFAULT,
-    formats: Sequence[str] = ("rttm", "json"),
+    formats: Sequence[str] = ("rttm", "json", "html"),
     overwrite: bool = False,
     device: str = "cpu",
     tell: Callable[[str], Any] = logger.info,
@@ -122,10 +122,11 @@ def apply_all(
     ----------
     files : sequence of Path
     into : Path
-        Output folder. It receives ``<name>.rttm`` and ``<name>.json``, and the records of the run.
+        Output folder. It receives ``<name>.rttm``, ``<name>.json``, the page ``<name>.html``, and
+        the records of the run.
     pipeline : str, optional
         Anything that ``Pipeline.from_pretrained`` accepts.
-    formats : sequence of {"rttm", "json"}, optional
+    formats : sequence of {"rttm", "json", "html"}, optional
     overwrite : bool, optional
         Process finished files again, and replace plain files that pyannote-av did not write.
     device : str, optional
@@ -159,7 +160,7 @@ def apply_all(
     from pyannote_av.batch.jobs import Job
     from pyannote_av.batch.ledger import Ledger
 
-    work = Diarize(pipeline, formats, device, trust)
+    work = Diarize(pipeline, formats, device, trust, into=into)
     options = _given(bounds)
     with Ledger(into, work) as ledger:
         # another run may add other files of the same name
@@ -247,7 +248,7 @@ def apply_manifest(
     manifest: Path,
     into: Path,
     pipeline: str = DEFAULT,
-    formats: Sequence[str] = ("rttm", "json"),
+    formats: Sequence[str] = ("rttm", "json", "html"),
     overwrite: bool = False,
     device: str = "cpu",
     tell: Callable[[str], Any] = logger.info,
@@ -280,7 +281,7 @@ def apply_manifest(
         replace(job, options={**options, **job.options}, columns={**columns, **job.columns})
         for job in read_manifest(manifest)
     ]
-    work = Diarize(pipeline, formats, device, trust)
+    work = Diarize(pipeline, formats, device, trust, into=into)
     names = {job.name: job.name for job in jobs}
     with Ledger(into, work) as ledger:
         return _diarize(
@@ -397,8 +398,8 @@ def command(
         ),
     ] = DEFAULT,
     format: Annotated[
-        str, typer.Option(help="Output formats, separated by commas: rttm, json.")
-    ] = "rttm,json",
+        str, typer.Option(help="Output formats, separated by commas: rttm, json, html.")
+    ] = "rttm,json,html",
     num_speakers: Annotated[
         int | None, typer.Option(min=1, help="Number of speakers, if known.")
     ] = None,
@@ -440,7 +441,9 @@ def command(
     gpus_per_worker: _engine.Gpus = 0.0,
     trust: _engine.Trust = False,
 ) -> None:
-    """Diarize videos and audio files: write DIR/<name>.rttm and DIR/<name>.json for each.
+    """Diarize videos and audio files: write DIR/<name>.rttm, .json and .html for each.
+
+    The HTML page shows the result: see pyannote-av view.
 
     Each file is processed once. After an interruption, run the same command again to continue.
 
@@ -448,11 +451,12 @@ def command(
 
     Example: pyannote-av apply --manifest list.csv --into output --workers 8
     """
+    from pyannote_av.batch.diarization import FORMATS
     from pyannote_av.batch.ledger import failures_path
     from pyannote_av.batch.run import Limits
 
     formats = [name.strip() for name in format.split(",")]
-    if unknown := set(formats) - {"rttm", "json"}:
+    if unknown := set(formats) - set(FORMATS):
         raise typer.BadParameter(f"unknown format: {', '.join(sorted(unknown))}")
     if bool(inputs) == (manifest is not None):
         raise typer.BadParameter("give files, or --manifest")
