@@ -10,6 +10,7 @@ import mimetypes
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,11 +81,19 @@ def write_page(
         When the recording is larger than `max_embed_mb`, or when the result is malformed.
     """
     path = Path(path)
-    content = output if isinstance(output, Mapping) else output.serialize()
+    content = output if isinstance(output, Mapping) else _content(output)
     page = make_page(content, folder or path.parent, video, embed, max_embed_mb)
     with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8", newline="\n")
     return path
+
+
+def _content(output: DiarizeOutput) -> dict[str, Any]:
+    """Result of ``serialize``, but with face tracks as they are: lists of hours of them are slow"""
+    tracks = getattr(output, "face_tracks", None)
+    if tracks is None:
+        return output.serialize()
+    return {**replace(output, face_tracks=None).serialize(), "face_tracks": tracks}
 
 
 def make_page(
@@ -94,7 +103,7 @@ def make_page(
     embed: bool = False,
     max_embed_mb: float = MAX_EMBED_MB,
 ) -> str:
-    """Text of the page; see :func:`write_page`."""
+    """Text of the page; see :func:`write_page`. Face tracks may be a ``FaceTracks`` or a dict."""
     from pyannote_av import __version__
 
     embedded = _embedded(Path(video), max_embed_mb) if embed and video is not None else ""
@@ -121,8 +130,11 @@ def make_page(
 
 def content_key(content: Mapping[str, Any]) -> str:
     """Digest of turns and owners of faces, under which the browser keeps corrections of them."""
-    faces = content.get("face_tracks") or {}
-    owners = [[one.get("id"), one.get("speaker")] for one in faces.get("tracks", ())]
+    faces = content.get("face_tracks")
+    if isinstance(faces, FaceTracks):
+        owners = [[track, faces.speaker.get(track)] for track in faces.tracks]
+    else:
+        owners = [[one.get("id"), one.get("speaker")] for one in (faces or {}).get("tracks", ())]
     text = json.dumps([content.get("uri"), content["diarization"], owners], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
@@ -150,9 +162,9 @@ def page_data(
     from pyannote_av.player.tracks import page_tracks
 
     turns = content["diarization"]
-    tracks = None
-    if content.get("face_tracks") is not None:
-        tracks = FaceTracks.from_dict(content["face_tracks"])
+    tracks = content.get("face_tracks")
+    if tracks is not None and not isinstance(tracks, FaceTracks):
+        tracks = FaceTracks.from_dict(tracks)
     # a list of dicts keeps the order: speakers with turns, then those who are only seen
     names = list(content.get("speakers") or dict.fromkeys(turn["speaker"] for turn in turns))
     names += [turn["speaker"] for turn in turns]
