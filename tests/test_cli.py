@@ -54,10 +54,13 @@ def test_one_bad_file_never_stops_the_others(clips, tmp_path, monkeypatch, capsy
     assert code == 1
     assert sorted(p.name for p in into.iterdir()) == [
         ".pyannote_av",
+        "silent.html",
         "silent.json",
+        "silent.mp4.html",
         "silent.mp4.json",
         "silent.mp4.rttm",
         "silent.rttm",
+        "tone one.html",
         "tone one.json",
         "tone one.rttm",
     ]

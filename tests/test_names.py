@@ -106,7 +106,7 @@ def test_odd_names_are_all_done(odd):
     into, found, failed, _ = odd
     assert len(found) == len(ODD)
     assert failed == {}
-    assert len(files(into)) == 2 * len(ODD)
+    assert len(files(into)) == 3 * len(ODD)
 
 
 @pytest.mark.parametrize("case", ODD)

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from pyannote.core import Annotation
 
 #: formats that can be written, and those that are written by default
-FORMATS, DEFAULT_FORMATS = registry.WRITTEN, ("rttm", "json")
+FORMATS, DEFAULT_FORMATS = (*registry.WRITTEN, "html"), ("rttm", "json", "html")
 
 
 @dataclass
 class Diarize:
-    """Writes ``<name>.rttm`` and ``<name>.json``, or other formats, for every file.
+    """Writes ``<name>.rttm``, ``<name>.json`` and the page ``<name>.html``, or other formats.
 
     Jobs may have a column ``transcript``, the path of a transcript whose words get speakers.
 
@@ -40,6 +40,8 @@ class Diarize:
         Weights to use in place of those of the pipeline.
     names : mapping of str to str
         New names of speakers, by label. Labels that a file lacks are noted with its problems.
+    into : Path, optional
+        Folder of results, to which the paths of recordings in pages are relative.
 
     Raises
     ------
@@ -53,6 +55,7 @@ class Diarize:
     trust: bool = False
     segmentation: str | None = None
     names: Mapping[str, str] = field(default_factory=dict)
+    into: Path | None = None
     verb: str = field(default="diarizing", init=False)
 
     def __post_init__(self):
@@ -107,6 +110,9 @@ class Diarize:
         output, notes = self._named(output, job.columns.get("transcript"))
         content = replace(Content.of(output), media=_media(job))
         for one in self.formats:
+            if one == "html":
+                self._write_page(output, job, folder)
+                continue
             # outputs of pipelines write JSON themselves
             whole = output if one == "json" else content
             registry.write(whole, folder / _file_name(job.name, one), one)
@@ -135,6 +141,13 @@ class Diarize:
             output = output.rename({k: v for k, v in self.names.items() if k in labels})
         return output, notes
 
+    def _write_page(self, output: Any, job: Job, folder: Path) -> None:
+        from pyannote_av.player.page import write_page
+
+        # results are moved from `folder` to `into`, names may have folders
+        place = None if self.into is None else (self.into.absolute() / job.name).parent
+        write_page(output, folder / f"{job.name}.html", _media(job), folder=place)
+
 
 def read_turns_of(folder: Path, name: str) -> Annotation:
     """Turns that :class:`Diarize` wrote for a file."""
@@ -148,7 +161,7 @@ def read_turns_of(folder: Path, name: str) -> Annotation:
 
 def _file_name(name: str, format: str) -> str:
     """Name of the output of a job in a format"""
-    return f"{name}{registry.FORMATS[format].suffix}"
+    return f"{name}.html" if format == "html" else f"{name}{registry.FORMATS[format].suffix}"
 
 
 def _media(job: Job) -> Path | None:

@@ -121,6 +121,12 @@ def longest_place(into: Path, output: str) -> Path:
     return into / HOUSEKEEPING / _UNFINISHED / uuid.uuid4().hex / output
 
 
+def input_files(into: Path) -> dict[str, str]:
+    """Absolute path of the input file of each output name of a folder."""
+    older = _read_strings(into / _FILES, quiet=True)
+    return {**older, **_read_strings(into / HOUSEKEEPING / _FILES)}
+
+
 class Ledger:
     """The records of a folder, locked for one process.
 
@@ -252,7 +258,7 @@ class Ledger:
 
     def names(self) -> dict[str, str]:
         """Absolute path of the input file of each output name."""
-        return {**self.older_names(), **_read_strings(self._home / _FILES)}
+        return input_files(self.into)
 
     def older_names(self) -> dict[str, str]:
         """Names written by an older version, which kept no records of these files."""

@@ -85,10 +85,11 @@ def _main() -> None:
         strip,
         sweep,
         train,
+        view,
     )
     from pyannote_av.cli._output import escape_everything
 
-    commands = (apply, evaluate, sweep, prepare, train, optimize, simulate, fit_statistics)
+    commands = (apply, view, evaluate, sweep, prepare, train, optimize, simulate, fit_statistics)
     commands += (fit_plda, info, doctor, download, import_checkpoint, strip, export, push, pull)
     commands += (sample, demo, convert)
     for module in commands:

@@ -116,7 +116,7 @@ def apply_all(
     files: Sequence[Path],
     into: Path,
     pipeline: str = DEFAULT,
-    formats: Sequence[str] = ("rttm", "json"),
+    formats: Sequence[str] = ("rttm", "json", "html"),
     overwrite: bool = False,
     device: str = "cpu",
     tell: Callable[[str], Any] = logger.info,
@@ -136,7 +136,8 @@ def apply_all(
     ----------
     files : sequence of Path
     into : Path
-        Output folder. It receives ``<name>.rttm`` and ``<name>.json``, and the records of the run.
+        Output folder. It receives ``<name>.rttm``, ``<name>.json``, the page ``<name>.html``, and
+        the records of the run.
     pipeline : str, optional
         Anything that ``Pipeline.from_pretrained`` accepts.
     formats : sequence of str, optional
@@ -180,7 +181,7 @@ def apply_all(
     from pyannote_av.batch.jobs import Job
     from pyannote_av.batch.ledger import Ledger
 
-    work = Diarize(pipeline, formats, device, trust, segmentation, names or {})
+    work = Diarize(pipeline, formats, device, trust, segmentation, names or {}, into)
     options = _given(bounds)
     transcripts = transcripts_of(files, transcript)
     with Ledger(into, work) as ledger:
@@ -315,7 +316,7 @@ def apply_manifest(
     manifest: Path,
     into: Path,
     pipeline: str = DEFAULT,
-    formats: Sequence[str] = ("rttm", "json"),
+    formats: Sequence[str] = ("rttm", "json", "html"),
     overwrite: bool = False,
     device: str = "cpu",
     tell: Callable[[str], Any] = logger.info,
@@ -350,7 +351,7 @@ def apply_manifest(
         replace(job, options={**options, **job.options}, columns={**columns, **job.columns})
         for job in read_manifest(manifest)
     ]
-    work = Diarize(pipeline, formats, device, trust, segmentation, names or {})
+    work = Diarize(pipeline, formats, device, trust, segmentation, names or {}, into)
     labels = {job.name: job.name for job in jobs}
     with Ledger(into, work) as ledger:
         return _diarize(
@@ -470,9 +471,9 @@ def command(
         str,
         typer.Option(
             help="Output formats, separated by commas: rttm, json, csv, parquet, srt, vtt, "
-            "textgrid, eaf, audacity, uem, npz, ava, mot; with --transcript also stm, ctm and txt."
+            "textgrid, eaf, audacity, uem, npz, ava, mot, html; with --transcript also stm, ctm and txt."
         ),
-    ] = "rttm,json",
+    ] = "rttm,json,html",
     transcript: Annotated[
         Path | None,
         typer.Option(
@@ -527,7 +528,9 @@ def command(
     gpus_per_worker: _engine.Gpus = 0.0,
     trust: _engine.Trust = False,
 ) -> None:
-    """Diarize videos and audio files: write DIR/<name>.rttm and DIR/<name>.json for each.
+    """Diarize videos and audio files: write DIR/<name>.rttm, .json and .html for each.
+
+    The HTML page shows the result: see pyannote-av view.
 
     Each file is processed once. After an interruption, run the same command again to continue.
 

@@ -19,6 +19,7 @@ def run(folder: Path) -> list[str]:
     from pyannote_av.formats.annotations import read_rttm
     from pyannote_av.formats.json import write_json
     from pyannote_av.formats.rttm import write_rttm
+    from pyannote_av.player.page import write_page
     from pyannote_av.simulation.sample import make_sample
 
     made = make_sample(folder)
@@ -27,6 +28,7 @@ def run(folder: Path) -> list[str]:
     files = [
         write_rttm(output.speaker_diarization, into / "sample.rttm"),
         write_json(output, into / "sample.json"),
+        write_page(output, into / "sample.html", made["video"]),
         into / "sample.tracks.npz",
     ]
     output.face_tracks.write(files[-1])
@@ -52,7 +54,8 @@ def run(folder: Path) -> list[str]:
         verdict = "right" if found == truth.speaker.get(nearest) else "WRONG"
         side = "left" if centre < 0.5 else "right"
         lines.append(f"face on the {side}: {faces.speaker.get(track)} ({verdict} speaker)")
-    return [*lines, str(output.report), "written: " + ", ".join(map(str, files))]
+    lines += [str(output.report), "written: " + ", ".join(map(str, files))]
+    return [*lines, f"see and hear it: open {into / 'sample.html'} in a browser"]
 
 
 def command(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
+import webbrowser
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -258,6 +261,39 @@ class AVDiarizeOutput(DiarizeOutput):
             transcript=None if self.transcript is None else self.transcript.rename(names),
             posteriors=None if self.posteriors is None else self.posteriors.rename(names),
         )
+
+    def view(
+        self,
+        video: str | Path | None = None,
+        path: str | Path | None = None,
+        open_browser: bool = True,
+        **options: Any,
+    ) -> Path:
+        """Write a page in which the result is seen, heard and corrected, and open it.
+
+        Parameters
+        ----------
+        video : str or Path, optional
+            Recording that the page plays.
+        path : str or Path, optional
+            The page. By default, it is in a new temporary folder.
+        open_browser : bool, optional
+        **options
+            See :func:`~pyannote_av.player.page.write_page`.
+
+        Returns
+        -------
+        path : Path
+        """
+        from pyannote_av.player.page import write_page
+
+        if path is None:
+            stem = Path(self.speaker_diarization.uri or "recording").name
+            path = Path(tempfile.mkdtemp(prefix="pyannote-av-")) / f"{stem}.html"
+        page = write_page(self, path, video, **options)
+        if open_browser:
+            webbrowser.open(page.absolute().as_uri())
+        return page
 
     def __getattr__(self, name: str) -> Any:
         """Methods and attributes of ``speaker_diarization``, which pyannote.audio 3 returned."""

@@ -1,0 +1,1 @@
+"""A page in which a result is seen, heard, corrected and exported; see :mod:`.page`."""
