@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from pyannote.audio.pipelines.speaker_diarization import DiarizeOutput
 
+from pyannote_av.core.output_format import FORMAT, VERSION, list_turns
+
 if TYPE_CHECKING:
     from pyannote.core import Annotation
 
@@ -165,11 +167,18 @@ class AVDiarizeOutput(DiarizeOutput):
 
     def serialize(self) -> dict[str, Any]:
         """Convert to plain containers that JSON can hold, a superset of pyannote's format."""
-        content = {"uri": self.speaker_diarization.uri, **super().serialize()}
+        content = {
+            "format": FORMAT,
+            "version": VERSION,
+            "uri": self.speaker_diarization.uri,
+            **super().serialize(),
+        }
         content["speakers"] = self.speaker_diarization.labels()
         turns = self.speaker_diarization.itertracks(yield_label=True)
         for entry, (segment, track, _) in zip(content["diarization"], turns, strict=True):
             entry.update(self.provenance.get((segment, track), {}))
+        if self.audio_only is not None:
+            content["audio_only"] = list_turns(self.audio_only)
         if self.face_tracks is not None:
             content["face_tracks"] = self.face_tracks.to_dict()
         if self.report is not None:

@@ -103,10 +103,10 @@ def _write_npz(tracks: FaceTracks, file: IO[bytes]) -> None:
     )
 
 
-def _build(path: Path, make: type[FaceTracks], **columns: Any) -> FaceTracks:
+def _build(where: str | Path, make: type[FaceTracks], **columns: Any) -> FaceTracks:
     """Face tracks from columns of an untrusted file; raises ReadError for absurd values"""
     # invalid track numbers are refused, so numpy's warning is not needed
-    with refusing(path), np.errstate(invalid="ignore"):
+    with refusing(where), np.errstate(invalid="ignore"):
         tracks = make(**columns)
         if not isinstance(tracks.uri, (str, type(None))):
             raise ValueError(f"uri must be text, not {tracks.uri!r}")
@@ -168,7 +168,11 @@ def _write_json(tracks: FaceTracks, file: IO[str]) -> None:
 
 
 def _read_json(path: Path, make: type[FaceTracks]) -> FaceTracks:
-    content = read_json(path, TRACKS_LIMIT, nan=True)
+    return from_dict(read_json(path, TRACKS_LIMIT, nan=True), str(path), make)
+
+
+def from_dict(content: Any, where: str, make: type[FaceTracks]) -> FaceTracks:
+    """See ``FaceTracks.from_dict``; `make` is that class."""
     columns: dict[str, list] = defaultdict(list)
     speaker = {}
     try:
@@ -190,18 +194,18 @@ def _read_json(path: Path, make: type[FaceTracks]) -> FaceTracks:
                     raise ValueError(f"track {track} has {count} times but {len(values)} {key}")
                 columns[name] += values
     except KeyError as error:
-        raise ReadError(f"{path}: not a file of face tracks, no {error}") from error
+        raise ReadError(f"{where}: not a file of face tracks, no {error}") from error
     except (TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise ReadError(f"{path}: {error}") from error
+        raise ReadError(f"{where}: {error}") from error
     if named := [one for one in speaker.values() if not isinstance(one, (str, int, float))]:
-        raise ReadError(f"{path}: a speaker is called {named[0]!r}")
-    with refusing(path):
+        raise ReadError(f"{where}: a speaker is called {named[0]!r}")
+    with refusing(where):
         arrays = {name: np.array(values, np.float64) for name, values in columns.items()}
         frame_size = tuple(content.get("frame_size") or ()) or None
     if not arrays:
         arrays = {"time": np.empty(0), "track": np.empty(0), "box": np.empty((0, 4))}
     return _build(
-        path, make, **arrays, speaker=speaker, uri=content.get("uri"), frame_size=frame_size
+        where, make, **arrays, speaker=speaker, uri=content.get("uri"), frame_size=frame_size
     )
 
 

@@ -342,6 +342,23 @@ class FaceTracks:
         return track_files.to_dict(self)
 
     @classmethod
+    def from_dict(cls, content: Mapping[str, Any], where: str = "face tracks") -> FaceTracks:
+        """Face tracks from what ``to_dict`` returned.
+
+        Parameters
+        ----------
+        content : mapping
+        where : str, optional
+            Name of the source, for error messages.
+
+        Raises
+        ------
+        ValueError
+            When a key is missing, or values are no face tracks.
+        """
+        return track_files.from_dict(content, where, cls)
+
+    @classmethod
     def read(cls, path: str | Path, uri: str | None = None) -> FaceTracks:
         """Read ``.npz``, ``.json[.gz]`` or (AVA-ActiveSpeaker) ``.csv[.gz]``.
 
