@@ -21,6 +21,7 @@ def main() -> None:
         demo,
         doctor,
         download,
+        draw,
         evaluate,
         export,
         fit_plda,
@@ -41,7 +42,7 @@ def main() -> None:
 
     commands = (apply, evaluate, sweep, prepare, train, optimize, simulate, fit_statistics)
     commands += (fit_plda, info, doctor, download, import_checkpoint, strip, export, push, pull)
-    commands += (sample, demo)
+    commands += (sample, demo, draw)
     for module in commands:
         name = module.__name__.rsplit(".", 1)[-1].replace("_", "-")
         app.command(name)(module.command)
