@@ -84,7 +84,8 @@ def test_sound_and_times_are_kept(drawn):
     assert probe(path).duration == pytest.approx(probe(video).duration, abs=0.04)
     assert problems == []
     assert seen[-1] == (pytest.approx(1.96), pytest.approx(2.0, abs=0.05))
-    assert is_drawn(path) and not is_drawn(video)
+    assert is_drawn(path)
+    assert not is_drawn(video)
 
 
 def test_strip_has_colours_of_speakers(drawn):
@@ -172,7 +173,8 @@ def test_errors(tmp_path):
     with pytest.raises(ValueError, match="not a supported container"):
         draw_video(result(), video, tmp_path / "new.gif")
     (problem,) = draw_video(result([(0, 90, "Ann")]), video, tmp_path / "new.mp4")
-    assert "90.00 s" in problem and "right video" in problem
+    assert "90.00 s" in problem
+    assert "right video" in problem
 
 
 def test_boxes_are_interpolated_but_not_across_gaps():
@@ -198,6 +200,7 @@ def test_turns_at_any_time():
 )
 def test_any_name_is_drawn(name):
     image = label(name, "#3f90da", 20, 100)
-    assert image.shape[0] == 20 and 0 < image.shape[1] <= 100
+    assert image.shape[0] == 20
+    assert 0 < image.shape[1] <= 100
     assert not name.strip() or len(np.unique(image.reshape(-1, 3), axis=0)) > 1
     assert math.isfinite(image.mean())

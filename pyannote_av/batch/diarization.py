@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from pyannote_av.batch.identity import pipeline_identity
 from pyannote_av.batch.jobs import Job, Made
+from pyannote_av.batch.progress import ProgressFile
 from pyannote_av.core.checksums import digest
+from pyannote_av.core.summary import in_one_line, summarize
 from pyannote_av.core.workers import PIPELINE_IMPORTS
 
 if TYPE_CHECKING:
@@ -76,19 +78,27 @@ class Diarize:
         from pyannote_av.formats.json import write_json
         from pyannote_av.formats.rttm import write_rttm
 
-        output = self._loaded(job.file, **job.options)
+        hook = ProgressFile(folder, job.name, video=_looks_at_pictures(self._loaded))
+        output = self._loaded(job.file, hook=hook, **job.options)
         turns = getattr(output, "speaker_diarization", output)
         if "rttm" in self.formats:
             write_rttm(turns, folder / f"{job.name}.rttm")
         if "json" in self.formats:
             write_json(output, folder / f"{job.name}.json")
         report = getattr(output, "report", None)
+        whole = hasattr(output, "speaker_diarization")
         used = " with the picture" if report is not None and report.video_used else ""
         return Made(
             self.outputs(job.name),
-            f"{len(turns.labels())} speakers{used}",
+            f"{len(turns.labels())} speakers{used}" + (f", {in_one_line(output)}" if whole else ""),
             report.problems if report is not None else (),
+            summary=summarize(output) if whole else (),
         )
+
+
+def _looks_at_pictures(pipeline: Any) -> bool:
+    """Whether a pipeline has a part that tracks faces"""
+    return any(hasattr(pipeline, part) for part in ("faces", "first_pass", "active_speaker"))
 
 
 def read_turns_of(folder: Path, name: str) -> Annotation:

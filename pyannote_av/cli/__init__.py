@@ -7,7 +7,6 @@ import typer
 app = typer.Typer(
     help="Audio-visual speaker diarization: who spoke when, and where they are in the picture.",
     no_args_is_help=True,
-    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     # tracebacks are printed by escape_everything
     pretty_exceptions_enable=False,
@@ -48,4 +47,5 @@ def main() -> None:
         app.command(name)(module.command)
     app.registered_commands = list({c.name: c for c in app.registered_commands}.values())
     escape_everything()
-    app()
+    # completion of the shell is named after the program, however it is started
+    app(prog_name="pyannote-av")
