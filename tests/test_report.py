@@ -53,8 +53,7 @@ def test_the_report_speaks_of_the_final_result():
     assert final.report.changes == []  # the turn after the end of the file does not count
     first.conclude(AVDiarizeOutput(turns("B", "B"), turns("B", "B"), report=first.output.report))
     assert final.report.changes == [
-        "50.0 % of the speech in the sound changed: "
-        "1.5 s given to another speaker, 0.0 s added, 0.0 s removed"
+        "50.0 % of the speech: 1.5 s given to another speaker, 0.0 s added, 0.0 s removed"
     ]
 
 

@@ -135,8 +135,7 @@ def test_changes_are_told_in_a_sentence():
     after[:100, 0] = after[100:200, 1] = True  # 1 s is given to another, 2 s are removed
     after[450:500] = True  # 0.5 s of two speakers are added
     assert changes(before, after) == (
-        "100.0 % of the speech in the sound changed: "
-        "1.0 s given to another speaker, 1.0 s added, 2.0 s removed"
+        "100.0 % of the speech: 1.0 s given to another speaker, 1.0 s added, 2.0 s removed"
     )
     assert changes(before, before).startswith("0.0 %")
 

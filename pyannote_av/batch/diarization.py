@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from pyannote_av.batch.identity import pipeline_identity
 from pyannote_av.batch.jobs import Job, Made
+from pyannote_av.batch.progress import ProgressFile
 from pyannote_av.core.checksums import digest
+from pyannote_av.core.summary import in_one_line, summarize
 from pyannote_av.core.workers import PIPELINE_IMPORTS
 from pyannote_av.formats import registry
 
@@ -104,7 +106,8 @@ class Diarize:
         from pyannote_av.formats.content import Content
 
         columns = {name: value for name, value in job.columns.items() if name != "transcript"}
-        output = self._loaded(replace(job, columns=columns).file, **job.options)
+        hook = ProgressFile(folder, job.name, video=_looks_at_pictures(self._loaded))
+        output = self._loaded(replace(job, columns=columns).file, hook=hook, **job.options)
         report = getattr(output, "report", None)
         problems = list(report.problems) if report is not None else []
         output, notes = self._named(output, job.columns.get("transcript"))
@@ -117,8 +120,13 @@ class Diarize:
             whole = output if one == "json" else content
             registry.write(whole, folder / _file_name(job.name, one), one)
         used = " with the picture" if report is not None and report.video_used else ""
-        number = len(content.speaker_diarization.labels())
-        return Made(self.outputs(job.name), f"{number} speakers{used}", [*problems, *notes])
+        note = f"{len(content.speaker_diarization.labels())} speakers{used}"
+        return Made(
+            self.outputs(job.name),
+            f"{note}, {in_one_line(content)}",
+            [*problems, *notes],
+            summary=summarize(content),
+        )
 
     def _named(self, output: Any, transcript: Path | None) -> tuple[Any, list[str]]:
         """Output with words and names, and notes about what they lack"""
@@ -147,6 +155,11 @@ class Diarize:
         # results are moved from `folder` to `into`, names may have folders
         place = None if self.into is None else (self.into.absolute() / job.name).parent
         write_page(output, folder / f"{job.name}.html", _media(job), folder=place)
+
+
+def _looks_at_pictures(pipeline: Any) -> bool:
+    """Whether a pipeline has a part that tracks faces"""
+    return any(hasattr(pipeline, part) for part in ("faces", "first_pass", "active_speaker"))
 
 
 def read_turns_of(folder: Path, name: str) -> Annotation:

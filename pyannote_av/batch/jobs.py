@@ -75,12 +75,15 @@ class Made(NamedTuple):
         Problems found in the file, as sentences.
     kept : bool
         Whether valid outputs already existed, so that nothing was written.
+    summary : sequence of str
+        The result in a few lines.
     """
 
     outputs: Sequence[str]
     note: str = ""
     problems: Sequence[str] = ()
     kept: bool = False
+    summary: Sequence[str] = ()
 
 
 class Work(Protocol):

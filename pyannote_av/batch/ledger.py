@@ -78,6 +78,11 @@ def failures_path(into: Path) -> Path:
     return into / HOUSEKEEPING / _FAILURES
 
 
+def unfinished_path(into: Path) -> Path:
+    """Path of the folder in which outputs are completed."""
+    return into / HOUSEKEEPING / _UNFINISHED
+
+
 def read_record(into: Path, name: str) -> dict[str, Any] | None:
     """Record of a file; None if there is no valid one."""
     paths = [record_path(into, name)]

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pyannote_av.batch.engines import Engine
-from pyannote_av.batch.jobs import Job, Made, Work
-from pyannote_av.batch.ledger import Ledger
+from pyannote_av.batch.jobs import Job, Made, Work, outputs_of
+from pyannote_av.batch.ledger import Ledger, unfinished_path
 from pyannote_av.batch.outputs import ForeignFileError, ignores_case
 from pyannote_av.batch.progress import Progress
 from pyannote_av.batch.steps import Done, ProbeResult, Probing, Processing, Task
@@ -146,6 +146,59 @@ def process(
     return one.report
 
 
+class Planned(NamedTuple):
+    """What a run would do with a file.
+
+    Attributes
+    ----------
+    job : Job
+    verdict : {"to do", "done before", "refused"}
+    why : str
+        Reason, if the file is refused.
+    outputs : list of str
+        Files that would be written, relative to the folder of results.
+    """
+
+    job: Job
+    verdict: str
+    why: str
+    outputs: list[str]
+
+
+def plan(
+    work: Work, jobs: Sequence[Job], into: Path, limits: Limits | None = None, again: bool = False
+) -> Iterator[Planned]:
+    """Say what :func:`process` would do with each file; write and decode nothing.
+
+    Parameters
+    ----------
+    work, jobs, into, limits, again
+        See :func:`process`. `into` need not exist.
+    """
+    limits, probing = limits or Limits(), Probing(work, into, again)
+    for job in jobs:
+        outputs = outputs_of(work, job.name) or []
+        try:
+            probed = probing(job)
+        except (OSError, ValueError) as error:
+            yield Planned(job, "refused", str(error), outputs)
+            continue
+        record = {} if again else probed.record or {}
+        if probed.done:
+            yield Planned(job, "done before", "", outputs)
+        elif probed.blocked:
+            yield Planned(job, "refused", probed.blocked, outputs)
+        elif (
+            record.get("status") == "failed"
+            and record["attempts"] > limits.retries
+            and not limits.retry_failed
+        ):
+            why = f"failed before: {record['error']} (--retry-failed tries it again)"
+            yield Planned(job, "refused", why, outputs)
+        else:
+            yield Planned(job, "to do", "", outputs)
+
+
 def _no_room(into: Path, why: str) -> OSError:
     return OSError(
         f"cannot write to {into} ({why}): make room, and run the same command again; "
@@ -235,6 +288,8 @@ class _Run:
         if not tasks:
             return
         self.bars.begin(self.work.verb, len(tasks), sum(task.probed.duration for task in tasks))
+        seconds = {task.job.name: task.probed.duration for task in tasks}
+        self.bars.watch(unfinished_path(self.ledger.into), seconds)
         work, imports = Processing(self.work, self.ledger.into), getattr(self.work, "imports", ())
         with self.engine.open(work, imports) as pool:
             attempts = run(

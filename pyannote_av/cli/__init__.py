@@ -14,7 +14,6 @@ _CONTINUE = ("apply", "evaluate", "prepare", "train", "optimize", "simulate")
 app = typer.Typer(
     help="Audio-visual speaker diarization: who spoke when, and where they are in the picture.",
     no_args_is_help=True,
-    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     # tracebacks are printed by escape_everything
     pretty_exceptions_enable=False,
@@ -70,6 +69,7 @@ def _main() -> None:
         demo,
         doctor,
         download,
+        draw,
         evaluate,
         export,
         fit_plda,
@@ -91,10 +91,11 @@ def _main() -> None:
 
     commands = (apply, view, evaluate, sweep, prepare, train, optimize, simulate, fit_statistics)
     commands += (fit_plda, info, doctor, download, import_checkpoint, strip, export, push, pull)
-    commands += (sample, demo, convert)
+    commands += (sample, demo, convert, draw)
     for module in commands:
         name = module.__name__.rsplit(".", 1)[-1].replace("_", "-")
         app.command(name)(_interruptible(name, module.command))
     app.registered_commands = list({c.name: c for c in app.registered_commands}.values())
     escape_everything()
-    app()
+    # completion of the shell is named after the program, however it is started
+    app(prog_name="pyannote-av")

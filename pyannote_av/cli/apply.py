@@ -37,6 +37,16 @@ logger = logging.getLogger(__name__)
 
 _MEDIA = {*VIDEO_SUFFIXES, *AUDIO_SUFFIXES}
 
+# suffixes of what lies beside media and is never opened to see whether it is media
+_NO_MEDIA = {".txt", ".lst", ".csv", ".tsv", ".json", ".rttm", ".uem", ".stm", ".ctm", ".lab"}
+_NO_MEDIA |= {".srt", ".vtt", ".ass", ".eaf", ".textgrid", ".html", ".htm", ".xml", ".yaml", ".yml"}
+_NO_MEDIA |= {".md", ".rst", ".py", ".log", ".pdf", ".doc", ".docx", ".xls", ".xlsx", ".parquet"}
+_NO_MEDIA |= {".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".svg"}
+_NO_MEDIA |= {".zip", ".gz", ".tar", ".7z", ".npz", ".npy", ".pt", ".ckpt", ".exe", ".dll", ".so"}
+# containers that are recognised by their content; streams without a container are not
+_CONTAINERS = {"mov", "matroska", "avi", "mpegts", "mpeg", "flv", "asf", "ogg", "mxf", "nut", "rm"}
+_CONTAINERS |= {"wtv", "wav", "w64", "rf64", "aiff", "au", "caf", "flac", "ivf"}
+
 _KEPT = "already done, skipped (--overwrite repeats it)"
 _OLDER = (
     "done by an older version, which did not record its options; skipped (--overwrite repeats it)"
@@ -46,8 +56,10 @@ _OLDER = (
 def expand(inputs: Iterable[Path], tell: Callable[[str], Any] = logger.warning) -> list[Path]:
     """List the files in `inputs`: plain files, media in folders, lines of ``.txt``/``.lst``.
 
-    Media in folders are found by their suffix. Files that begin with ``.`` are left out, such as
-    ``._name``, in which macOS keeps attributes. A file that is named twice is listed once.
+    Media in folders are found by their suffix. A file with an unknown suffix is media if its header
+    is that of a container with video or sound. Left out are files that begin with ``.``, such as
+    ``._name``, in which macOS keeps attributes, and videos drawn by ``pyannote-av draw``
+    (``NAME.annotated.mp4``). A file that is named twice is listed once.
 
     Parameters
     ----------
@@ -62,16 +74,12 @@ def expand(inputs: Iterable[Path], tell: Callable[[str], Any] = logger.warning) 
         refuse_address(path)
         if path.is_dir():
             visible = sorted(one for one in path.iterdir() if not one.name.startswith("."))
-            media = [one for one in visible if one.suffix.lower() in _MEDIA and not one.is_dir()]
+            media = [one for one in visible if _is_media(one)]
             files += media
             known = set(media)
             if others := [one.name + "/" * one.is_dir() for one in visible if one not in known]:
                 some = ", ".join(others[:5]) + (", ..." if len(others) > 5 else "")
-                tell(
-                    _line(
-                        f"{path}: {len(others)} left out, not media files by their suffix: {some}"
-                    )
-                )
+                tell(_line(f"{path}: {len(others)} left out, not media files: {some}"))
         elif path.suffix.lower() in {".txt", ".lst"} and path.is_file():
             files += read_paths(path)
         else:
@@ -81,6 +89,30 @@ def expand(inputs: Iterable[Path], tell: Callable[[str], Any] = logger.warning) 
     for path in files:
         once.setdefault((path.resolve(), path.name), path)
     return list(once.values())
+
+
+def _is_media(path: Path) -> bool:
+    """Whether a file in a folder is media, by its suffix or else by its header"""
+    suffix = path.suffix.lower()
+    if path.is_dir() or path.stem.endswith(".annotated"):
+        return False
+    if suffix in _MEDIA or suffix in _NO_MEDIA:
+        return suffix in _MEDIA
+    from pyannote_av.core.media import open_media
+
+    try:
+        with open(path, "rb") as opened:
+            head = opened.read(64)
+        # text, and files too short for any container
+        if len(head) < 64 or (head.isascii() and head.decode("ascii").isprintable()):
+            return False
+        with open_media(path) as container:
+            kinds = {stream.type for stream in container.streams}
+            return container.format.name.split(",")[0] in _CONTAINERS and bool(
+                kinds & {"video", "audio"}
+            )
+    except (OSError, ValueError):
+        return False
 
 
 def unique_names(files: Sequence[Path], known: Mapping[str, str] | None = None) -> dict[Path, str]:
@@ -114,7 +146,7 @@ def unique_names(files: Sequence[Path], known: Mapping[str, str] | None = None) 
 
 def apply_all(
     files: Sequence[Path],
-    into: Path,
+    into: Path | None,
     pipeline: str = DEFAULT,
     formats: Sequence[str] = ("rttm", "json", "html"),
     overwrite: bool = False,
@@ -128,6 +160,7 @@ def apply_all(
     names: Mapping[str, str] | None = None,
     transcript: Path | None = None,
     segmentation: str | None = None,
+    dry_run: bool = False,
     **bounds: int | None,
 ) -> dict[Path, str]:
     """Diarize many files, each once. A file that fails never stops the others.
@@ -135,9 +168,9 @@ def apply_all(
     Parameters
     ----------
     files : sequence of Path
-    into : Path
+    into : Path or None
         Output folder. It receives ``<name>.rttm``, ``<name>.json``, the page ``<name>.html``, and
-        the records of the run.
+        the records of the run. With None, the folder of each file receives its outputs.
     pipeline : str, optional
         Anything that ``Pipeline.from_pretrained`` accepts.
     formats : sequence of str, optional
@@ -164,12 +197,16 @@ def apply_all(
         Transcript of the only file, or a folder with one for each file.
     segmentation : str, optional
         Weights to use in place of those of the pipeline.
+    dry_run : bool, optional
+        Only tell what would be done with each file. Nothing is written or decoded, and no network
+        is loaded.
     **bounds
         ``num_speakers``, ``min_speakers``, ``max_speakers``.
 
     Returns
     -------
     failures : dict of path to message
+        With `dry_run`, files that are refused.
 
     Raises
     ------
@@ -178,28 +215,51 @@ def apply_all(
     """
     from pyannote_av.batch.diarization import Diarize
     from pyannote_av.batch.engines import Engine
-    from pyannote_av.batch.jobs import Job
     from pyannote_av.batch.ledger import Ledger
 
+    transcripts = transcripts_of(files, transcript)
+    if into is None:
+        given = {
+            "pipeline": pipeline,
+            "formats": formats,
+            "overwrite": overwrite,
+            "device": device,
+            "tell": tell,
+            "progress": progress,
+            "engine": engine,
+            "limits": limits,
+            "trust": trust,
+            "audio_track": audio_track,
+            "names": names,
+            "transcript": transcript,
+            "segmentation": segmentation,
+            "dry_run": dry_run,
+            **bounds,
+        }
+        failed = {}
+        for folder, beside in _by_folder(files).items():
+            failed |= apply_all(beside, folder, **given)
+        return failed
     work = Diarize(pipeline, formats, device, trust, segmentation, names or {}, into)
     options = _given(bounds)
-    transcripts = transcripts_of(files, transcript)
+    if dry_run:
+        ledger = Ledger(into, work)
+        outputs = unique_names(files, ledger.names())
+        parts = split_tracks(outputs, audio_track, ledger.names(), progress)
+        heads, jobs = _heads(parts), _jobs(parts, options, transcripts)
+        refused = _tell_plan(work, jobs, into, tell, heads, limits, overwrite)
+        return {parts[name][0]: why for name, why in refused.items()}
     with Ledger(into, work) as ledger:
         # another run may add other files of the same name
         outputs = unique_names(files, ledger.names())
         parts = split_tracks(outputs, audio_track, ledger.names(), progress)
         ledger.remember({name: str(path.resolve()) for name, (path, _) in parts.items()})
         older = set() if overwrite else _done_by_older_versions(ledger, work, outputs)
-        jobs, heads = [], {}
-        for i, (name, (path, track)) in enumerate(parts.items(), start=1):
-            heads[name] = f"[{i}/{len(parts)}] {path}"
+        heads = _heads(parts)
+        for name in parts:
             if name in older:
                 tell(_line(f"{heads[name]}: {_OLDER}"))
-            else:
-                columns = {} if track == "auto" else {"audio_track": track}
-                if path in transcripts:
-                    columns["transcript"] = transcripts[path]
-                jobs.append(Job(name, {"video": str(path)}, options, columns))
+        jobs = [job for job in _jobs(parts, options, transcripts) if job.name not in older]
         labels = {name: os.path.abspath(path) for name, (path, _) in parts.items()}
         report = _diarize(
             work,
@@ -258,6 +318,64 @@ def transcripts_of(files: Sequence[Path], transcript: Path | None) -> dict[Path,
             )
         found[path] = there
     return found
+
+
+def _by_folder(files: Iterable[Path]) -> dict[Path, list[Path]]:
+    """Files by the folder that they are in"""
+    found: dict[Path, list[Path]] = {}
+    for path in files:
+        found.setdefault(path.parent, []).append(path)
+    return found
+
+
+def _heads(parts: Mapping[str, tuple[Path, int | str]]) -> dict[str, str]:
+    """Beginning of the line about each file, by output name"""
+    return {
+        name: f"[{i}/{len(parts)}] {path}" for i, (name, (path, _)) in enumerate(parts.items(), 1)
+    }
+
+
+def _jobs(
+    parts: Mapping[str, tuple[Path, int | str]],
+    options: dict[str, int],
+    transcripts: Mapping[Path, Path],
+) -> list[Job]:
+    """Jobs for the output names"""
+    from pyannote_av.batch.jobs import Job
+
+    jobs = []
+    for name, (path, track) in parts.items():
+        columns: dict[str, Any] = {} if track == "auto" else {"audio_track": track}
+        if path in transcripts:
+            columns["transcript"] = transcripts[path]
+        jobs.append(Job(name, {"video": os.path.abspath(path)}, options, columns))
+    return jobs
+
+
+def _tell_plan(
+    work: Diarize,
+    jobs: Sequence[Job],
+    into: Path,
+    tell: Callable[[str], Any],
+    heads: Mapping[str, str],
+    limits: Limits | None,
+    again: bool,
+) -> dict[str, str]:
+    """Tell what would be done with each file; return the reasons of those that are refused"""
+    from pyannote_av.batch.run import plan
+
+    refused = {}
+    for job, verdict, why, outputs in plan(work, jobs, into, limits, again):
+        head = heads[job.name]
+        if verdict == "refused":
+            refused[job.name] = why
+            tell(_line(f"{head}: refused: {why}"))
+        elif verdict == "done before":
+            tell(_line(f"{head}: done before, would be skipped"))
+        else:
+            places = ", ".join(str(into / output) for output in outputs)
+            tell(_line(f"{head}: would be diarized -> {places}"))
+    return refused
 
 
 def split_tracks(
@@ -327,6 +445,7 @@ def apply_manifest(
     audio_track: int | str = "auto",
     names: Mapping[str, str] | None = None,
     segmentation: str | None = None,
+    dry_run: bool = False,
     **bounds: int | None,
 ) -> BatchReport:
     """Diarize the files of a manifest, each once; see :func:`apply_all` for other parameters.
@@ -353,6 +472,11 @@ def apply_manifest(
     ]
     work = Diarize(pipeline, formats, device, trust, segmentation, names or {}, into)
     labels = {job.name: job.name for job in jobs}
+    if dry_run:
+        from pyannote_av.batch.run import BatchReport
+
+        refused = _tell_plan(work, jobs, into, tell, labels, limits, overwrite)
+        return BatchReport(failed=refused)
     with Ledger(into, work) as ledger:
         return _diarize(
             work,
@@ -386,7 +510,7 @@ def _diarize(
 
 @dataclass(frozen=True)
 class _Teller:
-    """Reports the result of each file in one line.
+    """Reports the result of each file in one line, and that of a single file in a few more.
 
     Attributes
     ----------
@@ -421,6 +545,9 @@ class _Teller:
         elif not result.kept and not self.quiet:
             where = "" if self.into is None else f" -> {self.into / job.name}"
             self.tell(_line(f"{head}: {result.note}{where}"))
+            if len(self.heads) == 1:
+                for line in result.summary:
+                    self.tell(_line(f"    {line}"))
             for problem in () if self.brief else result.problems:
                 self.tell(_line(f"    {problem}"))
 
@@ -454,24 +581,45 @@ def _done_by_older_versions(ledger: Ledger, work: Diarize, names: Mapping[Path, 
     }
 
 
+def _complete_pipeline(incomplete: str) -> list[str]:
+    """Names of shipped pipelines, for the completion of the shell"""
+    from pyannote_av.pretrained import shipped
+
+    return [name for name in sorted(shipped()) if name.startswith(incomplete)]
+
+
+def _complete_formats(incomplete: str) -> list[str]:
+    """Lists of formats that begin with what was typed, for the completion of the shell"""
+    from pyannote_av.batch.diarization import FORMATS
+
+    head, comma, last = incomplete.rpartition(",")
+    given = head.split(",")
+    return [head + comma + one for one in FORMATS if one.startswith(last) and one not in given]
+
+
 def command(
-    into: Annotated[Path, typer.Option("--into", "-o", help="Output folder.")],
     inputs: Annotated[
         list[Path] | None,
         typer.Argument(help="Media files, folders of them, or lists of files (.txt, .lst)."),
+    ] = None,
+    into: Annotated[
+        Path | None,
+        typer.Option("--into", "-o", help="Output folder. Default: the folder of each file."),
     ] = None,
     manifest: _engine.Manifest = None,
     pipeline: Annotated[
         str,
         typer.Option(
-            help="Name of a shipped pipeline, pipeline folder, YAML file or hub identifier."
+            help="Name of a shipped pipeline, pipeline folder, YAML file or hub identifier.",
+            autocompletion=_complete_pipeline,
         ),
     ] = DEFAULT,
     format: Annotated[
         str,
         typer.Option(
-            help="Output formats, separated by commas: rttm, json, csv, parquet, srt, vtt, "
-            "textgrid, eaf, audacity, uem, npz, ava, mot, html; with --transcript also stm, ctm and txt."
+            help="Output formats, separated by commas: rttm, json, html, csv, parquet, srt, vtt, "
+            "textgrid, eaf, audacity, uem, npz, ava, mot; with --transcript also stm, ctm and txt.",
+            autocompletion=_complete_formats,
         ),
     ] = "rttm,json,html",
     transcript: Annotated[
@@ -527,6 +675,10 @@ def command(
     address: _engine.Address = None,
     gpus_per_worker: _engine.Gpus = 0.0,
     trust: _engine.Trust = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Only list what would be done with each file."),
+    ] = False,
 ) -> None:
     """Diarize videos and audio files: write DIR/<name>.rttm, .json and .html for each.
 
@@ -534,7 +686,12 @@ def command(
 
     Each file is processed once. After an interruption, run the same command again to continue.
 
+    Exit codes: 0 if all files are done, 1 if some failed (or would be refused, with --dry-run), 2
+    if the command cannot start or go on, 130 after Ctrl-C.
+
     Example: pyannote-av apply interview.mp4 talks/ --into output --num-speakers 2
+
+    Example: pyannote-av apply talk.mp4 (writes talk.html and others beside it)
 
     Example: pyannote-av apply --manifest list.csv --into output --workers 8
     """
@@ -559,6 +716,8 @@ def command(
         track = audio_track if audio_track == "each" else check_audio_track(audio_track)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
+    if manifest is not None and into is None:
+        raise typer.BadParameter("--manifest needs --into")
     if track == "each" and manifest is not None:
         raise typer.BadParameter("--audio-track each needs files: name the tracks in the manifest")
     try:
@@ -584,6 +743,7 @@ def command(
         "segmentation": segmentation,
         "audio_track": track,
         "names": given_names,
+        "dry_run": dry_run,
         "num_speakers": num_speakers,
         "min_speakers": min_speakers,
         "max_speakers": max_speakers,
@@ -592,7 +752,8 @@ def command(
         options["engine"] = _engine.make_engine(engine, workers, address, gpus_per_worker, device)
         if manifest is not None:
             report = apply_manifest(manifest, into, **options)
-            failed, number = len(report.failed), _summary(report, into)
+            failed = len(report.failed)
+            number = failed if dry_run else _summary(report, into)
         else:
             failed, number = (
                 len(apply_all(files, into, transcript=transcript, **options)),
@@ -601,8 +762,12 @@ def command(
     except (OSError, ValueError, ImportError, RuntimeError) as error:
         say(f"error: {error}", err=True)
         raise typer.Exit(2) from error
+    if dry_run and failed:
+        say(f"{failed} files would be refused")
+        raise typer.Exit(1)
     if failed:
-        say(f"{failed} of {number} files failed, see {failures_path(into)}")
+        where = failures_path(into or Path("FOLDER"))
+        say(f"{failed} of {number} files failed, see {where}")
         raise typer.Exit(1)
 
 

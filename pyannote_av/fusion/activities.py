@@ -135,7 +135,7 @@ def changes(before: np.ndarray, after: np.ndarray) -> str:
     }
     share = 100 * difference(before, after)
     listed = ", ".join(f"{part.sum() / STEP_RATE:.1f} s {name}" for name, part in parts.items())
-    return f"{share:.1f} % of the speech in the sound changed: {listed}"
+    return f"{share:.1f} % of the speech: {listed}"
 
 
 def to_annotation(active: np.ndarray, labels: Sequence[str], uri: str | None = None) -> Annotation:

@@ -82,7 +82,7 @@ class Fused(NamedTuple):
             for one in (self.speakers.turns, turns)
         )
         if (before != after).any():
-            report.changes.append(changes(before, after))
+            report.changes.insert(0, changes(before, after))
         if self.refused or tracks is None:
             return
         with_face = set(labels) & set(tracks.speaker.values())

@@ -1,0 +1,236 @@
+"""``pyannote-av apply``: which files, where results go, what is said, progress within a file."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from media import Sound, write_media, write_streams
+from pyannote.core import Annotation, Segment
+from test_cli import run
+
+from pyannote_av import FaceTracks
+from pyannote_av.batch.diarization import Diarize
+from pyannote_av.batch.jobs import Job
+from pyannote_av.batch.progress import InFile, Progress, ProgressFile, read_progress
+from pyannote_av.batch.run import plan
+from pyannote_av.cli.apply import _complete_formats, apply_all, expand
+from pyannote_av.core.output import AVDiarizeOutput, Report
+from pyannote_av.core.summary import in_one_line, summarize
+
+SHORT = {"duration": 0.4}
+
+
+@pytest.fixture(scope="module")
+def twelve(tmp_path_factory):
+    """A folder with twelve kinds of media, and other things."""
+    folder = tmp_path_factory.mktemp("twelve")
+    for name in ("mp4", "mkv", "mov", "MTS"):
+        write_media(folder / f"video {name}.{name}", **SHORT)
+    write_media(folder / "video avi.avi", **SHORT, audio_codec="libmp3lame")
+    webm = {"video_codec": "libvpx", "audio_codec": "libopus"}
+    write_media(folder / "video webm.webm", **SHORT, **webm)
+    for name, codec in [
+        ("wav", "pcm_s16le"),
+        ("flac", "flac"),
+        ("mp3", "libmp3lame"),
+        ("ogg", "libvorbis" if "libvorbis" in codecs() else "libopus"),
+    ]:
+        sound = Sound(duration=0.4, codec=codec)
+        write_streams(folder / f"sound {name}.{name}", sound)
+    os.rename(write_media(folder / "x.mp4", **SHORT), folder / "camera.lrv")
+    os.rename(write_media(folder / "x.mkv", **SHORT), folder / "no suffix")
+    write_media(folder / "talk.annotated.mp4", **SHORT)
+    (folder / "notes.txt").write_text("notes")
+    (folder / "unknown.dat").write_bytes(np.random.default_rng(0).bytes(20_000))
+    (folder / "text.log2").write_text("words " * 100)
+    (folder / "picture.jpg").write_bytes(b"\xff\xd8\xff" + bytes(100))
+    return folder
+
+
+def codecs():
+    import av
+
+    return av.codecs_available
+
+
+def test_folders_are_searched_for_media_of_any_suffix(twelve):
+    told = []
+    found = expand([twelve], told.append)
+    assert len(found) == 12
+    assert {"camera.lrv", "no suffix"} <= {path.name for path in found}
+    (line,) = told
+    for name in ("talk.annotated.mp4", "notes.txt", "unknown.dat", "text.log2", "picture.jpg"):
+        assert name in line
+
+
+def test_dry_run_says_what_would_be_done_and_writes_nothing(twelve, monkeypatch, capsys, tmp_path):
+    before = sorted(twelve.iterdir())
+    into = tmp_path / "new"
+    code = run(monkeypatch, "apply", twelve, "--into", into, "--pipeline", "audio", "--dry-run")
+    lines = capsys.readouterr().out.splitlines()
+    assert code == 0
+    assert sum("would be diarized" in line for line in lines) == 12
+    assert any(str(into / "camera.rttm") in line for line in lines)
+    assert not into.exists()
+    assert sorted(twelve.iterdir()) == before
+
+
+def test_plan_tells_done_and_refused_files(tmp_path):
+    video = write_media(tmp_path / "talk.mp4", **SHORT)
+    (tmp_path / "mine.rttm").write_text("mine")
+    (tmp_path / "broken.mp4").write_bytes(bytes(500))
+    apply_all([video], tmp_path, "audio", formats=["rttm"])
+    jobs = [
+        Job(name, {"video": str(tmp_path / path)})
+        for name, path in [("talk", "talk.mp4"), ("mine", "talk.mp4"), ("broken", "broken.mp4")]
+    ]
+    planned = list(plan(Diarize("audio", ["rttm"]), jobs, tmp_path))
+    assert [one.verdict for one in planned] == ["done before", "refused", "refused"]
+    assert "mine.rttm exists" in planned[1].why
+    assert "broken.mp4" in planned[2].why
+
+
+def test_results_go_next_to_the_input_by_default(tmp_path, monkeypatch, capsys):
+    folders = [tmp_path / "a", tmp_path / "b"]
+    for folder in folders:
+        folder.mkdir()
+        write_media(folder / "talk.mp4", **SHORT)
+    audio = ("--pipeline", "audio", "--workers", "0")
+    videos = [folder / "talk.mp4" for folder in folders]
+    assert run(monkeypatch, "apply", *videos, *audio) == 0
+    for folder in folders:
+        assert {"talk.rttm", "talk.json", ".pyannote_av"} <= {p.name for p in folder.iterdir()}
+    capsys.readouterr()
+    assert run(monkeypatch, "apply", *videos, *audio) == 0
+    assert capsys.readouterr().out.count("skipped") == 2
+
+
+def test_manifest_needs_a_folder(tmp_path, monkeypatch, capsys):
+    assert run(monkeypatch, "apply", "--manifest", tmp_path / "list.csv") == 2
+    assert "--into" in capsys.readouterr().err
+
+
+def output(speakers=2):
+    turns, time = Annotation(uri="talk"), np.arange(50) / 25
+    for i in range(speakers):
+        turns[Segment(i, i + 1.5 + i), i] = f"SPEAKER_{i:02d}"
+    tracks = FaceTracks(time, np.zeros(50, int), np.tile([0.1, 0.1, 0.2, 0.2], (50, 1)))
+    tracks = tracks.with_speakers({0: "SPEAKER_01"})
+    return AVDiarizeOutput(turns, turns, face_tracks=tracks, report=Report(changes=["one", "two"]))
+
+
+def test_summary():
+    assert summarize(output()) == [
+        "SPEAKER_01: 2.5 s (1.0 s on screen, 1.5 s off screen)",
+        "SPEAKER_00: 1.5 s (0.0 s on screen, 1.5 s off screen)",
+        "changed by the picture: one, and 1 more changes",
+    ]
+    assert in_one_line(output()) == "4.0 s of speech, 3.0 s of it off screen"
+    many = summarize(output(200))
+    assert len(many) == 5
+    assert many[3] == "197 more speakers"
+    nothing = AVDiarizeOutput(Annotation(), Annotation())
+    assert summarize(nothing) == []
+    assert in_one_line(nothing) == "0.0 s of speech"
+
+
+def test_progress_within_a_file_is_written_and_read(tmp_path):
+    (tmp_path / "stage").mkdir()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / ".progress").write_text("{")
+    hook = ProgressFile(tmp_path / "stage", "talk", video=True)
+    hook("face_tracking", None, total=10, completed=5)
+    (found,) = read_progress(tmp_path)
+    assert found == InFile("talk", "face_tracking", 0.5, pytest.approx(0.525))
+    assert read_progress(tmp_path / "absent") == []
+
+
+def test_share_never_falls(tmp_path):
+    hook = ProgressFile(tmp_path, "talk", video=True)
+    shares = []
+    steps = [("segmentation", 1), ("speaker_counting", None), ("embeddings", 0), ("embeddings", 4)]
+    steps += [("face_tracking", 2), ("fusion", None), ("segmentation", 2), ("segmentation", 4)]
+    for step, done in steps:
+        hook._next = 0.0
+        hook(step, None, total=None if done is None else 4, completed=done)
+        shares.append(json.loads((tmp_path / ".progress").read_text())["share"])
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+
+
+def test_bar_shows_step_and_seconds():
+    with Progress(False) as bars:
+        bars.begin("diarizing", 2, 300.0)
+        bars.show([InFile("talk", "face_tracking", 0.5, 0.6)], {"talk": 200.0})
+        (task,) = bars._bars.tasks
+        assert task.completed == pytest.approx(120.0)
+        assert task.fields["files"] == "0/2 files, face tracking 100/200 s"
+        bars.advance(200.0)
+        assert task.completed == 200.0
+        bars.show([], {})
+        assert task.fields["files"] == "1/2 files"
+
+
+def test_pipelines_report_their_progress(tmp_path, monkeypatch):
+    video = write_media(tmp_path / "talk.mp4", duration=1.0)
+    seen = []
+    write = ProgressFile.__call__
+
+    def note(self, step, *rest, **options):
+        seen.append(step)
+        write(self, step, *rest, **options)
+
+    monkeypatch.setattr(ProgressFile, "__call__", note)
+    assert apply_all([video], tmp_path / "out", "late_fusion") == {}
+    assert {"segmentation", "face_tracking", "fusion"} <= set(seen)
+    assert not list((tmp_path / "out" / ".pyannote_av" / "unfinished").iterdir())
+
+
+def test_completion(monkeypatch, capsys):
+    assert _complete_formats("rttm,j") == ["rttm,json"]
+    assert "rttm" in _complete_formats("")
+    assert run(monkeypatch, "--show-completion", "bash") == 0
+    assert "_PYANNOTE_AV_COMPLETE" in capsys.readouterr().out
+
+
+SLOW = """
+import sys, time
+from pathlib import Path
+from pyannote_av.batch import diarization
+
+def process(self, job, folder):
+    (folder / f"{job.name}.rttm").write_text("")
+    print(job.name, flush=True)
+    time.sleep(0 if job.name == "a" or "fast" in sys.argv else 60)
+    return diarization.Made([f"{job.name}.rttm"], "made")
+
+diarization.Diarize.load = lambda self: None
+diarization.Diarize.process = process
+from pyannote_av.cli.apply import apply_all
+into = Path(sys.argv[1])
+for line in [] if apply_all([into / "a.mp4", into / "b.mp4"], None, "audio", ["rttm"]) else ["ok"]:
+    print(line)
+"""
+
+
+@pytest.mark.slow
+def test_interrupted_and_run_again(tmp_path):
+    for name in "ab":
+        write_media(tmp_path / f"{name}.mp4", **SHORT)
+    command = [sys.executable, "-c", SLOW, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as first:
+        assert [first.stdout.readline().strip() for _ in "ab"] == ["a", "b"]
+        time.sleep(0.2)
+        first.send_signal(signal.SIGINT)
+        assert first.wait(30) != 0
+    assert (tmp_path / "a.rttm").is_file()
+    assert not (tmp_path / "b.rttm").exists()
+    again = subprocess.run([*command, "fast"], capture_output=True, text=True, timeout=120)
+    assert again.stdout.split() == ["b", "ok"]
+    assert (tmp_path / "b.rttm").is_file()
+    assert not list((tmp_path / ".pyannote_av" / "unfinished").iterdir())
