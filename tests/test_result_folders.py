@@ -502,7 +502,7 @@ def test_media_may_be_called_as_housekeeping(media, into):
     assert list(apply_all(files, into, "audio")) == [media / "broken.wav"]
     assert {path.name for path in into.iterdir()} == {
         HOUSEKEEPING,
-        *(f"{name}.{kind}" for name in names for kind in ("json", "rttm")),
+        *(f"{name}.{kind}" for name in names for kind in ("html", "json", "rttm")),
     }
     assert all("diarization" in json.loads(path.read_text()) for path in into.glob("*.json"))
     # and the files are those of before when they come alone
@@ -529,8 +529,9 @@ def test_lists_and_files_are_done_alike(media, into, tmp_path):
     (line,) = told_by(apply_all, [media / "talk.wav"], into)
     assert "already done, skipped" in line
     # other options, other result
-    (line,) = told_by(apply_all, [media / "talk.wav"], into, num_speakers=1)
+    line, *summary = told_by(apply_all, [media / "talk.wav"], into, num_speakers=1)
     assert "1 speakers" in line
+    assert [one.split(":")[0].strip() for one in summary] == ["SPEAKER_00"]
 
 
 def test_failures_of_other_runs_are_kept(media, into, tmp_path, monkeypatch, capsys):
