@@ -65,6 +65,7 @@ SLOW = (
     "active_speaker.md",
     "batch.md",
     "formats.md",
+    "player.md",
     "windows.md",
 )
 
