@@ -69,6 +69,7 @@ SLOW = (
     "batch.md",
     "formats.md",
     "training.md",
+    "player.md",
     "windows.md",
 )
 
