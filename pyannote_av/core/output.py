@@ -13,6 +13,7 @@ from pyannote.audio.pipelines.speaker_diarization import DiarizeOutput
 from pyannote_av.core.output_format import FORMAT, VERSION, list_turns
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from pyannote.core import Annotation
 
     from pyannote_av.core.tracks import FaceTracks
@@ -192,6 +193,14 @@ class AVDiarizeOutput(DiarizeOutput):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(turns, name)
 
-    def _repr_png_(self) -> bytes | None:
-        """Image of the turns for notebooks, drawn by pyannote.core."""
-        return self.speaker_diarization._repr_png_()
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the turns; see :func:`pyannote_av.core.notebook.plot`."""
+        from pyannote_av.core.notebook import plot
+
+        return plot(self, ax)
+
+    def _repr_html_(self) -> str:
+        """Timeline and report for notebooks."""
+        from pyannote_av.core.notebook import output_html
+
+        return output_html(self)
