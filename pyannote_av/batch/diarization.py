@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -106,8 +107,10 @@ class Diarize:
         from pyannote_av.formats.content import Content
 
         columns = {name: value for name, value in job.columns.items() if name != "transcript"}
-        hook = ProgressFile(folder, job.name, video=_looks_at_pictures(self._loaded))
-        output = self._loaded(replace(job, columns=columns).file, hook=hook, **job.options)
+        options = dict(job.options)
+        if _takes_hook(self._loaded):
+            options["hook"] = ProgressFile(folder, job.name, video=_looks_at_pictures(self._loaded))
+        output = self._loaded(replace(job, columns=columns).file, **options)
         report = getattr(output, "report", None)
         problems = list(report.problems) if report is not None else []
         output, notes = self._named(output, job.columns.get("transcript"))
@@ -155,6 +158,12 @@ class Diarize:
         # results are moved from `folder` to `into`, names may have folders
         place = None if self.into is None else (self.into.absolute() / job.name).parent
         write_page(output, folder / f"{job.name}.html", _media(job), folder=place)
+
+
+def _takes_hook(pipeline: Any) -> bool:
+    """Whether a pipeline reports its progress"""
+    parameters = inspect.signature(pipeline.apply).parameters.values()
+    return any(one.name == "hook" or one.kind is one.VAR_KEYWORD for one in parameters)
 
 
 def _looks_at_pictures(pipeline: Any) -> bool:

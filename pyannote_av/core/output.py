@@ -19,6 +19,7 @@ from pyannote_av.core.turn_tables import turn_table
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
     from pyannote.core import Annotation
 
     from pyannote_av.core.posteriors import SpeakerPosteriors
@@ -302,9 +303,17 @@ class AVDiarizeOutput(DiarizeOutput):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(turns, name)
 
-    def _repr_png_(self) -> bytes | None:
-        """Image of the turns for notebooks, drawn by pyannote.core."""
-        return self.speaker_diarization._repr_png_()
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the turns; see :func:`pyannote_av.core.notebook.plot`."""
+        from pyannote_av.core.notebook import plot
+
+        return plot(self, ax)
+
+    def _repr_html_(self) -> str:
+        """Timeline and report for notebooks."""
+        from pyannote_av.core.notebook import output_html
+
+        return output_html(self)
 
 
 def _count(number: int, thing: str) -> str:

@@ -17,6 +17,7 @@ from pyannote_av.core.track_columns import COLUMNS, Label, check_rows
 if TYPE_CHECKING:
     import pandas as pd
     from supervision import Detections
+    from pyannote_av.core.notebook import Html
 
 __all__ = ["FRAME_RATE", "FaceSamples", "FaceTracks", "Label", "PictureStats", "TrackSegment"]
 
@@ -239,9 +240,30 @@ class FaceTracks:
             f"{len(self)} boxes{span}{speakers}>"
         )
 
-    def _repr_png_(self) -> bytes | None:
-        """Image for notebooks that shows when each face is visible, drawn by pyannote.core."""
-        return self.to_annotation()._repr_png_()
+    def _repr_html_(self) -> str:
+        """Table of the tracks for notebooks."""
+        return self.show()
+
+    def show(self, video: Any = None) -> Html:
+        """Table of the tracks, with a picture of each face if the video is given.
+
+        Parameters
+        ----------
+        video : str, Path or mapping, optional
+
+        Returns
+        -------
+        html : Html
+            Notebooks show it as a table.
+
+        Raises
+        ------
+        MediaError
+            If the video cannot be read.
+        """
+        from pyannote_av.core.notebook import tracks_html
+
+        return tracks_html(self, video)
 
     def __eq__(self, other: object) -> bool:
         """Whether rows, speakers, uri and frame size are equal; embeddings and stats may differ."""
