@@ -144,7 +144,7 @@ def test_folders_give_all_media_and_tell_the_rest(tmp_path):
     lines: list[str] = []
     assert [path.name for path in expand([tmp_path], lines.append)] == sorted(names)
     (line,) = lines
-    assert "3 left out, not media files by their suffix: notes.txt, sub.mp4/, talk.json" in line
+    assert "3 left out, not media files: notes.txt, sub.mp4/, talk.json" in line
 
 
 def test_lists_that_cannot_be_read_are_named(tmp_path, monkeypatch, capsys):

@@ -17,6 +17,7 @@ from pyannote_av.core.track_columns import COLUMNS, Label, check_rows
 if TYPE_CHECKING:
     import pandas as pd
     from supervision import Detections
+
     from pyannote_av.core.notebook import Html
 
 __all__ = ["FRAME_RATE", "FaceSamples", "FaceTracks", "Label", "PictureStats", "TrackSegment"]
