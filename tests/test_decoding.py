@@ -53,6 +53,13 @@ def test_sound_counts_and_faces_choose(evidence, counts, expected):
     assert found.astype(int).tolist() == [list(expected)]
 
 
+def test_preference_decides_who_and_not_how_many():
+    evidence, counts = np.float32([[2.0, 1.0]] * 3), np.float32([[0.02, 0.96, 0.02]] * 3)
+    preference = np.float32([[0, 0], [0, 5], [-9, -9]])
+    found = most_likely(evidence, counts, 1.0, preference)
+    assert found.astype(int).tolist() == [[1, 0], [0, 1], [1, 0]]
+
+
 @given(st.integers(0, 5), st.integers(0, 99), st.floats(0, 5))
 @settings(max_examples=60, deadline=None)
 def test_no_set_is_likelier(num_speakers, seed, weight):

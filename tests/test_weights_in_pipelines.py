@@ -27,13 +27,13 @@ def test_fine_tuned_weights_in_one_step(tuned, tmp_path):
     plain = Pipeline.from_pretrained("hmsanet")
     pipeline = Pipeline.from_pretrained("hmsanet", segmentation=tuned)
     torch.testing.assert_close(first_weight(pipeline), first_weight(plain) + 1.0)
-    assert pipeline.prior == plain.prior
-    pipeline.instantiate({**pipeline.parameters(instantiated=True), "prior": 0.7})
+    assert pipeline.network_weight == plain.network_weight
+    pipeline.instantiate({**pipeline.parameters(instantiated=True), "network_weight": 0.9})
 
     # a folder of its own, with its weights and its hyper-parameters
     again = Pipeline.from_pretrained(save_pipeline(pipeline, tmp_path / "mine"))
     torch.testing.assert_close(first_weight(again), first_weight(pipeline))
-    assert again.prior == 0.7
+    assert again.network_weight == 0.9
 
 
 def test_arguments_that_a_pipeline_does_not_have(tuned):

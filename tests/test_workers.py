@@ -136,7 +136,9 @@ def test_jobs_are_read_as_they_are_needed():
 def test_work_that_cannot_begin(workers):
     with open_pool(Unready(), workers) as pool:
         attempts = list(run(pool, ["one"], retries=5))
-    assert attempts[0].value == Failure("FileNotFoundError", "no weights", True, None, True)
+    assert attempts[0].value == Failure(
+        "FileNotFoundError", "no weights", True, None, True, lasting=True
+    )
     assert len(attempts) == 1
 
 

@@ -293,11 +293,11 @@ def transcripts_of(files: Sequence[Path], transcript: Path | None) -> dict[Path,
     ValueError
         When one transcript is given for several files.
     """
+    if transcript is None:
+        return {}
     from pyannote_av.core.paths import no_such_file
     from pyannote_av.formats.transcripts import SUFFIXES
 
-    if transcript is None:
-        return {}
     transcript = transcript.absolute()
     if not transcript.exists():
         raise FileNotFoundError(no_such_file(transcript))

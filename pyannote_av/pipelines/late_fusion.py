@@ -225,7 +225,7 @@ class LateFusion(DiarizationPipeline):
             "min_face": 24.0,
             "sound_weight": 0.5,
             "turn_weight": 0.5,
-            "score_weight": 0.7,
+            "score_weight": 1.0,
             "count_weight": 2.0,
             "min_new": 1.0,
             "min_duration_on": 0.1,

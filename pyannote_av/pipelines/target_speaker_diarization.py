@@ -40,9 +40,9 @@ class TargetSpeakerDiarization(DiarizationPipeline):
     The first pass is late fusion: it finds speakers and faces, and which faces belong to which
     speakers. The second pass is a network that takes these people as target speakers, each with a
     voiceprint, a face or both. It predicts jointly when each of them speaks. Its log-odds are added
-    to the evidence of the first pass, and who speaks is decided again; see
-    :mod:`pyannote_av.fusion.decoding`. If the second pass changes the first one too much, the
-    output of the first pass is returned.
+    to the evidence of the first pass, and who speaks is decided again. How many people speak at a
+    time is still decided by sound and faces; see :mod:`pyannote_av.fusion.decoding`. If the second
+    pass changes the first one too much, the output of the first pass is returned.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ class TargetSpeakerDiarization(DiarizationPipeline):
         )
         self.iterations, self.oracle_vad = iterations, oracle_vad
 
-        self.network_weight = Uniform(0.0, 2.0)
+        self.network_weight = Uniform(0.0, 3.0)
         self.join_similarity = Uniform(0.0, 1.0)
         self.max_change = Uniform(0.0, 2.0)
 
@@ -122,7 +122,7 @@ class TargetSpeakerDiarization(DiarizationPipeline):
         """Parameters used when none are given."""
         return {
             "first_pass": self.first_pass.default_parameters(),
-            "network_weight": 0.7,
+            "network_weight": 1.4,
             "join_similarity": 0.45,
             "max_change": 0.6,
         }
@@ -277,7 +277,8 @@ class TargetSpeakerDiarization(DiarizationPipeline):
         evidence += face_evidence(_faces(targets, fused), num_steps, first.weights)
         # the network knows nothing about targets that have neither voiceprint nor face
         known = [k for k, t in enumerate(targets) if t.voiceprint is not None or t.faces]
-        evidence[:, known] += self.network_weight * log_odds(posteriors[:, known])
+        preference = np.zeros_like(evidence)
+        preference[:, known] = self.network_weight * log_odds(posteriors[:, known])
         return decode(
             evidence,
             counts,
@@ -286,6 +287,7 @@ class TargetSpeakerDiarization(DiarizationPipeline):
             num_voices=num_voices,
             min_new=first.min_new,
             most=most,
+            preference=preference,
         )
 
     def _output(
