@@ -107,6 +107,18 @@ def test_faces_without_a_voice_become_speakers_if_they_speak_long_enough():
     assert decode(evidence, counts, **options, most=1).kept == [0]
 
 
+def test_short_turns_go_to_the_next_likely_speaker():
+    evidence = np.tile(np.float32([2.0, 0.0, -1.0]), (100, 1))
+    evidence[40:45, 1] = 9.0  # 50 ms of another speaker
+    counts = np.tile([0.01, 0.98, 0.01], (100, 1))
+    rules = RULES._replace(min_duration_on=0.1)
+    found = decode(evidence, counts, 2.0, rules, num_voices=3, min_new=1.0)
+    assert found.active.sum(axis=0).tolist() == [100, 0, 0]
+    # silence stays silence
+    counts[:] = [0.98, 0.01, 0.01]
+    assert not decode(evidence - 9, counts, 2.0, rules, num_voices=3, min_new=1.0).active.any()
+
+
 def test_evidence_of_the_sound():
     posteriors = SpeakerPosteriors(
         SlidingWindow(start=0.0, duration=0.01, step=0.01),

@@ -397,12 +397,10 @@ def test_output_is_whole(output, made):
 def test_the_first_pass_stands_when_the_second_departs_too_far(pipeline, tracked):
     from pyannote_av import Pipeline
 
-    pipeline.instantiate({**pipeline.default_parameters(), "max_change": 0.0})
-    bias = pipeline.segmentation.model.decoder.head.bias
-    with torch.no_grad():
-        bias += 9.0  # everybody speaks all the time
-        guarded = pipeline(dict(tracked))
-        bias -= 9.0
+    # with so much weight, what little a network that was never trained says decides who speaks
+    extreme = {"max_change": 0.0, "network_weight": 1e6}
+    pipeline.instantiate({**pipeline.default_parameters(), **extreme})
+    guarded = pipeline(dict(tracked))
     first = Pipeline.from_pretrained("late_fusion")(dict(tracked))
     assert guarded.speaker_diarization == first.speaker_diarization
     assert "the first result is kept" in " ".join(guarded.report.reasons)

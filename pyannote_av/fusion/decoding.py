@@ -189,7 +189,8 @@ def decode(
     evidence, counts, weight, preference
         See :func:`most_likely`.
     rules : Binarization
-        Minimum durations of turns and gaps.
+        Minimum durations of turns and gaps. The time of a turn that is too short goes to the next
+        likely speaker, unless somebody else speaks as well.
     num_voices : int
         The first speakers are voices, and always kept. The others are faces without a voice.
     min_new : float
@@ -202,15 +203,30 @@ def decode(
     -------
     decision : Decision
     """
-    rules = rules._replace(onset=0.5, offset=0.5)
     if preference is None:
         preference = np.zeros_like(evidence)
-    active = binarize(most_likely(evidence, counts, weight, preference), rules)
+
+    def decide(own: np.ndarray, preferred: np.ndarray) -> np.ndarray:
+        chosen = most_likely(own, counts, weight, preferred)
+        return _lasting(chosen, own + preferred, rules._replace(onset=0.5, offset=0.5))
+
+    active = decide(evidence, preference)
     seconds = active.sum(axis=0) / STEP_RATE
     new = [k for k in range(num_voices, active.shape[1]) if seconds[k] >= min_new]
     new.sort(key=lambda k: -seconds[k])
     kept = [*range(num_voices), *sorted(new[: int(min(len(new), max(0, most - num_voices)))])]
     if len(kept) < active.shape[1]:
         evidence, preference = evidence[:, kept], preference[:, kept]
-        active = binarize(most_likely(evidence, counts, weight, preference), rules)
+        active = decide(evidence, preference)
     return Decision(kept, active, 1 / (1 + np.exp(-evidence - preference)))
+
+
+def _lasting(chosen: np.ndarray, evidence: np.ndarray, rules: Binarization) -> np.ndarray:
+    """Remove short turns; where nobody else speaks, their time goes to the next likely speaker"""
+    active = binarize(chosen, rules)
+    lost = np.flatnonzero(chosen.any(axis=1) & ~active.any(axis=1))
+    if len(lost) and chosen.shape[1] > 1:
+        others = np.where(chosen[lost], -np.inf, evidence[lost])
+        active[lost, others.argmax(axis=1)] = True
+        active = binarize(active, rules)
+    return active

@@ -41,8 +41,9 @@ class TargetSpeakerDiarization(DiarizationPipeline):
     speakers. The second pass is a network that takes these people as target speakers, each with a
     voiceprint, a face or both. It predicts jointly when each of them speaks. Its log-odds are added
     to the evidence of the first pass, and who speaks is decided again. How many people speak at a
-    time is still decided by sound and faces; see :mod:`pyannote_av.fusion.decoding`. If the second
-    pass changes the first one too much, the output of the first pass is returned.
+    time is still decided by sound and faces; see :mod:`pyannote_av.fusion.decoding`. Where no face
+    is visible, the network has no say. If the second pass changes the first one too much, or no
+    target has a face, the output of the first pass is returned.
 
     Parameters
     ----------
@@ -122,7 +123,7 @@ class TargetSpeakerDiarization(DiarizationPipeline):
         """Parameters used when none are given."""
         return {
             "first_pass": self.first_pass.default_parameters(),
-            "network_weight": 1.4,
+            "network_weight": 1.0,
             "join_similarity": 0.45,
             "max_change": 0.6,
         }
@@ -210,6 +211,8 @@ class TargetSpeakerDiarization(DiarizationPipeline):
                 fused.features,
                 fused.offset,
             )
+            if not self.oracle_vad and not any(target.faces for target in targets):
+                return first
             posteriors = self._predict(file, targets, embeddings, hook)
             joined = self._join_faces(targets, posteriors, embeddings, len(labels))
             if len(joined) < len(targets):
@@ -275,10 +278,13 @@ class TargetSpeakerDiarization(DiarizationPipeline):
             speakers.posteriors, speakers.turns, labels, num_steps, first.weights
         )
         evidence += face_evidence(_faces(targets, fused), num_steps, first.weights)
-        # the network knows nothing about targets that have neither voiceprint nor face
+        # the network knows nothing about targets that have neither voiceprint nor face, and nothing
+        # that the sound does not know better where it sees nobody
         known = [k for k, t in enumerate(targets) if t.voiceprint is not None or t.faces]
+        sees = np.any([t.visible(0, num_steps // STEPS) for t in targets], axis=0).repeat(STEPS)
         preference = np.zeros_like(evidence)
         preference[:, known] = self.network_weight * log_odds(posteriors[:, known])
+        preference[~sees] = 0.0
         return decode(
             evidence,
             counts,
