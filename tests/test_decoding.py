@@ -100,8 +100,8 @@ def test_faces_without_a_voice_become_speakers_if_they_speak_long_enough():
     options = {"weight": 2.0, "rules": RULES, "num_voices": 1, "min_new": 1.0}
     found = decode(evidence, counts, **options)
     assert found.kept == [0, 2]
-    assert found.active[:, 0].sum() == 130
-    assert found.active[:, 1].sum() == 170
+    assert found.active[:, 0].sum() == pytest.approx(130, abs=10)
+    assert found.active[:, 1].sum() == pytest.approx(170, abs=10)
     assert (found.probability[130:, 1] > 0.9).all()
     # no more speakers than there are
     assert decode(evidence, counts, **options, most=1).kept == [0]
@@ -109,7 +109,7 @@ def test_faces_without_a_voice_become_speakers_if_they_speak_long_enough():
 
 def test_short_turns_go_to_the_next_likely_speaker():
     evidence = np.tile(np.float32([2.0, 0.0, -1.0]), (100, 1))
-    evidence[40:45, 1] = 9.0  # 50 ms of another speaker
+    evidence[40:44, 1] = 9.0  # 40 ms of another speaker
     counts = np.tile([0.01, 0.98, 0.01], (100, 1))
     rules = RULES._replace(min_duration_on=0.1)
     found = decode(evidence, counts, 2.0, rules, num_voices=3, min_new=1.0)

@@ -32,6 +32,8 @@ _CERTAIN = 0.01
 _UNHEARD = 0.05
 #: probability of three speakers or more relative to that of two or more
 _THREE = 0.1
+#: steps over which evidence is averaged to decide who speaks: nobody takes turns faster
+_WIDTH = 21
 #: bound on the absolute speaking score of a face, in log-odds
 _CLIP = 4.0
 
@@ -126,6 +128,7 @@ def most_likely(
     counts: np.ndarray,
     weight: float,
     preference: np.ndarray | float = 0.0,
+    width: int = 1,
 ) -> np.ndarray:
     """Most likely set of speakers of each step.
 
@@ -139,6 +142,8 @@ def most_likely(
         Weight of these probabilities.
     preference : (steps, speakers) array, optional
         Further log-odds, which decide only who speaks, and not how many.
+    width : int, optional
+        Number of steps over which all log-odds are averaged to decide who speaks.
 
     Returns
     -------
@@ -152,7 +157,14 @@ def most_likely(
     best = -np.partition(-evidence, range(largest), axis=1)[:, :largest] if largest else evidence
     total = np.concatenate([np.zeros((len(evidence), 1)), best.cumsum(axis=1)], axis=1)
     number = (total + prior[:, : largest + 1]).argmax(axis=1)
-    return likeliest(evidence + preference, number)
+    return likeliest(averaged(evidence + preference, width), number)
+
+
+def averaged(evidence: np.ndarray, width: int) -> np.ndarray:
+    """Moving average over `width` steps: (steps, speakers)."""
+    from scipy.ndimage import uniform_filter1d
+
+    return uniform_filter1d(evidence, width, axis=0, mode="nearest") if width > 1 else evidence
 
 
 class Decision(NamedTuple):
@@ -207,8 +219,9 @@ def decode(
         preference = np.zeros_like(evidence)
 
     def decide(own: np.ndarray, preferred: np.ndarray) -> np.ndarray:
-        chosen = most_likely(own, counts, weight, preferred)
-        return _lasting(chosen, own + preferred, rules._replace(onset=0.5, offset=0.5))
+        chosen = most_likely(own, counts, weight, preferred, _WIDTH)
+        total = averaged(own + preferred, _WIDTH)
+        return _lasting(chosen, total, rules._replace(onset=0.5, offset=0.5))
 
     active = decide(evidence, preference)
     seconds = active.sum(axis=0) / STEP_RATE
