@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from pyannote.core import Annotation, Segment, SlidingWindow
 
 from pyannote_av.core.posteriors import SpeakerPosteriors
-from pyannote_av.fusion.activities import Binarization
+from pyannote_av.fusion.activities import Durations
 from pyannote_av.fusion.decoding import (
     Weights,
     decode,
@@ -21,7 +21,7 @@ from pyannote_av.fusion.decoding import (
 )
 from pyannote_av.fusion.identities import make_identity
 
-RULES = Binarization(0.5, 0.5, 0.0, 0.0)
+NO_MINIMUM = Durations()
 WEIGHTS = Weights(sound=0.5, turns=0.25, scores=0.8, counts=2.0)
 
 
@@ -97,7 +97,7 @@ def test_faces_without_a_voice_become_speakers_if_they_speak_long_enough():
     evidence[100:130, 0] = -1.0
     evidence[130:300, 2] = 3.0
     counts = np.tile([0.01, 0.98, 0.01], (300, 1))
-    options = {"weight": 2.0, "rules": RULES, "num_voices": 1, "min_new": 1.0}
+    options = {"weight": 2.0, "durations": NO_MINIMUM, "num_voices": 1, "min_new": 1.0}
     found = decode(evidence, counts, **options)
     assert found.kept == [0, 2]
     assert found.active[:, 0].sum() == pytest.approx(130, abs=10)
@@ -111,12 +111,12 @@ def test_short_turns_go_to_the_next_likely_speaker():
     evidence = np.tile(np.float32([2.0, 0.0, -1.0]), (100, 1))
     evidence[40:44, 1] = 9.0  # 40 ms of another speaker
     counts = np.tile([0.01, 0.98, 0.01], (100, 1))
-    rules = RULES._replace(min_duration_on=0.1)
-    found = decode(evidence, counts, 2.0, rules, num_voices=3, min_new=1.0)
+    durations = Durations(on=0.1)
+    found = decode(evidence, counts, 2.0, durations, num_voices=3, min_new=1.0)
     assert found.active.sum(axis=0).tolist() == [100, 0, 0]
     # silence stays silence
     counts[:] = [0.98, 0.01, 0.01]
-    assert not decode(evidence - 9, counts, 2.0, rules, num_voices=3, min_new=1.0).active.any()
+    assert not decode(evidence - 9, counts, 2.0, durations, num_voices=3, min_new=1.0).active.any()
 
 
 def test_evidence_of_the_sound():

@@ -15,12 +15,12 @@ from pyannote.core import Annotation, Segment, Timeline
 from pyannote_av.core.runs import true_runs
 from pyannote_av.core.tracks import FaceTracks, TrackSegment
 from pyannote_av.fusion.activities import (
-    Binarization,
-    binarize,
+    Durations,
     changes,
     confidences,
     confine,
     difference,
+    enforce,
     exclusive,
     from_annotation,
     likeliest,
@@ -61,32 +61,10 @@ def voice(seed: int) -> np.ndarray:
 # probabilities to turns
 
 
-def by_hand(column, onset, offset):
-    """Hysteresis, step by step"""
-    active, found = False, []
-    for value in column:
-        active = value >= offset if active else value >= onset
-        found.append(active)
-    # a turn reaches back to where it became likely
-    for i in range(len(found) - 2, -1, -1):
-        if found[i + 1] and column[i] >= offset:
-            found[i] = True
-    return found
-
-
-@given(probabilities, st.floats(0.4, 0.9), st.floats(0.1, 0.4))
-@settings(max_examples=60, deadline=None)
-def test_hysteresis(probability, onset, offset):
-    active = binarize(probability, Binarization(onset, offset))
-    for k, column in enumerate(probability.T):
-        assert active[:, k].tolist() == by_hand(column, onset, offset)
-
-
 @given(probabilities, st.floats(0, 0.3), st.floats(0, 0.3))
 @settings(max_examples=60, deadline=None)
 def test_no_turn_and_no_gap_is_too_short(probability, on, off):
-    rules = Binarization(0.5, 0.5, on, off)
-    active = binarize(probability, rules)
+    active = enforce(probability > 0.5, Durations(on, off))
     for column in active.T:
         runs = true_runs(column)
         assert all(end - first >= round(100 * on) for first, end in runs)

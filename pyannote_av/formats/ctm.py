@@ -39,8 +39,7 @@ def to_ctm(output: Any) -> str:
     if content.transcript is None:
         raise ValueError("CTM holds words: add a transcript (--transcript, assign_speakers)")
     words, uri = content.transcript.words, field_name(content.uri or "<NA>")
-    speakers = dict.fromkeys(word.speaker for word in words if word.speaker is not None)
-    names = written_names(speakers, "CTM", content.uri, field_name)
+    names = written_names((word.speaker for word in words), "CTM", content.uri, field_name)
     return "".join(
         f"{uri} 1 {word.start:.3f} {max(word.end - word.start, 0):.3f} {field_name(word.text)} "
         f"{'NA' if word.confidence is None else f'{word.confidence:.4f}'} {_WORD} "

@@ -106,7 +106,8 @@ def written_names(
 
     Parameters
     ----------
-    labels : iterable of str
+    labels : iterable of str or None
+        Speakers. None is left out, and labels may be repeated.
     what : str
         Name of the format, for the error message.
     uri : str or None
@@ -122,6 +123,8 @@ def written_names(
     names: dict[Any, str] = {}
     owner: dict[str, object] = {}
     for label in labels:
+        if label is None:
+            continue
         names[label] = spelled(str(label))
         if (other := owner.setdefault(names[label], label)) != label:
             raise ValueError(

@@ -47,8 +47,7 @@ def to_srt(output: Any) -> str:
     """
     content = Content.of(output)
     cues = content.cues()
-    speakers = dict.fromkeys(cue.speaker for cue in cues if cue.speaker is not None)
-    names = written_names(speakers, "SRT", content.uri, _name)
+    names = written_names((cue.speaker for cue in cues), "SRT", content.uri, _name)
     blocks = []
     for number, cue in enumerate(sorted(cues, key=lambda cue: cue.start), start=1):
         text = _text(cue.text)

@@ -35,8 +35,7 @@ def to_stm(output: Any) -> str:
     """
     content = Content.of(output)
     cues, uri = content.cues(), field_name(content.uri or "<NA>")
-    speakers = dict.fromkeys(cue.speaker for cue in cues if cue.speaker is not None)
-    names = written_names(speakers, "STM", content.uri, field_name)
+    names = written_names((cue.speaker for cue in cues), "STM", content.uri, field_name)
     return "".join(
         f"{uri} 1 {names.get(cue.speaker, UNKNOWN)} {cue.start:.3f} {cue.end:.3f} "
         f"{one_line(cue.text)}".rstrip()

@@ -27,8 +27,7 @@ def to_text(output: Any) -> str:
     if content.transcript is None:
         raise ValueError("a text needs words: add a transcript (--transcript, assign_speakers)")
     cues = [cue for cue in content.cues() if cue.text.strip()]
-    speakers = dict.fromkeys(cue.speaker for cue in cues if cue.speaker is not None)
-    names = written_names(speakers, "the text", content.uri)
+    names = written_names((cue.speaker for cue in cues), "the text", content.uri)
     paragraphs = []
     for speaker, some in groupby(cues, lambda cue: cue.speaker):
         said = " ".join(one_line(cue.text) for cue in some)

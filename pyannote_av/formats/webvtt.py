@@ -43,8 +43,7 @@ def to_webvtt(output: Any) -> str:
     """
     content = Content.of(output)
     cues = content.cues()
-    speakers = dict.fromkeys(cue.speaker for cue in cues if cue.speaker is not None)
-    names = written_names(speakers, "WebVTT", content.uri)
+    names = written_names((cue.speaker for cue in cues), "WebVTT", content.uri)
     blocks = ["WEBVTT\n"]
     for cue in sorted(cues, key=lambda cue: cue.start):
         text = "\n".join(filter(None, map(one_line, cue.text.splitlines())))

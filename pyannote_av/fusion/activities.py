@@ -12,53 +12,39 @@ from pyannote_av.core.grid import STEP_RATE
 from pyannote_av.core.runs import true_runs
 
 
-class Binarization(NamedTuple):
-    """Rules for binarizing probabilities.
+class Durations(NamedTuple):
+    """Minimum durations, in seconds.
 
     Attributes
     ----------
-    onset, offset : float
-        Hysteresis thresholds. Speech starts at `onset` and extends, in both directions, to the
-        frames at or above `offset`.
-    min_duration_on, min_duration_off : float
-        Minimum duration of turns and of gaps, in seconds.
+    on, off : float
+        Of turns, and of gaps between turns of one speaker.
     """
 
-    onset: float = 0.5
-    offset: float = 0.5
-    min_duration_on: float = 0.0
-    min_duration_off: float = 0.0
+    on: float = 0.0
+    off: float = 0.0
 
 
-def binarize(probability: np.ndarray, rules: Binarization) -> np.ndarray:
-    """Apply hysteresis thresholds, then fill short gaps, then remove short turns.
+def enforce(active: np.ndarray, durations: Durations) -> np.ndarray:
+    """Fill short gaps, then remove short turns.
 
     Parameters
     ----------
-    probability : (steps, speakers) array
-    rules : Binarization
+    active : (steps, speakers) bool array
+    durations : Durations
 
     Returns
     -------
     active : (steps, speakers) bool array
     """
-    active = np.zeros(probability.shape, bool)
-    shortest_on, shortest_off = (
-        round(seconds * STEP_RATE) for seconds in (rules.min_duration_on, rules.min_duration_off)
-    )
-    for k, column in enumerate(probability.T):
-        begun = np.concatenate([[0], np.cumsum(column >= rules.onset)])
-        likely = true_runs(column >= min(rules.onset, rules.offset))
-        likely = likely[begun[likely[:, 1]] > begun[likely[:, 0]]]
-        last = None
-        for first, end in likely.tolist():
-            if last is not None and first - last < shortest_off:
-                active[last:first, k] = True
-            active[first:end, k] = True
-            last = end
-        for first, end in true_runs(active[:, k]).tolist():
-            if end - first < shortest_on:
-                active[first:end, k] = False
+    active = active.copy()
+    on, off = (round(seconds * STEP_RATE) for seconds in durations)
+    for column in active.T:
+        ends = true_runs(column)
+        for end, start in zip(ends[:-1, 1].tolist(), ends[1:, 0].tolist(), strict=True):
+            column[end:start] |= start - end < off
+        for first, end in true_runs(column).tolist():
+            column[first:end] &= end - first >= on
     return active
 
 

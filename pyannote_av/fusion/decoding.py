@@ -23,7 +23,7 @@ from pyannote.core import Annotation
 
 from pyannote_av.core.grid import STEP_RATE, STEPS
 from pyannote_av.core.posteriors import SpeakerPosteriors
-from pyannote_av.fusion.activities import Binarization, binarize, from_annotation, likeliest
+from pyannote_av.fusion.activities import Durations, enforce, from_annotation, likeliest
 from pyannote_av.fusion.identities import FaceIdentity
 
 #: bounds of probabilities, of speakers and of numbers of speakers
@@ -188,7 +188,7 @@ def decode(
     evidence: np.ndarray,
     counts: np.ndarray,
     weight: float,
-    rules: Binarization,
+    durations: Durations,
     num_voices: int,
     min_new: float,
     most: float = np.inf,
@@ -200,7 +200,7 @@ def decode(
     ----------
     evidence, counts, weight, preference
         See :func:`most_likely`.
-    rules : Binarization
+    durations : Durations
         Minimum durations of turns and gaps. The time of a turn that is too short goes to the next
         likely speaker, unless somebody else speaks as well.
     num_voices : int
@@ -221,7 +221,7 @@ def decode(
     def decide(own: np.ndarray, preferred: np.ndarray) -> np.ndarray:
         chosen = most_likely(own, counts, weight, preferred, _WIDTH)
         total = averaged(own + preferred, _WIDTH)
-        return _lasting(chosen, total, rules._replace(onset=0.5, offset=0.5))
+        return _lasting(chosen, total, durations)
 
     active = decide(evidence, preference)
     seconds = active.sum(axis=0) / STEP_RATE
@@ -234,12 +234,12 @@ def decode(
     return Decision(kept, active, 1 / (1 + np.exp(-evidence - preference)))
 
 
-def _lasting(chosen: np.ndarray, evidence: np.ndarray, rules: Binarization) -> np.ndarray:
+def _lasting(chosen: np.ndarray, evidence: np.ndarray, durations: Durations) -> np.ndarray:
     """Remove short turns; where nobody else speaks, their time goes to the next likely speaker"""
-    active = binarize(chosen, rules)
+    active = enforce(chosen, durations)
     lost = np.flatnonzero(chosen.any(axis=1) & ~active.any(axis=1))
     if len(lost) and chosen.shape[1] > 1:
         others = np.where(chosen[lost], -np.inf, evidence[lost])
         active[lost, others.argmax(axis=1)] = True
-        active = binarize(active, rules)
+        active = enforce(active, durations)
     return active

@@ -19,7 +19,7 @@ from pyannote_av.core.pipeline import DiarizationPipeline, Pipeline
 from pyannote_av.core.tracks import FaceTracks
 from pyannote_av.fusion import guard
 from pyannote_av.fusion.activities import (
-    Binarization,
+    Durations,
     changes,
     exclusive,
     from_annotation,
@@ -518,7 +518,7 @@ class LateFusion(DiarizationPipeline):
             evidence,
             counts,
             self.count_weight,
-            self.binarization,
+            self.durations,
             num_voices=len(speakers.labels),
             min_new=self.min_new,
             most=bounds["num_speakers"] or bounds["max_speakers"] or np.inf,
@@ -537,9 +537,9 @@ class LateFusion(DiarizationPipeline):
         return Weights(self.sound_weight, self.turn_weight, self.score_weight, self.count_weight)
 
     @property
-    def binarization(self) -> Binarization:
+    def durations(self) -> Durations:
         """Minimum durations of turns and gaps."""
-        return Binarization(0.5, 0.5, self.min_duration_on, self.min_duration_off)
+        return Durations(self.min_duration_on, self.min_duration_off)
 
 
 def _regions_without_faces(

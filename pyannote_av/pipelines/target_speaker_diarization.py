@@ -42,8 +42,8 @@ class TargetSpeakerDiarization(DiarizationPipeline):
     voiceprint, a face or both. It predicts jointly when each of them speaks. Its log-odds are added
     to the evidence of the first pass, and who speaks is decided again. How many people speak at a
     time is still decided by sound and faces; see :mod:`pyannote_av.fusion.decoding`. Where no face
-    is visible, the network has no say. If the second pass changes the first one too much, or no
-    target has a face, the output of the first pass is returned.
+    is visible, the network has no say. If the video shows no usable face, or the second pass
+    changes the first one too much, the output of the first pass is returned.
 
     Parameters
     ----------
@@ -169,11 +169,13 @@ class TargetSpeakerDiarization(DiarizationPipeline):
         model = self.segmentation.model
         first = self.first_pass.fuse(file, *bounds, hook, visual_model=model)
         report = first.output.report
-        with report.stage("voiceprints"):
-            embeddings = self._embed_windows(file)
-        with report.stage("target speakers"):
-            most = num_speakers or max_speakers or np.inf
-            output = self._second_pass(file, first, embeddings, most, hook)
+        output = first.output
+        if first.identities.identities or self.oracle_vad:
+            with report.stage("voiceprints"):
+                embeddings = self._embed_windows(file)
+            with report.stage("target speakers"):
+                most = num_speakers or max_speakers or np.inf
+                output = self._second_pass(file, first, embeddings, most, hook)
         first.conclude(output)
         report.components["segmentation"] = type(model).__name__
         hook("target speakers", output.speaker_diarization)
@@ -211,8 +213,6 @@ class TargetSpeakerDiarization(DiarizationPipeline):
                 fused.features,
                 fused.offset,
             )
-            if not self.oracle_vad and not any(target.faces for target in targets):
-                return first
             posteriors = self._predict(file, targets, embeddings, hook)
             joined = self._join_faces(targets, posteriors, embeddings, len(labels))
             if len(joined) < len(targets):
@@ -289,7 +289,7 @@ class TargetSpeakerDiarization(DiarizationPipeline):
             evidence,
             counts,
             first.count_weight,
-            first.binarization,
+            first.durations,
             num_voices=num_voices,
             min_new=first.min_new,
             most=most,
