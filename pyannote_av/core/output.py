@@ -270,7 +270,7 @@ class AVDiarizeOutput(DiarizeOutput):
         open_browser: bool = True,
         **options: Any,
     ) -> Path:
-        """Write a page in which the result is seen, heard and corrected, and open it.
+        """Write a page that plays and corrects the result, and open it.
 
         Parameters
         ----------

@@ -194,8 +194,8 @@ def _provenance(diarization: Annotation, speakers: Speakers) -> dict[tuple, dict
     found = {}
     for segment, track, label in diarization.itertracks(yield_label=True):
         evidence = _evidence(segment, speakers.faces.get(label, ()))
-        heard = speakers.turns.label_timeline(label).crop(segment).support().duration()
-        if heard < 0.5 * segment.duration:
+        in_sound = speakers.turns.label_timeline(label).crop(segment).support().duration()
+        if in_sound < 0.5 * segment.duration:
             evidence["modality"] = "video"
         found[segment, track] = evidence
     return found

@@ -122,12 +122,12 @@ def _scores(
         distance[:, column] = gaps.min(axis=0)
     covered /= (end - start)[:, None]
     covered[covered < 1e-9] = 0.0
-    heard = np.minimum(covered.sum(axis=1, keepdims=True), 1.0)
+    in_turns = np.minimum(covered.sum(axis=1, keepdims=True), 1.0)
     close = np.clip(1 - distance / max_gap, 0.0, 1.0) if max_gap > 0 else np.zeros_like(covered)
     nearby = (distance <= max_gap) & (covered == 0)
     faces = _faces(tracks, labels, start, end)
-    scores = covered + _FACE * faces + np.where(nearby, _NEAR * close * (1 - heard), 0.0)
-    known = (covered > 0) | (faces > 0) | (nearby & (heard < 1))
+    scores = covered + _FACE * faces + np.where(nearby, _NEAR * close * (1 - in_turns), 0.0)
+    known = (covered > 0) | (faces > 0) | (nearby & (in_turns < 1))
     return np.where(known, scores, -np.inf)
 
 

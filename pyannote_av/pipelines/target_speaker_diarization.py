@@ -176,8 +176,8 @@ class TargetSpeakerDiarization(DiarizationPipeline):
             with report.stage("target speakers"):
                 most = num_speakers or max_speakers or np.inf
                 output = self._second_pass(file, first, embeddings, most, hook)
+            report.components["segmentation"] = type(model).__name__
         first.conclude(output)
-        report.components["segmentation"] = type(model).__name__
         hook("target speakers", output.speaker_diarization)
         return output.speaker_diarization if self.training else output
 

@@ -47,7 +47,7 @@ def write_page(
     max_embed_mb: float = MAX_EMBED_MB,
     folder: str | Path | None = None,
 ) -> Path:
-    """Write a page in which a result is seen, heard, corrected and exported.
+    """Write a page that plays, corrects and exports a result.
 
     The page is one file. It needs no network and no server, and refuses both by its content
     security policy. It refers to the recording by a relative path, so both can be moved together.
