@@ -13,6 +13,7 @@ from pyannote_av.core.posteriors import SpeakerPosteriors
 from pyannote_av.fusion.activities import Durations
 from pyannote_av.fusion.decoding import (
     Weights,
+    add_faces,
     decode,
     face_evidence,
     log_odds,
@@ -146,6 +147,20 @@ def test_evidence_of_faces():
     assert (found[60:] == 0).all()
     assert (found[:, 1] == 0).all()
     assert (found[40:, 2] == 0).all()
+
+
+def test_silent_faces_leave_overlap_to_the_sound():
+    sound = np.float32([[2.0, 1.0]] * 3)
+    counts = np.float32([[0.02, 0.96, 0.02], [0.02, 0.38, 0.6], [0.02, 0.02, 0.96]])
+    evidence, preference = add_faces(sound, counts, np.float32([[-4.0, -2.5]] * 3))
+    assert evidence + preference == pytest.approx(np.float32([[-2.0, -1.5]] * 3))
+    assert evidence[1] == pytest.approx([2 - 0.4 * 4, 1 - 0.4 * 2.5])
+    found = most_likely(evidence, counts, 1.0, preference)
+    assert found.astype(int).tolist() == [[0, 1], [1, 1], [1, 1]]
+    # faces that speak count fully
+    evidence, preference = add_faces(sound, counts, np.float32([[1.0, 0.5]] * 3))
+    assert evidence == pytest.approx(np.float32([[3.0, 1.5]] * 3))
+    assert (preference == 0).all()
 
 
 def test_posteriors_are_read_at_the_nearest_frame():

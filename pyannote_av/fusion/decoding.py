@@ -9,6 +9,10 @@ P of the number of simultaneous speakers. The most likely set S of speakers maxi
 Faces thus decide mostly who speaks, and the sound decides mostly whether anybody does. A mouth that
 moves in silence, or is not visible while its owner speaks, has to overrule the sound to do harm.
 
+Networks of sound hear too little overlap rather than too much, and lips of people who are seen from
+the side seem to rest. A silent face therefore counts against its owner only as far as the sound
+hears fewer than two speakers. In an overlap, it decides only who speaks.
+
 A network that was trained on simulated conversations knows speakers well, and the boundaries of
 real speech badly. Its log-odds therefore do not change the size of S, but only who is in it.
 """
@@ -121,6 +125,28 @@ def face_evidence(
         visible = np.isfinite(scores)
         evidence[visible, k] = weights.scores * np.clip(scores[visible], -_CLIP, _CLIP)
     return evidence.repeat(STEPS, axis=0)[:num_steps]
+
+
+def add_faces(
+    evidence: np.ndarray, counts: np.ndarray, faces: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Add the evidence of faces to that of the sound.
+
+    Parameters
+    ----------
+    evidence, faces : (steps, speakers) arrays
+        Log-odds, from :func:`sound_evidence` and :func:`face_evidence`.
+    counts : (steps, 3) array
+        Posteriors of the number of speakers.
+
+    Returns
+    -------
+    evidence, preference : (steps, speakers) arrays
+        See :func:`most_likely`. Evidence that a face is silent moves from the first to the second
+        in proportion to the probability of overlap. Their sum does not depend on it.
+    """
+    silent = np.minimum(faces, 0.0) * counts[:, 2:]
+    return evidence + faces - silent, silent
 
 
 def most_likely(

@@ -25,7 +25,13 @@ from pyannote_av.fusion.activities import (
     from_annotation,
     to_annotation,
 )
-from pyannote_av.fusion.decoding import Weights, decode, face_evidence, sound_evidence
+from pyannote_av.fusion.decoding import (
+    Weights,
+    add_faces,
+    decode,
+    face_evidence,
+    sound_evidence,
+)
 from pyannote_av.fusion.identities import FaceIdentities, find_identities
 from pyannote_av.fusion.speakers import Rules, Speakers, find_speakers, next_label, output_of
 from pyannote_av.fusion.targets import FaceFeatures
@@ -513,7 +519,8 @@ class LateFusion(DiarizationPipeline):
         evidence, counts = sound_evidence(
             speakers.posteriors, speakers.turns, labels, num_steps, self.weights
         )
-        evidence += face_evidence(faces, num_steps, self.weights)
+        seen = face_evidence(faces, num_steps, self.weights)
+        evidence, preference = add_faces(evidence, counts, seen)
         decision = decode(
             evidence,
             counts,
@@ -522,6 +529,7 @@ class LateFusion(DiarizationPipeline):
             num_voices=len(speakers.labels),
             min_new=self.min_new,
             most=bounds["num_speakers"] or bounds["max_speakers"] or np.inf,
+            preference=preference,
         )
         names = [labels[k] for k in decision.kept]
         speakers.faces.update({labels[k]: faces[k] for k in decision.kept if faces[k]})

@@ -25,7 +25,14 @@ from pyannote_av.fusion.activities import (
     likeliest,
     to_annotation,
 )
-from pyannote_av.fusion.decoding import Decision, decode, face_evidence, log_odds, sound_evidence
+from pyannote_av.fusion.decoding import (
+    Decision,
+    add_faces,
+    decode,
+    face_evidence,
+    log_odds,
+    sound_evidence,
+)
 from pyannote_av.fusion.identities import FaceIdentity
 from pyannote_av.fusion.targets import TargetSpeaker, find_targets, join_faces
 from pyannote_av.models.embedding.voiceprints import enrol, speaker_features
@@ -277,14 +284,15 @@ class TargetSpeakerDiarization(DiarizationPipeline):
         evidence, counts = sound_evidence(
             speakers.posteriors, speakers.turns, labels, num_steps, first.weights
         )
-        evidence += face_evidence(_faces(targets, fused), num_steps, first.weights)
+        seen = face_evidence(_faces(targets, fused), num_steps, first.weights)
+        evidence, preference = add_faces(evidence, counts, seen)
         # the network knows nothing about targets that have neither voiceprint nor face, and nothing
         # that the sound does not know better where it sees nobody
         known = [k for k, t in enumerate(targets) if t.voiceprint is not None or t.faces]
         sees = np.any([t.visible(0, num_steps // STEPS) for t in targets], axis=0).repeat(STEPS)
-        preference = np.zeros_like(evidence)
-        preference[:, known] = self.network_weight * log_odds(posteriors[:, known])
-        preference[~sees] = 0.0
+        network = np.zeros_like(evidence)
+        network[:, known] = self.network_weight * log_odds(posteriors[:, known])
+        network[~sees] = 0.0
         return decode(
             evidence,
             counts,
@@ -293,7 +301,7 @@ class TargetSpeakerDiarization(DiarizationPipeline):
             num_voices=num_voices,
             min_new=first.min_new,
             most=most,
-            preference=preference,
+            preference=preference + network,
         )
 
     def _output(
