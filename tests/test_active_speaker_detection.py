@@ -216,10 +216,10 @@ def test_lrasd_in_chunks_is_lrasd_in_one_piece(lrasd):
 
 
 def test_faces_scored_together_are_scored_as_alone(lrasd):
-    windows = {"window_seconds": (1, 2)}
+    windows = {"window_seconds": (0.4, 0.8)}
     lrasd = NetworkScorer(lrasd.model, **windows)
     faces = []
-    for n, absent in ((60, []), (35, [5, 6]), (30, range(30)), (60, [0, 1]), (3, [])):
+    for n, absent in ((24, []), (14, [5, 6]), (12, range(12)), (24, [0, 1]), (3, [])):
         face = segment(0, n, absent=absent, seed=n)
         faces.append((noise(n, seed=n), face.crops, face.present))
     alone = [lrasd(*face) for face in faces]

@@ -16,6 +16,11 @@ NETWORKS = (*published("ActiveSpeakerDetection"), "compact")
 ALONE = tuple(name for name in NETWORKS if name != "loconet")
 
 
+def slow_if_large(name: str):
+    """TalkNet is larger than the others, and does nothing that none of them does"""
+    return pytest.param(name, marks=[pytest.mark.slow] if name == "talknet" else [])
+
+
 def build(name: str) -> Model:
     """Random weights whose normalisation is not trivial, nor the same for every channel."""
     torch.manual_seed(0)
@@ -33,7 +38,7 @@ def models() -> dict[str, Model]:
     return {name: build(name) for name in NETWORKS}
 
 
-@pytest.fixture(params=NETWORKS)
+@pytest.fixture(params=[slow_if_large(name) for name in NETWORKS])
 def model(request, models) -> Model:
     return models[request.param]
 
@@ -74,7 +79,7 @@ def test_batch_is_each_item_alone_in_any_order_of_faces(model):
         close(model(waveform, faces.flip(1))[0], one.flip(1))
 
 
-@pytest.mark.parametrize("name", ALONE)
+@pytest.mark.parametrize("name", [slow_if_large(name) for name in ALONE])
 def test_faces_are_scored_independently(models, name):
     waveform, faces = example(6, num_faces=3)
     together = models[name](waveform, faces)
@@ -149,7 +154,7 @@ def test_faces_are_needed(model):
         model(torch.zeros(1, 1, 6400))
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", [slow_if_large(name) for name in NETWORKS])
 def test_every_branch_learns(name):
     with torch.inference_mode(False), torch.enable_grad():
         model = build(name).train()

@@ -249,7 +249,8 @@ def start(tmp_path: Path, into: Path, count: int = 20) -> subprocess.Popen:
     return process
 
 
-@pytest.mark.parametrize("kills", [(8,), pytest.param((3, 7, 12, 17), marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [(8,), (3, 7, 12, 17)])
 def test_killed_again_and_again(kills, tmp_path):
     whole, into = tmp_path / "whole", tmp_path / "out"
     rng = random.Random(0)

@@ -62,6 +62,7 @@ def folder(sample, short_sample, tmp_path_factory) -> Path:
 
 #: pages that repeat README, or run whole networks and several pipelines
 SLOW = (
+    "pictures_and_tracks.md",
     "index.md",
     "quickstart.md",
     "hmsanet.md",
@@ -101,7 +102,8 @@ def test_the_reference_names_modules_that_are_there():
             assert find_spec(name) is not None, f"{page.name} names {name}"
 
 
-@pytest.mark.parametrize("builder", ["dummy", pytest.param("html", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("builder", ["dummy", "html"])
 def test_documentation_builds(builder, tmp_path):
     """Without a warning: references lead somewhere, and docstrings are well formed"""
     sphinx = pytest.importorskip("sphinx.cmd.build", reason="pip install '.[doc]'")

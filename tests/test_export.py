@@ -200,6 +200,7 @@ def test_avrnet(hparams, tmp_path):
     assert set(check(model, tmp_path)) == {"audio_map", "face_map", "relate"}
 
 
+@pytest.mark.slow
 def test_graph_that_differs_is_not_written(tmp_path, monkeypatch):
     """Say of weights that have changed since."""
     model = build_relation("gmu")

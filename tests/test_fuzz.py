@@ -23,7 +23,7 @@ def run(kind: str, number: int, seed: int, timeout: float) -> dict:
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize(("kind", "number"), [("media", 40), ("data", 100)])
+@pytest.mark.parametrize(("kind", "number"), [("media", 25), ("data", 40)])
 def test_changed_files_are_read_or_refused(kind, number):
     outcome = run(kind, number, seed=0, timeout=120)
     assert outcome["broken"] == []

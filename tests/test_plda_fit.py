@@ -373,6 +373,7 @@ def files_of(name: str, corpus) -> list:
     return files_of(NAME.format(name), ["train"], corpus / "database.yml")["train"]
 
 
+@pytest.mark.slow
 def test_speakers_of_different_files_are_different_unless_said_otherwise(corpus):
     found = plda_embeddings(files_of("Whole", corpus), most=2)
     assert found.failed == {}

@@ -180,7 +180,7 @@ def learnt_from(prepared, tmp_path_factory):
 
 CONFIGURATIONS = sorted((ROOT / "recipes").glob("*/train/*.yaml"))
 #: networks that are large, and a corpus of long films
-SLOW = ("avrnet", "loconet", "talknet", "ava_avd")
+SLOW = ("avrnet", "loconet", "talknet", "lrasd", "hmsanet", "ava_avd")
 
 
 def configured() -> Iterator:

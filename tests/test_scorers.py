@@ -21,6 +21,10 @@ from pyannote_av.models.registry import get_network, published
 IN_PARTS = ("light-asd", "lr-asd")
 WHOLE = ("loconet", "talknet")
 
+every = pytest.mark.parametrize(
+    "name", [*IN_PARTS, *(pytest.param(name, marks=pytest.mark.slow) for name in WHOLE)]
+)
+
 
 def example(num_frames, seed=0):
     random = np.random.default_rng(seed)
@@ -45,7 +49,7 @@ def networks():
     return {name: network(name) for name in published("ActiveSpeakerDetection")}
 
 
-@pytest.mark.parametrize("name", published("ActiveSpeakerDetection"))
+@every
 def test_conformance(networks, name):
     scorer = NetworkScorer(networks[name], window_seconds=(1,))
     assert isinstance(scorer, ActiveSpeakerScorer)
@@ -63,7 +67,7 @@ def test_conformance(networks, name):
         assert np.isfinite(few).all()
 
 
-@pytest.mark.parametrize("name", published("ActiveSpeakerDetection"))
+@every
 def test_one_window_is_the_network_itself(networks, name):
     waveform, crops, present = example(25)
     scores = NetworkScorer(networks[name], window_seconds=(1,))(waveform, crops, present)
@@ -101,7 +105,7 @@ def test_calibration_is_of_the_published_score(networks):
     np.testing.assert_allclose(scorer(sound, crops, present), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", published("ActiveSpeakerDetection"))
+@every
 def test_half_precision_is_close(networks, name):
     face = example(10)
     full = NetworkScorer(networks[name], window_seconds=(1,))(*face)
@@ -144,12 +148,7 @@ def test_half_precision_decides_the_same_on_real_faces(shared_data, file, every,
     assert ((full > 0) != (half > 0)).mean() < 0.01
 
 
-onnx = pytest.mark.parametrize(
-    "name", [*IN_PARTS, *(pytest.param(name, marks=pytest.mark.slow) for name in WHOLE)]
-)
-
-
-@onnx
+@every
 def test_onnxruntime_scores_the_same(networks, name):
     pytest.importorskip("onnxruntime")
     options = {"calibration": Calibration(0.0, 1.0), "window_seconds": (1, 2)}
@@ -163,7 +162,7 @@ def test_onnxruntime_scores_the_same(networks, name):
     assert scorer.to(torch.device("cpu")) is scorer
 
 
-@onnx
+@every
 def test_files_run_without_torch(networks, name, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     paths = export(networks[name], tmp_path / "new")

@@ -137,6 +137,7 @@ def test_folder_holds_all_and_answers_the_same(own, talk, tmp_path):
         assert same(load(moved)(dict(talk)), expected)
 
 
+@pytest.mark.slow
 def test_folder_of_a_folder(own, tmp_path):
     """What $model/... refers to is copied."""
     once = save_pipeline(own, tmp_path / "once")
@@ -156,6 +157,7 @@ def test_hyper_parameters_are_replaced(tuned, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["new"]
 
 
+@pytest.mark.slow
 def test_pipeline_within_a_pipeline(own, tmp_path):
     """The audio pipeline of late fusion is written out, with models of its own."""
     config = write_config(tmp_path / "late.yaml", FUSION, audio=str(own), scorer="synchrony")

@@ -183,7 +183,9 @@ def test_done_stages_are_not_done_again(corpus, trained):
     assert same(again, model)
 
 
-@pytest.mark.parametrize("moment", [(1, 0), (2, 1), (3, 1), (3, 2)])
+@pytest.mark.parametrize(
+    "moment", [(2, 1), *(pytest.param(m, marks=pytest.mark.slow) for m in ((1, 0), (3, 1), (3, 2)))]
+)
 def test_interrupted_training_ends_with_the_same_weights(corpus, trained, tmp_path, moment):
     class Killed(Exception):
         pass

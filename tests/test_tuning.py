@@ -743,10 +743,7 @@ def folder(request, models, tmp_path) -> Path:
 # two in every run: the others differ in what they cluster
 @pytest.mark.parametrize(
     "folder",
-    [
-        pytest.param(kind, marks=[] if kind in ("late_fusion", "counting") else [pytest.mark.slow])
-        for kind in KINDS
-    ],
+    [pytest.param(kind, marks=[] if kind == "counting" else [pytest.mark.slow]) for kind in KINDS],
     indirect=True,
 )
 def test_every_pipeline_is_tuned(folder, film, tmp_path):

@@ -33,10 +33,10 @@ from pyannote_av.core.tracks import FaceSamples, FaceTracks
 from pyannote_av.models.embedding.voiceprints import segment_embeddings, speaker_features
 from pyannote_av.models.loading import load_model
 from pyannote_av.pipelines.face_tracking import FaceTracking
-from pyannote_av.vision.identity import DlibResnet, dlib_models
+from pyannote_av.vision.identity import SFace
 
 DURATION = 8.0
-VOICE, FACE = 192, 128
+VOICE, FACE = 192, 129
 FRAME = 0.04
 
 
@@ -95,7 +95,7 @@ def parts() -> dict:
     return {
         "embedding": load_model("campplus"),
         "segmentation": load_model("segmentation-3.0"),
-        "embedder": Remembering(DlibResnet()) if dlib_models() else None,
+        "embedder": Remembering(SFace()),
         "scorer": "synchrony",
     }
 
@@ -238,7 +238,7 @@ def test_output_is_whole(output, scene, kind):
     stages = {"decoding of the sound", "speech", "faces", "voices", "clustering"}
     assert report.seconds.keys() == stages
     assert report.components["scorer"] == "synchrony"
-    assert report.components["identity"] == ("dlib-resnet" if dlib_models() else "none")
+    assert report.components["identity"] == "sface"
     assert report.video_used
     sizes = (1.5, 0.75) if kind in ("counting", "joint") else (2.0, 0.5)
     assert report.numbers["windows"] == len(cut_windows(scene.speech, *sizes))
