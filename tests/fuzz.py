@@ -231,8 +231,8 @@ def read_media(path: Path) -> None:
 
 def data_readers(name: str) -> list[Callable[[Path], object]]:
     """Readers of a kind of data files"""
+    from pyannote_av.batch.inputs import expand
     from pyannote_av.batch.manifest import read_manifest
-    from pyannote_av.cli.apply import expand
     from pyannote_av.core.pipeline_config import read_config
     from pyannote_av.core.reading import read_json, read_lines, read_npz, read_text, read_yaml
     from pyannote_av.core.tracks import FaceTracks

@@ -15,10 +15,11 @@ from test_cli import run
 
 from pyannote_av import FaceTracks
 from pyannote_av.batch.diarization import Diarize
+from pyannote_av.batch.inputs import expand
 from pyannote_av.batch.jobs import Job
 from pyannote_av.batch.progress import InFile, Progress, ProgressFile, read_progress
 from pyannote_av.batch.run import plan
-from pyannote_av.cli.apply import _complete_formats, apply_all, expand
+from pyannote_av.cli.apply import _complete_formats, apply_all
 from pyannote_av.core.output import AVDiarizeOutput, Report
 from pyannote_av.core.summary import in_one_line, summarize
 

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from media import Pictures, Sound, tone, write_streams
 
+from pyannote_av.batch.inputs import split_tracks
 from pyannote_av.batch.jobs import Job
 from pyannote_av.batch.manifest import read_manifest
-from pyannote_av.cli.apply import apply_all, split_tracks
+from pyannote_av.cli.apply import apply_all
 from pyannote_av.core.files import MediaError
 from pyannote_av.core.io import Video
 from pyannote_av.core.media import probe

@@ -7,7 +7,8 @@ import pytest
 from media import write_media
 from pyannote.database.util import load_rttm
 
-from pyannote_av.cli.apply import apply_all, expand, unique_names
+from pyannote_av.batch.inputs import expand, unique_names
+from pyannote_av.cli.apply import apply_all
 
 
 def run(monkeypatch, *arguments):

@@ -15,11 +15,12 @@ from pyannote.core import Annotation, Segment
 
 from pyannote_av import Video
 from pyannote_av.batch.engines import Engine
+from pyannote_av.batch.inputs import expand, unique_names
 from pyannote_av.batch.jobs import Job, Made
 from pyannote_av.batch.ledger import Ledger
 from pyannote_av.batch.outputs import ForeignFileError, replaceable
 from pyannote_av.batch.run import process
-from pyannote_av.cli.apply import apply_all, expand, unique_names
+from pyannote_av.cli.apply import apply_all
 from pyannote_av.core.atomic import write_text
 from pyannote_av.core.files import AUDIO_SUFFIXES, VIDEO_SUFFIXES, MediaError
 from pyannote_av.core.paths import no_such_file

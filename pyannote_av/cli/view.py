@@ -113,8 +113,9 @@ def result_of_media(path: Path, into: Path | None = None, pipeline: str = DEFAUL
     OSError, RuntimeError
         See :func:`~pyannote_av.cli.apply.apply_all`.
     """
+    from pyannote_av.batch.inputs import unique_names
     from pyannote_av.batch.ledger import input_files
-    from pyannote_av.cli.apply import apply_all, unique_names
+    from pyannote_av.cli.apply import apply_all
 
     if not path.exists():
         raise FileNotFoundError(no_such_file(path))
