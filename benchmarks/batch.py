@@ -26,6 +26,7 @@ import argparse
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -88,22 +89,20 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "pyannote_av", *map(str, arguments)]
 
 
+#: what reports measure, in JSON files and in pages
+_MEASURED = re.compile(
+    rb'"(?:parallel_)?seconds"\s*:\s*\{[^}]*\}|"real_time_factor"\s*:\s*(?:[-+.e\d]+|null)'
+)
+
+
 def digests(into: Path) -> dict[str, str]:
     """Checksums of the outputs, without the times in reports."""
     from pyannote_av.core.atomic import HOUSEKEEPING
-    from pyannote_av.core.checksums import digest, sha256_of
-
-    def checksum(path: Path) -> str:
-        content = json.loads(path.read_bytes()) if path.suffix == ".json" else None
-        if not isinstance(content, dict) or "report" not in content:
-            return sha256_of(path)
-        for key in ("seconds", "real_time_factor"):
-            content["report"].pop(key, None)
-        return digest([json.dumps(content).encode()])
+    from pyannote_av.core.checksums import digest
 
     about = {HOUSEKEEPING, "manifest.json"}
     return {
-        str(path.relative_to(into)): checksum(path)
+        str(path.relative_to(into)): digest([_MEASURED.sub(b"", path.read_bytes())])
         for path in sorted(into.rglob("*"))
         if path.is_file() and about.isdisjoint(path.parts)
     }
