@@ -199,8 +199,10 @@ def test_completion(monkeypatch, capsys):
     assert "_PYANNOTE_AV_COMPLETE" in capsys.readouterr().out
 
 
+# a shell that starts tests in the background makes them ignore interruptions
 SLOW = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from pathlib import Path
 from pyannote_av.batch import diarization
 
