@@ -1,8 +1,10 @@
 """A small file never asks for gigabytes, days or a crash: it is refused, or cut and said so."""
 
-import multiprocessing
+import json
 import re
 import socket
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,7 +28,7 @@ STEPS = 3 * 3600 * 25  # of the grid of pictures
 # All that can be read of a file, in a process of its own. An error of another type than MediaError
 # ends it.
 READ = """
-import sys
+import json, sys
 from pyannote_av.core.io import MediaError, Video
 from pyannote_av.core.sound import decode_sound
 
@@ -54,7 +56,7 @@ assert "torch" not in sys.modules
 # of this program: what getrusage tells begins with the size of the process that started it
 status = dict(line.split(":", 1) for line in open("/proc/self/status"))
 peak = int(status["VmHWM"].split()[0]) * 1024
-pipe.send({"said": said, "peak": peak, **counts})
+print(json.dumps({"said": said, "peak": peak, **counts}))
 """
 
 TOO_LONG = "declares to last .* too long for its .* bytes"
@@ -116,20 +118,42 @@ OUTCOMES = {
 }
 
 
-def read_in_a_process(path: Path) -> dict:
-    """What READ finds in a fork of a process that has imported what is needed, and nothing else"""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["pyannote_av.core.io", "pyannote_av.core.sound"])
-    here, there = context.Pipe(duplex=False)
-    process = context.Process(target=exec, args=(READ, {"path": str(path), "pipe": there}))
-    process.start()
-    there.close()
-    try:
-        assert here.poll(300), "it takes too long"
-        return here.recv()
-    finally:
+# forks a process for each path, after the import of what is needed
+SERVER = """
+import json, os, signal, sys
+import pyannote_av.core.io, pyannote_av.core.sound
+
+for line in sys.stdin:
+    child = os.fork()
+    if not child:
+        signal.alarm(300)
+        exec(sys.argv[1], {"path": json.loads(line)})
+        sys.stdout.flush()
+        os._exit(0)
+    print("ended", os.waitpid(child, 0)[1], flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def server():
+    command = [sys.executable, "-c", SERVER, READ]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+        yield process
         process.kill()
-        process.join()
+
+
+def read_in_a_process(server: subprocess.Popen, path: Path) -> dict:
+    """What READ finds"""
+    server.stdin.write(json.dumps(str(path)) + "\n")
+    server.stdin.flush()
+    lines = [server.stdout.readline()]
+    while lines[-1] and not lines[-1].startswith("ended"):
+        lines.append(server.stdout.readline())
+    if lines[-1] != "ended 0\n":
+        server.kill()
+        pytest.fail(server.stderr.read())
+    return json.loads(lines[-2])
 
 
 # twenty seconds and more
@@ -143,9 +167,9 @@ SLOW = ("an edit list that multiplies",)
         for name in hostile_media.CASES
     ],
 )
-def test_hostile_file(tmp_path, name):
+def test_hostile_file(tmp_path, name, server):
     path = hostile_media.CASES[name](tmp_path)
-    found = read_in_a_process(path)
+    found = read_in_a_process(server, path)
     assert found["peak"] < MEMORY
     assert found["pictures"] < STEPS
     if OUTCOMES[name] is WHOLE:
