@@ -617,6 +617,10 @@ def test_only_the_relation_network_of_avrnet_learns(folder, store, tmp_path):
     assert changed == {"acoustic_norm", "mask", "relation"}
     moved = [n for n, p in model.named_parameters() if not torch.equal(p, before[n])]
     assert {n.split(".")[0] for n in moved} == {"acoustic_norm", "mask", "relation"}
+    # and backbones are as frozen as before
+    model.train()
+    assert not any(p.requires_grad for p in model.visual.parameters())
+    assert not any(module.training for module in model.visual.modules())
     batch = ready(task)[0]
     assert batch["audio"].shape == (1, 2, 2, 1, 12800)
     assert batch["faces"].shape == (1, 2, 2, 112, 112, 3)
