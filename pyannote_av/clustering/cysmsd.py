@@ -131,8 +131,8 @@ class CYSMSD(AVModel):
     Three defaults are ours; the published way is ``masking_scope="batch", face_hidden="half",
     normalised=False``. Masking by window hides one modality in every recording, instead of all of
     it in one batch of ten, which leaves nothing to learn from when both are hidden. The hidden
-    dimension only differs for face embeddings that are smaller than the paper's. Embeddings of
-    unit length are too small for weights of this initialisation.
+    dimension only differs for face embeddings that are smaller than the paper's. With embeddings
+    of unit length, the count is learned much more slowly. docs/papers.md compares the switches.
 
     Weights are initialised as in He et al., "Delving deep into rectifiers" (ICCV 2015). With the
     smaller default initialisation of PyTorch, the count is learned much more slowly, because the
