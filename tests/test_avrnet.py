@@ -7,8 +7,10 @@ import torch
 from authors import batch_norm, layer, numbers, residual_stages
 from torchaudio.functional import melscale_fbanks
 
-from pyannote_av.clustering.avrnet import AVRNet
+from pyannote_av.clustering.avrnet import AVRNet, WindowComparison
+from pyannote_av.clustering.pair_scores import score_pairs
 from pyannote_av.clustering.relation_network import ModalityMask
+from pyannote_av.clustering.single_stream import SingleStream
 from pyannote_av.core.model import Model
 from pyannote_av.models.importers import convert, import_checkpoint
 
@@ -307,17 +309,17 @@ def test_masks():
 
 
 @pytest.mark.parametrize(
-    ("mask", "fusion", "siamese"),
+    ("mask", "fusion", "siamese", "combination"),
     [
-        ("learnable", "feature", True),
-        ("handcrafted", "embedding", False),
-        ("partial", "embedding", True),
-        pytest.param("none", "raw", False, marks=pytest.mark.slow),
+        ("learnable", "feature", True, "mask"),
+        ("handcrafted", "embedding", False, "alter_mask"),
+        ("partial", "embedding", True, "alter_concat"),
+        pytest.param("none", "raw", False, "concat", marks=pytest.mark.slow),
     ],
 )
-def test_variants_train(mask, fusion, siamese):
+def test_variants_train(mask, fusion, siamese, combination):
     with torch.inference_mode(False), torch.enable_grad():
-        model = AVRNet(mask, fusion, siamese).train()
+        model = AVRNet(mask, fusion, siamese, combination).train()
         before = {name: b.clone() for name, b in model.named_buffers()}
         waveforms, faces = (x.clone() for x in example(2))
         visible = torch.tensor([True, False])
@@ -348,6 +350,66 @@ def test_what_is_frozen_can_be_woken(model):
         assert woken.visual.norm.training
     finally:
         woken.visual.requires_grad_(False).eval()
+
+
+def test_backbones_are_frozen_from_the_beginning():
+    """Also without a call of ``train``, which trainers do not make"""
+    model = WindowComparison("feature", 16000, 1, None)
+    for branch in (model.acoustic, model.visual):
+        assert not any(module.training for module in branch.modules())
+        assert not any(parameter.requires_grad for parameter in branch.parameters())
+    assert model.acoustic_norm.training
+
+
+def backbones(weights, tmp_path):
+    """Files of the audio and of the face backbone, with an embedding layer beyond the maps"""
+    paths = tmp_path / "backbone_audio.pth", tmp_path / "backbone_faces.pth"
+    for path, prefix, wrapper in zip(
+        paths, ("audio_encoder.", "video_encoder."), ("__S__.", ""), strict=True
+    ):
+        state = {n.removeprefix(prefix): t for n, t in weights.items() if n.startswith(prefix)}
+        state["fc.weight"] = torch.zeros(2, 2)
+        torch.save({wrapper + name: tensor for name, tensor in state.items()}, path)
+    return paths
+
+
+def test_pretrained_backbones(model, weights, tmp_path):
+    audio, faces = backbones(weights, tmp_path)
+    with torch.inference_mode(False):
+        found = AVRNet.from_backbones(audio, faces, mask="partial")
+    assert found.hparams.mask == "partial"
+    assert not found.training
+    for branch in ("acoustic", "visual"):
+        expected = getattr(model, branch).state_dict()
+        for name, tensor in getattr(found, branch).state_dict().items():
+            assert torch.equal(tensor, expected[name]), name
+        assert not any(p.requires_grad for p in getattr(found, branch).parameters())
+    assert all(p.requires_grad for p in found.relation.parameters())
+    with pytest.raises(ValueError, match=r"backbone_audio\.pth.*'visual' of AVRNet: missing"):
+        AVRNet.from_backbones(audio, audio)
+
+
+def test_a_stream_of_its_own():
+    """Trained to classify; a pair is as alike as its features"""
+    with torch.inference_mode(False), torch.enable_grad():
+        model = SingleStream(num_speakers=5, fusion="embedding").train()
+        audio, face = torch.randn(3, 256, 1, 1), torch.randn(3, 512, 1, 1)
+        visible = torch.tensor([True, False, True])
+        logits = model.classify(audio, face, visible)
+        assert logits.shape == (3, 5)
+        torch.nn.functional.cross_entropy(logits, torch.tensor([0, 4, 2])).backward()
+    for name, parameter in model.named_parameters():
+        elsewhere = name.startswith(("acoustic", "visual"))
+        assert (parameter.grad is None) == elsewhere, name
+    model.eval()
+    features = model.embed(audio, face, visible).numpy()
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    first, second = np.triu_indices(3, 1)
+    expected = (unit @ unit.T)[first, second]
+    np.testing.assert_allclose(score_pairs(model, audio, face, visible), expected, atol=1e-5)
+    a, b = ([x[k] for x in (audio, face, visible)] for k in (first, second))
+    found = model.relate(a[0], a[1], b[0], b[1], a[2], b[2])
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_summary_of_lightning(model):

@@ -204,6 +204,78 @@ def test_equation_7_nt_xent():
     )
 
 
+@pytest.mark.parametrize("margin", [None, 1.0])
+def test_contrastive_loss_as_published(margin):
+    """Log of a sum over positives over one over negatives, with a margin, perhaps"""
+    embeddings, y = torch.randn(2, 9, 6), labels()
+    reach, temperature, losses = 3, 0.3, []
+    for item in range(2):
+        z, active = embeddings[item].double().numpy(), y[item].numpy()
+        for i in range(8):
+            near = [j for j in range(8) if j != i and abs(i - j) <= reach]
+
+            def alike(j, i=i, z=z):
+                cosine = z[i] @ z[j] / np.linalg.norm(z[i]) / np.linalg.norm(z[j])
+                return np.exp(cosine / temperature)
+
+            same = [j for j in near if (active[i] * active[j]).any()]
+            different = [j for j in near if j not in same]
+            if same and different:
+                loss = -np.log(sum(map(alike, same)) / sum(map(alike, different)))
+                losses.append(loss if margin is None else max(0.0, loss + margin))
+    found = nt_xent(embeddings, y, temperature, reach, "published", margin)
+    assert found.counts.sum() == len(losses)
+    assert found.mean().item() == pytest.approx(np.mean(losses), rel=1e-4)
+
+
+def test_published_contrastive_loss_ends_at_the_margin():
+    y = F.one_hot(torch.tensor([[0, 0, 1, 1]]))
+    apart = F.one_hot(torch.tensor([[0, 0, 1, 1]])).float().requires_grad_()
+    loss = nt_xent(apart, y, kind="published").mean()  # cosines of 1 and 0: log(2) - 1 / 0.3
+    loss.backward()
+    assert loss == 0
+    assert not apart.grad.any()
+    written = nt_xent(apart, y, kind="published", margin=None).mean().item()
+    assert written == pytest.approx(np.log(2) - 1 / 0.3, rel=1e-5)
+    # without a window that is like it, or unlike it, a window is left out
+    assert nt_xent(apart, torch.ones_like(y), kind="published").counts.sum() == 0
+
+
+def test_speakers_in_order_of_arrival():
+    y = torch.zeros(2, 5, 3, dtype=torch.long)
+    y[0, 3:, 0] = y[0, 0, 2] = 1  # the second of three never speaks
+    y[1, 4, 0] = y[1, 2, 1] = y[1, 1, 2] = 1
+    y[1, 0] = -1
+    found = assign_speakers(torch.randn(2, 5, 4), y, "arrival")
+    assert found[0].T.tolist() == [[1, 0, 0, 0, 0], [0, 0, 0, 1, 1], [0] * 5, [0] * 5]
+    assert found[1, 1:].T.tolist() == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1], [0] * 4]
+    assert (found[1, 0] == -1).all()
+    # those who come last get no output
+    assert assign_speakers(torch.randn(2, 5, 2), y, "arrival").tolist() == found[..., :2].tolist()
+
+
+def test_published_inputs():
+    """Embeddings of any length, and half of the dimension of faces between their two layers"""
+    published = build(normalised=False, face_hidden="half", masking_scope="batch")
+    assert [published.visual[i].weight.shape for i in (0, 3)] == [(10, 20), (16, 10)]
+    data = inputs()
+    with torch.inference_mode():
+        output = published(3 * data["voices"])
+        torch.testing.assert_close(output.embeddings, 0.6 * published.acoustic(3 * data["voices"]))
+    for name in ("normalised", "face_hidden", "masking_scope"):
+        assert name in published.hparams
+    with pytest.raises(ValueError, match='face_hidden must be "width" or "half"'):
+        build(face_hidden="none")
+
+
+def test_masking_of_whole_batches():
+    torch.manual_seed(0)
+    x = torch.ones(3, 4, 2)
+    masked = [mask_modality(x, 0.3, "batch") for _ in range(300)]
+    assert {float(one.mean()) for one in masked} == {0.0, 1.0}
+    assert np.mean([float(one.mean()) for one in masked]) == pytest.approx(0.7, abs=0.07)
+
+
 def test_equation_8_count(stages):
     expected = by_hand(stages, "counter", stages["embeddings"].mean(axis=1))[:, 0]
     assert stages["count"] == pytest.approx(expected, abs=1e-4)

@@ -7,6 +7,7 @@ import torch
 from authors import example, numbers, real_example
 
 from pyannote_av.core.model import Model
+from pyannote_av.models.active_speaker.export import score_alone
 from pyannote_av.models.active_speaker.loconet import LoCoNet
 from pyannote_av.models.active_speaker.scene import find_scenes
 from pyannote_av.models.blocks.logmel import LogMel
@@ -44,6 +45,24 @@ RECORDED_BATCH = numbers(
     "-0.76317 -0.50385 -0.33750 -0.14876 -0.07087 -0.44923 -0.29821 0.11502 0.19463 0.42625 "
     "0.46246 0.28033 0.30751 0.35839 0.22508 -0.77392 -0.50244 -0.33359 -0.20158 -0.16472"
 )
+# Of scenes of 1 to 5 faces in four frames, one scene per face, exactly as the code has it: the face
+# to score first, then the two others of `find_scenes` (the code draws them at random).
+RECORDED_SCENES = {
+    1: numbers("-0.48001 -0.31211 0.13725 0.45015"),
+    2: numbers("-0.44502 -0.26431 0.14737 0.46861 -0.50276 -0.35143 0.06494 0.39902"),
+    3: numbers(
+        "-0.43285 -0.26371 0.16453 0.48264 -0.45456 -0.32257 0.07475 0.42486 -0.47281 -0.24798 "
+        "0.07852 0.44559"
+    ),
+    4: numbers(
+        "-0.47356 -0.32077 0.10877 0.43736 -0.47414 -0.32395 0.07289 0.38660 -0.45863 -0.30854 "
+        "0.06570 0.40674 -0.43548 -0.32801 0.09592 0.41503"
+    ),
+    5: numbers(
+        "-0.47356 -0.32077 0.10877 0.43736 -0.47414 -0.32395 0.07289 0.38660 -0.45863 -0.30854 "
+        "0.06570 0.40674 -0.43548 -0.32801 0.09592 0.41503 -0.44292 -0.35935 0.09044 0.41314"
+    ),
+}
 # Every third frame of 1.2 s of a real face, which is there thrice, 0.4 s apart.
 RECORDED_REAL = numbers(
     "-0.72459 0.00493 -0.03416 -0.07578 -0.01502 -0.09305 -0.03201 -0.07340 -0.03599 -0.09496 "
@@ -63,8 +82,15 @@ def weights():
 
 
 @pytest.fixture(scope="module")
-def model(weights):
+def published(weights):
+    """As the authors have it: the first convolution joins the faces of a scene"""
     return convert(weights, LoCoNet)
+
+
+@pytest.fixture(scope="module")
+def model(weights):
+    """Every face by itself"""
+    return convert(weights, LoCoNet, {"per_clip_conv3d": True})
 
 
 @pytest.fixture(autouse=True)
@@ -117,6 +143,24 @@ def test_scores_are_those_of_the_authors(model, num_frames):
         np.testing.assert_allclose(logits, recorded, atol=1e-4, err_msg=name)
 
 
+@pytest.mark.parametrize("num_faces", RECORDED_SCENES)
+def test_an_imported_network_gives_the_numbers_of_the_authors(published, model, num_faces):
+    waveform, faces = example(5, num_faces)
+    faces = faces[:, :, :4]  # the sound goes on, so that no spectrum lacks samples
+    scores = published.predict(waveform, faces).fused[0, ..., 1].flatten()
+    np.testing.assert_allclose(scores, RECORDED_SCENES[num_faces], atol=2e-5)
+    # each face by itself is another network
+    assert (model.predict(waveform, faces).fused[0, ..., 1].flatten() - scores).abs().max() > 0.02
+
+
+def test_a_face_alone_is_its_own_scene(published):
+    """Also where several faces are scored at once"""
+    waveform, faces = batch(4, num_faces=1)
+    spectra = published.spectrum(waveform[:, 0], num_frames=16)
+    alone = [published.predict(waveform[i : i + 1], faces[i : i + 1]).fused[0] for i in (0, 1)]
+    close(score_alone(published, spectra, faces[:, 0]), torch.cat(alone))
+
+
 def test_scores_of_a_batch_as_published(model):
     published = LoCoNet(per_clip_conv3d=False, per_clip_audio=False).eval()
     published.load_state_dict(model.state_dict())
@@ -146,6 +190,11 @@ def test_import_of_a_file(model, weights, tmp_path):
     assert isinstance(imported, LoCoNet)
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, imported.state_dict()[name]), name
+    assert not imported.hparams.per_clip_conv3d
+    apart = import_checkpoint(tmp_path / "some.model", hparams={"per_clip_conv3d": True})
+    assert apart.visual.per_clip_conv3d
+    with pytest.raises(ValueError, match=r"some\.model: LoCoNet has no colour"):
+        import_checkpoint(tmp_path / "some.model", hparams={"colour": True})
 
 
 def test_import_names_what_does_not_fit(weights):

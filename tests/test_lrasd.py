@@ -114,6 +114,13 @@ def test_scores_are_those_of_the_authors(model):
         np.testing.assert_allclose(getattr(heads, head)[0, 0, :, of], recorded, atol=1e-4)
 
 
+def test_training_is_as_published():
+    assert LRASD.loss_weights == {"fused": 1.0, "visual": 0.5}
+    assert (LRASD.learning_rate, LRASD.learning_rate_decay) == (1e-3, 0.95)
+    assert LRASD.weight_decay == 0.01
+    assert [LRASD.temperature(epoch) for epoch in (0, 10, 60)] == [1.0, 1.0, 1.0]
+
+
 def test_import_of_a_file(model, tmp_path):
     torch.save(authors_weights(), tmp_path / "some.model")
     imported = LRASD.from_checkpoint(tmp_path / "some.model")

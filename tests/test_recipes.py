@@ -37,6 +37,7 @@ from pyannote_av.data.face_embeddings import build_face_embeddings  # noqa: E402
 from pyannote_av.data.speaker_embeddings import build_speaker_embeddings  # noqa: E402
 from pyannote_av.formats.lists import read_names  # noqa: E402
 from pyannote_av.training import TrainingConfig, train  # noqa: E402
+from pyannote_av.training.config import ModelConfig  # noqa: E402
 from pyannote_av.training.fitting import freeze_others  # noqa: E402
 from pyannote_av.training.train import make_model  # noqa: E402
 from recipes import NAMES, Expected, load  # noqa: E402
@@ -203,8 +204,14 @@ def test_training_configurations_are_understood(path):
             assert freeze_others(model, stage.train)
 
 
+@pytest.fixture(scope="module")
+def backbones(tmp_path_factory) -> Path:
+    """Backbones of AVR-Net, with random weights"""
+    return make_model(ModelConfig(name="AVRNet")).save(tmp_path_factory.mktemp("backbones"))
+
+
 @pytest.mark.parametrize("path", [*configured()])
-def test_training_configurations(path, learnt_from, tmp_path):
+def test_training_configurations(path, learnt_from, tmp_path, request):
     """A few steps of each, from scratch and then fine-tuned"""
     torch.set_num_threads(1)
     database, store = learnt_from(path.parts[-3])
@@ -223,6 +230,8 @@ def test_training_configurations(path, learnt_from, tmp_path):
         if config == path:
             given.append(f"into={scratch}")
             given += [f"model.params.{k}={v}" for k, v in HMSA.items() if "hmsa" in path.name]
+            if "avrnet" in path.name:
+                given.append(f"stages.relation.start={request.getfixturevalue('backbones')}")
         else:
             given += [f"into={tmp_path / 'tuned'}", f"model.checkpoint={scratch}"]
         model = train(TrainingConfig.read(config, given))

@@ -75,6 +75,23 @@ def test_scores_of_a_batch_as_published(model):
     assert (mended - logits).abs().max() > 1e-2
 
 
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("per_clip", [False, True])
+def test_when_items_of_a_batch_see_each_other(weights, per_clip, training):
+    """By joined clips, or by the statistics of a batch; a clip alone is the same either way"""
+    model = convert(weights, TalkNet, {"per_clip_conv3d": per_clip})
+    waveform, faces = batch(6)
+    alone = model.predict(waveform[:1], faces[:1]).fused[0]
+    if not training:
+        np.testing.assert_allclose(alone, convert(weights, TalkNet).predict(*example(6)).fused[0])
+    for module in model.modules():  # without dropout, which is random
+        module.training = training and not isinstance(module, torch.nn.Dropout)
+    first = model.predict(waveform, faces).fused[0]
+    other = model.predict(waveform, torch.stack([faces[0], 255 - faces[1]])).fused[0]
+    assert torch.equal(first, other) == (per_clip and not training)
+    assert torch.allclose(first, alone, atol=1e-5) == (per_clip and not training)
+
+
 def test_scores_on_a_real_face(model, shared_data):
     logits = model.predict(*real_example(shared_data, 50)).fused
     np.testing.assert_allclose(logits[0, 0, ::5, 1], RECORDED_REAL, atol=1e-4)

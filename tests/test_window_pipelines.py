@@ -483,6 +483,7 @@ def test_avrnet(parts, scene):
     torch.manual_seed(0)
     network = AVRNet().eval()
     pipeline = RelationDiarization(network, **parts, oracle_vad=True, step=1.0)
+    assert pipeline.face == "random"
     pipeline.instantiate({**pipeline.default_parameters(), "threshold": 0.5})
     rows = scene.tracks.time < 2.5
     tracks = FaceTracks(
@@ -517,6 +518,7 @@ def test_avrnet(parts, scene):
 
 def test_fused_embeddings(make, models, scene, seen, tmp_path):
     pipeline = make("gmu")
+    assert pipeline.face == "mean"
     assert count(pipeline(scene.sound(), num_speakers=2)) == 2
     output = pipeline(scene.file(), scored_faces=seen, num_speakers=3)
     assert_whole(output, scene.speech)
@@ -524,6 +526,33 @@ def test_fused_embeddings(make, models, scene, seen, tmp_path):
     saved = models["gmu"].save(tmp_path / "gmu")
     loaded = make("gmu", relation=saved)(scene.file(), scored_faces=seen, num_speakers=3)
     assert loaded.speaker_diarization == output.speaker_diarization
+
+
+def test_a_random_face_of_a_window(make, parts, models, scene, seen):
+    """Drawn by the seed, from several looks at a face in each window"""
+    samples = seen.samples
+    index = np.repeat(np.arange(len(samples.track)), 2)
+    frame = samples.frame[index] + np.tile([0, 1], len(samples.track))
+    rng = np.random.default_rng(0)
+    vector = rng.standard_normal((len(index), *samples.vector.shape[1:])).astype(np.float32)
+    looks = seen._replace(samples=FaceSamples(samples.track[index], frame, vector))
+
+    class Watching(RelationDiarization):
+        def similarities(self, windowed, hook):
+            self.found = super().similarities(windowed, hook)
+            return self.found
+
+    def scores(**options):
+        pipeline = Watching(models["gmu"], **parts, oracle_vad=True, **options)
+        pipeline.instantiate(pipeline.default_parameters())(scene.file(), scored_faces=looks)
+        return pipeline.found
+
+    first = scores(face="random")
+    assert np.array_equal(scores(face="random"), first)
+    assert not np.allclose(scores(face="random", seed=1), first, atol=1e-4)
+    assert not np.allclose(scores(), first, atol=1e-4)
+    with pytest.raises(ValueError, match='face must be "random" or "mean"'):
+        make("gmu", face="best")
 
 
 def test_windows_that_do_not_cover_speech(make, scene):

@@ -1,5 +1,6 @@
 """Tasks that learn from windows: labels, episodes, relation of pairs, counting."""
 
+import json
 import math
 import pickle
 from dataclasses import replace
@@ -11,6 +12,7 @@ from conversations import write_speech
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lightning.pytorch import Callback, seed_everything
+from torchmetrics.classification import BinaryAUROC
 
 pytest.importorskip("skimage", reason="the portraits need scikit-image: pip install '.[sample]'")
 
@@ -20,6 +22,12 @@ from pyannote.database.util import load_rttm
 
 from pyannote_av import Model
 from pyannote_av.clustering.avrnet import AVRNet
+from pyannote_av.clustering.clustering_error import (
+    THRESHOLDS,
+    ClusteringDER,
+    clustering_errors,
+    overlap,
+)
 from pyannote_av.clustering.counting_batches import CountingBatches
 from pyannote_av.clustering.cysmsd import CYSMSD
 from pyannote_av.clustering.embedded import FusedEmbeddings, RelationOfEmbeddings
@@ -225,7 +233,7 @@ def test_faces_of_windows_are_those_of_their_speakers(protocol, store):
         inside &= samples.frame < one.windows.span[:, 1:] * 25
         for i in rows:
             seen = np.flatnonzero(mine & inside[i])
-            if not len(seen):
+            if not len(seen):  # at most a second away, as there is one every second
                 seen = np.flatnonzero(mine)
                 seen = seen[[np.abs(samples.frame[seen] - middle[i]).argmin()]]
             np.testing.assert_allclose(faces[i], samples.vector[seen].mean(axis=0), atol=1e-3)
@@ -287,6 +295,37 @@ def test_episodes_of_names_that_are_valid_in_a_file(protocol, store):
             # one of each recording: these are said to be different people
             assert len({file for (file, *_), _ in ways}) == 3
             assert len(set(numbers.tolist())) == 3
+
+
+def test_clips_of_one_video_are_not_different_videos(protocol, store):
+    options = {"ways": 4, "per_recording": 2, "batch_size": 8, **SHORT}
+    batches = ready(PairwiseRelation(protocol, store, videos=r"(train-2-0000)[01]", **options))
+    assert batches.videos == [0, 0, 1]
+    found = set()
+    for ways in speakers_of(batches, batches[0]):
+        files = {file for (file, *_), _ in ways}
+        assert files in ({0, 2}, {1, 2})
+        assert len({(file, name) for (file, name, _), _ in ways}) == 4
+        found |= files
+    assert found == {0, 1, 2}
+    # names that are valid everywhere name the same people in all clips
+    replaced = replace(batches, across=True)
+    assert sum(map(len, replaced._there)) == len({min(one.rows) for one in replaced.speakers})
+
+
+def test_a_picture_of_a_window_is_one_of_its_pictures(folder, store):
+    options = {"inputs": "media", "ways": 2, "missing": 0.0, **SHORT, "duration": 2.0}
+    batches = ready(PairwiseRelation(Conversations(folder, URIS[:2]), store, **options))
+    batches = replace(batches, varied=False)  # neither mirrored nor blurred
+    known = [store[uri].face_samples.vector.reshape(-1, 112 * 112 * 3) for uri in URIS[:2]]
+    known = {picture.astype(np.uint8).tobytes() for one in known for picture in one}
+    batch = batches[0]
+    assert batch["visible"].all()
+    pictures = batch["faces"].flatten(0, 2).numpy()
+    assert all(picture.astype(np.uint8).tobytes() in known for picture in pictures)
+    assert (pictures == pictures.astype(np.uint8)).all()  # a mean is not whole
+    with pytest.raises(ValueError, match="no mean"):
+        PairwiseRelation(Conversations(folder, URIS[:2]), store, inputs="media", face="mean")
 
 
 def test_more_of_one_recording(protocol, store):
@@ -427,7 +466,7 @@ def test_relations_are_learnt(kind, folder, store, tmp_path):
 
 
 @torch.no_grad()
-def test_loss_is_the_sum_of_errors_by_the_number_of_windows(protocol, store):
+def test_loss_is_the_sum_of_errors_of_an_episode(protocol, store):
     task = PairwiseRelation(protocol, store, ways=3, batch_size=4, **SHORT)
     model = relation("embed").eval()
     task.model, batch = model, ready(task)[0]
@@ -444,8 +483,111 @@ def test_loss_is_the_sum_of_errors_by_the_number_of_windows(protocol, store):
                 g = model.face_map(faces[1, [j]], visible[1, [j]])
                 orders = model.relate_in_order(a, f, b, g, visible[0, [i]], visible[1, [j]])
                 error += float((orders - float(who[i] == who[j])).square().mean())
-        expected.append(error / 3)
+        expected.append(error)
     assert found == pytest.approx(np.mean(expected), rel=1e-4)
+
+
+# clustering of whole files, for validation
+
+
+def split(shared, who) -> np.ndarray:
+    """Scores of windows: high for those of the same speaker"""
+    same = who[:, None] == who
+    return np.where(same, 0.9, 0.1)[np.triu_indices(len(who), 1)]
+
+
+def test_clustering_errors_by_hand():
+    # 4 s of a, 1 s of both, 3 s of b; windows of 1 s
+    one = label_windows(file_of([(0, 0.0, 5.0), (1, 4.0, 8.0)]), 1.0, 1.0)
+    assert overlap(one).tolist() == [[1, 0]] * 4 + [[1, 1]] + [[0, 1]] * 3
+    who = np.array([0] * 5 + [1] * 3)
+    errors, total = clustering_errors(one, split(one, who), [0.05, 0.5, 0.95])
+    assert total == pytest.approx(9)
+    # all in one cluster: b's 3 s are wrong, and the overlap is missed; apart: one window of each
+    assert errors.tolist() == pytest.approx([4, 1, 7])
+    # speech outside of the annotated regions counts neither as speech nor as an error
+    part = label_windows(file_of([(0, 0.0, 5.0), (1, 4.0, 8.0)], regions=[(0, 150)]), 1.0, 1.0)
+    errors, total = clustering_errors(part, split(part, who[:6]), [0.5])
+    assert total == pytest.approx(7)
+    assert errors.tolist() == pytest.approx([1])
+    alone = label_windows(file_of([(1, 0.0, 1.0)]), 1.0, 1.0)
+    errors, total = clustering_errors(alone, np.zeros(0), [0.5])
+    assert (errors.tolist(), total) == ([0], 1)
+
+
+def test_error_rate_at_the_best_common_threshold():
+    metric = ClusteringDER()
+    for row in ([3.0, 1.0, 2.0], [0.0, 4.0, 1.0]):
+        errors = torch.full((len(THRESHOLDS),), 9.0)
+        errors[:3] = torch.tensor(row)
+        metric.update(errors, torch.tensor(10.0))
+    assert metric.compute().item() == pytest.approx(3 / 20)  # at the first or the third threshold
+
+
+def test_epochs_are_chosen_by_clustering(folder, store, tmp_path):
+    protocol = Conversations(folder, URIS[:3], URIS[:3])
+    task = PairwiseRelation(
+        protocol, store, ways=3, batch_size=2, batches_per_epoch=2, validation="der", **SHORT
+    )
+    assert task.val_monitor == ("ClusteringDER", "min")
+    losses = Losses()
+    plan = [Stage(name="episodes", max_epochs=3, learning_rate=1e-2)]
+    model = optimize(relation("gmu"), task, plan, tmp_path, callbacks=[losses], **QUIET)
+    history = json.loads((tmp_path / "01-episodes" / "stage.json").read_text())["history"]
+    rates = [row["ClusteringDER"] for row in history]
+    assert all(0 <= rate <= 1 for rate in rates)
+    assert model.lineage[-1]["ClusteringDER"] == min(rates)
+    assert "loss/val" not in losses.metrics
+    # by hand: windows of each file, in one batch, with all of their faces
+    batch = task.batches("development")[1]
+    one = label_windows(task.prepared_data["development"][1], 1.2, 0.48)
+    assert len(batch["audio"]) == len(batch["visible"]) == len(one.windows)
+    with torch.no_grad():
+        errors, total = task.cluster(batch)
+        scores = model(batch["audio"], batch["faces"], batch["visible"]).numpy()
+    pairs = scores[np.triu_indices(len(scores), 1)]
+    expected, seconds = clustering_errors(one, pairs)
+    np.testing.assert_allclose(errors, expected, atol=1e-3)
+    assert total.item() == pytest.approx(seconds, rel=1e-5)
+    with pytest.raises(ValueError, match="metric is for"):
+        PairwiseRelation(protocol, store, validation="der", metric=BinaryAUROC())
+
+
+class Sounds(torch.nn.Module):
+    """Instead of backbones: what is classified is up to the embedding"""
+
+    class hparams:
+        num_speakers = 6
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(192, 6)
+
+    def audio_map(self, voices):
+        return voices
+
+    def face_map(self, faces, mask):
+        return faces
+
+    def classify(self, audio, face, visible):
+        return self.layer(audio)
+
+
+def test_speakers_are_classified(protocol, store):
+    task = PairwiseRelation(protocol, store, ways=4, per_recording=2, batch_size=3, **SHORT)
+    batches = ready(task)
+    task.model, batch = Sounds(), batches[0]
+    with torch.no_grad():
+        expected = [
+            torch.nn.functional.cross_entropy(task.model.layer(voice)[None], who[None])
+            for voices, speakers in zip(batch["audio"], batch["speakers"], strict=True)
+            for row in voices
+            for voice, who in zip(row, speakers, strict=True)
+        ]
+        assert task.classify(batch).item() == pytest.approx(np.mean(expected), rel=1e-5)
+    task.model.hparams.num_speakers = 2
+    with pytest.raises(ValueError, match=r"at least \d training speakers.*not 2"):
+        task.classify(batch)
 
 
 @pytest.mark.slow
@@ -475,6 +617,10 @@ def test_only_the_relation_network_of_avrnet_learns(folder, store, tmp_path):
     assert changed == {"acoustic_norm", "mask", "relation"}
     moved = [n for n, p in model.named_parameters() if not torch.equal(p, before[n])]
     assert {n.split(".")[0] for n in moved} == {"acoustic_norm", "mask", "relation"}
+    # and backbones are as frozen as before
+    model.train()
+    assert not any(p.requires_grad for p in model.visual.parameters())
+    assert not any(module.training for module in model.visual.modules())
     batch = ready(task)[0]
     assert batch["audio"].shape == (1, 2, 2, 1, 12800)
     assert batch["faces"].shape == (1, 2, 2, 112, 112, 3)

@@ -297,13 +297,33 @@ def test_faces_are_means_of_the_looks_within():
         [2, 0],
         [0, 8],
         [4, 2],
-        [5, 4],  # none within: that at 2 s is nearer to 3.25 s than that at 8 s
-        [7, 7],  # 8 s is nearer to 6.5 s than 2 s
+        [5, 4],  # none within: that at 2 s is nearer than that at 8 s
+        [7, 7],  # one second after the end of the window
         [0, 0],  # never looked at
         [0, 0],
     ]
     np.testing.assert_allclose(faces, expected)
     assert visible.tolist() == [True] * 6 + [False] * 2
+
+
+def test_faces_of_another_time_are_none():
+    windows = windows_of((3.04, 4), (5, 6.96), (9.04, 10), (40, 42))
+    faces, visible = entry_faces(windows, entries_of((0, 1), (1, 1), (2, 1), (3, 1)), LOOKS)
+    assert not visible.any()
+    assert not faces.any()
+
+
+def test_a_random_look_within():
+    windows, entries = windows_of((0, 2.04), (2.5, 4)), entries_of((0, 1), (0, 4), (1, 1))
+    drawn = [entry_faces(windows, entries, LOOKS, "random", seed)[0] for seed in range(40)]
+    within = [[1, 0], [3, 0], [5, 4]]
+    assert {tuple(faces[0]) for faces in drawn} == {tuple(one) for one in within}
+    assert all(faces[1:].tolist() == [[0, 8], [5, 4]] for faces in drawn)
+    again, visible = entry_faces(windows, entries, LOOKS, "random", 7)
+    assert (again == drawn[7]).all()
+    assert visible.all()
+    with pytest.raises(ValueError, match='pick must be "mean" or "random"'):
+        entry_faces(windows, entries, LOOKS, "best")
 
 
 def test_faces_may_be_pictures():

@@ -20,6 +20,22 @@ def command(
         str | None,
         typer.Option(help="Name of the network. Default: recognised from the tensors."),
     ] = None,
+    faces: Annotated[
+        Path | None,
+        typer.Option(
+            help="AVR-Net: CHECKPOINT holds the audio backbone alone, and this file the face "
+            "backbone (such as backbone_audio.pth and backbone_faces.pth). What compares is random "
+            "and has to be trained."
+        ),
+    ] = None,
+    per_clip: Annotated[
+        bool,
+        typer.Option(
+            "--per-clip",
+            help="LoCoNet: process each face as a separate clip. Without it, the first convolution "
+            "joins the faces of a scene in time, as in the authors' code, and scores are theirs.",
+        ),
+    ] = False,
     trust: _engine.Trust = False,
 ) -> None:
     """Convert the published checkpoint of a network to a file that from_pretrained can read.
@@ -35,7 +51,15 @@ def command(
         say(f"error: --into takes a .safetensors file, not {into}", err=True)
         raise typer.Exit(1)
     try:
-        model = import_checkpoint(checkpoint, network, trust)
+        hparams = {"per_clip_conv3d": True} if per_clip else None
+        if faces is None:
+            model = import_checkpoint(checkpoint, network, trust, hparams)
+        elif network not in (None, "avr-net") or per_clip:
+            raise ValueError("--faces is for avr-net alone")
+        else:
+            from pyannote_av.clustering.avrnet import AVRNet
+
+            model = AVRNet.from_backbones(checkpoint, faces, trust)
         path = model.save(into)
     except (OSError, ValueError) as error:
         say(f"error: {error}", err=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -30,85 +30,41 @@ FACE_SIZE = 112
 _SIZES = {"feature": 7, "embedding": 1, "raw": FACE_SIZE}
 
 
-class AVRNet(AVModel):
-    """Network that scores, in (0, 1), whether two windows of 2 s have the same speaker.
+class WindowComparison(AVModel):
+    """Base class of networks that turn voices and faces into maps, and compare windows.
 
-    Each window has audio and, if its speaker is visible, face crops. Two frozen networks, trained
-    for speaker and face recognition, turn them into maps, once per window. The relation network
-    then compares the maps of pairs of windows.
-
-    Pairs can be scored in blocks of any size::
-
-        audio, face = model.audio_map(waveforms), model.face_map(faces, face_mask)
-        visible = face_mask.any(dim=1)
-        scores = model.relate(audio[a], face[a], audio[b], face[b], visible[a], visible[b])
+    Subclasses implement :meth:`relate_in_order`.
 
     Parameters
     ----------
-    mask : {"learnable", "partial", "handcrafted", "none"}, optional
-        How the visibility of the two faces enters the relation network; see
-        :class:`~pyannote_av.clustering.relation_network.ModalityMask`.
-    fusion : {"feature", "embedding", "raw"}, optional
-        Compared inputs: maps ("feature"), means of maps ("embedding"), or spectra and face crops
-        ("raw").
-    siamese : bool, optional
-        Compare pairs in both orders, with the same weights.
-    sample_rate, num_channels, task : optional
-        As in ``pyannote.audio.Model``. The network is defined for 16 kHz mono.
+    fusion : {"feature", "embedding", "raw"}
+    sample_rate, num_channels, task
+        As in :class:`AVRNet`.
 
-    Notes
-    -----
-    ``acoustic`` and ``visual`` are frozen, including the statistics of their normalisation, until
-    ``unfreeze_by_name`` is called on them.
-
-    The defaults are the published network. The other variants come from the ablation of the paper.
-    Among these, "partial" is in the authors' code. "embedding", "raw" and the non-siamese variant
-    are our interpretation: the same relation network compares other inputs, resized to one size.
+    Attributes
+    ----------
+    channels : (int, int)
+        Number of channels of a face map and of an audio map.
     """
 
-    def __init__(
-        self,
-        mask: Literal["learnable", "partial", "handcrafted", "none"] = "learnable",
-        fusion: Literal["feature", "embedding", "raw"] = "feature",
-        siamese: bool = True,
-        sample_rate: int = SAMPLE_RATE,
-        num_channels: int = 1,
-        task=None,
-    ):
+    def __init__(self, fusion, sample_rate, num_channels, task):
         super().__init__(sample_rate=sample_rate, num_channels=num_channels, task=task)
+        name = type(self).__name__
         if sample_rate != SAMPLE_RATE:
-            raise ValueError(f"AVRNet is defined for 16 kHz audio, not {sample_rate} Hz")
-        self.save_hyperparameters("mask", "fusion", "siamese")
+            raise ValueError(f"{name} is defined for 16 kHz audio, not {sample_rate} Hz")
         self._size = _SIZES[fusion]
         self.spectrum = SpeakerSpectrum(sample_rate)
         if fusion == "raw":
             self.acoustic, self.visual = nn.Identity(), nn.Identity()
-            channels = 3, 1
+            self.channels = 3, 1
         else:
             self.acoustic, self.visual = SpeakerMap(), FaceMap()
-            channels = self.visual.dimension, self.acoustic.dimension
-        self.acoustic_norm = nn.BatchNorm2d(channels[1])
-        self.mask = ModalityMask(mask, *channels)
-        self.relation = RelationNetwork(2 * sum(channels))
+            self.channels = self.visual.dimension, self.acoustic.dimension
+        self.acoustic_norm = nn.BatchNorm2d(self.channels[1])
         for branch in (self.acoustic, self.visual):
             branch.requires_grad_(False)
-
-    @classmethod
-    def from_checkpoint(cls, path: str | Path) -> AVRNet:
-        """Load a checkpoint of the authors; see ``importers.import_checkpoint``."""
-        from pyannote_av.models.importers import import_checkpoint
-
-        return import_checkpoint(path, cls)
-
-    @staticmethod
-    def rename(name: str) -> str | None:
-        """Map a tensor name of the authors' checkpoints to ours; None if there is no equivalent."""
-        if match := re.fullmatch(r"(audio|video)_encoder\.layer(\d)\.(\d+)\.(.+)", name):
-            branch, stage, block, tensor = match.groups()
-            tensor = _rename_block(tensor, _BLOCKS[branch])
-            branch = {"audio": "acoustic", "video": "visual"}[branch]
-            return tensor and f"{branch}.stages.{int(stage) - 1}.{block}.{tensor}"
-        return _rename_block(name, _PARTS)
+            # in training mode, the statistics of its normalisation would change
+            branch.eval()
 
     @property
     def example_input_array(self) -> dict[str, torch.Tensor]:
@@ -117,7 +73,7 @@ class AVRNet(AVModel):
         faces = torch.randint(256, (2, 1, 3, FACE_SIZE, FACE_SIZE), device=self.device)
         return {"waveforms": waveforms, "faces": faces.byte()}
 
-    def train(self, mode: bool = True) -> AVRNet:
+    def train(self, mode: bool = True) -> WindowComparison:
         """Set the training mode. Frozen branches stay in evaluation mode."""
         super().train(mode)
         for branch in (self.acoustic, self.visual):
@@ -187,16 +143,8 @@ class AVRNet(AVModel):
         Returns
         -------
         scores : (orders, pairs) tensor
-            Scores of (a, b) and (b, a), or of (a, b) only if the network is not siamese.
         """
-        a, b = torch.cat([face_a, audio_a], dim=1), torch.cat([face_b, audio_b], dim=1)
-        orders = [torch.cat([a, b], dim=1) * self.mask(visible_a, visible_b)[..., None, None]]
-        if self.hparams.siamese:
-            orders.append(
-                torch.cat([b, a], dim=1) * self.mask(visible_b, visible_a)[..., None, None]
-            )
-        # one batch, so that batch normalisation uses both orders
-        return self.relation(torch.cat(orders)).unflatten(0, (len(orders), len(a)))
+        raise NotImplementedError
 
     def relate(
         self,
@@ -256,6 +204,139 @@ class AVRNet(AVModel):
         visible = face_mask.bool().any(dim=1)
         audio, face = self.audio_map(waveforms), self.face_map(faces, face_mask)
         return square(score_pairs(self, audio, face, visible), count)
+
+
+class AVRNet(WindowComparison):
+    """Network that scores, in (0, 1), whether two windows of 2 s have the same speaker.
+
+    Each window has audio and, if its speaker is visible, face crops. Two frozen networks, trained
+    for speaker and face recognition, turn them into maps, once per window. The relation network
+    then compares the maps of pairs of windows.
+
+    Pairs can be scored in blocks of any size::
+
+        audio, face = model.audio_map(waveforms), model.face_map(faces, face_mask)
+        visible = face_mask.any(dim=1)
+        scores = model.relate(audio[a], face[a], audio[b], face[b], visible[a], visible[b])
+
+    Parameters
+    ----------
+    mask : {"learnable", "partial", "handcrafted", "none"}, optional
+        How the visibility of the two faces enters the relation network; see
+        :class:`~pyannote_av.clustering.relation_network.ModalityMask`.
+    fusion : {"feature", "embedding", "raw"}, optional
+        Compared inputs: maps ("feature"), means of maps ("embedding"), or spectra and face crops
+        ("raw").
+    siamese : bool, optional
+        Compare pairs in both orders, with the same weights.
+    combination : {"mask", "concat", "alter_mask", "alter_concat"}, optional
+        How the mask is combined with a pair; see
+        :class:`~pyannote_av.clustering.relation_network.ModalityMask`.
+    sample_rate, num_channels, task : optional
+        As in ``pyannote.audio.Model``. The network is defined for 16 kHz mono.
+
+    Notes
+    -----
+    ``acoustic`` and ``visual`` are frozen, including the statistics of their normalisation, until
+    ``unfreeze_by_name`` is called on them. :meth:`from_backbones` loads pretrained ones.
+
+    The defaults are the published network. The other variants come from the ablation of the paper
+    (table 3). Among these, "partial" is in the authors' code. The others are our interpretation,
+    because the paper only names them: with "embedding" and "raw", the same relation network
+    compares other inputs, resized to one size; see `combination` and
+    :class:`~pyannote_av.clustering.single_stream.SingleStream` for the rest.
+    """
+
+    def __init__(
+        self,
+        mask: Literal["learnable", "partial", "handcrafted", "none"] = "learnable",
+        fusion: Literal["feature", "embedding", "raw"] = "feature",
+        siamese: bool = True,
+        combination: Literal["mask", "concat", "alter_mask", "alter_concat"] = "mask",
+        sample_rate: int = SAMPLE_RATE,
+        num_channels: int = 1,
+        task=None,
+    ):
+        super().__init__(fusion, sample_rate, num_channels, task)
+        self.save_hyperparameters("mask", "fusion", "siamese", "combination")
+        self.mask = ModalityMask(mask, *self.channels, combination)
+        self.relation = RelationNetwork(self.mask.channels)
+
+    @classmethod
+    def from_checkpoint(cls, path: str | Path) -> AVRNet:
+        """Load a checkpoint of the authors; see ``importers.import_checkpoint``."""
+        from pyannote_av.models.importers import import_checkpoint
+
+        return import_checkpoint(path, cls)
+
+    @classmethod
+    def from_backbones(
+        cls, audio: str | Path, faces: str | Path, trust: bool = False, **hparams: Any
+    ) -> AVRNet:
+        """Build a network with pretrained backbones, and random weights elsewhere.
+
+        Parameters
+        ----------
+        audio : str or Path
+            Checkpoint of a ResNet34 with squeeze and excitation for speaker recognition, such as
+            the authors' ``backbone_audio.pth``.
+        faces : str or Path
+            Checkpoint of an IResNet50 for face recognition, such as ``backbone_faces.pth``.
+        trust : bool, optional
+            See :func:`~pyannote_av.models.importers.import_checkpoint`.
+        **hparams
+            Hyper-parameters of the network.
+
+        Returns
+        -------
+        model : AVRNet
+            In evaluation mode, with frozen backbones.
+
+        Raises
+        ------
+        ValueError
+            When a tensor of a backbone is missing or of another shape. Tensors beyond the feature
+            maps, such as embedding layers, are ignored.
+        """
+        from pyannote_av.models.importers import import_part
+
+        model = cls(**hparams)
+        import_part(audio, model, "acoustic", "audio_encoder.", trust)
+        import_part(faces, model, "visual", "video_encoder.", trust)
+        return model.eval()
+
+    @staticmethod
+    def rename(name: str) -> str | None:
+        """Map a tensor name of the authors' checkpoints to ours; None if there is no equivalent."""
+        if match := re.fullmatch(r"(audio|video)_encoder\.layer(\d)\.(\d+)\.(.+)", name):
+            branch, stage, block, tensor = match.groups()
+            tensor = _rename_block(tensor, _BLOCKS[branch])
+            branch = {"audio": "acoustic", "video": "visual"}[branch]
+            return tensor and f"{branch}.stages.{int(stage) - 1}.{block}.{tensor}"
+        return _rename_block(name, _PARTS)
+
+    def relate_in_order(
+        self,
+        audio_a: torch.Tensor,
+        face_a: torch.Tensor,
+        audio_b: torch.Tensor,
+        face_b: torch.Tensor,
+        visible_a: torch.Tensor,
+        visible_b: torch.Tensor,
+    ) -> torch.Tensor:
+        """Scores of pairs as in :meth:`relate`, but separately for each order, for training.
+
+        Returns
+        -------
+        scores : (orders, pairs) tensor
+            Scores of (a, b) and (b, a), or of (a, b) only if the network is not siamese.
+        """
+        a, b = torch.cat([face_a, audio_a], dim=1), torch.cat([face_b, audio_b], dim=1)
+        orders = [self.mask.join(a, b, visible_a, visible_b)]
+        if self.hparams.siamese:
+            orders.append(self.mask.join(b, a, visible_b, visible_a))
+        # one batch, so that batch normalisation uses both orders
+        return self.relation(torch.cat(orders)).unflatten(0, (len(orders), len(a)))
 
 
 # our tensor names by prefix of the authors' names: in the blocks of both branches, and elsewhere

@@ -10,6 +10,7 @@ additional ones are never active. Equation numbers are those of
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -20,17 +21,21 @@ from pyannote_av.tasks.losses import Total, masked_bce
 from pyannote_av.tasks.recordings import UNKNOWN
 
 
-def assign_speakers(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Assign speakers to outputs, in each recording such that (6) is minimal.
-
-    The order of speakers in a recording is arbitrary. Order of arrival cannot be used, because the
-    network does not know the order of windows.
+def assign_speakers(
+    logits: torch.Tensor, y: torch.Tensor, assignment: Literal["best", "arrival"] = "best"
+) -> torch.Tensor:
+    """Assign speakers to outputs.
 
     Parameters
     ----------
     logits : (batch, windows, outputs) tensor
     y : (batch, windows, speakers) int tensor
-        If there are more speakers than outputs, those active in most windows are used.
+        If there are more speakers than outputs, those active in most windows are used, or those who
+        come first.
+    assignment : {"best", "arrival"}, optional
+        "best": in each recording such that (6) is minimal, because the order of speakers is
+        arbitrary. "arrival": in the order in which they first speak. The network does not know the
+        order of windows, so it cannot learn this.
 
     Returns
     -------
@@ -39,6 +44,13 @@ def assign_speakers(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """
     outputs, known = logits.shape[2], (y != UNKNOWN).all(dim=2, keepdim=True)
     active = (y > 0).float()
+    if assignment == "arrival":
+        never = active.sum(dim=1) == 0
+        arrival = active.argmax(dim=1).masked_fill(never, active.shape[1])
+        order = arrival.argsort(dim=1, stable=True)[:, None, :outputs]
+        labels = active.gather(2, order.expand(-1, active.shape[1], -1))
+        labels = F.pad(labels, (0, outputs - labels.shape[2]))
+        return torch.where(known, labels.to(y.dtype), UNKNOWN)
     busiest = active.sum(dim=1).argsort(dim=1, descending=True, stable=True)[:, None, :outputs]
     active = active.gather(2, busiest.expand(-1, active.shape[1], -1))
     active = F.pad(active, (0, outputs - active.shape[2]))
@@ -48,21 +60,35 @@ def assign_speakers(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     return torch.where(known, labels.to(y.dtype), UNKNOWN)
 
 
-def activity_loss(logits: torch.Tensor, y: torch.Tensor) -> Total:
+def activity_loss(
+    logits: torch.Tensor, y: torch.Tensor, assignment: Literal["best", "arrival"] = "best"
+) -> Total:
     """Binary cross entropy, equation (6), with the assignment of :func:`assign_speakers`.
 
     Parameters
     ----------
     logits : (batch, windows, outputs) tensor
     y : (batch, windows, speakers) int tensor
+    assignment : {"best", "arrival"}, optional
     """
-    return masked_bce(logits, assign_speakers(logits, y))
+    return masked_bce(logits, assign_speakers(logits, y, assignment))
 
 
 def nt_xent(
-    embeddings: torch.Tensor, y: torch.Tensor, temperature: float = 0.3, reach: int = 8
+    embeddings: torch.Tensor,
+    y: torch.Tensor,
+    temperature: float = 0.3,
+    reach: int = 8,
+    kind: Literal["supcon", "published"] = "supcon",
+    margin: float | None = 1.0,
 ) -> Total:
     """Contrastive loss between nearby windows, equation (7). Positives share a speaker.
+
+    With ``s`` the cosine similarities of a window to others, divided by the temperature:
+
+    * "supcon": the mean over positives ``p`` of ``log(sum of exp(s) over all others) - s_p``;
+    * "published": ``log(sum of exp(s) over negatives) - log(sum of exp(s) over positives)``, which
+      has no minimum. With a margin, it is 0 as soon as the second logarithm is that much larger.
 
     Parameters
     ----------
@@ -71,12 +97,16 @@ def nt_xent(
     temperature : float, optional
     reach : int, optional
         Number of windows on each side that a window is compared with.
+    kind : {"supcon", "published"}, optional
+    margin : float, optional
+        For "published". The paper has a margin of 1.0, but its equation does not show where; this
+        is our interpretation. None for the equation as written.
 
     Returns
     -------
     loss : Total
-        Sum over windows with at least one positive. All of these windows have the same weight, and
-        so do all positives of one window.
+        Sum over windows with at least one positive and, if "published", one negative. All of these
+        windows have the same weight.
 
     References
     ----------
@@ -90,11 +120,20 @@ def nt_xent(
     compared = (distance > 0) & (distance <= reach) & known.unsqueeze(1) & known.unsqueeze(2)
     positive = compared & (active @ active.mT > 0)
     anchors = positive.any(dim=2)
+    if kind == "published":
+        anchors &= (compared & ~positive).any(dim=2)
 
     z = torch.where(known.unsqueeze(2), embeddings.float(), 0.0)
     z = F.normalize(z, dim=2)
     similarity = (z @ z.mT / temperature).masked_fill(~compared, -torch.inf)[anchors]
     positive = positive[anchors]
+    if kind == "published":
+        towards, away = (
+            similarity.masked_fill(~some, -torch.inf).logsumexp(dim=1)
+            for some in (positive, ~positive)
+        )
+        loss = away - towards
+        return Total((loss if margin is None else (loss + margin).relu()).sum(), anchors)
     entropy = -similarity.log_softmax(dim=1).masked_fill(~positive, 0.0).sum(dim=1)
     return Total((entropy / positive.sum(dim=1)).sum(), anchors)
 
@@ -135,7 +174,13 @@ def num_speakers(y: torch.Tensor) -> torch.Tensor:
 
 
 def counting_losses(
-    output: CYSOutput, y: torch.Tensor, temperature: float = 0.3, reach: int = 8
+    output: CYSOutput,
+    y: torch.Tensor,
+    temperature: float = 0.3,
+    reach: int = 8,
+    contrastive: Literal["supcon", "published"] = "supcon",
+    margin: float | None = 1.0,
+    assignment: Literal["best", "arrival"] = "best",
 ) -> dict[str, Total]:
     """Unweighted losses by name.
 
@@ -143,8 +188,10 @@ def counting_losses(
     ----------
     output : CYSOutput
     y : (batch, windows, speakers) int tensor
-    temperature, reach : optional
+    temperature, reach, contrastive, margin : optional
         See :func:`nt_xent`.
+    assignment : optional
+        See :func:`assign_speakers`.
 
     Returns
     -------
@@ -152,8 +199,8 @@ def counting_losses(
         "activity", "contrast" and "count".
     """
     return {
-        "activity": activity_loss(output.activity_logits, y),
-        "contrast": nt_xent(output.embeddings, y, temperature, reach),
+        "activity": activity_loss(output.activity_logits, y, assignment),
+        "contrast": nt_xent(output.embeddings, y, temperature, reach, contrastive, margin),
         "count": count_loss(output.count, y)
         if output.count_logits is None
         else count_entropy(output.count_logits, y),

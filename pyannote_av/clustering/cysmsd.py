@@ -61,21 +61,25 @@ class CYSOutput(NamedTuple):
     count_logits: torch.Tensor | None = None
 
 
-def mask_modality(x: torch.Tensor, probability: float) -> torch.Tensor:
-    """Set one modality of random windows to 0.
+def mask_modality(
+    x: torch.Tensor, probability: float, scope: Literal["window", "batch"] = "window"
+) -> torch.Tensor:
+    """Set one modality to 0, at random.
 
     Parameters
     ----------
     x : (batch, windows, dimension) tensor
     probability : float
-        Probability that a window is masked.
+        Probability that a window, or the whole batch, is masked.
+    scope : {"window", "batch"}, optional
 
     Returns
     -------
     x : (batch, windows, dimension) tensor
         0 for masked windows.
     """
-    kept = torch.rand(x.shape[:2], device=x.device) >= probability
+    shape = x.shape[:2] if scope == "window" else (1, 1)
+    kept = torch.rand(shape, device=x.device) >= probability
     return torch.where(kept.unsqueeze(2), x, 0.0)
 
 
@@ -106,6 +110,14 @@ class CYSMSD(AVModel):
     masking : float, optional
         Probability that the voice of a window is masked in training, and likewise its face.
     dropout : float, optional
+    masking_scope : {"window", "batch"}, optional
+        What is masked at once: the voice (or face) of a window, or those of a whole batch, as
+        published.
+    face_hidden : {"width", "half"}, optional
+        Hidden dimension of the two layers for faces: `width`, or half of `face_dimension`, as
+        published. For faces of 512 dimensions, both are 256.
+    normalised : bool, optional
+        Scale input embeddings to the norm of a vector of ones. The paper does not.
     sample_rate, num_channels, task : optional
         As in ``pyannote.audio.Model``.
 
@@ -113,9 +125,14 @@ class CYSMSD(AVModel):
     -----
     Width, heads, alpha and masking are as published. The paper leaves open what is chosen here:
     `max_speakers` (the largest number of speakers in a training file of AVA-AVD), `dropout`, no
-    biases before (4), masking by window, scaling of input embeddings to the norm of a vector of
-    ones, and attention over all windows of the recording. There is no positional encoding, so the
-    order of windows does not matter.
+    biases before (4), and attention over all windows of the recording. There is no positional
+    encoding, so the order of windows does not matter.
+
+    Three defaults are ours; the published way is ``masking_scope="batch", face_hidden="half",
+    normalised=False``. Masking by window hides one modality in every recording, instead of all of
+    it in one batch of ten, which leaves nothing to learn from when both are hidden. The hidden
+    dimension only differs for face embeddings that are smaller than the paper's. With embeddings
+    of unit length, the count is learned much more slowly. docs/papers.md compares the switches.
 
     Weights are initialised as in He et al., "Delving deep into rectifiers" (ICCV 2015). With the
     smaller default initialisation of PyTorch, the count is learned much more slowly, because the
@@ -133,24 +150,33 @@ class CYSMSD(AVModel):
         counter: Literal["mean", "tree"] = "mean",
         masking: float = 0.1,
         dropout: float = 0.1,
+        masking_scope: Literal["window", "batch"] = "window",
+        face_hidden: Literal["width", "half"] = "width",
+        normalised: bool = True,
         sample_rate: int = 16000,
         num_channels: int = 1,
         task=None,
     ):
         super().__init__(sample_rate=sample_rate, num_channels=num_channels, task=task)
         self.save_hyperparameters(ignore=["task"])
+        for name, value, known in (
+            ("counter", counter, ("mean", "tree")),
+            ("masking_scope", masking_scope, ("window", "batch")),
+            ("face_hidden", face_hidden, ("width", "half")),
+        ):
+            if value not in known:
+                raise ValueError(f'{name} must be "{known[0]}" or "{known[1]}", not {value!r}')
+        hidden = width if face_hidden == "width" else max(1, face_dimension // 2)
         self.acoustic = nn.Sequential(nn.Linear(voice_dimension, width, bias=False), nn.ReLU())
         self.visual = nn.Sequential(
-            nn.Linear(face_dimension, width, bias=False),
+            nn.Linear(face_dimension, hidden, bias=False),
             nn.ReLU(),
             nn.Dropout(dropout),
-            nn.Linear(width, width, bias=False),
+            nn.Linear(hidden, width, bias=False),
             nn.ReLU(),
         )
         self.fusion = nn.MultiheadAttention(width, heads, bias=False, batch_first=True)
         self.activity = _head(width, max_speakers, dropout)
-        if counter not in ("mean", "tree"):
-            raise ValueError(f'counter must be "mean" or "tree", not {counter!r}')
         by_mean = counter == "mean"
         self.tree_norm = nn.Identity() if by_mean else nn.BatchNorm1d(NUM_FEATURES)
         self.counter = _head(
@@ -179,9 +205,9 @@ class CYSMSD(AVModel):
         Parameters
         ----------
         speaker_embeddings : (batch, windows, voice_dimension) tensor
-            Voice embeddings of windows of speech, of any norm. 0 where unknown.
+            Voice embeddings of windows of speech, of any norm if `normalised`. 0 where unknown.
         faces : (batch, windows, face_dimension) tensor, optional
-            Face embeddings of the same windows, of any norm. Mean over visible faces.
+            Face embeddings of the same windows, likewise. Mean over visible faces.
         face_mask : (batch, windows) tensor, optional
             Windows with a visible face. `faces` is not read elsewhere. Defaults to all.
         window_mask : (batch, windows) tensor, optional
@@ -233,8 +259,11 @@ class CYSMSD(AVModel):
     def _enter(self, x: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
         """Scale embeddings to the norm of a vector of ones; 0 where unknown; mask in training."""
         x = torch.where(known.unsqueeze(2), x.to(self.dtype), 0.0)
-        x = F.normalize(x, dim=2) * x.shape[2] ** 0.5
-        return mask_modality(x, self.hparams.masking) if self.training else x
+        if self.hparams.normalised:
+            x = F.normalize(x, dim=2) * x.shape[2] ** 0.5
+        if not self.training:
+            return x
+        return mask_modality(x, self.hparams.masking, self.hparams.masking_scope)
 
     def _check(self, speaker_embeddings, faces, face_mask, window_mask) -> None:
         batch, windows = speaker_embeddings.shape[:2]

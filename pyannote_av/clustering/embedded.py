@@ -113,6 +113,8 @@ class RelationOfEmbeddings(_EmbeddedRelation):
     widths, blocks : (int, int), optional
         See :class:`~pyannote_av.clustering.relation_network.RelationNetwork`. The published values
         are (256, 64) and (8, 6), for larger maps.
+    combination : {"mask", "concat", "alter_mask", "alter_concat"}, optional
+        See :class:`~pyannote_av.clustering.relation_network.ModalityMask`.
     sample_rate, num_channels, task : optional
         As in ``pyannote.audio.Model``.
     """
@@ -125,22 +127,24 @@ class RelationOfEmbeddings(_EmbeddedRelation):
         siamese: bool = True,
         widths: tuple[int, int] = (64, 16),
         blocks: tuple[int, int] = (2, 2),
+        combination: Literal["mask", "concat", "alter_mask", "alter_concat"] = "mask",
         sample_rate: int = 16000,
         num_channels: int = 1,
         task=None,
     ):
         super().__init__(voice_dimension, face_dimension, sample_rate, num_channels, task)
-        self.save_hyperparameters("mask", "siamese", "widths", "blocks")
-        self.mask = ModalityMask(mask, face_dimension, voice_dimension)
-        self.relation = RelationNetwork(2 * (voice_dimension + face_dimension), widths, blocks)
+        self.save_hyperparameters("mask", "siamese", "widths", "blocks", "combination")
+        self.mask = ModalityMask(mask, face_dimension, voice_dimension, combination)
+        self.relation = RelationNetwork(self.mask.channels, widths, blocks)
 
     def relate_in_order(self, audio_a, face_a, audio_b, face_b, visible_a, visible_b):
         """See ``AVRNet.relate_in_order``."""
         a, b = torch.cat([face_a, audio_a], dim=1), torch.cat([face_b, audio_b], dim=1)
-        orders = [torch.cat([a, b], dim=1) * self.mask(visible_a, visible_b)]
+        a, b = a[..., None, None], b[..., None, None]
+        orders = [self.mask.join(a, b, visible_a, visible_b)]
         if self.hparams.siamese:
-            orders.append(torch.cat([b, a], dim=1) * self.mask(visible_b, visible_a))
-        scores = self.relation(torch.cat(orders)[..., None, None])
+            orders.append(self.mask.join(b, a, visible_b, visible_a))
+        scores = self.relation(torch.cat(orders))
         return scores.unflatten(0, (len(orders), len(a)))
 
 

@@ -60,10 +60,16 @@ class Episodes(Dataset):
     per_recording : int
         Maximum number of speakers per recording in an episode, if there are enough recordings. 1
         as published.
+    videos : sequence of int
+        Index of the video that each file is a clip of. Where labels are valid in one file only, an
+        episode has speakers of one clip of a video, because the speakers of two may be the same
+        people.
     episodes : int
         Episodes per batch.
     missing : float
         Probability that a face is hidden.
+    pick : {"mean", "random"}
+        Face of a window; see :func:`~pyannote_av.clustering.windows.entry_faces`.
     varied : bool
         Mirror and blur face crops, each with probability 0.5.
     length : int
@@ -81,8 +87,10 @@ class Episodes(Dataset):
     across: bool
     ways: int
     per_recording: int
+    videos: Sequence[int]
     episodes: int
     missing: float
+    pick: str
     varied: bool
     length: int
     seed: int = 0
@@ -92,7 +100,12 @@ class Episodes(Dataset):
         if len(self.speakers) < 2:
             raise ValueError("fewer than two speakers have two windows in which only they speak")
         first = np.array([min(one.rows) for one in self.speakers])
-        self._there = [np.flatnonzero(first == recording) for recording in np.unique(first)]
+        # speakers of the clips of each video
+        video = first if self.across else np.asarray(self.videos)[first]
+        self._there = [
+            [np.flatnonzero(first == clip) for clip in np.unique(first[video == one])]
+            for one in np.unique(video)
+        ]
 
     def __len__(self) -> int:
         return self.length
@@ -114,9 +127,12 @@ class Episodes(Dataset):
         return {**batch, "counts": torch.tensor(bool(counts))}
 
     def _cast(self, rng: np.random.Generator) -> list[int]:
-        """Draw the speakers of an episode, from recordings in random order"""
+        """Draw the speakers of an episode, from a clip of each video, in random order"""
         cast: list[int] = []
-        waiting = [rng.permutation(there).tolist() for there in self._there]
+        waiting = [
+            rng.permutation(clips[rng.integers(len(clips)) if len(clips) > 1 else 0]).tolist()
+            for clips in self._there
+        ]
         waiting = [waiting[i] for i in rng.permutation(len(waiting))]
         while len(cast) < self.ways and waiting:
             for there in waiting:
@@ -154,7 +170,7 @@ class Episodes(Dataset):
         uri, windows = labelled.recording.uri, labelled.windows
         audio = self.reader.audio(uri, Windows(windows.span[rows], windows.own[rows]))[0]
         face, visible = faces_of(
-            self.reader.face_samples(uri), labelled, rows, speaker.person[file]
+            self.reader.face_samples(uri), labelled, rows, speaker.person[file], self.pick, rng
         )
         visible = bool(visible[0]) and rng.random() >= self.missing
         face = face[0] if visible else np.zeros_like(face[0])

@@ -67,28 +67,36 @@ class PairScorer:
         self, conv: nn.Conv2d, mask: ModalityMask, items: torch.Tensor
     ) -> torch.Tensor:
         """Contributions of items to `conv`: (2 positions, 2 visibilities of the other, n, ...)"""
-        channels = items.shape[1]
+        channels, weight = items.shape[1], torch.empty_like(conv.weight)
+        # weights in the order of the items, and of the mask if it is appended to them
+        for part in range(0, weight.shape[1], 2 * channels):
+            weight[:, mask.order + part] = conv.weight[:, part : part + 2 * channels]
         found = []
         for place in (0, 1):
             own = slice(place * channels, (place + 1) * channels)
-            bias = conv.bias if place == 0 else None
             for other in (0, 1):
                 others = torch.full_like(self._visible, other)
                 order = (self._visible, others) if place == 0 else (others, self._visible)
-                factor = mask(*order)[:, own, None, None]
-                found.append(
-                    torch.cat(
-                        [
-                            nn.functional.conv2d(
-                                (x * f).contiguous(memory_format=torch.channels_last),
-                                conv.weight[:, own],
-                                bias,
-                                conv.stride,
-                            ).to(self._type)
-                            for x, f in zip(items.split(64), factor.split(64), strict=True)
-                        ]
-                    )
+                factor = mask(*order)
+                # what belongs to the pair is added to its first item
+                constant = conv.bias.expand(len(items), -1)
+                if mask.is_appended:
+                    constant = constant + factor @ weight[:, 2 * channels :, 0, 0].T
+                    factor = torch.ones_like(factor)
+                factor = factor[:, own, None, None]
+                part = torch.cat(
+                    [
+                        nn.functional.conv2d(
+                            (x * f).contiguous(memory_format=torch.channels_last),
+                            weight[:, own],
+                            stride=conv.stride,
+                        )
+                        for x, f in zip(items.split(64), factor.split(64), strict=True)
+                    ]
                 )
+                if place == 0:
+                    part = part + constant[..., None, None]
+                found.append(part.to(self._type))
         return torch.stack(found).unflatten(0, (2, 2))
 
     def __call__(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import numpy as np
 from pyannote.core import Segment, Timeline
@@ -168,15 +168,30 @@ class MediaWindows:
 
 
 def faces_of(
-    face_samples: FaceSamples, labelled: LabelledWindows, rows: np.ndarray, person: int
+    face_samples: FaceSamples,
+    labelled: LabelledWindows,
+    rows: np.ndarray,
+    person: int,
+    pick: Literal["mean", "random"] = "mean",
+    seed: int | np.random.Generator = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Face features of one person in some windows of a file.
 
+    Parameters
+    ----------
+    face_samples : FaceSamples
+    labelled : LabelledWindows
+    rows : (r,) int array
+        Windows.
+    person : int
+    pick, seed : optional
+        See :func:`~pyannote_av.clustering.windows.entry_faces`.
+
     Returns
     -------
-    faces : (len(rows), ...) float32 array
-        Mean over the face samples of the track of this person that is visible in each window.
-    visible : (len(rows),) bool array
+    faces : (r, ...) float32 array
+        From the face samples of the track of this person that is visible in each window.
+    visible : (r,) bool array
         Windows with a face sample of this person.
     """
     some = Windows(labelled.windows.span[rows], labelled.windows.own[rows])
@@ -185,4 +200,4 @@ def faces_of(
         if whose == person:
             middle = some.own.mean(axis=1) * FRAME_RATE
             track[(first <= middle) & (middle < last)] = number
-    return entry_faces(some, Entries(np.arange(len(rows)), track), face_samples)
+    return entry_faces(some, Entries(np.arange(len(rows)), track), face_samples, pick, seed)

@@ -49,6 +49,10 @@ def pair_scorer(
         maps = maps if maps.ndim == 4 else maps[..., None, None]
         return PairScorer(model.mask, network, maps, visible, model.hparams.siamese, precision)
 
+    if callable(embed := getattr(model, "embed_all", None)):  # items are compared by cosine
+        unit = embed(audio[window], face, visible)
+        return lambda a, b: (unit[a] * unit[b]).sum(dim=1)
+
     def relate(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         i, j = window[a], window[b]
         return model.relate(audio[i], face[a], audio[j], face[b], visible[a], visible[b])

@@ -14,20 +14,31 @@ Multimedia 2022.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
 import torch
+import torch.nn.functional as F
 from pyannote.audio.core.task import Problem, Resolution, Specifications
 from pyannote.database import Protocol
 from torchmetrics import Metric
 from torchmetrics.classification import BinaryAUROC
 
+from pyannote_av.clustering.clustering_error import (
+    ClusteringDER,
+    FileBatches,
+    clustering_errors,
+)
 from pyannote_av.clustering.episodes import Episodes
 from pyannote_av.clustering.labelled_windows import MediaWindows, WindowReader, label_windows
+from pyannote_av.clustering.pair_scores import score_pairs
 from pyannote_av.clustering.window_task import WindowTask
 from pyannote_av.data.crop_store import CropStore
+
+# windows per forward pass of the backbones in validation by clustering
+_BATCH = 16
 
 
 class PairwiseRelation(WindowTask):
@@ -59,8 +70,21 @@ class PairwiseRelation(WindowTask):
         Maximum number of speakers per recording in an episode, if there are enough recordings.
         Defaults to 1, as published. With more, networks also learn to distinguish people recorded
         in the same room.
+    videos : str, optional
+        Regular expression, matched at the beginning of the uri of a file. Files with the same
+        first group are clips of one video, such as ``"(.+)_c_"`` in AVA-AVD. Their speakers are
+        never together in an episode, because they may be the same people under other names. By
+        default, each file is a video of its own.
     missing : float, optional
         Probability that the face of a window is hidden in training. Defaults to 0.5.
+    face : {"random", "mean"}, optional
+        Face of a window: a random face sample, or the mean of all of them. Defaults to "random"
+        for "media", as published, and to "mean" for "embeddings".
+    validation : {"pairs", "der"}, optional
+        Choose epochs by the loss of pairs of windows in episodes, or by the diarization error rate
+        of clustering whole development files, as published; see
+        :class:`~pyannote_av.clustering.clustering_error.ClusteringDER`. "der" compares all windows
+        of each file in every epoch, which takes much longer.
     batch_size : int, optional
         Episodes per batch. Defaults to 3.
     batches_per_epoch : int, optional
@@ -71,12 +95,17 @@ class PairwiseRelation(WindowTask):
         See PyTorch's documentation. Defaults to False.
     metric : optional
         Validation metric of scores and labels of pairs. Defaults to the area under the ROC curve.
+        Not used with ``validation="der"``.
 
     Notes
     -----
-    As in the authors' code, the loss of an episode is the sum of squared errors over all pairs,
-    divided by the number of windows. This is the mean squared error times the number of speakers,
-    and fits their learning rate (Adam, 5e-4, weight decay 1e-4).
+    As in the authors' code, the loss of an episode is the sum of squared errors over all pairs, and
+    the mean over episodes and orders. This fits their learning rate (Adam, 5e-4, weight decay
+    1e-4): the optimizer adds the weight decay to the gradient.
+
+    Networks with a method ``classify``, such as
+    :class:`~pyannote_av.clustering.single_stream.SingleStream`, learn to classify the training
+    speakers instead. The validation is the same.
 
     In training, face crops are mirrored and blurred, each with probability 0.5. Embeddings are not
     augmented. In validation, no face is hidden.
@@ -96,7 +125,10 @@ class PairwiseRelation(WindowTask):
         step: float = 0.5,
         ways: int = 20,
         per_recording: int = 1,
+        videos: str | None = None,
         missing: float = 0.5,
+        face: Literal["random", "mean"] | None = None,
+        validation: Literal["pairs", "der"] = "pairs",
         batch_size: int = 3,
         batches_per_epoch: int = 100,
         num_workers: int | None = None,
@@ -109,6 +141,18 @@ class PairwiseRelation(WindowTask):
             raise ValueError(
                 "an episode needs at least 2 speakers, and at least 1 of each recording"
             )
+        if face is None:
+            face = "random" if inputs == "media" else "mean"
+        if face not in ("random", "mean") or (face == "mean" and inputs == "media"):
+            raise ValueError(
+                f'face must be "random", or "mean" for embeddings, not {face!r} for {inputs}: '
+                "pictures of different moments have no mean"
+            )
+        if validation not in ("pairs", "der"):
+            raise ValueError(f'validation must be "pairs" or "der", not {validation!r}')
+        if validation == "der" and metric is not None:
+            raise ValueError('metric is for validation="pairs": "der" has its own')
+        self.videos, self.face, self.validation = videos, face, validation
         self.inputs = inputs
         self._duration = duration
         super().__init__(
@@ -143,19 +187,31 @@ class PairwiseRelation(WindowTask):
         """Whether speaker labels are valid across files"""
         return next(self.protocol.train())["scope"] != "file"
 
-    def batches(self, subset: str) -> Episodes:
-        """Batches of episodes of "train" or "development" files."""
+    def _video(self, uri: str) -> str:
+        """The video that a file is a clip of"""
+        match = self.videos and re.match(self.videos, uri)
+        return match[1] if match else uri
+
+    def batches(self, subset: str) -> Episodes | FileBatches:
+        """Batches of episodes of "train" or "development" files, or of whole files."""
         training = subset == "train"
+        files = [label_windows(one, self.duration, self.step) for one in self.prepared_data[subset]]
+        if not training and self.validation == "der":
+            files = [one for one in files if len(one.windows)]
+            self._development = files
+            return FileBatches(files, self.reader, self.face)
+        names = [self._video(one.recording.uri) for one in files]
+        numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
         return Episodes(
-            files=[
-                label_windows(one, self.duration, self.step) for one in self.prepared_data[subset]
-            ],
+            files=files,
             reader=self.reader,
             across=self._across,
             ways=self.ways,
             per_recording=self.per_recording,
+            videos=[numbers[name] for name in names],
             episodes=self.batch_size,
             missing=self.missing if training else 0.0,
+            pick=self.face,
             varied=training,
             length=self.batches_per_epoch if training else max(1, self.batches_per_epoch // 5),
             seed=int(os.environ.get("PL_GLOBAL_SEED", 0)) if training else 0,
@@ -169,16 +225,9 @@ class PairwiseRelation(WindowTask):
         scores : (orders, episodes x ways x ways) tensor
         same : (episodes x ways x ways,) tensor
         """
-        sound, faces, visible = batch["audio"], batch["faces"], batch["visible"]
-        shape = sound.shape[:3]
-        if faces.ndim == 4 and not visible.any():
-            # without any face in the batch, the dimension of face embeddings is unknown
-            faces = sound.new_zeros(*shape, self.model.hparams.face_dimension)
-        audio = self.model.audio_map(sound.flatten(0, 2)).unflatten(0, shape)
-        faces, mask = faces.flatten(0, 2), visible.flatten(0, 2)
-        if faces.ndim == 4:  # face crops, one per window
-            faces, mask = faces.permute(0, 3, 1, 2).unsqueeze(1), mask.unsqueeze(1)
-        face = self.model.face_map(faces, mask).unflatten(0, shape)
+        shape, visible = batch["visible"].shape, batch["visible"]
+        maps = self._maps(*(batch[name].flatten(0, 2) for name in ("audio", "faces", "visible")))
+        audio, face = (one.unflatten(0, shape) for one in maps)
         ways, items = shape[2], (audio, face, visible)
         a = [x[:, 0].repeat_interleave(ways, dim=1).flatten(0, 1) for x in items]
         b = [x[:, 1].repeat(1, ways, *[1] * (x.ndim - 3)).flatten(0, 1) for x in items]
@@ -186,16 +235,51 @@ class PairwiseRelation(WindowTask):
         who = batch["speakers"]
         return scores, (who.unsqueeze(2) == who.unsqueeze(1)).flatten()
 
+    def _maps(self, audio, faces, visible) -> tuple[torch.Tensor, torch.Tensor]:
+        """Audio and face maps of (windows, ...) inputs"""
+        if faces.ndim == 2 and not visible.any():
+            # without any face in the batch, the dimension of face embeddings is unknown
+            faces = audio.new_zeros(len(audio), self.model.hparams.face_dimension)
+        if faces.ndim == 4:  # face crops, one per window
+            faces, visible = faces.permute(0, 3, 1, 2).unsqueeze(1), visible.unsqueeze(1)
+        return self.model.audio_map(audio), self.model.face_map(faces, visible)
+
+    def classify(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Cross entropy of the speakers of all windows of a batch.
+
+        Raises
+        ------
+        ValueError
+            If there are more speakers than outputs.
+        """
+        known, needed = self.model.hparams.num_speakers, int(batch["speakers"].max()) + 1
+        if needed > known:
+            raise ValueError(
+                f"{self.protocol.name} has at least {needed} training speakers: build "
+                f"{type(self.model).__name__} with num_speakers of at least that, not {known}"
+            )
+        parts = [batch[name].flatten(0, 2) for name in ("audio", "faces", "visible")]
+        who = batch["speakers"].unsqueeze(1).expand(-1, 2, -1).flatten()
+        return F.cross_entropy(self.model.classify(*self._maps(*parts), parts[2]), who)
+
     def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> dict:
-        """Squared error of scores."""
-        scores, same = self.compare(batch)
-        loss = self._loss(scores, same)
+        """Squared error of scores, or cross entropy of speakers."""
+        if hasattr(self.model, "classify"):
+            loss = self.classify(batch)
+        else:
+            loss = self._loss(*self.compare(batch))
         self._log("loss/train", loss, self.batch_size)
         return {"loss": loss}
 
     def validation_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> None:
         """Compute the squared error, and the validation metric of pairs."""
         if not batch["counts"]:  # duplicate batch that pads distributed validation
+            return
+        if self.validation == "der":
+            self.model.validation_metric(*self.cluster(batch))
+            self.model.log_dict(
+                self.model.validation_metric, on_epoch=True, prog_bar=True, batch_size=1
+            )
             return
         scores, same = self.compare(batch)
         self._log("loss/val", self._loss(scores, same), self.batch_size)
@@ -205,8 +289,25 @@ class PairwiseRelation(WindowTask):
         )
 
     def _loss(self, scores: torch.Tensor, same: torch.Tensor) -> torch.Tensor:
-        return self.ways * (scores - same.to(scores)).square().mean()
+        return self.ways**2 * (scores - same.to(scores)).square().mean()
+
+    def cluster(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Errors of clustering a development file at all thresholds, and its seconds of speech."""
+        one = self._development[int(batch["file"])]
+        parts = (batch[name].split(_BATCH) for name in ("audio", "faces", "visible"))
+        maps = [self._maps(*some) for some in zip(*parts, strict=True)]
+        audio, face = (torch.cat(some) for some in zip(*maps, strict=True))
+        scores = score_pairs(self.model, audio, face, batch["visible"])
+        errors, total = clustering_errors(one, scores.float().cpu().numpy())
+        return audio.new_tensor(errors), audio.new_tensor(total)
 
     def default_metric(self) -> dict[str, Metric]:
-        """Area under the ROC curve of pairs."""
+        """Area under the ROC curve of pairs, or error rate of clustering."""
+        if self.validation == "der":
+            return {"ClusteringDER": ClusteringDER()}
         return {"PairAUROC": BinaryAUROC()}
+
+    @property
+    def val_monitor(self) -> tuple[str, str]:
+        """Name of the value to minimise."""
+        return ("ClusteringDER" if self.validation == "der" else "loss/val"), "min"

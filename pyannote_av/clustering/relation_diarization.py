@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
-from pyannote_av.clustering.avrnet import FACE_SIZE, AVRNet
+from pyannote_av.clustering.avrnet import FACE_SIZE, WindowComparison
 from pyannote_av.clustering.pair_scores import score_pairs
 from pyannote_av.clustering.similarity_diarization import SimilarityDiarization
 from pyannote_av.clustering.windowed_file import WindowedFile
@@ -31,6 +31,10 @@ class RelationDiarization(SimilarityDiarization):
     relation : str, Path, mapping or Model
         AVR-Net, or a network that compares embeddings of voices and faces; see
         :func:`~pyannote_av.models.loading.load_model`.
+    face : {"random", "mean"}, optional
+        Face of a window: a random face sample of its track, or the mean of all of them. Defaults to
+        "random" for AVR-Net, as published: averaging its feature maps harms it, according to the
+        paper. Defaults to "mean" for networks that compare embeddings. `seed` draws the samples.
     block : int, optional
         Pairs per forward pass.
     precision : {"fp32", "bf16"}, optional
@@ -58,10 +62,18 @@ class RelationDiarization(SimilarityDiarization):
     """
 
     def __init__(
-        self, relation: ModelReference, block: int = 512, precision: str = "fp32", **others: Any
+        self,
+        relation: ModelReference,
+        block: int = 512,
+        precision: str = "fp32",
+        face: Literal["random", "mean"] | None = None,
+        **others: Any,
     ):
         super().__init__(**others)
         self.relation = load_model(relation, others.get("token"), others.get("cache_dir"))
+        if face not in (None, "random", "mean"):
+            raise ValueError(f'face must be "random" or "mean", not {face!r}')
+        self.face = face or ("random" if self._has_backbones else "mean")
         self.block, self.precision = block, precision
 
     def default_parameters(self) -> dict[str, Any]:
@@ -75,7 +87,7 @@ class RelationDiarization(SimilarityDiarization):
 
     @property
     def _has_backbones(self) -> bool:
-        return isinstance(self.relation, AVRNet)
+        return isinstance(self.relation, WindowComparison)
 
     @property
     def face_embedder(self) -> FaceEmbedder | None:
@@ -85,7 +97,9 @@ class RelationDiarization(SimilarityDiarization):
     def similarities(self, windowed: WindowedFile, hook: Callable) -> np.ndarray:
         """Scores of all pairs of entries; see :class:`SimilarityDiarization`."""
         entries, device = windowed.entries, self.relation.device
-        faces, visible = entry_faces(windowed.windows, entries, windowed.faces.samples)
+        faces, visible = entry_faces(
+            windowed.windows, entries, windowed.faces.samples, self.face, self.seed
+        )
         with torch.inference_mode():
             if self._has_backbones:
                 audio, face = self._audio_maps(windowed), self._face_maps(faces, visible)
@@ -132,17 +146,17 @@ class RelationDiarization(SimilarityDiarization):
 
 
 class FaceMaps:
-    """Face embedder that returns the face maps of AVR-Net. Maps are averaged over face samples.
+    """Face embedder that returns the face maps of AVR-Net.
 
     Parameters
     ----------
-    model : AVRNet
+    model : WindowComparison
     """
 
     name = "avr-net"
     size = FACE_SIZE
 
-    def __init__(self, model: AVRNet):
+    def __init__(self, model: WindowComparison):
         self._model = model
 
     def __call__(self, faces: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from pyannote.audio.core.task import Problem, Resolution, Specifications
@@ -43,6 +43,15 @@ class SpeakerCounting(WindowTask):
         to 0.5.
     temperature, reach : optional
         See :func:`~pyannote_av.clustering.counting_losses.nt_xent`.
+    contrastive : {"supcon", "published"}, optional
+        Contrastive loss. "supcon" has every positive in a term of its own and is bounded. The
+        published equation is not; see
+        :func:`~pyannote_av.clustering.counting_losses.nt_xent`.
+    margin : float, optional
+        Margin of the published contrastive loss. None for none. Defaults to 1.
+    assignment : {"best", "arrival"}, optional
+        Order of speakers in the activity loss; see
+        :func:`~pyannote_av.clustering.counting_losses.assign_speakers`. The paper gives none.
     excerpt, left_out, mirrored : float, optional
         Probabilities of augmentations, which are not in the paper; see
         :class:`~pyannote_av.clustering.counting_batches.CountingBatches`. Default to 0.5 each.
@@ -68,6 +77,9 @@ class SpeakerCounting(WindowTask):
         beta: float = 0.5,
         temperature: float = 0.3,
         reach: int = 8,
+        contrastive: Literal["supcon", "published"] = "supcon",
+        margin: float | None = 1.0,
+        assignment: Literal["best", "arrival"] = "best",
         excerpt: float = 0.5,
         left_out: float = 0.5,
         mirrored: float = 0.5,
@@ -89,6 +101,11 @@ class SpeakerCounting(WindowTask):
             pin_memory=pin_memory,
             metric=metric,
         )
+        if contrastive not in ("supcon", "published"):
+            raise ValueError(f'contrastive must be "supcon" or "published", not {contrastive!r}')
+        if assignment not in ("best", "arrival"):
+            raise ValueError(f'assignment must be "best" or "arrival", not {assignment!r}')
+        self.contrastive, self.margin, self.assignment = contrastive, margin, assignment
         self.beta, self.temperature, self.reach = beta, temperature, reach
         self.excerpt, self.left_out, self.mirrored = excerpt, left_out, mirrored
         self.specifications = Specifications(
@@ -114,7 +131,16 @@ class SpeakerCounting(WindowTask):
         # without any face in the batch, the dimension of face embeddings may be unknown
         faces = batch["faces"] if face_mask.any() else None
         output = self.model(batch["speaker_embeddings"], faces, face_mask, batch["window_mask"])
-        return output, counting_losses(output, batch["y"], self.temperature, self.reach)
+        losses = counting_losses(
+            output,
+            batch["y"],
+            self.temperature,
+            self.reach,
+            self.contrastive,
+            self.margin,
+            self.assignment,
+        )
+        return output, losses
 
     def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> dict:
         """Weighted sum of losses."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from pyannote.core import Annotation, Segment, Timeline
@@ -13,6 +13,8 @@ from pyannote_av.core.tracks import FRAME_RATE, FaceSamples, FaceTracks
 
 #: track of entries without a face
 NO_FACE = -1
+#: maximum time between a window without a face sample and the sample that is used for it, seconds
+FACE_REACH = 1.0
 # minimum share of a window's own time in which a face is scored, for a valid score
 _MIN_SCORED = 0.5
 # faces are simultaneous if they share at least this many frames: tracks may overlap at cuts
@@ -182,11 +184,16 @@ def hide_faces(entries: Entries, rate: float, seed: int = 0) -> Entries:
 
 
 def entry_faces(
-    windows: Windows, entries: Entries, samples: FaceSamples
+    windows: Windows,
+    entries: Entries,
+    samples: FaceSamples,
+    pick: Literal["mean", "random"] = "mean",
+    seed: int | np.random.Generator = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Face features of entries: the mean over all face samples of the track within the window.
+    """Face features of entries, from the face samples of the track within the window.
 
-    If there is no sample within the window, the sample nearest to its centre is used.
+    If there is no sample within the window, the nearest one is used, up to :data:`FACE_REACH` from
+    the window.
 
     Parameters
     ----------
@@ -194,14 +201,21 @@ def entry_faces(
     entries : Entries
     samples : FaceSamples
         Face samples, with vectors of any shape.
+    pick : {"mean", "random"}, optional
+        The mean of all samples within the window, or a random one of them.
+    seed : int or Generator, optional
+        Random numbers for ``pick="random"``.
 
     Returns
     -------
     faces : (m, ...) float32 array
         Zero for entries without a face.
     visible : (m,) bool array
-        Entries whose face has at least one sample.
+        Entries whose face has a sample.
     """
+    if pick not in ("mean", "random"):
+        raise ValueError(f'pick must be "mean" or "random", not {pick!r}')
+    rng = np.random.default_rng(seed)
     faces = np.zeros((len(entries), *samples.vector.shape[1:]), np.float32)
     visible = np.zeros(len(entries), bool)
     time = samples.frame / FRAME_RATE
@@ -213,7 +227,12 @@ def entry_faces(
             start, end = windows.span[entries.window[i]]
             inside = mine[(time[mine] >= start) & (time[mine] < end)]
             if not len(inside):
-                inside = mine[[np.abs(time[mine] - (start + end) / 2).argmin()]]
+                away = np.maximum(start - time[mine], time[mine] - end)
+                if away.min() > FACE_REACH + _TOLERANCE:
+                    continue
+                inside = mine[[away.argmin()]]
+            if pick == "random":
+                inside = inside[[rng.integers(len(inside))]]
             faces[i], visible[i] = samples.vector[inside].mean(axis=0, dtype=np.float32), True
     return faces, visible
 

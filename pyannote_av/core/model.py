@@ -72,6 +72,8 @@ class AVModel(_Model):
 
     #: current names of hyper-parameters by former name, under which files may hold them
     FORMER_HPARAMS: ClassVar[Mapping[str, str]] = {}
+    #: hyper-parameters with which the network is that of the authors, where defaults differ
+    PUBLISHED: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)

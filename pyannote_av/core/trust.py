@@ -83,6 +83,7 @@ CLASSES: dict[str, dict[str, tuple[str, ...]]] = {
         f"{_OURS}.clustering.cysmsd": ("CYSMSD",),
         f"{_OURS}.clustering.avrnet": ("AVRNet",),
         f"{_OURS}.clustering.embedded": ("FusedEmbeddings", "RelationOfEmbeddings"),
+        f"{_OURS}.clustering.single_stream": ("SingleStream",),
         f"{_OURS}.models.hmsanet.model": ("HMSANet",),
     },
     "preprocessor": {

@@ -51,6 +51,7 @@ NETWORKS = {
     ),
     "LRASD": Network("pyannote_av.models.active_speaker.lrasd", "ActiveSpeakerDetection", "lr-asd"),
     "RelationOfEmbeddings": Network("pyannote_av.clustering.embedded", "PairwiseRelation"),
+    "SingleStream": Network("pyannote_av.clustering.single_stream", "PairwiseRelation"),
     "TalkNet": Network(
         "pyannote_av.models.active_speaker.talknet", "ActiveSpeakerDetection", "talknet"
     ),

@@ -115,6 +115,7 @@ def optimize(
     folder.mkdir(parents=True, exist_ok=True)
     results: dict[str, Path] = {}
     inherited = list(model.lineage)
+    learnt = [parameter.requires_grad for parameter in model.parameters()]
     initial = {name: value.clone() for name, value in model.state_dict().items()}
     for number, stage in enumerate(stages, 1):
         place = folder / f"{number:02d}-{stage.name}"
@@ -148,8 +149,8 @@ def optimize(
             fit.trainer.strategy.barrier()
         results[stage.name] = place / "model.safetensors"
     _begin(model, Stage(name="end"), results, initial, inherited)
-    for parameter in model.parameters():
-        parameter.requires_grad = True
+    for parameter, was_learnt in zip(model.parameters(), learnt, strict=True):
+        parameter.requires_grad = was_learnt
     model.eval()
     if _is_first():
         model.save(folder)

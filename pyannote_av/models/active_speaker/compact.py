@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from pyannote_av.models.active_speaker.light import annealed
 from pyannote_av.models.active_speaker.lrasd import LRASD
 from pyannote_av.models.blocks.compact_face import CompactEncoder
 
@@ -19,7 +20,14 @@ class CompactASD(LRASD):
     ----------
     sample_rate, num_channels, task : optional
         As in ``pyannote.audio.Model``; the network is defined for 16 kHz mono.
+
+    Notes
+    -----
+    The shipped weights were trained with the temperature of Light-ASD's loss, which LR-ASD does not
+    have, so it stays part of this network.
     """
+
+    temperature = staticmethod(annealed)
 
     def __init__(self, sample_rate: int = 16000, num_channels: int = 1, task=None):
         super().__init__(sample_rate=sample_rate, num_channels=num_channels, task=task)

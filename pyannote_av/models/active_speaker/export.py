@@ -37,9 +37,15 @@ def score_alone(model: nn.Module, spectra: torch.Tensor, faces: torch.Tensor) ->
     if not isinstance(model, LoCoNet):
         output = model.heads(spectra, faces)
         return output if torch.is_tensor(output) else output.fused
-    # equals `heads` for a scene that repeats one face three times, but encodes it once
-    fused, *_ = model._fuse(model.acoustic(spectra), model.visual(faces))
-    scene = fused[:, None].expand(-1, NUM_FACES, -1, -1)
+    # equals `heads` for scenes, one by one, that repeat one face three times
+    acoustic = model.acoustic(spectra)
+    if model.visual.per_clip_conv3d:  # all three are alike, so one is encoded
+        fused, *_ = model._fuse(acoustic, model.visual(faces))
+        scene = fused[:, None].expand(-1, NUM_FACES, -1, -1)
+    else:
+        acoustic, faces = (x.repeat_interleave(NUM_FACES, dim=0) for x in (acoustic, faces))
+        fused, *_ = model._fuse(acoustic, model.visual(faces, joined=NUM_FACES))
+        scene = fused.unflatten(0, (-1, NUM_FACES))
     return model.classifier(model.decoder(scene))[:, 0]
 
 

@@ -14,6 +14,11 @@ from pyannote_av.models.blocks.mfcc import MFCC
 DIMENSION = 128
 
 
+def annealed(epoch: int) -> float:
+    """Temperature of Light-ASD's training loss: from 1.3 down to 0.5, by 0.02 per epoch."""
+    return max(0.5, 1.3 - 0.02 * epoch)
+
+
 class VisualEncoder(nn.Module):
     """Grey face crops to one 128-d feature per crop.
 
@@ -89,11 +94,6 @@ class LightModel(ActiveSpeakerModel):
         self.visual = VisualEncoder(self.video_block)
         self.classifier = nn.Linear(DIMENSION, 2)
         self.visual_classifier = nn.Linear(DIMENSION, 2)
-
-    @staticmethod
-    def temperature(epoch: int) -> float:
-        """Annealed from 1.3 down to 0.5 by 0.02 per epoch, as published."""
-        return max(0.5, 1.3 - 0.02 * epoch)
 
     def acoustic_features(self, mfcc: torch.Tensor) -> torch.Tensor:
         """MFCC (n, 4 x frames, 13) to features (n, frames, 128)."""

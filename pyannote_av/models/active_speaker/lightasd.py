@@ -14,7 +14,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from pyannote_av.models.active_speaker.light import DIMENSION, LightModel
+from pyannote_av.models.active_speaker.light import DIMENSION, LightModel, annealed
 from pyannote_av.models.blocks.separable import (
     TwoPathSpectrumBlock,
     TwoPathVideoBlock,
@@ -50,6 +50,7 @@ class LightASD(LightModel):
 
     video_block: ClassVar = TwoPathVideoBlock
     spectrum_block: ClassVar = TwoPathSpectrumBlock
+    temperature = staticmethod(annealed)
 
     def __init__(self, sample_rate: int = 16000, num_channels: int = 1, task=None):
         super().__init__(sample_rate=sample_rate, num_channels=num_channels, task=task)

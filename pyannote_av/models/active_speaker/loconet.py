@@ -93,7 +93,10 @@ class LoCoNet(ActiveSpeakerModel):
         frames of a face then include frames of another face. ``False`` reproduces this: scores
         also depend on the other faces of the scene through this convolution, and in training on
         the rest of the batch. (Outside of training, scenes are scored one by one, as in the
-        published evaluation.)
+        published evaluation.) Imported checkpoints of the authors have ``False``, because their
+        weights were trained this way. A network that is trained here has ``True`` by default:
+        faces do not depend on the order in which they are batched, and each is encoded once per
+        frame instead of once per scene.
     per_clip_audio : bool, optional
         Whether to pair each scene with its own audio. In the published code, the faces of a batch
         are ordered by scene but the repeated audio is not, so batches of several scenes pair faces
@@ -103,6 +106,7 @@ class LoCoNet(ActiveSpeakerModel):
     loss_weights: ClassVar = {"fused": 1.0, "acoustic": 0.4, "visual": 0.4}
     learning_rate: ClassVar[float] = 5e-5
     num_faces: ClassVar[int] = NUM_FACES
+    PUBLISHED: ClassVar = {"per_clip_conv3d": False}
 
     def __init__(
         self,

@@ -101,7 +101,9 @@ class TalkNet(ActiveSpeakerModel):
         Whether to process each item of a batch as a separate clip. The published code concatenates
         the clips of a batch in time before the first convolution. The first and last two frames of
         a clip then include frames of neighbouring clips, and scores depend on the rest of the
-        batch. ``False`` reproduces this.
+        batch. ``False`` reproduces this. Scores of a single clip, as in the published evaluation,
+        are the same either way, so imported checkpoints keep ``True``. In training, the statistics
+        of batch normalisation depend on the whole batch in both cases, as in any such network.
 
     Notes
     -----

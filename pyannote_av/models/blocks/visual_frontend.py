@@ -142,8 +142,9 @@ class VisualEncoder(nn.Module):
     ----------
     per_clip_conv3d : bool, optional
         Whether to process each item of a batch as a separate clip. The published code concatenates
-        them in time. The first and last two frames of an item then include frames of its
-        neighbours in the batch. ``False`` reproduces this.
+        them in time before the first convolution, which covers five frames. The first and last two
+        frames of an item then include frames of its neighbours in the batch. ``False`` reproduces
+        this.
     unused_shortcut : bool, optional
         See :class:`PictureEncoder`.
     """
@@ -154,12 +155,16 @@ class VisualEncoder(nn.Module):
         self.pictures = PictureEncoder(unused_shortcut)
         self.temporal = TemporalEncoder()
 
-    def forward(self, faces: torch.Tensor) -> torch.Tensor:
-        """(batch, frames, 112, 112) in [0, 255] to (batch, frames, 128)."""
+    def forward(self, faces: torch.Tensor, joined: int | None = None) -> torch.Tensor:
+        """(batch, frames, 112, 112) in [0, 255] to (batch, frames, 128).
+
+        `joined` is the number of consecutive items that form one clip. It defaults to 1, or to the
+        whole batch without `per_clip_conv3d`.
+        """
         batch, num_frames, height, width = faces.shape
-        clips = normalise(faces)
-        if not self.per_clip_conv3d:
-            clips = clips.reshape(1, batch * num_frames, height, width)
+        if joined is None:
+            joined = 1 if self.per_clip_conv3d else batch
+        clips = normalise(faces).reshape(-1, joined * num_frames, height, width)
         count = clips.shape[1]
         padded = nn.functional.pad(clips, (0, 0, 0, 0, REACH, REACH))
         windows = torch.stack([padded[:, i : i + count] for i in range(2 * REACH + 1)], dim=2)

@@ -60,16 +60,12 @@ class _Relate(nn.Module):
         if isinstance(model, FusedEmbeddings):
             return model.relate(audio_a, face_a, audio_b, face_b, visible_a, visible_b)
         a, b = torch.cat([face_a, audio_a], dim=1), torch.cat([face_b, audio_b], dim=1)
-        scores = self._score(a, b, model.mask(visible_a, visible_b))
+        a, b = (x if x.ndim == 4 else x[..., None, None] for x in (a, b))
+        # score each order separately: the number of pairs is dynamic
+        scores = model.relation(model.mask.join(a, b, visible_a, visible_b))
         if not model.hparams.siamese:
             return scores
-        return (scores + self._score(b, a, model.mask(visible_b, visible_a))) / 2
-
-    def _score(self, a: torch.Tensor, b: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        # score each order separately: the number of pairs is dynamic
-        maps = torch.cat([a, b], dim=1)
-        maps = maps if maps.ndim == 4 else maps[..., None, None]
-        return self.model.relation(maps * mask[..., None, None])
+        return (scores + model.relation(model.mask.join(b, a, visible_b, visible_a))) / 2
 
 
 def _pairs(model: nn.Module, audio: tuple[int, ...], face: tuple[int, ...]) -> Graph:
