@@ -2,6 +2,8 @@
 
 import json
 import os
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -191,11 +193,38 @@ def test_pipelines_report_their_progress(tmp_path, monkeypatch):
     assert not list((tmp_path / "out" / ".pyannote_av" / "unfinished").iterdir())
 
 
-def test_completion(monkeypatch, capsys):
+def in_bash(command, home):
+    """What bash prints for a command line; completion is for the shell that starts the program."""
+    bash = shutil.which("bash") or pytest.skip("there is no bash")
+    environment = {**os.environ, "HOME": str(home), "SHELL": bash}
+    # bash replaces itself by the last command, and would then not be found among the parents
+    line = f"{shlex.join([sys.executable, '-m', 'pyannote_av'])} {command}; exit $?"
+    done = subprocess.run([bash, "-c", line], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_completion(tmp_path):
     assert _complete_formats("rttm,j") == ["rttm,json"]
     assert "rttm" in _complete_formats("")
-    assert run(monkeypatch, "--show-completion", "bash") == 0
-    assert "_PYANNOTE_AV_COMPLETE" in capsys.readouterr().out
+    assert "_PYANNOTE_AV_COMPLETE" in in_bash("--show-completion", tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_completion_is_installed_and_completes(tmp_path, monkeypatch):
+    assert "bash completion installed" in in_bash("--install-completion", tmp_path)
+    (script,) = tmp_path.glob(".bash_completions/*.sh")
+    assert str(script) in (tmp_path / ".bashrc").read_text()
+    assert "complete" in script.read_text()
+    monkeypatch.setenv("_PYANNOTE_AV_COMPLETE", "complete_bash")
+    for words, found in (
+        ("pyannote-av conv", "convert"),
+        ("pyannote-av apply --pipeline hm", "hmsanet"),
+    ):
+        monkeypatch.setenv("COMP_WORDS", words)
+        monkeypatch.setenv("COMP_CWORD", str(len(words.split()) - 1))
+        assert found in in_bash("", tmp_path).split()
 
 
 SLOW = """
