@@ -263,3 +263,31 @@ def test_interrupted_and_run_again(tmp_path):
     assert again.stdout.split() == ["b", "ok"]
     assert (tmp_path / "b.rttm").is_file()
     assert not list((tmp_path / ".pyannote_av" / "unfinished").iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 2])
+def test_twelve_kinds_of_files_are_diarized_in_spite_of_an_interruption(twelve, workers, tmp_path):
+    """Ctrl-C in the middle keeps what is done; the same command again does the rest."""
+    command = [sys.executable, "-m", "pyannote_av", "apply", twelve, "--into", tmp_path]
+    command += ["--pipeline", "audio", "--workers", workers]
+    given = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    # terminals send the signal to all processes of the command
+    with subprocess.Popen([*map(str, command)], start_new_session=True, **given) as first:
+        while not (line := first.stdout.readline()).startswith("["):
+            assert line, first.stderr.read()
+        os.killpg(first.pid, signal.SIGINT)
+        _, said = first.communicate(timeout=60)
+    assert first.returncode == 130
+    assert "interrupted: run the same command again to continue" in said
+    assert "Traceback" not in said
+    done = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.*") if path.is_file()}
+    assert 0 < len(done) < 36
+    assert len(done) % 3 == 0  # all files of a result, or none
+    again = subprocess.run([*map(str, command)], timeout=240, **given)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count("already done, skipped") == len(done) // 3
+    assert {path: path.stat().st_mtime_ns for path in done} == done
+    found = [path.suffix for path in tmp_path.iterdir() if path.is_file()]
+    assert sorted(found) == sorted([".rttm", ".json", ".html"] * 12)
+    assert not list((tmp_path / ".pyannote_av" / "unfinished").iterdir())
