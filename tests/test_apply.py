@@ -82,6 +82,21 @@ def test_dry_run_says_what_would_be_done_and_writes_nothing(twelve, monkeypatch,
     assert sorted(twelve.iterdir()) == before
 
 
+def test_dry_run_speaks_of_what_would_be_done(tmp_path, monkeypatch, capsys):
+    audio = ("--pipeline", "audio", "--format", "rttm")
+    for name in "ab":
+        write_media(tmp_path / f"{name}.mp4", **SHORT)
+    (tmp_path / "broken.mp4").write_bytes(bytes(500))
+    assert run(monkeypatch, "apply", tmp_path / "a.mp4", *audio) == 0
+    capsys.readouterr()
+    assert run(monkeypatch, "apply", tmp_path, *audio, "--dry-run") == 1
+    a, b, broken, last = capsys.readouterr().out.splitlines()[-4:]
+    assert "a.mp4: already done, would be skipped" in a
+    assert f"b.mp4: would be diarized -> {tmp_path / 'b.rttm'}" in b
+    assert "broken.mp4: would be refused: " in broken
+    assert last == "1 file would be refused"
+
+
 def test_plan_tells_done_and_refused_files(tmp_path):
     video = write_media(tmp_path / "talk.mp4", **SHORT)
     (tmp_path / "mine.rttm").write_text("mine")
