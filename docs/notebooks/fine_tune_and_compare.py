@@ -128,7 +128,10 @@ results, comparisons, _ = evaluate_systems(references, turns, uem)
 print(to_text(results, comparisons))
 
 # %%
-plot(results)
+from IPython.display import Image
+
+plot(results, "errors.png")
+Image("errors.png", width=600)
 
 # %% [markdown]
 # `pyannote-av push fine-tuned FOLDER` and `save_pipeline(systems["fine-tuned"], FOLDER)` make
