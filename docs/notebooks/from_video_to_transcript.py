@@ -72,7 +72,7 @@ output.speaker_diarization.labels()
 #
 # Here, it is made from the reference of the sample, so that nothing has to be downloaded. The words
 # are invented: Ann counts, and Eve says letters. Where Ann has a letter or Eve a number, the word
-# has the wrong speaker. Here, this happens to two words of overlapping speech (at 18.2 s and 27.9 s).
+# has the wrong speaker. Here, two words of overlapping speech have it (at 18.2 s and 27.9 s).
 
 # %%
 import json
