@@ -22,7 +22,8 @@ def test_notebooks_are_up_to_date_small_and_name_no_machine(name):
     assert path.stat().st_size < 500_000
     text = re.sub(r'"image/png": ".*?"|base64,[\w+/=]+', "", path.read_text("utf-8"))
     assert not re.search(r"/(home|root|tmp|work|Users)/", text)
-    assert all(one.outputs for one in notebook.cells[-3:] if one.cell_type == "code")
+    executed = {bool(one.execution_count) for one in notebook.cells if one.cell_type == "code"}
+    assert len(executed) == 1  # as a whole
 
 
 @pytest.mark.slow
