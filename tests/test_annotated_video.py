@@ -13,9 +13,11 @@ from pyannote_av.core.media import probe
 from pyannote_av.core.output import AVDiarizeOutput
 from pyannote_av.core.palette import colour_of, rgb
 from pyannote_av.core.sources import PyAVSource
+from pyannote_av.formats.json import write_json
 from pyannote_av.vision.annotated_video import draw_video, is_drawn
 from pyannote_av.vision.drawing import Boxes, Turns, label
 from tests.media import Pictures, chirps, offset_at, write_media, write_streams
+from tests.test_cli import run
 
 SIZE = (192, 128)
 
@@ -93,6 +95,19 @@ def test_strip_has_colours_of_speakers(drawn):
     strip = image[-20:].reshape(-1, 3).astype(int)
     for number in (0, 1):
         assert any(near(pixel, rgb(colour_of(number)), 45) for pixel in strip)
+
+
+def test_a_click_does_not_flatten_the_waveform(tmp_path):
+    def clicked(t):
+        return np.where(t < 0.05, 0.9, 0.1) * np.sin(2 * np.pi * 400 * t)
+
+    video = write_media(tmp_path / "talk.wav.mkv", audio_codec="pcm_s16le", duration=2.4, draw=grey,
+                        audio_signal=clicked)  # fmt: skip
+    draw_video(result(tracks=FaceTracks.empty()), video, tmp_path / "new.mp4")
+    (_, image) = pictures(tmp_path / "new.mp4")[-1]
+    # half a second before the playhead, where nobody speaks: the strip is dark, and the sound grey
+    column = image[-28:-2, 96 - 4].astype(int).mean(axis=1)
+    assert 14 < (column > 110).sum() < 24
 
 
 def test_off_screen_speakers_are_named(drawn):
@@ -204,3 +219,82 @@ def test_any_name_is_drawn(name):
     assert 0 < image.shape[1] <= 100
     assert not name.strip() or len(np.unique(image.reshape(-1, 3), axis=0)) > 1
     assert math.isfinite(image.mean())
+
+
+@pytest.fixture
+def talk(tmp_path):
+    """A video, and its result in another folder."""
+    video = write_media(tmp_path / "talk.mp4", duration=0.4, draw=grey)
+    (tmp_path / "out").mkdir()
+    write_json(result([(0.0, 0.4, "Ann")]), tmp_path / "out" / "talk.json")
+    return video, tmp_path / "out" / "talk.json"
+
+
+def test_the_command_draws_next_to_the_result(talk, monkeypatch, capsys):
+    video, json = talk
+    assert run(monkeypatch, "draw", json, "--video", video) == 0
+    path = json.with_name("talk.annotated.mp4")
+    assert capsys.readouterr().out == f"{path}\n"
+    (_, before), (_, after) = (pictures(one)[5] for one in (video, path))
+    ann = np.array(rgb(colour_of(0)))
+    left, middle = round(0.22 * 191), round(0.6 * 127)
+    assert near(before[middle, left], 90, 12)
+    assert near(after[middle, left], ann)
+    # again: its own file may be replaced
+    assert run(monkeypatch, "draw", json, "--video", video) == 0
+
+
+def test_the_command_finds_the_video_and_tells_problems(talk, monkeypatch, capsys):
+    video, json = talk
+    beside = video.rename(json.with_name("talk.mp4"))
+    write_json(result([(0.0, 90.0, "Ann")]), json)
+    new = json.with_name("new.mkv")
+    assert run(monkeypatch, "draw", json, "-o", new) == 0
+    first, problem = capsys.readouterr().out.splitlines()
+    assert first == str(new)
+    assert "turns end at 90.00 s" in problem
+    assert str(beside) in problem
+
+
+def test_the_command_never_replaces_the_file_of_somebody_else(talk, monkeypatch, capsys):
+    video, json = talk
+    path = json.with_name("talk.annotated.mp4")
+    path.write_text("mine")
+    assert run(monkeypatch, "draw", json, "--video", video) == 2
+    assert f"{path} exists and was not drawn by pyannote-av" in capsys.readouterr().err
+    assert path.read_text() == "mine"
+    assert run(monkeypatch, "draw", json, "--video", video, "--overwrite") == 0
+    assert is_drawn(path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("out/talk.json",), "the video of out/talk.json is not next to it: name it with --video"),
+        (("out/talk.json", "--video", "gone.mp4"), "gone.mp4: no such file"),
+        (("out/gone.json",), "no such file: out/gone.json"),
+        (("talk.mp4",), "talk.mp4"),
+        (("out/talk.json", "--video", "sound.wav"), "sound.wav has no pictures"),
+        (("out/talk.json", "--video", "talk.mp4", "-o", "new.gif"), "new.gif is not a supported"),
+    ],
+)
+def test_errors_of_the_command(arguments, message, talk, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_media(tmp_path / "sound.wav", video=False, duration=0.4, audio_codec="pcm_s16le")
+    before = sorted(tmp_path.rglob("*"))
+    assert run(monkeypatch, "draw", *arguments) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert message in said
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_command_can_be_interrupted(talk, monkeypatch, capsys):
+    video, json = talk
+
+    def interrupted(*_args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pyannote_av.vision.annotated_video.draw_video", interrupted)
+    assert run(monkeypatch, "draw", json, "--video", video) == 130
+    assert "nothing was written" in capsys.readouterr().err

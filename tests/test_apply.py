@@ -2,6 +2,8 @@
 
 import json
 import os
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -79,6 +81,21 @@ def test_dry_run_says_what_would_be_done_and_writes_nothing(twelve, monkeypatch,
     assert any(str(into / "camera.rttm") in line for line in lines)
     assert not into.exists()
     assert sorted(twelve.iterdir()) == before
+
+
+def test_dry_run_speaks_of_what_would_be_done(tmp_path, monkeypatch, capsys):
+    audio = ("--pipeline", "audio", "--format", "rttm")
+    for name in "ab":
+        write_media(tmp_path / f"{name}.mp4", **SHORT)
+    (tmp_path / "broken.mp4").write_bytes(bytes(500))
+    assert run(monkeypatch, "apply", tmp_path / "a.mp4", *audio) == 0
+    capsys.readouterr()
+    assert run(monkeypatch, "apply", tmp_path, *audio, "--dry-run") == 1
+    a, b, broken, last = capsys.readouterr().out.splitlines()[-4:]
+    assert "a.mp4: already done, would be skipped" in a
+    assert f"b.mp4: would be diarized -> {tmp_path / 'b.rttm'}" in b
+    assert "broken.mp4: would be refused: " in broken
+    assert last == "1 file would be refused"
 
 
 def test_plan_tells_done_and_refused_files(tmp_path):
@@ -192,11 +209,38 @@ def test_pipelines_report_their_progress(tmp_path, monkeypatch):
     assert not list((tmp_path / "out" / ".pyannote_av" / "unfinished").iterdir())
 
 
-def test_completion(monkeypatch, capsys):
+def in_bash(command, home):
+    """What bash prints for a command line; completion is for the shell that starts the program."""
+    bash = shutil.which("bash") or pytest.skip("there is no bash")
+    environment = {**os.environ, "HOME": str(home), "SHELL": bash}
+    # bash replaces itself by the last command, and would then not be found among the parents
+    line = f"{shlex.join([sys.executable, '-m', 'pyannote_av'])} {command}; exit $?"
+    done = subprocess.run([bash, "-c", line], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_completion(tmp_path):
     assert _complete_formats("rttm,j") == ["rttm,json"]
     assert "rttm" in _complete_formats("")
-    assert run(monkeypatch, "--show-completion", "bash") == 0
-    assert "_PYANNOTE_AV_COMPLETE" in capsys.readouterr().out
+    assert "_PYANNOTE_AV_COMPLETE" in in_bash("--show-completion", tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_completion_is_installed_and_completes(tmp_path, monkeypatch):
+    assert "bash completion installed" in in_bash("--install-completion", tmp_path)
+    (script,) = tmp_path.glob(".bash_completions/*.sh")
+    assert str(script) in (tmp_path / ".bashrc").read_text()
+    assert "complete" in script.read_text()
+    monkeypatch.setenv("_PYANNOTE_AV_COMPLETE", "complete_bash")
+    for words, found in (
+        ("pyannote-av conv", "convert"),
+        ("pyannote-av apply --pipeline hm", "hmsanet"),
+    ):
+        monkeypatch.setenv("COMP_WORDS", words)
+        monkeypatch.setenv("COMP_CWORD", str(len(words.split()) - 1))
+        assert found in in_bash("", tmp_path).split()
 
 
 # a shell that starts tests in the background makes them ignore interruptions
@@ -236,4 +280,32 @@ def test_interrupted_and_run_again(tmp_path):
     again = subprocess.run([*command, "fast"], capture_output=True, text=True, timeout=120)
     assert again.stdout.split() == ["b", "ok"]
     assert (tmp_path / "b.rttm").is_file()
+    assert not list((tmp_path / ".pyannote_av" / "unfinished").iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 2])
+def test_twelve_kinds_of_files_are_diarized_in_spite_of_an_interruption(twelve, workers, tmp_path):
+    """Ctrl-C in the middle keeps what is done; the same command again does the rest."""
+    command = [sys.executable, "-m", "pyannote_av", "apply", twelve, "--into", tmp_path]
+    command += ["--pipeline", "audio", "--workers", workers]
+    given = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    # terminals send the signal to all processes of the command
+    with subprocess.Popen([*map(str, command)], start_new_session=True, **given) as first:
+        while not (line := first.stdout.readline()).startswith("["):
+            assert line, first.stderr.read()
+        os.killpg(first.pid, signal.SIGINT)
+        _, said = first.communicate(timeout=60)
+    assert first.returncode == 130
+    assert "interrupted: run the same command again to continue" in said
+    assert "Traceback" not in said
+    done = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.*") if path.is_file()}
+    assert 0 < len(done) < 36
+    assert len(done) % 3 == 0  # all files of a result, or none
+    again = subprocess.run([*map(str, command)], timeout=240, **given)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count("already done, skipped") == len(done) // 3
+    assert {path: path.stat().st_mtime_ns for path in done} == done
+    found = [path.suffix for path in tmp_path.iterdir() if path.is_file()]
+    assert sorted(found) == sorted([".rttm", ".json", ".html"] * 12)
     assert not list((tmp_path / ".pyannote_av" / "unfinished").iterdir())

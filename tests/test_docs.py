@@ -1,5 +1,6 @@
 """What README and documentation tell users to type does what they say."""
 
+import json
 import re
 import shlex
 import shutil
@@ -57,7 +58,26 @@ def folder(sample, short_sample, tmp_path_factory) -> Path:
     cut_sample(sample, (13.0, 19.2), size=SMALL).write(folder / "interview.mp4")
     (folder / "speech").mkdir()
     write_speech(folder / "speech")
+    (folder / "said").mkdir()
+    said = {"start": 0.2, "end": 2.0, "text": " Hello there.", "words": []}
+    (folder / "said" / "interview.json").write_text(json.dumps({"segments": [said]}))
+    (folder / "interviews.lst").write_text("sample\n")
+    (folder / "database.yml").write_text(PROTOCOL)
     return folder
+
+
+#: a protocol of readers
+PROTOCOL = """
+Protocols:
+  Mine:
+    SpeakerDiarization:
+      Interviews:
+        development:
+          uri: interviews.lst
+          video: ./{uri}.mp4
+          annotation: ./{uri}.rttm
+          face_tracks: ./{uri}.tracks.npz
+"""
 
 
 #: pages that repeat README, or run whole networks and several pipelines
@@ -68,8 +88,12 @@ SLOW = (
     "hmsanet.md",
     "active_speaker.md",
     "batch.md",
+    "corpora.md",
+    "evaluation.md",
     "formats.md",
+    "sharing.md",
     "training.md",
+    "tuning.md",
     "player.md",
     "windows.md",
 )

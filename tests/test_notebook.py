@@ -10,7 +10,7 @@ from pyannote.core import Annotation, Segment
 
 from pyannote_av import FaceTracks
 from pyannote_av.core.output import AVDiarizeOutput, Report
-from pyannote_av.core.palette import colour_of
+from pyannote_av.core.palette import UNKNOWN, colour_of
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 
@@ -80,6 +80,17 @@ def test_table_of_faces(tmp_path):
     assert shown._repr_html_() == shown
     assert "70 more face tracks" in faces(100)._repr_html_()
     assert "0 face tracks" in FaceTracks.empty()._repr_html_()
+
+
+def test_faces_have_the_colours_of_the_timeline():
+    tracks = faces(2, speaker={0: "Bob"})
+    html = tracks.show(speakers=["Ann", "Bob"])  # Ann is never seen
+    rows = html.split("<tr>")
+    assert f"color:{colour_of(1)}" in rows[2]
+    assert "Bob" in rows[2]
+    assert f"color:{UNKNOWN}" in rows[3]
+    assert colour_of(0) not in html
+    assert "color" not in tracks.show()  # any colour could be that of somebody else
 
 
 def test_picture_is_the_face(tmp_path):

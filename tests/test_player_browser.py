@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -520,8 +520,25 @@ def test_what_is_not_corrected_is_exported_as_it_was(visit, square):
     one = visit(content, square)
     again = json.loads(one.js("pyannoteAV.textOf('json')"))
     assert again.keys() == content.keys()
+    assert [one.keys() for one in again["face_tracks"]["tracks"]] == [
+        {"id", "speaker", "start", "end", "times", "boxes"}
+    ] * 2
     for key in content.keys() - {"face_tracks"}:
         assert again[key] == content[key], key
+
+
+def test_scores_of_faces_are_exported(visit, square):
+    tracks, rng = square_tracks(), np.random.default_rng(0)
+    speaking = rng.normal(0, 5, len(tracks)).round(3)
+    speaking[7] = np.nan
+    confidence = np.where(tracks.track == 3, rng.random(len(tracks)).round(3), np.nan)
+    tracks = replace(tracks, speaking=speaking, confidence=confidence)
+    one = visit(result(tracks=tracks), square)
+    again = json.loads(one.js("pyannoteAV.textOf('json')"))["face_tracks"]
+    assert ["confidence" in one for one in again["tracks"]] == [True, False]
+    again = FaceTracks.from_dict(again)
+    np.testing.assert_allclose(again.speaking, speaking, atol=1e-6)
+    np.testing.assert_allclose(again.confidence, confidence, atol=1e-6)
 
 
 # --- lanes of what sound alone said, of changes, and of notes ---

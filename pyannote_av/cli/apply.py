@@ -219,9 +219,9 @@ def _tell_plan(
         head = heads[job.name]
         if verdict == "refused":
             refused[job.name] = why
-            tell(_line(f"{head}: refused: {why}"))
+            tell(_line(f"{head}: would be refused: {why}"))
         elif verdict == "done before":
-            tell(_line(f"{head}: done before, would be skipped"))
+            tell(_line(f"{head}: already done, would be skipped (--overwrite repeats it)"))
         else:
             places = ", ".join(str(into / output) for output in outputs)
             tell(_line(f"{head}: would be diarized -> {places}"))
@@ -475,7 +475,9 @@ def command(
     trust: _engine.Trust = False,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Only list what would be done with each file."),
+        typer.Option(
+            "--dry-run", help="List what would be done with each file, and write nothing."
+        ),
     ] = False,
 ) -> None:
     """Diarize videos and audio files: write DIR/<name>.rttm, .json and .html for each.
@@ -561,7 +563,7 @@ def command(
         say(f"error: {error}", err=True)
         raise typer.Exit(2) from error
     if dry_run and failed:
-        say(f"{failed} files would be refused")
+        say(f"{failed} file{'s' if failed > 1 else ''} would be refused")
         raise typer.Exit(1)
     if failed:
         where = failures_path(into or Path("FOLDER"))

@@ -11,23 +11,7 @@ from typing import Annotated
 import typer
 
 from pyannote_av.cli._output import say
-
-
-def find_video(result: Path) -> Path:
-    """The video beside a result, which has the same name.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is none.
-    """
-    from pyannote_av.core.files import VIDEO_SUFFIXES
-
-    name = result.name.removesuffix(".gz").removesuffix(".json")
-    for path in sorted(result.parent.glob("*")):
-        if path.stem == name and path.suffix.lower() in VIDEO_SUFFIXES:
-            return path
-    raise FileNotFoundError(f"no video {name} beside {result}: name it with --video")
+from pyannote_av.cli.view import find_recording, stem_of
 
 
 @contextmanager
@@ -52,7 +36,7 @@ def command(
     result: Annotated[Path, typer.Argument(help="Result of apply (.json).")],
     video: Annotated[
         Path | None,
-        typer.Option(help="The video. Default: the one of the same name beside the result."),
+        typer.Option(help="The video. Default: next to the result, or where apply found it."),
     ] = None,
     output: Annotated[
         Path | None,
@@ -72,11 +56,15 @@ def command(
     from pyannote_av.vision.annotated_video import draw_video
 
     try:
-        video = video or find_video(result)
-        name = result.name.removesuffix(".gz").removesuffix(".json")
-        path = output or result.with_name(f"{name}.annotated.mp4")
+        content = read_json(result)
+        video = video or find_recording(result)
+        if video is None:
+            raise FileNotFoundError(
+                f"the video of {result} is not next to it: name it with --video"
+            )
+        path = output or result.with_name(f"{stem_of(result)}.annotated.mp4")
         with _bar(sys.stderr.isatty()) as progress:
-            problems = draw_video(read_json(result), video, path, overwrite, progress)
+            problems = draw_video(content, video, path, overwrite, progress)
     except (OSError, ValueError) as error:
         say(f"error: {error}", err=True)
         raise typer.Exit(2) from error

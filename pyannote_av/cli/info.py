@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 
 from pyannote_av.cli._output import say
@@ -26,6 +25,8 @@ def describe(path: Path, num_pictures: int = 5, audio_track: int | str = "auto")
     audio_track : int or str, optional
         See :class:`pyannote_av.Video`.
     """
+    import numpy as np
+
     from pyannote_av.core.files import MediaError, check_audio_track
     from pyannote_av.core.grid import FRAME_RATE
     from pyannote_av.core.io import Video

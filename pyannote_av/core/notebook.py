@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,7 +92,9 @@ def output_html(output: DiarizeOutput) -> Html:
     return Html(f'<div class="pyannote-av">{"".join(parts)}</div>')
 
 
-def tracks_html(tracks: FaceTracks, video: Any = None) -> Html:
+def tracks_html(
+    tracks: FaceTracks, video: Any = None, speakers: Sequence[str] | None = None
+) -> Html:
     """Table of face tracks.
 
     Parameters
@@ -99,6 +102,9 @@ def tracks_html(tracks: FaceTracks, video: Any = None) -> Html:
     tracks : FaceTracks
     video : str, Path or mapping, optional
         The video, from which a picture of each face is cut.
+    speakers : sequence of str, optional
+        All speakers of the result, ``output.speaker_diarization.labels()``. Names then have the
+        colours that they have in timelines.
 
     Returns
     -------
@@ -109,7 +115,7 @@ def tracks_html(tracks: FaceTracks, video: Any = None) -> Html:
     MediaError
         If the video cannot be read.
     """
-    names = sorted(set(tracks.speaker.values()))
+    colours = {speaker: colour_of(i) for i, speaker in enumerate(speakers or ())}
     head = ["face", "speaker", "from", "to", "visible", "speaking"]
     head = ["", *head] if video is not None else head
     rows = ["<tr>" + "".join(f"<th>{one}</th>" for one in head) + "</tr>"]
@@ -117,12 +123,12 @@ def tracks_html(tracks: FaceTracks, video: Any = None) -> Html:
     for track in tracks.tracks[:_TRACKS]:
         one = tracks.of(track)
         speaker = tracks.speaker.get(track)
-        colour = UNKNOWN if speaker is None else colour_of(names.index(speaker))
         scored = np.isfinite(one.speaking).any()
         spoken = f"{(one.speaking > _SPEAKING).sum() * step:.1f} s" if scored else ""
+        mark = f'<span style="color:{colours.get(speaker, UNKNOWN)}">■</span> ' if colours else ""
         cells = [
             track,
-            f'<span style="color:{colour}">■</span> {_text(speaker or "unknown")}',
+            f"{mark}{_text(speaker or 'unknown')}",
             f"{one.time[0]:.2f} s",
             f"{one.time[-1] + step:.2f} s",
             f"{len(one) * step:.1f} s",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -245,12 +245,15 @@ class FaceTracks:
         """Table of the tracks for notebooks."""
         return self.show()
 
-    def show(self, video: Any = None) -> Html:
+    def show(self, video: Any = None, speakers: Sequence[str] | None = None) -> Html:
         """Table of the tracks, with a picture of each face if the video is given.
 
         Parameters
         ----------
         video : str, Path or mapping, optional
+        speakers : sequence of str, optional
+            All speakers of the result, ``output.speaker_diarization.labels()``, some of whom may
+            have no face. The table then has the colours of the timeline.
 
         Returns
         -------
@@ -264,7 +267,7 @@ class FaceTracks:
         """
         from pyannote_av.core.notebook import tracks_html
 
-        return tracks_html(self, video)
+        return tracks_html(self, video, speakers)
 
     def __eq__(self, other: object) -> bool:
         """Whether rows, speakers, uri and frame size are equal; embeddings and stats may differ."""

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 TOLERANCE = 0.001
 #: units of the coordinates of a box, per width or height of the picture
 UNITS = 10_000
+#: scores of faces that the page keeps for its exports
+SCORES = ("confidence", "speaking")
+_UNKNOWN = -32768  # of a score
 # longest step between the rows of a run, in steps of the grid
 _GAP = 1.5
 
@@ -87,10 +90,13 @@ def page_tracks(tracks: FaceTracks, speakers: Mapping[str, int]) -> dict[str, An
         ``frameRate``, ``frameSize``, and base64 of little-endian arrays: ``track`` (uint32: index
         of the track of each run), ``first`` (uint32: first knot of each run, and the number of
         knots), ``times`` (int32, in ms) and ``boxes`` (int16, in 1e-4 of the picture).
+        ``confidence`` and ``speaking``, where there are any, have one value for each row of the
+        tracks (int16, in thousandths; -32768 where unknown).
     """
     ids = tracks.tracks
     first = first_rows(tracks)
     rows = knots(tracks.time, tracks.box, first)
+    scores = {name: getattr(tracks, name) for name in SCORES}
     return {
         "ids": ids,
         "owner": [speakers.get(tracks.speaker.get(track, ""), -1) for track in ids],
@@ -100,7 +106,16 @@ def page_tracks(tracks: FaceTracks, speakers: Mapping[str, int]) -> dict[str, An
         "first": _packed(np.r_[np.searchsorted(rows, first), len(rows)], "<u4"),
         "times": _packed(np.round(1000 * tracks.time[rows]), "<i4"),
         "boxes": _packed(np.round(UNITS * tracks.box[rows]), "<i2"),
+        **{
+            name: _packed(_thousandths(values), "<i2")
+            for name, values in scores.items()
+            if np.isfinite(values).any()
+        },
     }
+
+
+def _thousandths(scores: np.ndarray) -> np.ndarray:
+    return np.where(np.isnan(scores), _UNKNOWN, np.round(1000 * scores.clip(-32, 32)))
 
 
 def _packed(values: np.ndarray, dtype: str) -> str:

@@ -370,7 +370,8 @@ class Painter:
         peaks = np.zeros(width)
         peaks[inside] = self.peaks[columns[inside]]
         away = np.abs(np.arange(height) - (height - 1) / 2)
-        wave = away[:, None] <= peaks * height / 2
+        # colours stay visible above and below the loudest sound
+        wave = away[:, None] <= 0.75 * peaks * height / 2
         strip[wave] = strip[wave] // 2 + 127
         playhead = width // 2
         strip[:, playhead - 2 : playhead + 2] = 0

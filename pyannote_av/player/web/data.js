@@ -26,6 +26,8 @@ function turnsOf(columns) {
  *
  * Knot k is at times[k] ms, in boxes[4 k] to boxes[4 k + 3] (x1, y1, x2, y2 in units of 1e-4 of the
  * picture). Run r has the knots first[r] to first[r + 1] - 1, and belongs to track[r].
+ *
+ * `scores` has the thousandths of each score, one for each box of the result; -32768 is unknown.
  */
 class Tracks {
   constructor(content) {
@@ -37,6 +39,9 @@ class Tracks {
     this.first = new Uint32Array(bytesOf(content.first));
     this.times = new Int32Array(bytesOf(content.times));
     this.boxes = new Int16Array(bytesOf(content.boxes));
+    this.scores = ["confidence", "speaking"]
+      .filter((name) => name in content)
+      .map((name) => ({ name, values: new Int16Array(bytesOf(content[name])) }));
     // half a picture on either side: pictures of other frame rates fall between the rows
     this.margin = 0.5 / this.frameRate;
     this._buckets = new Map();

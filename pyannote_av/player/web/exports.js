@@ -76,6 +76,7 @@ function tracksContent() {
     const speaker = state.owner[i] >= 0 ? nameOf(state.owner[i]) : null;
     return { id, speaker, start: 0, end: 0, times: [], boxes: [] };
   });
+  let row = 0; // of the scores, which are in the order of runs
   for (let run = 0; run < tracks.track.length; run++) {
     const entry = entries[tracks.track[run]];
     const start = tracks.startOf(run);
@@ -84,8 +85,14 @@ function tracksContent() {
       entry.times.push(round(start + i * step));
       entry.boxes.push(tracks.boxAt(run, start + i * step).map((v) => Math.round(v * 1e5) / 1e5));
     }
+    for (const { name, values } of tracks.scores) {
+      entry[name] ??= [];
+      for (const v of values.subarray(row, row + count)) entry[name].push(v === -32768 ? null : v / 1000);
+    }
+    row += count;
   }
   for (const entry of entries) {
+    for (const { name } of tracks.scores) if (entry[name].every((v) => v === null)) delete entry[name];
     entry.start = entry.times[0];
     entry.end = round(entry.times[entry.times.length - 1] + step);
   }
