@@ -188,8 +188,9 @@ def test_picture_that_starts_late(scene, output, pipeline, tmp_path):
 @pytest.mark.slow
 def test_sound_that_starts_late(scene, output, pipeline, tmp_path):
     late = pipeline(str(scene.write(tmp_path / "scene.mp4", audio_start=1.5)))
-    # silence as the recording has it is not silence as the padding has it
-    assert_same_turns(late.speaker_diarization, output.speaker_diarization)
+    # silence as the recording has it is not silence as the padding has it: posteriors of the whole
+    # first chunk differ a little
+    assert_same_turns(late.speaker_diarization, output.speaker_diarization, tolerance=0.2)
     assert late.face_tracks.time.min() == pytest.approx(0.0, abs=FRAME)
     assert_same_boxes(late.face_tracks, output.face_tracks)
     assert scene.is_told(late)
