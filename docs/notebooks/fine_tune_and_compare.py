@@ -80,7 +80,7 @@ config = TrainingConfig.parse(
         "loggers": [],
     }
 )
-train(config)
+model = train(config)
 
 # %% [markdown]
 # The record of the stage has one row of metrics per epoch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -124,7 +125,16 @@ def command(
             find_talkers(clips) if clips is not None else None,
         )
         report = simulate_files(
-            cast, into, files, 60 * minutes, options, seed, workers, subset, True, store
+            cast,
+            into,
+            files,
+            60 * minutes,
+            options,
+            seed,
+            workers,
+            subset,
+            sys.stderr.isatty(),
+            store,
         )
     except (OSError, ValueError, RuntimeError, ModuleNotFoundError) as error:
         say(f"error: {error}", err=True)
