@@ -212,3 +212,92 @@ class FusedEmbeddings(_EmbeddedRelation):
 
 def _mapping(dimension: int, width: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(dimension, width), nn.ReLU(), nn.Linear(width, width))
+
+
+class CalibratedSimilarity(nn.Module):
+    """Log-odds that two windows have the same speaker, from cosine similarities.
+
+    A logistic regression on the similarities of voices and faces, with separate parameters for
+    pairs of which none, one or both windows have a face. Faces count only if both have one.
+
+    Parameters
+    ----------
+    slope : float, optional
+        Initial slope: before training, the log-odds are ``slope * (similarity - 0.5)``. The
+        similarity is that of the voices or, if both faces are visible, the mean of voices and
+        faces, as in :class:`~pyannote_av.clustering.similarity_diarization.SimilarityDiarization`.
+    """
+
+    def __init__(self, slope: float = 10.0):
+        super().__init__()
+        self.weight = nn.Parameter(slope * torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.5, 0.5]]))
+        self.bias = nn.Parameter(torch.full((3,), -slope / 2))
+
+    def forward(self, voice, face, visible_a, visible_b) -> torch.Tensor:
+        """(pairs,) cosine similarities and (pairs,) visibility of faces to (pairs,) log-odds."""
+        case = visible_a.long() + visible_b.long()
+        weight, face = self.weight[case], torch.where(case == 2, face, 0.0)
+        return weight[:, 0] * voice + weight[:, 1] * face + self.bias[case]
+
+
+class CorrectedSimilarity(_EmbeddedRelation):
+    """Calibrated similarity of voices and faces, corrected by the relation network of AVR-Net.
+
+    The log-odds of the relation network are added to those of :class:`CalibratedSimilarity`. They
+    are exactly zero before training. The network therefore starts from what cosine similarity
+    knows, and learns only what it has to add.
+
+    Parameters
+    ----------
+    voice_dimension, face_dimension : int
+    mask : {"learnable", "partial", "handcrafted", "none"}, optional
+        See :class:`~pyannote_av.clustering.relation_network.ModalityMask`.
+    pairs : {"products", "concatenation"}, optional
+        Channels of a pair. "products": products and absolute differences of both embeddings, which
+        depend little on who the speakers are, so that few training speakers are enough.
+        "concatenation": both embeddings, as published.
+    widths, blocks : (int, int), optional
+        See :class:`~pyannote_av.clustering.relation_network.RelationNetwork`.
+    sample_rate, num_channels, task : optional
+        As in ``pyannote.audio.Model``.
+    """
+
+    def __init__(
+        self,
+        voice_dimension: int,
+        face_dimension: int,
+        mask: Literal["learnable", "partial", "handcrafted", "none"] = "learnable",
+        pairs: Literal["products", "concatenation"] = "products",
+        widths: tuple[int, int] = (32, 16),
+        blocks: tuple[int, int] = (1, 1),
+        sample_rate: int = 16000,
+        num_channels: int = 1,
+        task=None,
+    ):
+        super().__init__(voice_dimension, face_dimension, sample_rate, num_channels, task)
+        if pairs not in ("products", "concatenation"):
+            raise ValueError(f'pairs must be "products" or "concatenation", not {pairs!r}')
+        self.save_hyperparameters("mask", "pairs", "widths", "blocks")
+        self.similarity = CalibratedSimilarity()
+        self.mask = ModalityMask(mask, face_dimension, voice_dimension)
+        self.correction = RelationNetwork(2 * (voice_dimension + face_dimension), widths, blocks)
+        last = self.correction.classifier[-1]
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+
+    def relate_in_order(self, audio_a, face_a, audio_b, face_b, visible_a, visible_b):
+        """See ``AVRNet.relate_in_order``."""
+        a, b = torch.cat([face_a, audio_a], dim=1), torch.cat([face_b, audio_b], dim=1)
+        if self.hparams.pairs == "products":
+            forward = backward = torch.cat([a * b, (a - b).abs()], dim=1)
+        else:
+            forward, backward = torch.cat([a, b], dim=1), torch.cat([b, a], dim=1)
+        pairs = torch.cat(
+            [forward * self.mask(visible_a, visible_b), backward * self.mask(visible_b, visible_a)]
+        )
+        network = self.correction
+        features = network.pool(network.stages(pairs[..., None, None])).flatten(1)
+        correction = network.classifier(features).squeeze(1).unflatten(0, (2, len(a)))
+        # maps have the norm of a vector of ones
+        voice, face = ((x * y).mean(dim=1) for x, y in ((audio_a, audio_b), (face_a, face_b)))
+        return (self.similarity(voice, face, visible_a, visible_b) + correction).sigmoid()

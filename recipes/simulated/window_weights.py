@@ -1,0 +1,434 @@
+"""Reproduce the shipped weights of the systems that cluster windows of speech.
+
+    python -m recipes.simulated.window_weights DATA WORK [--scale 1.0] [--seed 0] [--seconds 300]
+
+The script runs these steps:
+
+1. Embed voices and faces of many people (:mod:`recipes.simulated.people`).
+2. Fit the PLDA of VBx to the training voices.
+3. Calibrate the similarity of voices and faces, and train the network that corrects it: AVR-Net.
+4. Train the embeddings and the speaker counter of CYS-MSD.
+5. Choose the thresholds on recordings composed of the embeddings of development people.
+6. Write the pipeline folders WORK/avrnet, WORK/cysmsd and WORK/vbx, and WORK/window_errors.json.
+
+Existing results are not computed again. With ``--seconds``, the command stops between two parts
+after the given time, to be continued later.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from math import ceil
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import yaml
+
+from pyannote_av.clustering.linkage import pair_clusters
+from pyannote_av.clustering.people import People, PeopleEpisodes, PeopleRecordings
+from pyannote_av.core.atomic import write_text
+from pyannote_av.core.reading import read_json
+from recipes.simulated import people as embedded
+
+if TYPE_CHECKING:
+    import torch
+
+#: steps of training
+STEPS = {"calibration": 150, "relation": 600, "counting": 400}
+#: development recordings: windows, and how many of each number of speakers
+SIZES, EACH, SPEAKERS = (40, 400), 3, range(2, 9)
+#: thresholds to try, for scores in (0, 1)
+THRESHOLDS = np.round(np.arange(0.02, 0.99, 0.02), 2)
+#: segments of each speaker for the PLDA, and their duration in seconds
+SEGMENTS, DURATION = 3, 2.0
+
+
+# --------------------------------------------------------------------------------------- training
+
+
+def calibrate(model, people: People, steps: int, seed: int) -> None:
+    """Fit the calibration of similarities; both outcomes have the same weight."""
+    import torch
+    import torch.nn.functional as F
+
+    batches = PeopleEpisodes(people, seed=seed)
+    model.eval()
+    optimizer = torch.optim.Adam(model.similarity.parameters(), lr=0.3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for step in range(steps):
+        scores, same = compare(model, batches[step])
+        same = same.expand_as(scores).float()
+        weight = torch.where(same > 0, 0.5 / same.mean(), 0.5 / (1 - same.mean()))
+        loss = F.binary_cross_entropy(scores.clamp(1e-6, 1 - 1e-6), same, weight)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+
+
+def compare(model, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scores (orders, pairs) of all pairs of support and query windows, and their labels."""
+    sound, faces, visible = batch["audio"], batch["faces"], batch["visible"]
+    shape = sound.shape[:3]
+    audio = model.audio_map(sound.flatten(0, 2)).unflatten(0, shape)
+    face = model.face_map(faces.flatten(0, 2), visible.flatten()).unflatten(0, shape)
+    ways, items = shape[2], (audio, face, visible)
+    a = [x[:, 0].repeat_interleave(ways, dim=1).flatten(0, 1) for x in items]
+    b = [x[:, 1].repeat(1, ways, *[1] * (x.ndim - 3)).flatten(0, 1) for x in items]
+    scores = model.relate_in_order(a[0], a[1], b[0], b[1], a[2], b[2])
+    who = batch["speakers"]
+    return scores, (who.unsqueeze(2) == who.unsqueeze(1)).flatten()
+
+
+def fit(
+    model,
+    batches: Any,
+    loss_of: Callable[[Any, dict], torch.Tensor],
+    steps: int,
+    learning_rate: float,
+    weight_decay: float,
+    frozen: tuple[str, ...] = (),
+    name: str = "training",
+) -> None:
+    """Train a network on batches, with Adam and a cosine schedule."""
+    import torch
+
+    learnt = [p for name, p in model.named_parameters() if not name.startswith(frozen)]
+    optimizer = torch.optim.AdamW(learnt, lr=learning_rate, weight_decay=weight_decay)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    model.train()
+    mean, began = 0.0, perf_counter()
+    for step in range(steps):
+        loss = loss_of(model, batches[step])
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(learnt, 5.0)
+        optimizer.step()
+        schedule.step()
+        mean += (loss.item() - mean) / min(step + 1, 50)
+        if (step + 1) % 100 == 0:
+            print(f"{step + 1}: loss {mean:.4f}, {perf_counter() - began:.0f} s", flush=True)
+    model.eval()
+    trained = sorted(
+        {n.split(".")[0] for n, _ in model.named_parameters() if not n.startswith(frozen)}
+    )
+    model.lineage = [
+        *model.lineage,
+        {"stage": {"name": name, "train": trained}, "steps": steps, "seed": batches.seed},
+    ]
+
+
+def relation_loss(model, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Squared error of scores, as published; see ``PairwiseRelation``."""
+    scores, same = compare(model, batch)
+    return batch["speakers"].shape[1] * (scores - same.to(scores)).square().mean()
+
+
+def counting_loss(model, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Weighted sum of the losses of CYS-MSD; see ``SpeakerCounting``."""
+    from pyannote_av.clustering.counting_losses import counting_losses, total_loss
+
+    names = "speaker_embeddings", "faces", "face_mask", "window_mask"
+    output = model(*(batch[name] for name in names))
+    losses = counting_losses(output, batch["y"])
+    return total_loss({name: one.mean() for name, one in losses.items()})
+
+
+# ------------------------------------------------------------------------------- development people
+
+
+class Errors(NamedTuple):
+    """Share of windows with a wrong speaker, and share of recordings with a wrong count."""
+
+    confusion: float
+    miscounted: float
+
+
+def recordings(people: People, seed: int = 1) -> list[dict[str, np.ndarray]]:
+    """Composed recordings of 2 to 8 speakers, of half a minute and of five minutes."""
+    composed = PeopleRecordings(people, mixed=0.0, seed=seed)
+    rng = np.random.default_rng(seed)
+    return [
+        composed.recording(rng, speakers, windows)
+        for windows in SIZES
+        for speakers in SPEAKERS
+        for _ in range(EACH)
+    ]
+
+
+def confusion(y: np.ndarray, clusters: np.ndarray) -> float:
+    """Share of windows whose cluster is not that of a speaker, after the best assignment."""
+    from scipy.optimize import linear_sum_assignment
+
+    hits = np.eye(clusters.max() + 1)[clusters].T @ y
+    rows, columns = linear_sum_assignment(-hits)
+    return 1 - hits[rows, columns].sum() / len(y)
+
+
+def errors(files: list[dict], clusters: Iterator[np.ndarray]) -> Errors:
+    """Mean errors of recordings."""
+    found = [
+        (confusion(one["y"], c), c.max() + 1 != one["y"].any(axis=0).sum())
+        for one, c in zip(files, clusters, strict=True)
+    ]
+    return Errors(*(float(x) for x in np.mean(found, axis=0)))
+
+
+def best(files: list[dict], distances: list[np.ndarray], thresholds) -> tuple[float, Errors]:
+    """Threshold with the least confusion, for scores that are 1 minus distances."""
+    tried = []
+    for threshold in thresholds:
+        clusters = (pair_clusters(one, 1 - threshold) for one in distances)
+        tried.append((errors(files, clusters), float(threshold)))
+    least, threshold = min(tried)
+    return threshold, least
+
+
+def cosines(files: list[dict], faces: bool) -> list[np.ndarray]:
+    """Distances of ``SimilarityDiarization``."""
+    from scipy.spatial.distance import squareform
+
+    found = []
+    for one in files:
+        voices, face, visible = (one[k] for k in ("speaker_embeddings", "faces", "face_mask"))
+        alike = voices @ voices.T
+        if faces:
+            face = face / np.maximum(np.linalg.norm(face, axis=1, keepdims=True), 1e-6)
+            both = visible[:, None] & visible
+            alike = np.where(both, (alike + face @ face.T) / 2, alike)
+        found.append(squareform(1 - alike, checks=False).clip(min=0))
+    return found
+
+
+def scores(files: list[dict], model) -> list[np.ndarray]:
+    """Distances of a relation network."""
+    import torch
+
+    from pyannote_av.clustering.pair_scores import score_pairs
+
+    found = []
+    with torch.inference_mode():
+        for one in files:
+            voices, faces, visible = (
+                torch.from_numpy(one[k]) for k in ("speaker_embeddings", "faces", "face_mask")
+            )
+            audio, face = model.audio_map(voices), model.face_map(faces, visible)
+            found.append(1 - score_pairs(model, audio, face, visible, block=8192).numpy())
+    return found
+
+
+def counted(files: list[dict], model) -> tuple[list[np.ndarray], np.ndarray]:
+    """Distances of embeddings of CYS-MSD, and predicted counts."""
+    import torch
+    from scipy.spatial.distance import pdist
+
+    names, distances, counts = ("speaker_embeddings", "faces", "face_mask"), [], []
+    with torch.inference_mode():
+        for one in files:
+            output = model(*(torch.from_numpy(one[name])[None] for name in names))
+            distances.append(pdist(output.embeddings[0].double().numpy(), "cosine"))
+            counts.append(max(1, round(float(output.count))))
+    return distances, np.array(counts)
+
+
+# ------------------------------------------------------------------------------------------- steps
+
+
+def plda(data: Path, into: Path) -> None:
+    """Fit the PLDA of VBx to the training voices, in their rooms."""
+    import torch
+    from pyannote.core import Annotation, Segment
+
+    from pyannote_av.clustering.plda import fit_plda, plda_embeddings, save_plda
+
+    every = embedded.rooms(data, "train")
+    rng = np.random.default_rng(0)
+
+    def files() -> Iterator[dict]:
+        for path, speed in embedded.utterances(data, "train"):
+            clean, size = embedded.utterance(path, speed), round(DURATION * 16000)
+            # each segment in a room of its own
+            parts = [
+                every[rng.integers(len(every))].record(clean[first : first + size], rng)
+                for first in range(0, len(clean) - size + 1, size)
+            ]
+            turns = Annotation(uri=f"{path.stem}-{speed}")
+            turns[Segment(0, len(parts) * DURATION)] = "speaker"
+            waveform = torch.from_numpy(np.concatenate(parts))[None]
+            known = {"uri": turns.uri, "annotation": turns, "scope": "file"}
+            yield {**known, "waveform": waveform, "sample_rate": 16000}
+
+    found = plda_embeddings(files(), duration=DURATION, most=SEGMENTS)
+    save_plda(into, fit_plda(found.embeddings, found.speakers))
+
+
+def relation(people: People, into: Path, scale: float, seed: int):
+    """Calibrate and train AVR-Net, or load it."""
+    import torch
+
+    from pyannote_av.clustering.embedded import CorrectedSimilarity
+    from pyannote_av.core.model import Model
+
+    if not (into / "model.safetensors").is_file():
+        torch.manual_seed(seed)
+        model = CorrectedSimilarity(people.voice.shape[1], people.face.shape[1])
+        calibrate(model, people, STEPS["calibration"], seed)
+        model.save(into.with_name(f"{into.name}-calibrated"))
+        batches = PeopleEpisodes(people, seed=seed)
+        fit(
+            model,
+            batches,
+            relation_loss,
+            ceil(scale * STEPS["relation"]),
+            5e-4,
+            1e-4,
+            frozen=("similarity.",),
+            name="relation",
+        )
+        model.save(into)
+    return Model.from_pretrained(into)
+
+
+def counting(people: People, into: Path, scale: float, seed: int):
+    """Train CYS-MSD, or load it."""
+    import torch
+
+    from pyannote_av.clustering.cysmsd import CYSMSD
+    from pyannote_av.core.model import Model
+
+    if not (into / "model.safetensors").is_file():
+        torch.manual_seed(seed)
+        dimensions = people.voice.shape[1], people.face.shape[1]
+        model = CYSMSD(*dimensions, counter="tree", dropout=0.3, corrects=True)
+        batches = PeopleRecordings(people, seed=seed)
+        fit(
+            model,
+            batches,
+            counting_loss,
+            ceil(scale * STEPS["counting"]),
+            1e-3,
+            1e-2,
+            name="counting",
+        )
+        model.save(into)
+    return Model.from_pretrained(into)
+
+
+def thresholds(people: People, work: Path) -> dict[str, Any]:
+    """Best thresholds and errors of all systems on composed development recordings."""
+    from pyannote_av.core.model import Model
+
+    if (kept := work / "window_errors.json").is_file():
+        return read_json(kept)
+    files = recordings(people)
+    found: dict[str, Any] = {}
+
+    def note(name: str, threshold: float | None, wrong: Errors) -> None:
+        found[name] = {"threshold": threshold, **wrong._asdict()}
+        print(f"{name}: {found[name]}", flush=True)
+
+    note("speech", *best(files, cosines(files, faces=False), THRESHOLDS))
+    note("similarity", *best(files, cosines(files, faces=True), THRESHOLDS))
+    for name in ("avrnet-calibrated", "avrnet"):
+        note(name, *best(files, scores(files, Model.from_pretrained(work / name)), THRESHOLDS))
+    distances, counts = counted(files, Model.from_pretrained(work / "cysmsd"))
+    note("cysmsd, threshold", *best(files, distances, THRESHOLDS))
+    clusters = (pair_clusters(d, 0.0, int(n)) for d, n in zip(distances, counts, strict=True))
+    note("cysmsd", None, errors(files, clusters))
+    write_text(kept, json.dumps(found, indent=1) + "\n")
+    return found
+
+
+#: class and parameters of the pipeline of each folder
+PIPELINES: dict[str, tuple[str, dict[str, Any]]] = {
+    "avrnet": ("relation_diarization.RelationDiarization", {"relation": "$model/relation"}),
+    "cysmsd": ("counting_diarization.CountingDiarization", {"counter": "$model/counter"}),
+    "vbx": ("vbx_diarization.VBxDiarization", {"plda": "$model/plda", "embedder": None}),
+    "similarity": ("similarity_diarization.SimilarityDiarization", {}),
+    "enrolment": ("enrolment_pipeline.EnrolmentDiarization", {}),
+    "joint": ("joint_diarization.JointDiarization", {}),
+}
+
+
+def assemble(work: Path, chosen: dict[str, Any]) -> list[Path]:
+    """Write the pipeline folders, with cards, in WORK/pretrained."""
+    from pyannote_av import Pipeline
+    from pyannote_av.sharing.atomic_folder import new_folder
+    from pyannote_av.sharing.card import write_card
+
+    about = Path(__file__).with_name("about_windows.md").read_text(encoding="utf-8")
+    installed = {name: version(name) for name in ("pyannote.audio", "pyannote-av")}
+    written = []
+    for name, (path, params) in PIPELINES.items():
+        dotted = f"pyannote_av.clustering.{path}"
+        with new_folder(work / "pretrained" / name, overwrite=True) as folder:
+            for argument, value in params.items():
+                if isinstance(value, str):
+                    source = work / {"relation": "avrnet", "counter": "cysmsd"}.get(
+                        argument, "plda"
+                    )
+                    (folder / argument).mkdir()
+                    for one in source.iterdir():
+                        (folder / argument / one.name).write_bytes(one.read_bytes())
+            config = {
+                "dependencies": installed,
+                "pipeline": {
+                    "name": dotted,
+                    "params": {"embedding": "campplus", "segmentation": "segmentation-3.0"}
+                    | ({"embedder": "sface"} | params),
+                },
+            }
+            write_text(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
+            usual = Pipeline.from_pretrained(folder).default_parameters()
+            config["params"] = usual | chosen.get(name, {})
+            write_text(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
+            trained = any(isinstance(value, str) for value in params.values())
+            write_card(folder, name=name, about=about if trained else None, licence="mit")
+        written.append(work / "pretrained" / name)
+    return written
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--scale", type=float, default=1.0, help="share of the training steps")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seconds", type=float, default=np.inf, help="stop after this time")
+    given = parser.parse_args()
+    began, work = perf_counter(), given.work.resolve()
+    people = embedded.build(given.data, work, given.seconds)
+    if people is None:
+        return 3
+    steps: dict[str, Callable[[], Any]] = {
+        "plda": lambda: plda(given.data, work / "plda"),
+        "avrnet": lambda: relation(people["train"], work / "avrnet", given.scale, given.seed),
+        "cysmsd": lambda: counting(people["train"], work / "cysmsd", given.scale, given.seed),
+    }
+    for name, step in steps.items():
+        if (work / name).is_dir():
+            continue
+        if perf_counter() - began > given.seconds:
+            return 3
+        start = perf_counter()
+        step()
+        print(f"{name}: {perf_counter() - start:.0f} s", flush=True)
+    found = thresholds(people["development"], work)
+    chosen = {
+        "avrnet": {"threshold": found["avrnet"]["threshold"]},
+        "similarity": {"threshold": found["similarity"]["threshold"]},
+        "cysmsd": {"threshold": round(1 - found["cysmsd, threshold"]["threshold"], 2)},
+    }
+    for folder in assemble(work, chosen):
+        print(folder)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
