@@ -12,6 +12,7 @@ from pyannote.audio import Pipeline as StockPipeline
 from pyannote.core import Segment, Timeline
 from pyannote.database.util import load_rttm
 from pyannote.metrics.diarization import DiarizationErrorRate
+from safetensors.torch import load_file
 
 from pyannote_av import Model, Pipeline
 from pyannote_av.core import weights
@@ -23,6 +24,15 @@ from pyannote_av.sharing.card import CARD
 
 ROOT = Path(__file__).resolve().parents[1]
 OWN = {"hmsanet": "HMSANet", "compact-asd": "CompactASD"}
+#: pipelines that cluster windows, and their networks with weights of their own
+WINDOWS = {
+    "avrnet": ("RelationDiarization", "relation"),
+    "cysmsd": ("CountingDiarization", "counter"),
+    "enrolment": ("EnrolmentDiarization", None),
+    "joint": ("JointDiarization", None),
+    "similarity": ("SimilarityDiarization", None),
+    "vbx": ("VBxDiarization", None),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +45,7 @@ def nothing_downloaded(tmp_path, monkeypatch):
 
 def test_the_default_is_hmsanet():
     assert DEFAULT == "hmsanet"
-    assert set(shipped()) == {"audio", "hmsanet", "hmsanet-lrasd", "late_fusion"}
+    assert set(shipped()) == {"audio", "hmsanet", "hmsanet-lrasd", "late_fusion", *WINDOWS}
 
 
 @pytest.mark.parametrize("name", OWN)
@@ -55,6 +65,50 @@ def test_weights_are_those_of_the_registry(name):
 def test_what_ships_is_small():
     size = sum(path.stat().st_size for path in FOLDER.rglob("*") if path.is_file())
     assert size < 20e6
+
+
+@pytest.mark.parametrize("name", WINDOWS)
+def test_pipelines_of_windows_are_loaded_by_name(name):
+    cls, network = WINDOWS[name]
+    pipeline = Pipeline.from_pretrained(name)
+    assert type(pipeline).__name__ == cls
+    assert pipeline.instantiated
+    if network:
+        path = FOLDER / name / network / "model.safetensors"
+        state, stored = getattr(pipeline, network).state_dict(), load_file(path)
+        assert state.keys() == stored.keys()
+        assert all(torch.equal(state[key], stored[key]) for key in stored)
+        told = json.dumps(getattr(pipeline, network).lineage)
+        assert "steps" in told
+        assert "/" not in told
+
+
+def test_weights_of_windows_are_small():
+    folders = (FOLDER / name for name in WINDOWS)
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 5e6
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[] if n in ("avrnet", "cysmsd") else pytest.mark.slow) for n in WINDOWS],
+)
+def test_pipelines_of_windows_diarize_sound_alone(name, short_sample):
+    waveform = Video().waveform(short_sample["video"])[:, : 4 * 16000]
+    file = {"uri": "sample", "waveform": waveform, "sample_rate": 16000}
+    output = Pipeline.from_pretrained(name)(file)
+    assert 1 <= len(output.speaker_diarization.labels()) <= 2
+    assert not output.report.video_used
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WINDOWS)
+def test_pipelines_of_windows_diarize_the_sample(name, sample):
+    output = Pipeline.from_pretrained(name)(sample["video"], num_speakers=2)
+    reference = load_rttm(sample["rttm"])["sample"]
+    uem = Timeline([Segment(0, output.report.duration)])
+    assert DiarizationErrorRate()(reference, output.speaker_diarization, uem=uem) < 0.25
+    assert len(output.face_tracks.speaker) == 2
 
 
 def test_cards_tell_what_was_measured():

@@ -254,10 +254,11 @@ class CorrectedSimilarity(_EmbeddedRelation):
         See :class:`~pyannote_av.clustering.relation_network.ModalityMask`.
     pairs : {"products", "concatenation"}, optional
         Channels of a pair. "products": products and absolute differences of both embeddings, which
-        depend little on who the speakers are, so that few training speakers are enough.
-        "concatenation": both embeddings, as published.
-    widths, blocks : (int, int), optional
-        See :class:`~pyannote_av.clustering.relation_network.RelationNetwork`.
+        depend little on who the speakers are, so that few training speakers are enough. They are
+        the same in both orders. "concatenation": both embeddings, in both orders, as published.
+    width : int, optional
+        Width of both hidden layers. Maps of embeddings have one pixel, so the convolutions of the
+        relation network are linear layers.
     sample_rate, num_channels, task : optional
         As in ``pyannote.audio.Model``.
     """
@@ -268,8 +269,7 @@ class CorrectedSimilarity(_EmbeddedRelation):
         face_dimension: int,
         mask: Literal["learnable", "partial", "handcrafted", "none"] = "learnable",
         pairs: Literal["products", "concatenation"] = "products",
-        widths: tuple[int, int] = (32, 16),
-        blocks: tuple[int, int] = (1, 1),
+        width: int = 64,
         sample_rate: int = 16000,
         num_channels: int = 1,
         task=None,
@@ -277,27 +277,29 @@ class CorrectedSimilarity(_EmbeddedRelation):
         super().__init__(voice_dimension, face_dimension, sample_rate, num_channels, task)
         if pairs not in ("products", "concatenation"):
             raise ValueError(f'pairs must be "products" or "concatenation", not {pairs!r}')
-        self.save_hyperparameters("mask", "pairs", "widths", "blocks")
+        self.save_hyperparameters("mask", "pairs", "width")
         self.similarity = CalibratedSimilarity()
         self.mask = ModalityMask(mask, face_dimension, voice_dimension)
-        self.correction = RelationNetwork(2 * (voice_dimension + face_dimension), widths, blocks)
-        last = self.correction.classifier[-1]
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
+        layers: list[nn.Module] = []
+        for size in (2 * (voice_dimension + face_dimension), width):
+            layers += [nn.Linear(size, width, bias=False), nn.BatchNorm1d(width), nn.ReLU()]
+        self.correction = nn.Sequential(*layers, nn.Linear(width, 1))
+        nn.init.zeros_(self.correction[-1].weight)
+        nn.init.zeros_(self.correction[-1].bias)
 
     def relate_in_order(self, audio_a, face_a, audio_b, face_b, visible_a, visible_b):
-        """See ``AVRNet.relate_in_order``."""
+        """See ``AVRNet.relate_in_order``. There is one order of products."""
         a, b = torch.cat([face_a, audio_a], dim=1), torch.cat([face_b, audio_b], dim=1)
         if self.hparams.pairs == "products":
-            forward = backward = torch.cat([a * b, (a - b).abs()], dim=1)
+            mask = self.mask(visible_a & visible_b, visible_a | visible_b)
+            orders = [torch.cat([a * b, (a - b).abs()], dim=1) * mask]
         else:
-            forward, backward = torch.cat([a, b], dim=1), torch.cat([b, a], dim=1)
-        pairs = torch.cat(
-            [forward * self.mask(visible_a, visible_b), backward * self.mask(visible_b, visible_a)]
-        )
-        network = self.correction
-        features = network.pool(network.stages(pairs[..., None, None])).flatten(1)
-        correction = network.classifier(features).squeeze(1).unflatten(0, (2, len(a)))
+            orders = [
+                torch.cat([a, b], dim=1) * self.mask(visible_a, visible_b),
+                torch.cat([b, a], dim=1) * self.mask(visible_b, visible_a),
+            ]
+        correction = self.correction(torch.cat(orders)).squeeze(1)
         # maps have the norm of a vector of ones
         voice, face = ((x * y).mean(dim=1) for x, y in ((audio_a, audio_b), (face_a, face_b)))
-        return (self.similarity(voice, face, visible_a, visible_b) + correction).sigmoid()
+        odds = self.similarity(voice, face, visible_a, visible_b)
+        return (odds + correction.unflatten(0, (len(orders), len(a)))).sigmoid()

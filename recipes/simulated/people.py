@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple
@@ -230,12 +230,17 @@ def faces(data: Path, folder: Path, subset: str) -> None:
     print(f"{into.name}: {person.max() + 1} people in {len(means)} pictures", flush=True)
 
 
-def build(data: Path, work: Path, seconds: float = np.inf) -> dict[str, People] | None:
-    """Embed all people; returns None if the time was too short."""
+def build(
+    data: Path,
+    work: Path,
+    seconds: float = np.inf,
+    subsets: Sequence[str] = ("development", "train"),
+) -> dict[str, People] | None:
+    """Embed the people of subsets; returns None if the time was too short."""
     folder, stop = work / "people", perf_counter() + seconds
     folder.mkdir(parents=True, exist_ok=True)
     found = {}
-    for subset in SUBSETS:
+    for subset in subsets:
         into = folder / f"{subset}.npz"
         if not into.is_file():
             faces(data, folder, subset)
@@ -253,9 +258,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("work", type=Path)
+    parser.add_argument("--subsets", nargs="+", default=["development", "train"], choices=SUBSETS)
     parser.add_argument("--seconds", type=float, default=np.inf, help="stop after this time")
     given = parser.parse_args()
-    return 0 if build(given.data, given.work, given.seconds) else 3
+    return 0 if build(given.data, given.work, given.seconds, given.subsets) else 3
 
 
 if __name__ == "__main__":

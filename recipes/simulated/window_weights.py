@@ -53,23 +53,38 @@ SEGMENTS, DURATION = 3, 2.0
 
 
 def calibrate(model, people: People, steps: int, seed: int) -> None:
-    """Fit the calibration of similarities; both outcomes have the same weight."""
+    """Fit the calibration of similarities; both outcomes have the same weight in each case."""
     import torch
     import torch.nn.functional as F
 
-    batches = PeopleEpisodes(people, seed=seed)
-    model.eval()
-    optimizer = torch.optim.Adam(model.similarity.parameters(), lr=0.3)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    batches, found = PeopleEpisodes(people, seed=seed), []
     for step in range(steps):
-        scores, same = compare(model, batches[step])
-        same = same.expand_as(scores).float()
-        weight = torch.where(same > 0, 0.5 / same.mean(), 0.5 / (1 - same.mean()))
-        loss = F.binary_cross_entropy(scores.clamp(1e-6, 1 - 1e-6), same, weight)
+        batch = batches[step]
+        ways = batch["audio"].shape[2]
+        for voices, faces, visible in zip(
+            *(batch[k] for k in ("audio", "faces", "visible")), strict=True
+        ):
+            alike = [F.normalize(x[0], dim=1) @ F.normalize(x[1], dim=1).T for x in (voices, faces)]
+            seen = visible[0].unsqueeze(1).expand(ways, ways), visible[1].expand(ways, ways)
+            found.append([x.flatten() for x in (*alike, *seen, torch.eye(ways))])
+    voice, face, visible_a, visible_b, same = (torch.cat(x) for x in zip(*found, strict=True))
+    case = visible_a.long() + visible_b.long()
+    weight = torch.zeros_like(same)
+    for k in range(3):
+        for outcome in (0, 1):
+            rows = (case == k) & (same == outcome)
+            weight[rows] = 1 / rows.sum()
+    fitted = model.similarity
+    optimizer = torch.optim.LBFGS(fitted.parameters(), max_iter=100, line_search_fn="strong_wolfe")
+
+    def loss() -> torch.Tensor:
         optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
+        odds = fitted(voice, face, visible_a, visible_b)
+        value = F.binary_cross_entropy_with_logits(odds, same, weight, reduction="sum")
+        value.backward()
+        return value
+
+    optimizer.step(loss)
 
 
 def compare(model, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -251,14 +266,14 @@ def plda(data: Path, into: Path) -> None:
     rng = np.random.default_rng(0)
 
     def files() -> Iterator[dict]:
-        for path, speed in embedded.utterances(data, "train"):
-            clean, size = embedded.utterance(path, speed), round(DURATION * 16000)
+        for path in embedded.speakers(data, "train"):
+            clean, size = embedded.utterance(path, 1.0), round(DURATION * 16000)
             # each segment in a room of its own
             parts = [
                 every[rng.integers(len(every))].record(clean[first : first + size], rng)
                 for first in range(0, len(clean) - size + 1, size)
             ]
-            turns = Annotation(uri=f"{path.stem}-{speed}")
+            turns = Annotation(uri=path.stem)
             turns[Segment(0, len(parts) * DURATION)] = "speaker"
             waveform = torch.from_numpy(np.concatenate(parts))[None]
             known = {"uri": turns.uri, "annotation": turns, "scope": "file"}
