@@ -164,6 +164,9 @@ class PeopleRecordings(Dataset):
         in five minutes.
     missing : float
         Probability that the speaker of a window is not visible.
+    listeners : bool
+        Whether people who do not speak can be visible, too. The face of a window is the mean of all
+        visible faces.
     mixed : float
         See :class:`PeopleEpisodes`.
     seed : int
@@ -180,6 +183,7 @@ class PeopleRecordings(Dataset):
     speakers: tuple[int, int] = (1, 8)
     windows: tuple[int, int] = (20, 400)
     missing: float = 0.4
+    listeners: bool = True
     mixed: float = 0.5
     seed: int = 0
 
@@ -248,7 +252,8 @@ class PeopleRecordings(Dataset):
         everybody, missing = rng.random() < 0.3, 1.0 if rng.random() < 0.2 else self.missing
         shown = np.zeros((len(who), speakers), bool)
         shown[np.arange(len(who)), who] = True
-        shown |= rng.random(shown.shape) < (0.9 if everybody else 0.1)
+        if self.listeners:
+            shown |= rng.random(shown.shape) < (0.9 if everybody else 0.1)
         shown &= rng.random((len(who), 1)) >= missing
         total = np.zeros((len(who), self.people.face.shape[1]), np.float32)
         for one, draw in zip(shown.T, self._cast.face_pictures(speakers, rng), strict=True):
