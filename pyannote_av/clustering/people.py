@@ -6,6 +6,7 @@ put together from embeddings of single people. All batches are the same for the 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -67,18 +68,23 @@ class _Cast:
         self.faces = [np.flatnonzero(people.face_person == p) for p in faces]
         self.means = [people.face[rows].mean(axis=0, dtype=np.float32) for rows in self.faces]
 
-    def voices(self, count: int, rng: np.random.Generator) -> list[np.ndarray]:
-        """Rows of windows of `count` people in one room; the same people again if it has fewer"""
-        here = self.rooms[list(self.rooms)[rng.integers(len(self.rooms))]]
-        drawn = rng.permutation(list(here))
-        return [here[p] for p in np.resize(drawn, count).tolist()], np.resize(drawn, count)
+    def voices(self, count: int, rng: np.random.Generator) -> tuple[list[np.ndarray], np.ndarray]:
+        """Rows of the windows of `count` people in one room, and these people (count,).
 
-    def face_pictures(self, count: int, rng: np.random.Generator):
-        """Functions that draw pictures (n, F) of `count` people"""
+        If fewer people are in the room, some are drawn again.
+        """
+        here = self.rooms[list(self.rooms)[rng.integers(len(self.rooms))]]
+        drawn = np.resize(rng.permutation(list(here)), count)
+        return [here[person] for person in drawn.tolist()], drawn
+
+    def face_pictures(
+        self, count: int, rng: np.random.Generator
+    ) -> list[Callable[[int], np.ndarray]]:
+        """Functions that draw n pictures (n, F), one function for each of `count` people"""
         drawn = rng.permutation(len(self.faces))
         return [self._pictures(k, rng) for k in np.resize(drawn, count).tolist()]
 
-    def _pictures(self, person: int, rng: np.random.Generator):
+    def _pictures(self, person: int, rng: np.random.Generator) -> Callable[[int], np.ndarray]:
         rows, mean = self.faces[person], self.means[person]
         shift = np.zeros_like(mean)
         if rng.random() < self.mixed:
