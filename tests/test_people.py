@@ -71,6 +71,14 @@ def test_faces_are_missing(people, missing):
     assert batch["faces"][~hidden].any(dim=1).all()
 
 
+def test_blended_windows_are_still_those_of_their_person(people):
+    plain, blended = (PeopleEpisodes(people, ways=8, blended=b)[0]["audio"] for b in (0.0, 1.0))
+    torch.testing.assert_close(blended.norm(dim=3), torch.ones(3, 2, 8))
+    alike = (plain * blended).sum(dim=3)
+    assert alike.min() > 0
+    assert (alike < 0.99).float().mean() > 0.7
+
+
 def test_mixed_faces_are_other_people(people):
     """Similar for both windows of a person, and unlike the faces that they are mixed from"""
     batch = PeopleEpisodes(people, ways=8, episodes=20, missing=0.0, mixed=1.0)[0]

@@ -10,9 +10,9 @@ import torch
 # the recipes are not in the package
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pyannote_av.clustering.embedded import CorrectedSimilarity  # noqa: E402
-from pyannote_av.clustering.people import People, PeopleEpisodes  # noqa: E402
-from recipes.simulated import window_weights as recipe  # noqa: E402
+from pyannote_av.clustering.embedded import CorrectedSimilarity
+from pyannote_av.clustering.people import People, PeopleEpisodes
+from recipes.simulated import window_weights as recipe
 
 VOICE, FACE = 24, 16
 
@@ -70,11 +70,30 @@ def test_calibration_and_correction_of_others():
     assert weight[2, 1] > 1
     calibrated = model.similarity.weight.clone()
     batches = PeopleEpisodes(known, ways=10, episodes=1, seed=0)
-    recipe.fit(model, batches, recipe.relation_loss, 5, 1e-3, 0.0, ("similarity.",), "relation")
+    trained = "mask", "correction"
+    recipe.fit(model, batches, recipe.squared_error, 5, 1e-3, 0.0, trained, "relation")
     assert torch.equal(model.similarity.weight, calibrated)
     assert model.correction[-1].weight.any()
     assert model.lineage[-1] == {
-        "stage": {"name": "relation", "train": ["correction", "mask"]},
+        "stage": {"name": "relation", "train": ["mask", "correction"]},
         "steps": 5,
         "seed": 0,
     }
+
+
+def test_counter_learns_from_trees():
+    """Of other people, more often right than by chance"""
+    from pyannote_av.clustering.cysmsd import CYSMSD
+
+    torch.manual_seed(0)
+    model = CYSMSD(VOICE, FACE, width=32, max_speakers=recipe.MOST, counter="tree", corrects=True)
+    trees = recipe.Trees(people(0), 60)
+    trained = "tree_norm", "counter"
+    recipe.fit(model, trees, recipe.count_loss, 200, 3e-3, 0.0, trained, "counting")
+    unknown = recipe.Trees(people(1), 30, batch_size=30, seed=1)
+    with torch.no_grad():
+        odds = model.counter(model.tree_norm(unknown.features))
+    far = (odds.argmax(dim=1) + 1 - unknown.speakers).abs().float().mean()
+    chance = (unknown.speakers.float() - unknown.speakers.float().mean()).abs().mean()
+    assert far < chance
+    assert not model.correction.weight.any()

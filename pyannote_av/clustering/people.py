@@ -116,6 +116,9 @@ class PeopleEpisodes(Dataset):
         Probability that the face of a window is hidden. 0.5 as published.
     mixed : float
         Probability that a face is that of a new person, between two people.
+    blended : float
+        Probability that a window also contains another person of the episode, for less than half of
+        the time, as windows at turn changes do. 0 as published.
     seed : int
 
     Notes
@@ -130,6 +133,7 @@ class PeopleEpisodes(Dataset):
     episodes: int = 3
     missing: float = 0.5
     mixed: float = 0.5
+    blended: float = 0.0
     seed: int = 0
 
     def __post_init__(self):
@@ -144,10 +148,15 @@ class PeopleEpisodes(Dataset):
     def _episode(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         rows, who = self._cast.voices(self.ways, rng)
         voices = [self.people.voice[rng.choice(own, 2, replace=len(own) < 2)] for own in rows]
+        audio = np.stack(voices, axis=1).astype(np.float32)
+        others = np.stack([self.people.voice[rng.choice(own, 2)] for own in rows], axis=1)
+        others = np.roll(others.astype(np.float32), int(rng.integers(1, self.ways)), axis=1)
+        share = rng.uniform(0, 0.5, (2, self.ways)) * (rng.random((2, self.ways)) < self.blended)
+        audio += share[..., None].astype(np.float32) * (others - audio)
         faces = [draw(2) for draw in self._cast.face_pictures(self.ways, rng)]
         visible = rng.random((2, self.ways)) >= self.missing
         return {
-            "audio": np.stack(voices, axis=1).astype(np.float32),
+            "audio": audio / np.linalg.norm(audio, axis=2, keepdims=True),
             "faces": np.stack(faces, axis=1) * visible[..., None].astype(np.float32),
             "visible": visible,
             "speakers": who,

@@ -6,10 +6,12 @@ The script runs these steps:
 
 1. Embed voices and faces of many people (:mod:`recipes.simulated.people`).
 2. Fit the PLDA of VBx to the training voices.
-3. Calibrate the similarity of voices and faces, and train the network that corrects it: AVR-Net.
+3. Calibrate the similarity of voices and faces, and train the network that corrects it, AVR-Net,
+   with several losses.
 4. Train the embeddings and the speaker counter of CYS-MSD.
-5. Choose the thresholds on recordings composed of the embeddings of development people.
-6. Write the pipeline folders WORK/avrnet, WORK/cysmsd and WORK/vbx, and WORK/window_errors.json.
+5. Choose the thresholds, and the AVR-Net with the least confusion, on recordings composed of the
+   embeddings of development people. If no correction helps, it is the calibrated similarity.
+6. Write all figures to WORK/window_errors.json, and the pipeline folders to WORK/pretrained.
 
 Existing results are not computed again. With ``--seconds``, the command stops between two parts
 after the given time, to be continued later.
@@ -39,10 +41,16 @@ from recipes.simulated import people as embedded
 if TYPE_CHECKING:
     import torch
 
-#: steps of training
-STEPS = {"calibration": 150, "relation": 600, "counting": 400}
-#: development recordings: windows, and how many of each number of speakers
-SIZES, EACH, SPEAKERS = (40, 400), 3, range(2, 9)
+#: steps of training, and number of recordings whose trees the counter learns from
+STEPS = {"calibration": 150, "relation": 600, "embeddings": 300, "trees": 3000, "counting": 1500}
+#: share of training windows that also contain another speaker
+BLENDED = 0.3
+#: largest number of speakers that can be counted
+MOST = 10
+#: development recordings: how many of each size and number of speakers
+EACH, SPEAKERS = 5, range(2, 9)
+#: numbers of windows: for scores of pairs of windows, and for counts, in 30 s and in 5 minutes
+SIZES, SIZES_OF_COUNTS = (40, 160), (40, 400)
 #: thresholds to try, for scores in (0, 1)
 THRESHOLDS = np.round(np.arange(0.02, 0.99, 0.02), 2)
 #: segments of each speaker for the PLDA, and their duration in seconds
@@ -104,17 +112,17 @@ def compare(model, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.
 def fit(
     model,
     batches: Any,
-    loss_of: Callable[[Any, dict], torch.Tensor],
+    loss_of: Callable[[Any, Any], torch.Tensor],
     steps: int,
     learning_rate: float,
     weight_decay: float,
-    frozen: tuple[str, ...] = (),
-    name: str = "training",
+    trained: tuple[str, ...],
+    name: str,
 ) -> None:
-    """Train a network on batches, with Adam and a cosine schedule."""
+    """Train modules of a network on batches, with Adam and a cosine schedule."""
     import torch
 
-    learnt = [p for name, p in model.named_parameters() if not name.startswith(frozen)]
+    learnt = [p for n, p in model.named_parameters() if n.split(".")[0] in trained]
     optimizer = torch.optim.AdamW(learnt, lr=learning_rate, weight_decay=weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     model.train()
@@ -127,32 +135,78 @@ def fit(
         optimizer.step()
         schedule.step()
         mean += (loss.item() - mean) / min(step + 1, 50)
-        if (step + 1) % 100 == 0:
-            print(f"{step + 1}: loss {mean:.4f}, {perf_counter() - began:.0f} s", flush=True)
+        if (step + 1) % max(1, steps // 4) == 0:
+            print(f"{name} {step + 1}: {mean:.4f}, {perf_counter() - began:.0f} s", flush=True)
     model.eval()
-    trained = sorted(
-        {n.split(".")[0] for n, _ in model.named_parameters() if not n.startswith(frozen)}
-    )
-    model.lineage = [
-        *model.lineage,
-        {"stage": {"name": name, "train": trained}, "steps": steps, "seed": batches.seed},
-    ]
+    stage = {"name": name, "train": list(trained)}
+    model.lineage = [*model.lineage, {"stage": stage, "steps": steps, "seed": batches.seed}]
 
 
-def relation_loss(model, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+def squared_error(model, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     """Squared error of scores, as published; see ``PairwiseRelation``."""
     scores, same = compare(model, batch)
     return batch["speakers"].shape[1] * (scores - same.to(scores)).square().mean()
 
 
-def counting_loss(model, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Weighted sum of the losses of CYS-MSD; see ``SpeakerCounting``."""
-    from pyannote_av.clustering.counting_losses import counting_losses, total_loss
+def cross_entropy(model, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Cross entropy of scores, with the same weight for both outcomes."""
+    import torch
+    import torch.nn.functional as F
+
+    scores, same = compare(model, batch)
+    same = same.expand_as(scores).to(scores)
+    weight = torch.where(same > 0, 0.5 / same.mean(), 0.5 / (1 - same.mean()))
+    return F.binary_cross_entropy(scores.clamp(1e-6, 1 - 1e-6), same, weight)
+
+
+#: losses of pairs
+LOSSES = {"squared error": squared_error, "cross entropy": cross_entropy}
+
+
+def embedding_loss(model, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Losses of CYS-MSD for activity and similarity of windows; see ``SpeakerCounting``."""
+    from pyannote_av.clustering.counting_losses import activity_loss, nt_xent
 
     names = "speaker_embeddings", "faces", "face_mask", "window_mask"
     output = model(*(batch[name] for name in names))
-    losses = counting_losses(output, batch["y"])
-    return total_loss({name: one.mean() for name, one in losses.items()})
+    activity = activity_loss(output.activity_logits, batch["y"]).mean()
+    return activity + nt_xent(output.embeddings, batch["y"]).mean()
+
+
+class Trees:
+    """Linkage trees of composed recordings, and their numbers of speakers, in random batches.
+
+    The trees depend on frozen embeddings only, so they are computed once.
+    """
+
+    def __init__(self, people: People, count: int, batch_size: int = 128, seed: int = 0):
+        import torch
+
+        from pyannote_av.clustering.linkage_tree import tree_features
+
+        composed = PeopleRecordings(people, speakers=(1, MOST), seed=seed)
+        features, speakers = [], []
+        for number in range(count):
+            one = composed.recording(np.random.default_rng([seed, number]))
+            voices = torch.from_numpy(one["speaker_embeddings"])[None]
+            features.append(tree_features(voices, torch.ones(voices.shape[:2], dtype=torch.bool)))
+            speakers.append(one["y"].shape[1])
+        self.features, self.speakers = torch.cat(features), torch.tensor(speakers)
+        self.batch_size, self.seed = batch_size, seed
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        rows = np.random.default_rng([self.seed, index]).integers(
+            len(self.speakers), size=self.batch_size
+        )
+        return self.features[rows], self.speakers[rows]
+
+
+def count_loss(model, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    """Cross entropy of the number of speakers."""
+    import torch.nn.functional as F
+
+    features, speakers = batch
+    return F.cross_entropy(model.counter(model.tree_norm(features)), speakers - 1)
 
 
 # ------------------------------------------------------------------------------- development people
@@ -165,12 +219,14 @@ class Errors(NamedTuple):
     miscounted: float
 
 
-def recordings(people: People, listeners: bool, seed: int = 1) -> list[dict[str, np.ndarray]]:
-    """Composed recordings of 2 to 8 speakers, of half a minute and of five minutes."""
+def recordings(
+    people: People, sizes: tuple[int, ...], listeners: bool, seed: int = 1
+) -> list[dict[str, np.ndarray]]:
+    """Composed recordings of 2 to 8 speakers, with the given numbers of windows."""
     composed = PeopleRecordings(people, listeners=listeners, mixed=0.0)
     return [
         composed.recording(np.random.default_rng([seed, windows, speakers, k]), speakers, windows)
-        for windows in SIZES
+        for windows in sizes
         for speakers in SPEAKERS
         for k in range(EACH)
     ]
@@ -284,85 +340,84 @@ def plda(data: Path, into: Path) -> None:
     save_plda(into, fit_plda(found.embeddings, found.speakers))
 
 
-def relation(people: People, into: Path, scale: float, seed: int):
-    """Calibrate and train AVR-Net, or load it."""
+def calibrated(people: People, into: Path, seed: int):
+    """Calibrate similarities: AVR-Net whose correction is zero."""
     import torch
 
     from pyannote_av.clustering.embedded import CorrectedSimilarity
+
+    torch.manual_seed(seed)
+    model = CorrectedSimilarity(people.voice.shape[1], people.face.shape[1])
+    calibrate(model, people, STEPS["calibration"], seed)
+    model.save(into)
+
+
+def relation(people: People, into: Path, loss: str, scale: float, seed: int):
+    """Train the correction of AVR-Net."""
+    import torch
+
     from pyannote_av.core.model import Model
 
-    if not (into / "model.safetensors").is_file():
-        torch.manual_seed(seed)
-        model = CorrectedSimilarity(people.voice.shape[1], people.face.shape[1])
-        calibrate(model, people, STEPS["calibration"], seed)
-        model.save(into.with_name(f"{into.name}-calibrated"))
-        batches = PeopleEpisodes(people, seed=seed)
-        fit(
-            model,
-            batches,
-            relation_loss,
-            ceil(scale * STEPS["relation"]),
-            5e-4,
-            1e-4,
-            frozen=("similarity.",),
-            name="relation",
-        )
-        model.save(into)
-    return Model.from_pretrained(into)
+    torch.manual_seed(seed)
+    model = Model.from_pretrained(into.with_name("relation-calibrated"))
+    batches = PeopleEpisodes(people, blended=BLENDED, seed=seed)
+    steps, trained = ceil(scale * STEPS["relation"]), ("mask", "correction")
+    fit(model, batches, LOSSES[loss], steps, 5e-4, 1e-4, trained, f"relation, {loss}")
+    model.save(into)
 
 
 def counting(people: People, into: Path, scale: float, seed: int):
-    """Train CYS-MSD, or load it."""
+    """Train CYS-MSD: first the embeddings, then the counter."""
     import torch
 
     from pyannote_av.clustering.cysmsd import CYSMSD
-    from pyannote_av.core.model import Model
 
-    if not (into / "model.safetensors").is_file():
-        torch.manual_seed(seed)
-        dimensions = people.voice.shape[1], people.face.shape[1]
-        model = CYSMSD(*dimensions, counter="tree", dropout=0.3, corrects=True)
-        batches = PeopleRecordings(people, seed=seed)
-        fit(
-            model,
-            batches,
-            counting_loss,
-            ceil(scale * STEPS["counting"]),
-            1e-3,
-            1e-2,
-            name="counting",
-        )
-        model.save(into)
-    return Model.from_pretrained(into)
+    torch.manual_seed(seed)
+    dimensions = people.voice.shape[1], people.face.shape[1]
+    model = CYSMSD(*dimensions, max_speakers=MOST, counter="tree", dropout=0.3, corrects=True)
+    batches = PeopleRecordings(people, batch_size=4, windows=(20, 200), seed=seed)
+    trained = "acoustic", "visual", "fusion", "activity", "correction"
+    steps = ceil(scale * STEPS["embeddings"])
+    fit(model, batches, embedding_loss, steps, 5e-4, 1e-2, trained, "embeddings")
+    trees = Trees(people, ceil(scale * STEPS["trees"]), seed=seed)
+    steps, trained = ceil(scale * STEPS["counting"]), ("tree_norm", "counter")
+    fit(model, trees, count_loss, steps, 1e-3, 1e-2, trained, "counting")
+    model.save(into)
 
 
-def thresholds(people: People, work: Path) -> dict[str, Any]:
+def figures(people: People, work: Path) -> dict[str, Any]:
     """Best thresholds and errors of all systems on composed development recordings."""
     from pyannote_av.core.model import Model
 
     if (kept := work / "window_errors.json").is_file():
         return read_json(kept)
-    files = recordings(people, listeners=False)
     found: dict[str, Any] = {}
 
     def note(name: str, threshold: float | None, wrong: Errors) -> None:
         found[name] = {"threshold": threshold, **wrong._asdict()}
         print(f"{name}: {found[name]}", flush=True)
 
+    files = recordings(people, SIZES, listeners=False)
     note("speech", *best(files, cosines(files, faces=False)))
     note("similarity", *best(files, cosines(files, faces=True)))
-    for name in ("avrnet-calibrated", "avrnet"):
-        note(name, *best(files, scores(files, Model.from_pretrained(work / name))))
+    for name in RELATIONS:
+        model = Model.from_pretrained(work / f"relation-{name}")
+        note(f"relation-{name}", *best(files, scores(files, model)))
     # as published, CYS-MSD averages all visible faces
-    files = recordings(people, listeners=True)
-    distances, counts = counted(files, Model.from_pretrained(work / "cysmsd"))
-    note("cysmsd, threshold", *best(files, distances))
-    clusters = (pair_clusters(d, 0.0, int(n)) for d, n in zip(distances, counts, strict=True))
-    note("cysmsd", None, errors(files, clusters))
+    model = Model.from_pretrained(work / "cysmsd")
+    for size in SIZES_OF_COUNTS:
+        files = recordings(people, (size,), listeners=True)
+        note(f"speech, {size} windows", *best(files, cosines(files, faces=False)))
+        distances, counts = counted(files, model)
+        note(f"cysmsd with a threshold, {size} windows", *best(files, distances))
+        clusters = [pair_clusters(d, 0.0, int(n)) for d, n in zip(distances, counts, strict=True)]
+        note(f"cysmsd, {size} windows", None, errors(files, clusters))
     write_text(kept, json.dumps(found, indent=1) + "\n")
     return found
 
 
+#: AVR-Nets to choose from
+RELATIONS = ("calibrated", *LOSSES)
 #: class and parameters of the pipeline of each folder
 PIPELINES: dict[str, tuple[str, dict[str, Any]]] = {
     "avrnet": ("relation_diarization.RelationDiarization", {"relation": "$model/relation"}),
@@ -374,7 +429,7 @@ PIPELINES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def assemble(work: Path, chosen: dict[str, Any]) -> list[Path]:
+def assemble(work: Path, found: dict[str, Any]) -> list[Path]:
     """Write the pipeline folders, with cards, in WORK/pretrained."""
     from pyannote_av import Pipeline
     from pyannote_av.sharing.atomic_folder import new_folder
@@ -382,6 +437,14 @@ def assemble(work: Path, chosen: dict[str, Any]) -> list[Path]:
 
     about = Path(__file__).with_name("about_windows.md").read_text(encoding="utf-8")
     installed = {name: version(name) for name in ("pyannote.audio", "pyannote-av")}
+    networks = [f"relation-{name}" for name in RELATIONS]
+    network = min(networks, key=lambda name: found[name]["confusion"])
+    merged = found[f"cysmsd with a threshold, {SIZES_OF_COUNTS[-1]} windows"]["threshold"]
+    chosen = {
+        "avrnet": {"threshold": found[network]["threshold"]},
+        "similarity": {"threshold": found["similarity"]["threshold"]},
+        "cysmsd": {"threshold": round(1 - merged, 2)},
+    }
     written = []
     for name, (path, params) in PIPELINES.items():
         dotted = f"pyannote_av.clustering.{path}"
@@ -424,10 +487,15 @@ def main() -> int:
     people = embedded.build(given.data, work, given.seconds)
     if people is None:
         return 3
-    steps: dict[str, Callable[[], Any]] = {
-        "plda": lambda: plda(given.data, work / "plda"),
-        "avrnet": lambda: relation(people["train"], work / "avrnet", given.scale, given.seed),
-        "cysmsd": lambda: counting(people["train"], work / "cysmsd", given.scale, given.seed),
+    known, options = people["train"], (given.scale, given.seed)
+    steps: dict[str, Callable[[Path], Any]] = {
+        "plda": lambda into: plda(given.data, into),
+        "relation-calibrated": lambda into: calibrated(known, into, given.seed),
+        **{
+            f"relation-{loss}": lambda into, loss=loss: relation(known, into, loss, *options)
+            for loss in LOSSES
+        },
+        "cysmsd": lambda into: counting(known, into, *options),
     }
     for name, step in steps.items():
         if (work / name).is_dir():
@@ -435,15 +503,9 @@ def main() -> int:
         if perf_counter() - began > given.seconds:
             return 3
         start = perf_counter()
-        step()
+        step(work / name)
         print(f"{name}: {perf_counter() - start:.0f} s", flush=True)
-    found = thresholds(people["development"], work)
-    chosen = {
-        "avrnet": {"threshold": found["avrnet"]["threshold"]},
-        "similarity": {"threshold": found["similarity"]["threshold"]},
-        "cysmsd": {"threshold": round(1 - found["cysmsd, threshold"]["threshold"], 2)},
-    }
-    for folder in assemble(work, chosen):
+    for folder in assemble(work, figures(people["development"], work)):
         print(folder)
     return 0
 
