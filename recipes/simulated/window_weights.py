@@ -439,6 +439,7 @@ def assemble(work: Path, found: dict[str, Any]) -> list[Path]:
     installed = {name: version(name) for name in ("pyannote.audio", "pyannote-av")}
     networks = [f"relation-{name}" for name in RELATIONS]
     network = min(networks, key=lambda name: found[name]["confusion"])
+    sources = {"relation": network, "counter": "cysmsd", "plda": "plda"}
     merged = found[f"cysmsd with a threshold, {SIZES_OF_COUNTS[-1]} windows"]["threshold"]
     chosen = {
         "avrnet": {"threshold": found[network]["threshold"]},
@@ -451,9 +452,7 @@ def assemble(work: Path, found: dict[str, Any]) -> list[Path]:
         with new_folder(work / "pretrained" / name, overwrite=True) as folder:
             for argument, value in params.items():
                 if isinstance(value, str):
-                    source = work / {"relation": "avrnet", "counter": "cysmsd"}.get(
-                        argument, "plda"
-                    )
+                    source = work / sources[argument]
                     (folder / argument).mkdir()
                     for one in source.iterdir():
                         (folder / argument / one.name).write_bytes(one.read_bytes())
