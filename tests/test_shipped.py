@@ -12,7 +12,6 @@ from pyannote.audio import Pipeline as StockPipeline
 from pyannote.core import Segment, Timeline
 from pyannote.database.util import load_rttm
 from pyannote.metrics.diarization import DiarizationErrorRate
-from safetensors.torch import load_file
 
 from pyannote_av import Model, Pipeline
 from pyannote_av.core import weights
@@ -74,10 +73,6 @@ def test_pipelines_of_windows_are_loaded_by_name(name):
     assert type(pipeline).__name__ == cls
     assert pipeline.instantiated
     if network:
-        path = FOLDER / name / network / "model.safetensors"
-        state, stored = getattr(pipeline, network).state_dict(), load_file(path)
-        assert state.keys() == stored.keys()
-        assert all(torch.equal(state[key], stored[key]) for key in stored)
         told = json.dumps(getattr(pipeline, network).lineage)
         assert "steps" in told
         assert "/" not in told

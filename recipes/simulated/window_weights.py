@@ -448,7 +448,6 @@ def assemble(work: Path, found: dict[str, Any]) -> list[Path]:
     }
     written = []
     for name, (path, params) in PIPELINES.items():
-        dotted = f"pyannote_av.clustering.{path}"
         with new_folder(work / "pretrained" / name, overwrite=True) as folder:
             for argument, value in params.items():
                 if isinstance(value, str):
@@ -456,19 +455,14 @@ def assemble(work: Path, found: dict[str, Any]) -> list[Path]:
                     (folder / argument).mkdir()
                     for one in source.iterdir():
                         (folder / argument / one.name).write_bytes(one.read_bytes())
-            config = {
-                "dependencies": installed,
-                "pipeline": {
-                    "name": dotted,
-                    "params": {"embedding": "campplus", "segmentation": "segmentation-3.0"}
-                    | ({"embedder": "sface"} | params),
-                },
-            }
+            params = {"segmentation": "segmentation-3.0", "embedding": "campplus", **params}
+            pipeline = {"name": f"pyannote_av.clustering.{path}", "params": params}
+            config = {"dependencies": installed, "pipeline": pipeline}
             write_text(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
             usual = Pipeline.from_pretrained(folder).default_parameters()
             config["params"] = usual | chosen.get(name, {})
             write_text(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
-            trained = any(isinstance(value, str) for value in params.values())
+            trained = any(str(value).startswith("$model") for value in params.values())
             write_card(folder, name=name, about=about if trained else None, licence="mit")
         written.append(work / "pretrained" / name)
     return written
