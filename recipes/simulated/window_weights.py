@@ -9,8 +9,8 @@ The script runs these steps:
 3. Calibrate the similarity of voices and faces, and train the network that corrects it, AVR-Net,
    with several losses.
 4. Train the embeddings and the speaker counter of CYS-MSD.
-5. Choose the thresholds, and the AVR-Net with the least confusion, on recordings composed of the
-   embeddings of development people. If no correction helps, it is the calibrated similarity.
+5. Choose the thresholds, and the networks with the least confusion, on recordings composed of the
+   embeddings of development people. A correction that does not help is set to zero.
 6. Write all figures to WORK/window_errors.json, and the pipeline folders to WORK/pretrained.
 
 Existing results are not computed again. With ``--seconds``, the command stops between two parts
@@ -385,6 +385,17 @@ def counting(people: People, into: Path, scale: float, seed: int):
     model.save(into)
 
 
+def uncorrected(source: Path, into: Path) -> None:
+    """Copy CYS-MSD with a correction of zero."""
+    import torch
+
+    from pyannote_av.core.model import Model
+
+    model = Model.from_pretrained(source)
+    torch.nn.init.zeros_(model.correction.weight)
+    model.save(into)
+
+
 def figures(people: People, work: Path) -> dict[str, Any]:
     """Best thresholds and errors of all systems on composed development recordings."""
     from pyannote_av.core.model import Model
@@ -407,11 +418,15 @@ def figures(people: People, work: Path) -> dict[str, Any]:
     model = Model.from_pretrained(work / "cysmsd")
     for size in SIZES_OF_COUNTS:
         files = recordings(people, (size,), listeners=True)
-        note(f"speech, {size} windows", *best(files, cosines(files, faces=False)))
-        distances, counts = counted(files, model)
-        note(f"cysmsd with a threshold, {size} windows", *best(files, distances))
-        clusters = [pair_clusters(d, 0.0, int(n)) for d, n in zip(distances, counts, strict=True)]
-        note(f"cysmsd, {size} windows", None, errors(files, clusters))
+        voices = cosines(files, faces=False)
+        note(f"speech, {size} windows", *best(files, voices))
+        corrected, counts = counted(files, model)
+        note(f"corrected speech, {size} windows", *best(files, corrected))
+        for name, distances in (("speech", voices), ("corrected speech", corrected)):
+            clusters = (
+                pair_clusters(d, 0.0, int(n)) for d, n in zip(distances, counts, strict=True)
+            )
+            note(f"{name} and count, {size} windows", None, errors(files, clusters))
     write_text(kept, json.dumps(found, indent=1) + "\n")
     return found
 
@@ -439,8 +454,17 @@ def assemble(work: Path, found: dict[str, Any]) -> list[Path]:
     installed = {name: version(name) for name in ("pyannote.audio", "pyannote-av")}
     networks = [f"relation-{name}" for name in RELATIONS]
     network = min(networks, key=lambda name: found[name]["confusion"])
-    sources = {"relation": network, "counter": "cysmsd", "plda": "plda"}
-    merged = found[f"cysmsd with a threshold, {SIZES_OF_COUNTS[-1]} windows"]["threshold"]
+    sizes = [f"and count, {size} windows" for size in SIZES_OF_COUNTS]
+    speech, corrected = (
+        sum(found[f"{name} {size}"]["confusion"] for size in sizes)
+        for name in ("speech", "corrected speech")
+    )
+    if corrected > speech:
+        uncorrected(work / "cysmsd", work / "cysmsd-uncorrected")
+    counter = "cysmsd-uncorrected" if corrected > speech else "cysmsd"
+    sources = {"relation": network, "counter": counter, "plda": "plda"}
+    name = "speech" if corrected > speech else "corrected speech"
+    merged = found[f"{name}, {SIZES_OF_COUNTS[-1]} windows"]["threshold"]
     chosen = {
         "avrnet": {"threshold": found[network]["threshold"]},
         "similarity": {"threshold": found["similarity"]["threshold"]},
