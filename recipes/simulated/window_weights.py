@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     import torch
 
 #: steps of training, and number of recordings whose trees the counter learns from
-STEPS = {"calibration": 150, "relation": 600, "embeddings": 300, "trees": 3000, "counting": 1500}
+STEPS = {"calibration": 150, "relation": 600, "embeddings": 250, "trees": 2500, "counting": 1500}
 #: share of training windows that also contain another speaker
 BLENDED = 0.3
 #: largest number of speakers that can be counted
@@ -366,8 +366,8 @@ def relation(people: People, into: Path, loss: str, scale: float, seed: int):
     model.save(into)
 
 
-def counting(people: People, into: Path, scale: float, seed: int):
-    """Train CYS-MSD: first the embeddings, then the counter."""
+def embeddings(people: People, into: Path, scale: float, seed: int):
+    """Train the embeddings of CYS-MSD."""
     import torch
 
     from pyannote_av.clustering.cysmsd import CYSMSD
@@ -379,6 +379,17 @@ def counting(people: People, into: Path, scale: float, seed: int):
     trained = "acoustic", "visual", "fusion", "activity", "correction"
     steps = ceil(scale * STEPS["embeddings"])
     fit(model, batches, embedding_loss, steps, 5e-4, 1e-2, trained, "embeddings")
+    model.save(into)
+
+
+def counting(people: People, into: Path, scale: float, seed: int):
+    """Train the speaker counter of CYS-MSD."""
+    import torch
+
+    from pyannote_av.core.model import Model
+
+    torch.manual_seed(seed)
+    model = Model.from_pretrained(into.with_name("cysmsd-embeddings"))
     trees = Trees(people, ceil(scale * STEPS["trees"]), seed=seed)
     steps, trained = ceil(scale * STEPS["counting"]), ("tree_norm", "counter")
     fit(model, trees, count_loss, steps, 1e-3, 1e-2, trained, "counting")
@@ -512,6 +523,7 @@ def main() -> int:
             f"relation-{loss}": lambda into, loss=loss: relation(known, into, loss, *options)
             for loss in LOSSES
         },
+        "cysmsd-embeddings": lambda into: embeddings(known, into, *options),
         "cysmsd": lambda into: counting(known, into, *options),
     }
     for name, step in steps.items():
