@@ -37,8 +37,8 @@ from recipes.simulated.corpus import (
 
 #: speeds at which a speaker is a person of their own, and which speakers are changed
 SPEEDS = {1.0: slice(None), 0.85: slice(0, None, 2), 1.15: slice(1, None, 2)}
-#: seconds of each speaker: at least, at most
-SHORTEST, SECONDS = 4.0, 8.0
+#: seconds of each speaker: at least, by subset, and at most
+SHORTEST, SECONDS = {"train": 4.0, "development": 2.0, "test": 2.0}, 8.0
 #: number of rooms, noises and room responses by subset, in order of file names
 ROOMS = {"train": 12, "development": 4, "test": 4}
 NOISES = {"train": slice(0, 3), "development": slice(3, 4), "test": slice(4, 5)}
@@ -99,7 +99,7 @@ def speakers(data: Path, subset: str) -> list[Path]:
     borders = np.cumsum([0, TRAIN_SPEAKERS, DEVELOPMENT_SPEAKERS, len(paths)])
     which = SUBSETS.index(subset)
     paths = paths[borders[which] : borders[which + 1]]
-    return [path for path in paths if soundfile.info(path).duration >= SHORTEST]
+    return [path for path in paths if soundfile.info(path).duration >= SHORTEST[subset]]
 
 
 def utterances(data: Path, subset: str) -> list[tuple[Path, float]]:

@@ -48,7 +48,7 @@ BLENDED = 0.3
 #: largest number of speakers that can be counted
 MOST = 10
 #: development recordings: how many of each size and number of speakers
-EACH, SPEAKERS = 5, range(2, 9)
+EACH, SPEAKERS = 4, range(2, 9)
 #: numbers of windows: for scores of pairs of windows, and for counts, in 30 s and in 5 minutes
 SIZES, SIZES_OF_COUNTS = (40, 160), (40, 400)
 #: thresholds to try, for scores in (0, 1)
