@@ -42,6 +42,8 @@ def build(kind: str, voice: int = VOICE, face: int = FACE):
     cls, hparams = KINDS[kind]
     model = cls(voice, face, **hparams)
     with torch.no_grad():
+        if cls is CorrectedSimilarity:  # which begins with no correction
+            torch.nn.init.normal_(model.correction[-1].weight)
         for name, value in [*model.named_parameters(), *model.named_buffers()]:
             if "running_var" in name:
                 value.uniform_(0.5, 2)

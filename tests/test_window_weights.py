@@ -87,10 +87,10 @@ def test_counter_learns_from_trees():
 
     torch.manual_seed(0)
     model = CYSMSD(VOICE, FACE, width=32, max_speakers=recipe.MOST, counter="tree", corrects=True)
-    trees = recipe.Trees(people(0), 60)
+    trees = recipe.Trees(people(0), 40, batch_size=32)
     trained = "tree_norm", "counter"
-    recipe.fit(model, trees, recipe.count_loss, 200, 3e-3, 0.0, trained, "counting")
-    unknown = recipe.Trees(people(1), 30, batch_size=30, seed=1)
+    recipe.fit(model, trees, recipe.count_loss, 150, 3e-3, 0.0, trained, "counting")
+    unknown = recipe.Trees(people(1), 30, seed=1)
     with torch.no_grad():
         odds = model.counter(model.tree_norm(unknown.features))
     far = (odds.argmax(dim=1) + 1 - unknown.speakers).abs().float().mean()
