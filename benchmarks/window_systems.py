@@ -6,9 +6,9 @@ Examples:
 
 CORPUS is made from DATA (`python -m recipes.simulated.corpus DATA CORPUS`); nobody is in two of its
 subsets. A noise from DATA is added to each conversation, 0 to 20 dB below the speech. The systems
-that the package ships (AVR-Net, CYS-MSD, VBx and those without weights) need no train files:
-`--scale 0` leaves them out. The other networks are trained on the train files: AVR-Net and CYS-MSD
-alone, without the similarity that the shipped ones correct, and the fusions that the paper of
+that the package ships (AVR-Net, VBx and those without weights) need no train files:
+`--scale 0` leaves them out. The other networks are trained on the train files: AVR-Net alone,
+without the similarity that the shipped one corrects, CYS-MSD, and the fusions that the paper of
 AVR-Net compares. Thresholds of all systems are chosen on development files. All are then scored on
 test files, each trained network with every seed:
 
@@ -97,13 +97,15 @@ def _relation(name: str):
     return System(make, {"threshold": THRESHOLDS}, name)
 
 
-def _counting(name: str):
+def _counting(counting: str, name: str = "cys-msd"):
     def make(work: Path, seed: int, **options):
         from pyannote_av.clustering.counting_diarization import CountingDiarization
 
         return CountingDiarization(work / f"{name}-{seed}" / "model.safetensors", **options)
 
-    return System(make, {"counting": ("predicted",)}, name)
+    finer = tuple(round(0.02 * k, 2) for k in range(1, 41))
+    thresholds = finer if counting == "threshold" else (0.3,)
+    return System(make, {"counting": (counting,), "threshold": thresholds}, name)
 
 
 def _speech(work: Path, seed: int, **options):
@@ -128,14 +130,9 @@ SYSTEMS = {
     "GMU": _relation("gmu"),
     "AVR-Net, alone": _relation("avr-net"),
     "AVR-Net": _shipped("avrnet", threshold=THRESHOLDS),
-    "CYS-MSD, alone": _counting("cys-msd"),
-    "CYS-MSD, published": _counting("cys-msd-mean"),
-    "CYS-MSD, threshold": _shipped(
-        "cysmsd",
-        counting=("threshold",),
-        threshold=tuple(round(0.02 * k, 2) for k in range(1, 41)),
-    ),
-    "CYS-MSD": _shipped("cysmsd", counting=("predicted",)),
+    "CYS-MSD, threshold": _counting("threshold"),
+    "CYS-MSD, published": _counting("predicted", "cys-msd-mean"),
+    "CYS-MSD": _counting("predicted"),
 }
 
 
@@ -482,8 +479,7 @@ def report(work: Path, results: Results, seeds: list[int], names: list[str]) -> 
     pairs = [("AVR-Net", other) for other in others]
     pairs += [("speech + face", "speech"), ("GMU", "speech"), ("AVR-Net", "VBx")]
     pairs += [
-        ("CYS-MSD", other)
-        for other in ("CYS-MSD, threshold", "CYS-MSD, alone", "CYS-MSD, published", "speech")
+        ("CYS-MSD", other) for other in ("CYS-MSD, threshold", "CYS-MSD, published", "speech")
     ]
     for first, second in (pair for pair in pairs if set(pair) <= set(names)):
         for vad in ("oracle", "automatic"):

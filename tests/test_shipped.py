@@ -27,7 +27,6 @@ OWN = {"hmsanet": "HMSANet", "compact-asd": "CompactASD"}
 #: pipelines that cluster windows, and their networks with weights of their own
 WINDOWS = {
     "avrnet": ("RelationDiarization", "relation"),
-    "cysmsd": ("CountingDiarization", "counter"),
     "enrolment": ("EnrolmentDiarization", None),
     "joint": ("JointDiarization", None),
     "similarity": ("SimilarityDiarization", None),

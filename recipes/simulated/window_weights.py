@@ -12,6 +12,7 @@ The script runs these steps:
 5. Choose the thresholds, and the networks with the least confusion, on recordings composed of the
    embeddings of development people. A correction that does not help is set to zero.
 6. Write all figures to WORK/window_errors.json, and the pipeline folders to WORK/pretrained.
+   CYS-MSD is left out if its counts cause more confusion than a threshold on the same embeddings.
 
 Existing results are not computed again. With ``--seconds``, the command stops between two parts
 after the given time, to be continued later.
@@ -481,8 +482,15 @@ def assemble(work: Path, found: dict[str, Any]) -> list[Path]:
         "similarity": {"threshold": found["similarity"]["threshold"]},
         "cysmsd": {"threshold": round(1 - merged, 2)},
     }
+    helps = min(corrected, speech) <= sum(
+        found[f"{name}, {size} windows"]["confusion"] for size in SIZES_OF_COUNTS
+    )
+    if not helps:
+        print("cysmsd is left out: a threshold has less confusion than its counts")
     written = []
     for name, (path, params) in PIPELINES.items():
+        if name == "cysmsd" and not helps:
+            continue
         with new_folder(work / "pretrained" / name, overwrite=True) as folder:
             for argument, value in params.items():
                 if isinstance(value, str):
