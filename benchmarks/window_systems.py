@@ -4,11 +4,13 @@ Examples:
     python -m benchmarks window_systems DATA CORPUS WORK
     python -m benchmarks window_systems DATA CORPUS WORK --only compare --systems speech VBx
 
-CORPUS is made from DATA; nobody is in two of its subsets. A noise from DATA is added to each
-conversation, 0 to 20 dB below the speech. AVR-Net (on embeddings), the fusions that its paper
-compares, and CYS-MSD are trained on the train files; a PLDA is fitted to them. Thresholds of all
-systems are chosen on development files. All are then scored on test files, each trained network
-with every seed:
+CORPUS is made from DATA (`python -m recipes.simulated.corpus DATA CORPUS`); nobody is in two of its
+subsets. A noise from DATA is added to each conversation, 0 to 20 dB below the speech. The systems
+that the package ships (AVR-Net, VBx and those without weights) need no train files:
+`--scale 0` leaves them out. The other networks are trained on the train files: AVR-Net alone,
+without the similarity that the shipped one corrects, CYS-MSD, and the fusions that the paper of
+AVR-Net compares. Thresholds of all systems are chosen on development files. All are then scored on
+test files, each trained network with every seed:
 
 - oracle, as in AVA-AVD: speech and talking faces are given; a growing share of them is missing
 - automatic: segmentation-3.0 and LR-ASD detect them (weights: `pyannote-av download`)
@@ -75,6 +77,17 @@ class System:
     faces: bool = True
 
 
+def _shipped(name: str, **grid: tuple):
+    """A pipeline of the package, by name"""
+
+    def make(work: Path, seed: int, **options):
+        from pyannote_av import Pipeline
+
+        return Pipeline.from_pretrained(name, **options)
+
+    return System(make, grid, faces=name != "vbx")
+
+
 def _relation(name: str):
     def make(work: Path, seed: int, **options):
         from pyannote_av.clustering.relation_diarization import RelationDiarization
@@ -82,15 +95,6 @@ def _relation(name: str):
         return RelationDiarization(work / f"{name}-{seed}" / "model.safetensors", **options)
 
     return System(make, {"threshold": THRESHOLDS}, name)
-
-
-def _similarity(faces: bool):
-    def make(work: Path, seed: int, **options):
-        from pyannote_av.clustering.similarity_diarization import SimilarityDiarization
-
-        return SimilarityDiarization(use_faces=faces, **options)
-
-    return System(make, {"threshold": THRESHOLDS}, faces=faces)
 
 
 def _counting(counting: str, name: str = "cys-msd"):
@@ -104,42 +108,28 @@ def _counting(counting: str, name: str = "cys-msd"):
     return System(make, {"counting": (counting,), "threshold": thresholds}, name)
 
 
-def _vbx(work: Path, seed: int, **options):
-    from pyannote_av.clustering.vbx_diarization import VBxDiarization
+def _speech(work: Path, seed: int, **options):
+    from pyannote_av import Pipeline
 
-    return VBxDiarization(work / "plda", **options)
-
-
-def _enrolment(work: Path, seed: int, **options):
-    from pyannote_av.clustering.enrolment_pipeline import EnrolmentDiarization
-
-    return EnrolmentDiarization(**options)
-
-
-def _joint(work: Path, seed: int, **options):
-    from pyannote_av.clustering.joint_diarization import JointDiarization
-
-    return JointDiarization(**options)
+    return Pipeline.from_pretrained("similarity", use_faces=False, **options)
 
 
 SYSTEMS = {
-    "speech": _similarity(faces=False),
-    "VBx": System(
-        _vbx,
-        {
-            "clustering": tuple(
-                {"threshold": 0.6, "Fa": fa, "Fb": fb}
-                for fa, fb in product((0.05, 0.1, 0.2, 0.4), (0.5, 1.0, 3.0, 8.0, 15.0))
-            )
-        },
-        faces=False,
+    "speech": System(_speech, {"threshold": THRESHOLDS}, faces=False),
+    "VBx": _shipped(
+        "vbx",
+        clustering=tuple(
+            {"threshold": 0.6, "Fa": fa, "Fb": fb}
+            for fa, fb in product((0.05, 0.1, 0.2, 0.4), (0.5, 1.0, 3.0, 8.0, 15.0))
+        ),
     ),
-    "WST": System(_enrolment, {"certain": (1.0, 2.0, 3.0), "weight": (0.25, 0.5, 1.0)}),
-    "3D-Speaker": System(_joint, {"pruning": (0.032, 0.1), "merge": (0.5, 0.6, 0.7, 0.8, 0.9)}),
-    "speech + face": _similarity(faces=True),
+    "WST": _shipped("enrolment", certain=(1.0, 2.0, 3.0), weight=(0.25, 0.5, 1.0)),
+    "3D-Speaker": _shipped("joint", pruning=(0.032, 0.1), merge=(0.5, 0.6, 0.7, 0.8, 0.9)),
+    "speech + face": _shipped("similarity", threshold=THRESHOLDS),
     "DIMNet": _relation("dimnet"),
     "GMU": _relation("gmu"),
-    "AVR-Net": _relation("avr-net"),
+    "AVR-Net, alone": _relation("avr-net"),
+    "AVR-Net": _shipped("avrnet", threshold=THRESHOLDS),
     "CYS-MSD, threshold": _counting("threshold"),
     "CYS-MSD, published": _counting("predicted", "cys-msd-mean"),
     "CYS-MSD": _counting("predicted"),
@@ -198,6 +188,8 @@ def embed(corpus: Path, data: Path) -> None:
 
 def train(corpus: Path, work: Path, seed: int, names: list[str], epochs: int | None) -> None:
     """Networks of systems. `epochs` overrides their numbers of epochs."""
+    if not any(SYSTEMS[name].network for name in names):
+        return
     import torch
 
     from pyannote_av.clustering.cysmsd import CYSMSD
@@ -256,26 +248,6 @@ def train(corpus: Path, work: Path, seed: int, names: list[str], epochs: int | N
             enable_progress_bar=False,
             accelerator="cpu",
         )
-
-
-def fit(corpus: Path, data: Path, work: Path) -> None:
-    """The PLDA of VBx."""
-    import torch
-
-    from pyannote_av.clustering.plda import fit_plda, plda_embeddings, save_plda
-    from pyannote_av.data.crop_store import CropStore
-
-    store = CropStore(corpus)
-
-    def files() -> Iterator[dict]:
-        for one in protocol(corpus).train():
-            noisy = torch.from_numpy(sound(store, one["uri"], data))[None]
-            known = {key: one[key] for key in ("uri", "annotation", "annotated")}
-            yield {**known, "waveform": noisy, "sample_rate": 16000, "scope": "file"}
-
-    if not (work / "plda" / "plda.npz").is_file():
-        found = plda_embeddings(files(), duration=2.0, most=5)
-        save_plda(work / "plda", fit_plda(found.embeddings, found.speakers))
 
 
 # ------------------------------------------------------------------------------------ files
@@ -503,7 +475,8 @@ def report(work: Path, results: Results, seeds: list[int], names: list[str]) -> 
             100 * float(np.mean([c[4] == c[5] for c in one])) for one in counts
         ]
         result["systems"][name] = row
-    pairs = [("AVR-Net", other) for other in ("speech", "speech + face", "DIMNet", "GMU")]
+    others = "speech", "speech + face", "AVR-Net, alone", "DIMNet", "GMU"
+    pairs = [("AVR-Net", other) for other in others]
     pairs += [("speech + face", "speech"), ("GMU", "speech"), ("AVR-Net", "VBx")]
     pairs += [
         ("CYS-MSD", other) for other in ("CYS-MSD, threshold", "CYS-MSD, published", "speech")
@@ -619,8 +592,8 @@ def run(given: argparse.Namespace, results: Results) -> None:
         from pyannote_av.data.face_embeddings import build_face_embeddings
 
         build_face_embeddings(CropStore(given.corpus), interval=4.0, progress=True)
-        embed(given.corpus, given.data)
-        fit(given.corpus, given.data, given.work)
+        if any(SYSTEMS[name].network for name in given.systems):
+            embed(given.corpus, given.data)
         for seed in given.seeds:
             train(given.corpus, given.work, seed, given.systems, given.epochs)
     if "compare" in given.only:

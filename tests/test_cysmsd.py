@@ -484,6 +484,35 @@ def test_saved_and_loaded(tmp_path):
         assert loaded(*loaded.example_input_array).count.shape == (1,)
 
 
+def test_untrained_correction_is_zero():
+    """Embeddings are those of the voices, which a threshold suits; windows without a voice are 0"""
+    data, model = inputs(), build(corrects=True)
+    torch.nn.init.zeros_(model.correction.weight)
+    data["voices"][0, 0] = 0
+    with torch.inference_mode():
+        output = say(model, data)
+    voices = data["voices"]
+    length = voices.norm(dim=2, keepdim=True).clamp(min=1e-6)
+    real = data["window_mask"].unsqueeze(2)
+    torch.testing.assert_close(output.embeddings, torch.where(real, voices / length, 0.0))
+
+
+def test_correction_is_a_map_of_the_published_embeddings():
+    data, model = inputs(), build()
+    corrected = build(corrects=True)
+    corrected.load_state_dict(model.state_dict(), strict=False)
+    torch.nn.init.normal_(corrected.correction.weight)
+    with torch.inference_mode():
+        published, output = say(model, data), say(corrected, data)
+        voices = torch.nn.functional.normalize(data["voices"], dim=2)
+        expected = voices * data["window_mask"].unsqueeze(2) + corrected.correction(
+            published.embeddings
+        )
+    torch.testing.assert_close(output.embeddings, expected)
+    torch.testing.assert_close(output.count, published.count)
+    assert difference(output.activity_logits, published.activity_logits) == 0
+
+
 # ---------------------------------------------------------------------------------- clustering
 
 

@@ -19,6 +19,7 @@ NETWORKS = {
 OPTIONS = {
     "RelationOfEmbeddings": {"voice_dimension": 16, "face_dimension": 24},
     "FusedEmbeddings": {"voice_dimension": 16, "face_dimension": 24},
+    "CorrectedSimilarity": {"voice_dimension": 16, "face_dimension": 24},
 }
 
 

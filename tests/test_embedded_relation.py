@@ -7,7 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import squareform
 
-from pyannote_av.clustering.embedded import FusedEmbeddings, RelationOfEmbeddings
+from pyannote_av.clustering.embedded import (
+    CorrectedSimilarity,
+    FusedEmbeddings,
+    RelationOfEmbeddings,
+)
 from pyannote_av.clustering.pair_scores import score_pairs, square
 from pyannote_av.clustering.relation_network import RelationNetwork
 from pyannote_av.core.model import Model
@@ -25,6 +29,8 @@ KINDS = {
     "one order": (RelationOfEmbeddings, {"siamese": False, **SMALL}),
     "gmu": (FusedEmbeddings, {"fusion": "gmu", "dimension": 5}),
     "dimnet": (FusedEmbeddings, {"fusion": "dimnet", "dimension": 5}),
+    "corrected": (CorrectedSimilarity, {"width": 8}),
+    "corrected, concatenation": (CorrectedSimilarity, {"pairs": "concatenation", "width": 8}),
 }
 
 
@@ -39,6 +45,8 @@ def build(kind: str, voice: int = VOICE, face: int = FACE):
     cls, hparams = KINDS[kind]
     model = cls(voice, face, **hparams)
     with torch.no_grad():
+        if cls is CorrectedSimilarity:  # which begins with no correction
+            torch.nn.init.normal_(model.correction[-1].weight)
         for name, value in [*model.named_parameters(), *model.named_buffers()]:
             if "running_var" in name:
                 value.uniform_(0.5, 2)
@@ -160,6 +168,59 @@ def test_relation_of_concatenated_embeddings(models, kind):
             orders = [(i, j)] if kind == "one order" else [(i, j), (j, i)]
             expected = np.mean([score(*order) for order in orders])
             assert scores[i, j].item() == pytest.approx(expected, abs=1e-5)
+
+
+def cosines(data) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Similarities of voices and of faces, and pairs that both have a face"""
+    voices, faces, visible = (x.double().numpy() for x in data)
+    return (*(unit(x) @ unit(x).T for x in (voices, faces)), visible[:, None] * visible > 0)
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+@pytest.mark.parametrize("pairs", ["products", "concatenation"])
+def test_untrained_correction_is_zero(pairs, mode):
+    """Scores are those of calibrated similarity, in the order of SimilarityDiarization"""
+    torch.manual_seed(0)
+    model, data = CorrectedSimilarity(VOICE, FACE, pairs=pairs), inputs()
+    model.train(mode == "train")
+    voice, face, both = cosines(data)
+    expected = sigmoid(10 * (np.where(both, (voice + face) / 2, voice) - 0.5))
+    np.fill_diagonal(expected, 1)
+    with torch.no_grad():
+        scores = model(*data)
+    np.testing.assert_allclose(scores.numpy(), expected, atol=1e-6)
+
+
+def test_calibration_by_visibility():
+    """logit = w_voice cos_voice + w_face cos_face + b, by the number of faces; then a correction"""
+    torch.manual_seed(0)
+    model, data = CorrectedSimilarity(VOICE, FACE).eval(), inputs()
+    weight = torch.tensor([[3.0, 7.0], [4.0, -9.0], [5.0, 6.0]])
+    bias, added = torch.tensor([0.1, -0.2, 0.3]), 0.7
+    with torch.no_grad():
+        model.similarity.weight.copy_(weight)
+        model.similarity.bias.copy_(bias)
+        model.correction[-1].bias.fill_(added)
+        scores = model(*data)
+    voice, face, both = cosines(data)
+    visible = data[2].numpy().astype(int)
+    case = visible[:, None] + visible
+    # a single face says nothing
+    logit = weight[:, 0].numpy()[case] * voice + bias.numpy()[case] + both * 6.0 * face
+    expected = sigmoid(logit + added)
+    np.fill_diagonal(expected, 1)
+    np.testing.assert_allclose(scores.numpy(), expected, atol=1e-5)
+
+
+def test_correction_by_visibility():
+    """The same pair is corrected in another way where its faces are hidden"""
+    model = build("corrected")
+    with torch.no_grad():
+        model.similarity.weight.zero_()
+        model.similarity.bias.zero_()
+        data = inputs(2)
+        seen = [model(*data[:2], torch.tensor(v))[0, 1] for v in ([1, 1], [0, 1], [0, 0])]
+    assert len({round(score.item(), 4) for score in seen}) == 3
 
 
 def test_masks_begin_with_what_is_visible():
@@ -392,12 +453,15 @@ def separation(scores: torch.Tensor, same: torch.Tensor) -> float:
     return (scores[same][:, None] > scores[~same]).float().mean().item()
 
 
-@pytest.mark.parametrize("kind", ["learnable", "handcrafted", "gmu", "dimnet"])
+@pytest.mark.parametrize("kind", ["learnable", "handcrafted", "gmu", "dimnet", "corrected"])
 def test_it_learns_to_tell_people_apart(kind):
     """Whom it has never met"""
     torch.manual_seed(0)
     cls, hparams = KINDS[kind]
-    larger = {"dimension": 16} if cls is FusedEmbeddings else {"widths": (16, 8)}
+    larger = {
+        FusedEmbeddings: {"dimension": 16},
+        CorrectedSimilarity: {"width": 16},
+    }.get(cls, {"widths": (16, 8)})
     model, generator = cls(6, 6, **{**hparams, **larger}), torch.Generator().manual_seed(1)
     who = torch.arange(8).repeat_interleave(3)
     unseen = [windows_of(who, people(8, generator), generator) for _ in range(6)]

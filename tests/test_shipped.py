@@ -17,12 +17,21 @@ from pyannote_av import Model, Pipeline
 from pyannote_av.core import weights
 from pyannote_av.core.checksums import sha256_of
 from pyannote_av.core.io import Video
+from pyannote_av.core.pipeline_config import named_file, read_pipeline
 from pyannote_av.models.active_speaker.scorers import get_scorer
 from pyannote_av.pretrained import DEFAULT, FOLDER, shipped
 from pyannote_av.sharing.card import CARD
 
 ROOT = Path(__file__).resolve().parents[1]
 OWN = {"hmsanet": "HMSANet", "compact-asd": "CompactASD"}
+#: pipelines that cluster windows, and their networks with weights of their own
+WINDOWS = {
+    "avrnet": ("RelationDiarization", "relation"),
+    "enrolment": ("EnrolmentDiarization", None),
+    "joint": ("JointDiarization", None),
+    "similarity": ("SimilarityDiarization", None),
+    "vbx": ("VBxDiarization", None),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +44,7 @@ def nothing_downloaded(tmp_path, monkeypatch):
 
 def test_the_default_is_hmsanet():
     assert DEFAULT == "hmsanet"
-    assert set(shipped()) == {"audio", "hmsanet", "hmsanet-lrasd", "late_fusion"}
+    assert set(shipped()) == {"audio", "hmsanet", "hmsanet-lrasd", "late_fusion", *WINDOWS}
 
 
 @pytest.mark.parametrize("name", OWN)
@@ -55,6 +64,49 @@ def test_weights_are_those_of_the_registry(name):
 def test_what_ships_is_small():
     size = sum(path.stat().st_size for path in FOLDER.rglob("*") if path.is_file())
     assert size < 20e6
+
+
+@pytest.mark.parametrize("name", WINDOWS)
+def test_pipelines_of_windows_are_found_by_name(name):
+    cls, network = WINDOWS[name]
+    config, folder = read_pipeline(name)
+    assert config["pipeline"]["name"].endswith(f".{cls}")
+    assert "talking" in config["params"]
+    assert (folder / CARD).is_file()
+    if network:
+        model = Model.from_pretrained(named_file(config["pipeline"]["params"][network], folder))
+        told = json.dumps(model.lineage)
+        assert "steps" in told
+        assert "/" not in told
+
+
+def test_weights_of_windows_are_small():
+    folders = (FOLDER / name for name in WINDOWS)
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 5e6
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[] if n == "avrnet" else pytest.mark.slow) for n in WINDOWS]
+)
+def test_pipelines_of_windows_diarize_sound_alone(name, short_sample):
+    waveform = Video().waveform(short_sample["video"])[:, : 4 * 16000]
+    file = {"uri": "sample", "waveform": waveform, "sample_rate": 16000}
+    pipeline = Pipeline.from_pretrained(name)
+    assert type(pipeline).__name__ == WINDOWS[name][0]
+    output = pipeline(file)
+    assert 1 <= len(output.speaker_diarization.labels()) <= 2
+    assert not output.report.video_used
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WINDOWS)
+def test_pipelines_of_windows_diarize_the_sample(name, sample):
+    output = Pipeline.from_pretrained(name)(sample["video"], num_speakers=2)
+    reference = load_rttm(sample["rttm"])["sample"]
+    uem = Timeline([Segment(0, output.report.duration)])
+    assert DiarizationErrorRate()(reference, output.speaker_diarization, uem=uem) < 0.25
+    assert len(output.face_tracks.speaker) == 2
 
 
 def test_cards_tell_what_was_measured():

@@ -73,7 +73,7 @@ class CountingBatches(Dataset):
             order = np.random.default_rng([self.seed, epoch]).permutation(order)
         some = order[index * self.batch_size : (index + 1) * self.batch_size]
         items = [self._item(int(i), rng) for i in some]
-        batch = _collate(items)
+        batch = collate(items)
         if not counts:
             batch["y"][:] = UNKNOWN
         return batch
@@ -116,7 +116,7 @@ class CountingBatches(Dataset):
         return kept
 
 
-def _collate(items: list[dict[str, np.ndarray]]) -> dict[str, torch.Tensor]:
+def collate(items: list[dict[str, np.ndarray]]) -> dict[str, torch.Tensor]:
     """Collate items, padded to the largest numbers of windows and speakers."""
     windows = max(len(item["y"]) for item in items)
     speakers = max(1, *(item["y"].shape[1] for item in items))

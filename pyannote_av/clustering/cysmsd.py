@@ -16,10 +16,11 @@ The equations, with ``E_a`` the voice and ``E_v`` the face embedding of each win
 (10)  ``L = beta (L_cls + L_cont) + (1 - beta) L_count``    ``total_loss``
 ====  ====================================================  ============================
 
-The equation numbers are ours, and follow the order of the method. ``counter="tree"`` is not
-published: with it, (8) is ``n = argmax(MLP(tree of the voices))``, and (9) is cross entropy. Losses
-are in :mod:`pyannote_av.clustering.counting_losses`. The clustering into the predicted number of
-speakers is in :mod:`pyannote_av.clustering.linkage`.
+The equation numbers are ours, and follow the order of the method. Two options are not published.
+With ``counter="tree"``, (8) is ``n = argmax(MLP(tree of the voices))``, and (9) is cross entropy.
+With ``corrects``, the embeddings of windows are not R but ``E_a + W R``, where W starts at 0.
+Losses are in :mod:`pyannote_av.clustering.counting_losses`. The clustering into the predicted
+number of speakers is in :mod:`pyannote_av.clustering.linkage`.
 
 References
 ----------
@@ -44,7 +45,7 @@ class CYSOutput(NamedTuple):
 
     Attributes
     ----------
-    embeddings : (batch, windows, width) tensor
+    embeddings : (batch, windows, width or voice_dimension) tensor
         Speaker embeddings of windows, to be compared by cosine similarity. 0 for padding.
     activity_logits : (batch, windows, max_speakers) tensor
         Logits of speaker activity. The order of speakers is arbitrary, and values of padding are
@@ -118,6 +119,10 @@ class CYSMSD(AVModel):
         published. For faces of 512 dimensions, both are 256.
     normalised : bool, optional
         Scale input embeddings to the norm of a vector of ones. The paper does not.
+    corrects : bool, optional
+        Add a linear map of the published embeddings to the voice embeddings of unit length, instead
+        of using them alone. The map starts at zero, so that the embeddings are the voice embeddings
+        before any training, and a distance threshold suits them.
     sample_rate, num_channels, task : optional
         As in ``pyannote.audio.Model``.
 
@@ -153,6 +158,7 @@ class CYSMSD(AVModel):
         masking_scope: Literal["window", "batch"] = "window",
         face_hidden: Literal["width", "half"] = "width",
         normalised: bool = True,
+        corrects: bool = False,
         sample_rate: int = 16000,
         num_channels: int = 1,
         task=None,
@@ -186,6 +192,9 @@ class CYSMSD(AVModel):
             for layer in branch:
                 if isinstance(layer, nn.Linear):
                     nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        if corrects:
+            self.correction = nn.Linear(width, voice_dimension, bias=False)
+            nn.init.zeros_(self.correction.weight)
 
     @property
     def example_input_array(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -231,13 +240,17 @@ class CYSMSD(AVModel):
         )
         visible = real if face_mask is None else real & face_mask.bool()
 
-        a = self.acoustic(self._enter(speaker_embeddings, real))
+        voices = self._enter(speaker_embeddings, real)
+        a = self.acoustic(voices)
         v = self.visual(self._enter(faces, visible))
         # mask padding, except in items of padding only: attention may return NaN if all is masked
         ignored = ~real & real.any(dim=1, keepdim=True)
         attended, _ = self.fusion(a, v, v, key_padding_mask=ignored, need_weights=False)
         r = self.hparams.alpha * a + (1 - self.hparams.alpha) * attended
         r = torch.where(real.unsqueeze(2), r, 0.0)
+        embeddings = r
+        if self.hparams.corrects:
+            embeddings = F.normalize(voices, dim=2) + self.correction(r)
 
         if self.hparams.counter == "tree":
             features = tree_features(speaker_embeddings, real).to(r)
@@ -245,9 +258,9 @@ class CYSMSD(AVModel):
             alone = self.tree_norm.training and len(features) == 1
             norm = self._by_running(features) if alone else self.tree_norm(features)
             logits = self.counter(norm)
-            return CYSOutput(r, self.activity(r), 1.0 + logits.argmax(dim=1), logits)
+            return CYSOutput(embeddings, self.activity(r), 1.0 + logits.argmax(dim=1), logits)
         mean = r.sum(dim=1) / real.sum(dim=1, keepdim=True).clamp(min=1)
-        return CYSOutput(r, self.activity(r), self.counter(mean).squeeze(1))
+        return CYSOutput(embeddings, self.activity(r), self.counter(mean).squeeze(1))
 
     def _by_running(self, features: torch.Tensor) -> torch.Tensor:
         """Apply `tree_norm` with its running statistics, as in evaluation"""

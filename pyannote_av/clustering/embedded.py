@@ -216,3 +216,94 @@ class FusedEmbeddings(_EmbeddedRelation):
 
 def _mapping(dimension: int, width: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(dimension, width), nn.ReLU(), nn.Linear(width, width))
+
+
+class CalibratedSimilarity(nn.Module):
+    """Log-odds that two windows have the same speaker, from cosine similarities.
+
+    A logistic regression on the similarities of voices and faces, with separate parameters for
+    pairs of which none, one or both windows have a face. Faces count only if both have one.
+
+    Parameters
+    ----------
+    slope : float, optional
+        Initial slope: before training, the log-odds are ``slope * (similarity - 0.5)``. The
+        similarity is that of the voices or, if both faces are visible, the mean of voices and
+        faces, as in :class:`~pyannote_av.clustering.similarity_diarization.SimilarityDiarization`.
+    """
+
+    def __init__(self, slope: float = 10.0):
+        super().__init__()
+        self.weight = nn.Parameter(slope * torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.5, 0.5]]))
+        self.bias = nn.Parameter(torch.full((3,), -slope / 2))
+
+    def forward(self, voice, face, visible_a, visible_b) -> torch.Tensor:
+        """(pairs,) cosine similarities and (pairs,) visibility of faces to (pairs,) log-odds."""
+        case = visible_a.long() + visible_b.long()
+        weight, face = self.weight[case], torch.where(case == 2, face, 0.0)
+        return weight[:, 0] * voice + weight[:, 1] * face + self.bias[case]
+
+
+class CorrectedSimilarity(_EmbeddedRelation):
+    """Calibrated similarity of voices and faces, corrected by the relation network of AVR-Net.
+
+    The log-odds of the relation network are added to those of :class:`CalibratedSimilarity`. They
+    are exactly zero before training. The network therefore starts from what cosine similarity
+    knows, and learns only what it has to add.
+
+    Parameters
+    ----------
+    voice_dimension, face_dimension : int
+    mask : {"learnable", "partial", "handcrafted", "none"}, optional
+        See :class:`~pyannote_av.clustering.relation_network.ModalityMask`.
+    pairs : {"products", "concatenation"}, optional
+        Channels of a pair. "products": products and absolute differences of both embeddings, which
+        depend little on who the speakers are, so that few training speakers are enough. They are
+        the same in both orders. "concatenation": both embeddings, in both orders, as published.
+    width : int, optional
+        Width of both hidden layers. Maps of embeddings have one pixel, so the convolutions of the
+        relation network are linear layers.
+    sample_rate, num_channels, task : optional
+        As in ``pyannote.audio.Model``.
+    """
+
+    def __init__(
+        self,
+        voice_dimension: int,
+        face_dimension: int,
+        mask: Literal["learnable", "partial", "handcrafted", "none"] = "learnable",
+        pairs: Literal["products", "concatenation"] = "products",
+        width: int = 64,
+        sample_rate: int = 16000,
+        num_channels: int = 1,
+        task=None,
+    ):
+        super().__init__(voice_dimension, face_dimension, sample_rate, num_channels, task)
+        if pairs not in ("products", "concatenation"):
+            raise ValueError(f'pairs must be "products" or "concatenation", not {pairs!r}')
+        self.save_hyperparameters("mask", "pairs", "width")
+        self.similarity = CalibratedSimilarity()
+        self.mask = ModalityMask(mask, face_dimension, voice_dimension)
+        layers: list[nn.Module] = []
+        for size in (2 * (voice_dimension + face_dimension), width):
+            layers += [nn.Linear(size, width, bias=False), nn.BatchNorm1d(width), nn.ReLU()]
+        self.correction = nn.Sequential(*layers, nn.Linear(width, 1))
+        nn.init.zeros_(self.correction[-1].weight)
+        nn.init.zeros_(self.correction[-1].bias)
+
+    def relate_in_order(self, audio_a, face_a, audio_b, face_b, visible_a, visible_b):
+        """See ``AVRNet.relate_in_order``. There is one order of products."""
+        a, b = torch.cat([face_a, audio_a], dim=1), torch.cat([face_b, audio_b], dim=1)
+        if self.hparams.pairs == "products":
+            mask = self.mask(visible_a & visible_b, visible_a | visible_b)
+            orders = [torch.cat([a * b, (a - b).abs()], dim=1) * mask]
+        else:
+            orders = [
+                torch.cat([a, b], dim=1) * self.mask(visible_a, visible_b),
+                torch.cat([b, a], dim=1) * self.mask(visible_b, visible_a),
+            ]
+        correction = self.correction(torch.cat(orders)).squeeze(1)
+        # maps have the norm of a vector of ones
+        voice, face = ((x * y).mean(dim=1) for x, y in ((audio_a, audio_b), (face_a, face_b)))
+        odds = self.similarity(voice, face, visible_a, visible_b)
+        return (odds + correction.unflatten(0, (len(orders), len(a)))).sigmoid()

@@ -82,7 +82,11 @@ CLASSES: dict[str, dict[str, tuple[str, ...]]] = {
         f"{_OURS}.models.embedding.campplus": ("CAMPPlus",),
         f"{_OURS}.clustering.cysmsd": ("CYSMSD",),
         f"{_OURS}.clustering.avrnet": ("AVRNet",),
-        f"{_OURS}.clustering.embedded": ("FusedEmbeddings", "RelationOfEmbeddings"),
+        f"{_OURS}.clustering.embedded": (
+            "CorrectedSimilarity",
+            "FusedEmbeddings",
+            "RelationOfEmbeddings",
+        ),
         f"{_OURS}.clustering.single_stream": ("SingleStream",),
         f"{_OURS}.models.hmsanet.model": ("HMSANet",),
     },

@@ -40,6 +40,7 @@ NETWORKS = {
     "AVRNet": Network("pyannote_av.clustering.avrnet", "PairwiseRelation", "avr-net"),
     "CAMPPlus": Network("pyannote_av.models.embedding.campplus"),
     "CompactASD": Network("pyannote_av.models.active_speaker.compact", "ActiveSpeakerDetection"),
+    "CorrectedSimilarity": Network("pyannote_av.clustering.embedded", "PairwiseRelation"),
     "CYSMSD": Network("pyannote_av.clustering.cysmsd", "SpeakerCounting"),
     "FusedEmbeddings": Network("pyannote_av.clustering.embedded", "PairwiseRelation"),
     "HMSANet": Network("pyannote_av.models.hmsanet.model", "TargetSpeakerSegmentation"),

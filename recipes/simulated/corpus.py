@@ -10,7 +10,7 @@ are added the same ones sped up and slowed down, as others; half of the conversa
 training are livelier than real ones, so that there is overlap to learn from; and in some, half of
 the people are those of the clips, whose mouths are real, in rooms and noise. Started again, it goes
 on where it was. ``--scale 0.1`` makes a tenth of the files; ``--aside 1`` makes all of those for
-development and test whatever the scale.
+development and test whatever the scale, also with ``--scale 0``, which makes none for training.
 """
 
 from __future__ import annotations
@@ -188,7 +188,8 @@ def build(data: Path, corpus: Path, scale: float, workers: int, aside: float | N
     folder = corpus / "parts"
     sources(data, folder)
     scales = dict.fromkeys(SUBSETS, scale if aside is None else aside) | {"train": scale}
-    join({part: simulate(part, folder, scales[part.subset], workers) for part in PARTS}, corpus)
+    made = [part for part in PARTS if scales[part.subset]]
+    join({part: simulate(part, folder, scales[part.subset], workers) for part in made}, corpus)
     print(build_speaker_embeddings(CropStore(corpus), progress=True))
 
 

@@ -1,0 +1,551 @@
+"""Reproduce the shipped weights of the systems that cluster windows of speech.
+
+    python -m recipes.simulated.window_weights DATA WORK [--scale 1.0] [--seed 0] [--seconds 300]
+
+The script runs these steps:
+
+1. Embed voices and faces of many people (:mod:`recipes.simulated.people`).
+2. Fit the PLDA of VBx to the training voices.
+3. Calibrate the similarity of voices and faces, and train the network that corrects it, AVR-Net,
+   with several losses.
+4. Train the embeddings and the speaker counter of CYS-MSD.
+5. Choose the thresholds, and the networks with the least confusion, on recordings composed of the
+   embeddings of development people. A correction that does not help is set to zero.
+6. Write all figures to WORK/window_errors.json, and the pipeline folders to WORK/pretrained.
+   CYS-MSD is left out if its counts cause more confusion than a threshold on the same embeddings.
+
+Existing results are not computed again. With ``--seconds``, the command stops between two parts
+after the given time, to be continued later.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from importlib.metadata import version
+from math import ceil
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import yaml
+
+from pyannote_av.clustering.linkage import pair_clusters
+from pyannote_av.clustering.people import People, PeopleEpisodes, PeopleRecordings
+from pyannote_av.core.atomic import write_text
+from pyannote_av.core.reading import read_json
+from recipes.simulated import people as embedded
+
+if TYPE_CHECKING:
+    import torch
+
+#: steps of training, and number of recordings whose trees the counter learns from
+STEPS = {"calibration": 150, "relation": 600, "embeddings": 250, "trees": 2500, "counting": 1500}
+#: share of training windows that also contain another speaker
+BLENDED = 0.3
+#: largest number of speakers that can be counted
+MOST = 10
+#: development recordings: how many of each size and number of speakers
+EACH, SPEAKERS = 4, range(2, 9)
+#: numbers of windows: for scores of pairs of windows, and for counts, in 30 s and in 5 minutes
+SIZES, SIZES_OF_COUNTS = (40, 160), (40, 400)
+#: thresholds to try, for scores in (0, 1)
+THRESHOLDS = np.round(np.arange(0.02, 0.99, 0.02), 2)
+#: segments of each speaker for the PLDA, and their duration in seconds
+SEGMENTS, DURATION = 3, 2.0
+
+
+# --------------------------------------------------------------------------------------- training
+
+
+def calibrate(model, people: People, steps: int, seed: int) -> None:
+    """Fit the calibration of similarities; both outcomes have the same weight in each case."""
+    import torch
+    import torch.nn.functional as F
+
+    batches, found = PeopleEpisodes(people, seed=seed), []
+    for step in range(steps):
+        batch = batches[step]
+        ways = batch["audio"].shape[2]
+        for voices, faces, visible in zip(
+            *(batch[k] for k in ("audio", "faces", "visible")), strict=True
+        ):
+            alike = [F.normalize(x[0], dim=1) @ F.normalize(x[1], dim=1).T for x in (voices, faces)]
+            seen = visible[0].unsqueeze(1).expand(ways, ways), visible[1].expand(ways, ways)
+            found.append([x.flatten() for x in (*alike, *seen, torch.eye(ways))])
+    voice, face, visible_a, visible_b, same = (torch.cat(x) for x in zip(*found, strict=True))
+    case = visible_a.long() + visible_b.long()
+    weight = torch.zeros_like(same)
+    for k in range(3):
+        for outcome in (0, 1):
+            rows = (case == k) & (same == outcome)
+            weight[rows] = 1 / rows.sum()
+    fitted = model.similarity
+    optimizer = torch.optim.LBFGS(fitted.parameters(), max_iter=100, line_search_fn="strong_wolfe")
+
+    def loss() -> torch.Tensor:
+        optimizer.zero_grad()
+        odds = fitted(voice, face, visible_a, visible_b)
+        value = F.binary_cross_entropy_with_logits(odds, same, weight, reduction="sum")
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+
+
+def compare(model, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scores (orders, pairs) of all pairs of support and query windows, and their labels."""
+    sound, faces, visible = batch["audio"], batch["faces"], batch["visible"]
+    shape = sound.shape[:3]
+    audio = model.audio_map(sound.flatten(0, 2)).unflatten(0, shape)
+    face = model.face_map(faces.flatten(0, 2), visible.flatten()).unflatten(0, shape)
+    ways, items = shape[2], (audio, face, visible)
+    a = [x[:, 0].repeat_interleave(ways, dim=1).flatten(0, 1) for x in items]
+    b = [x[:, 1].repeat(1, ways, *[1] * (x.ndim - 3)).flatten(0, 1) for x in items]
+    scores = model.relate_in_order(a[0], a[1], b[0], b[1], a[2], b[2])
+    who = batch["speakers"]
+    return scores, (who.unsqueeze(2) == who.unsqueeze(1)).flatten()
+
+
+def fit(
+    model,
+    batches: Any,
+    loss_of: Callable[[Any, Any], torch.Tensor],
+    steps: int,
+    learning_rate: float,
+    weight_decay: float,
+    trained: tuple[str, ...],
+    name: str,
+) -> None:
+    """Train modules of a network on batches, with Adam and a cosine schedule."""
+    import torch
+
+    learnt = [p for n, p in model.named_parameters() if n.split(".")[0] in trained]
+    optimizer = torch.optim.AdamW(learnt, lr=learning_rate, weight_decay=weight_decay)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    model.train()
+    mean, began = 0.0, perf_counter()
+    for step in range(steps):
+        loss = loss_of(model, batches[step])
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(learnt, 5.0)
+        optimizer.step()
+        schedule.step()
+        mean += (loss.item() - mean) / min(step + 1, 50)
+        if (step + 1) % max(1, steps // 4) == 0:
+            print(f"{name} {step + 1}: {mean:.4f}, {perf_counter() - began:.0f} s", flush=True)
+    model.eval()
+    stage = {"name": name, "train": list(trained)}
+    model.lineage = [*model.lineage, {"stage": stage, "steps": steps, "seed": batches.seed}]
+
+
+def squared_error(model, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Squared error of scores, as published; see ``PairwiseRelation``."""
+    scores, same = compare(model, batch)
+    return batch["speakers"].shape[1] * (scores - same.to(scores)).square().mean()
+
+
+def cross_entropy(model, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Cross entropy of scores, with the same weight for both outcomes."""
+    import torch
+    import torch.nn.functional as F
+
+    scores, same = compare(model, batch)
+    same = same.expand_as(scores).to(scores)
+    weight = torch.where(same > 0, 0.5 / same.mean(), 0.5 / (1 - same.mean()))
+    return F.binary_cross_entropy(scores.clamp(1e-6, 1 - 1e-6), same, weight)
+
+
+#: losses of pairs
+LOSSES = {"squared error": squared_error, "cross entropy": cross_entropy}
+
+
+def embedding_loss(model, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Losses of CYS-MSD for activity and similarity of windows; see ``SpeakerCounting``."""
+    from pyannote_av.clustering.counting_losses import activity_loss, nt_xent
+
+    names = "speaker_embeddings", "faces", "face_mask", "window_mask"
+    output = model(*(batch[name] for name in names))
+    activity = activity_loss(output.activity_logits, batch["y"]).mean()
+    return activity + nt_xent(output.embeddings, batch["y"]).mean()
+
+
+class Trees:
+    """Linkage trees of composed recordings, and their numbers of speakers, in random batches.
+
+    The trees depend on frozen embeddings only, so they are computed once.
+    """
+
+    def __init__(self, people: People, count: int, batch_size: int = 128, seed: int = 0):
+        import torch
+
+        from pyannote_av.clustering.linkage_tree import tree_features
+
+        composed = PeopleRecordings(people, speakers=(1, MOST), seed=seed)
+        features, speakers = [], []
+        for number in range(count):
+            one = composed.recording(np.random.default_rng([seed, number]))
+            voices = torch.from_numpy(one["speaker_embeddings"])[None]
+            features.append(tree_features(voices, torch.ones(voices.shape[:2], dtype=torch.bool)))
+            speakers.append(one["y"].shape[1])
+        self.features, self.speakers = torch.cat(features), torch.tensor(speakers)
+        self.batch_size, self.seed = batch_size, seed
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        rows = np.random.default_rng([self.seed, index]).integers(
+            len(self.speakers), size=self.batch_size
+        )
+        return self.features[rows], self.speakers[rows]
+
+
+def count_loss(model, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    """Cross entropy of the number of speakers."""
+    import torch.nn.functional as F
+
+    features, speakers = batch
+    return F.cross_entropy(model.counter(model.tree_norm(features)), speakers - 1)
+
+
+# ------------------------------------------------------------------------------- development people
+
+
+class Errors(NamedTuple):
+    """Share of windows with a wrong speaker, and share of recordings with a wrong count."""
+
+    confusion: float
+    miscounted: float
+
+
+def recordings(
+    people: People, sizes: tuple[int, ...], listeners: bool, seed: int = 1
+) -> list[dict[str, np.ndarray]]:
+    """Composed recordings of 2 to 8 speakers, with the given numbers of windows."""
+    composed = PeopleRecordings(people, listeners=listeners, mixed=0.0)
+    return [
+        composed.recording(np.random.default_rng([seed, windows, speakers, k]), speakers, windows)
+        for windows in sizes
+        for speakers in SPEAKERS
+        for k in range(EACH)
+    ]
+
+
+def confusion(y: np.ndarray, clusters: np.ndarray) -> float:
+    """Share of windows whose cluster is not that of a speaker, after the best assignment."""
+    from scipy.optimize import linear_sum_assignment
+
+    hits = np.eye(clusters.max() + 1)[clusters].T @ y
+    rows, columns = linear_sum_assignment(-hits)
+    return 1 - hits[rows, columns].sum() / len(y)
+
+
+def errors(files: list[dict], clusters: Iterable[np.ndarray]) -> Errors:
+    """Mean errors of recordings."""
+    found = [
+        (confusion(one["y"], c), c.max() + 1 != one["y"].any(axis=0).sum())
+        for one, c in zip(files, clusters, strict=True)
+    ]
+    return Errors(*(float(x) for x in np.mean(found, axis=0)))
+
+
+def best(files: list[dict], distances: list[np.ndarray]) -> tuple[float, Errors]:
+    """Threshold with the least confusion, for scores that are 1 minus distances."""
+    from scipy.cluster.hierarchy import fcluster, linkage
+
+    trees, tried = [linkage(one, "average") for one in distances], []
+    for threshold in THRESHOLDS.tolist():
+        clusters = (fcluster(tree, 1 - threshold, "distance") - 1 for tree in trees)
+        tried.append((errors(files, clusters), threshold))
+    least, threshold = min(tried)
+    return threshold, least
+
+
+def cosines(files: list[dict], faces: bool) -> list[np.ndarray]:
+    """Distances of ``SimilarityDiarization``."""
+    from scipy.spatial.distance import squareform
+
+    found = []
+    for one in files:
+        voices, face, visible = (one[k] for k in ("speaker_embeddings", "faces", "face_mask"))
+        alike = voices @ voices.T
+        if faces:
+            face = face / np.maximum(np.linalg.norm(face, axis=1, keepdims=True), 1e-6)
+            both = visible[:, None] & visible
+            alike = np.where(both, (alike + face @ face.T) / 2, alike)
+        found.append(squareform(1 - alike, checks=False).clip(min=0))
+    return found
+
+
+def scores(files: list[dict], model) -> list[np.ndarray]:
+    """Distances of a relation network."""
+    import torch
+
+    from pyannote_av.clustering.pair_scores import score_pairs
+
+    found = []
+    with torch.inference_mode():
+        for one in files:
+            voices, faces, visible = (
+                torch.from_numpy(one[k]) for k in ("speaker_embeddings", "faces", "face_mask")
+            )
+            audio, face = model.audio_map(voices), model.face_map(faces, visible)
+            found.append(1 - score_pairs(model, audio, face, visible, block=8192).numpy())
+    return found
+
+
+def counted(files: list[dict], model) -> tuple[list[np.ndarray], np.ndarray]:
+    """Distances of embeddings of CYS-MSD, and predicted counts."""
+    import torch
+    from scipy.spatial.distance import pdist
+
+    names, distances, counts = ("speaker_embeddings", "faces", "face_mask"), [], []
+    with torch.inference_mode():
+        for one in files:
+            output = model(*(torch.from_numpy(one[name])[None] for name in names))
+            distances.append(pdist(output.embeddings[0].double().numpy(), "cosine"))
+            counts.append(max(1, round(float(output.count))))
+    return distances, np.array(counts)
+
+
+# ------------------------------------------------------------------------------------------- steps
+
+
+def plda(data: Path, into: Path) -> None:
+    """Fit the PLDA of VBx to the training voices, in their rooms."""
+    import torch
+    from pyannote.core import Annotation, Segment
+
+    from pyannote_av.clustering.plda import fit_plda, plda_embeddings, save_plda
+
+    every = embedded.rooms(data, "train")
+    rng = np.random.default_rng(0)
+
+    def files() -> Iterator[dict]:
+        for path in embedded.speakers(data, "train"):
+            clean, size = embedded.utterance(path, 1.0), round(DURATION * 16000)
+            # each segment in a room of its own
+            parts = [
+                every[rng.integers(len(every))].record(clean[first : first + size], rng)
+                for first in range(0, len(clean) - size + 1, size)
+            ]
+            turns = Annotation(uri=path.stem)
+            turns[Segment(0, len(parts) * DURATION)] = "speaker"
+            waveform = torch.from_numpy(np.concatenate(parts))[None]
+            known = {"uri": turns.uri, "annotation": turns, "scope": "file"}
+            yield {**known, "waveform": waveform, "sample_rate": 16000}
+
+    found = plda_embeddings(files(), duration=DURATION, most=SEGMENTS)
+    save_plda(into, fit_plda(found.embeddings, found.speakers))
+
+
+def calibrated(people: People, into: Path, seed: int):
+    """Calibrate similarities: AVR-Net whose correction is zero."""
+    import torch
+
+    from pyannote_av.clustering.embedded import CorrectedSimilarity
+
+    torch.manual_seed(seed)
+    model = CorrectedSimilarity(people.voice.shape[1], people.face.shape[1])
+    calibrate(model, people, STEPS["calibration"], seed)
+    model.save(into)
+
+
+def relation(people: People, into: Path, loss: str, scale: float, seed: int):
+    """Train the correction of AVR-Net."""
+    import torch
+
+    from pyannote_av.core.model import Model
+
+    torch.manual_seed(seed)
+    model = Model.from_pretrained(into.with_name("relation-calibrated"))
+    batches = PeopleEpisodes(people, blended=BLENDED, seed=seed)
+    steps, trained = ceil(scale * STEPS["relation"]), ("mask", "correction")
+    fit(model, batches, LOSSES[loss], steps, 5e-4, 1e-4, trained, f"relation, {loss}")
+    model.save(into)
+
+
+def embeddings(people: People, into: Path, scale: float, seed: int):
+    """Train the embeddings of CYS-MSD."""
+    import torch
+
+    from pyannote_av.clustering.cysmsd import CYSMSD
+
+    torch.manual_seed(seed)
+    dimensions = people.voice.shape[1], people.face.shape[1]
+    model = CYSMSD(*dimensions, max_speakers=MOST, counter="tree", dropout=0.3, corrects=True)
+    batches = PeopleRecordings(people, batch_size=4, windows=(20, 200), seed=seed)
+    trained = "acoustic", "visual", "fusion", "activity", "correction"
+    steps = ceil(scale * STEPS["embeddings"])
+    fit(model, batches, embedding_loss, steps, 5e-4, 1e-2, trained, "embeddings")
+    model.save(into)
+
+
+def counting(people: People, into: Path, scale: float, seed: int):
+    """Train the speaker counter of CYS-MSD."""
+    import torch
+
+    from pyannote_av.core.model import Model
+
+    torch.manual_seed(seed)
+    model = Model.from_pretrained(into.with_name("cysmsd-embeddings"))
+    trees = Trees(people, ceil(scale * STEPS["trees"]), seed=seed)
+    steps, trained = ceil(scale * STEPS["counting"]), ("tree_norm", "counter")
+    fit(model, trees, count_loss, steps, 1e-3, 1e-2, trained, "counting")
+    model.save(into)
+
+
+def uncorrected(source: Path, into: Path) -> None:
+    """Copy CYS-MSD with a correction of zero."""
+    import torch
+
+    from pyannote_av.core.model import Model
+
+    model = Model.from_pretrained(source)
+    torch.nn.init.zeros_(model.correction.weight)
+    model.save(into)
+
+
+def figures(people: People, work: Path) -> dict[str, Any]:
+    """Best thresholds and errors of all systems on composed development recordings."""
+    from pyannote_av.core.model import Model
+
+    if (kept := work / "window_errors.json").is_file():
+        return read_json(kept)
+    found: dict[str, Any] = {}
+
+    def note(name: str, threshold: float | None, wrong: Errors) -> None:
+        found[name] = {"threshold": threshold, **wrong._asdict()}
+        print(f"{name}: {found[name]}", flush=True)
+
+    files = recordings(people, SIZES, listeners=False)
+    note("speech", *best(files, cosines(files, faces=False)))
+    note("similarity", *best(files, cosines(files, faces=True)))
+    for name in RELATIONS:
+        model = Model.from_pretrained(work / f"relation-{name}")
+        note(f"relation-{name}", *best(files, scores(files, model)))
+    # as published, CYS-MSD averages all visible faces
+    model = Model.from_pretrained(work / "cysmsd")
+    for size in SIZES_OF_COUNTS:
+        files = recordings(people, (size,), listeners=True)
+        voices = cosines(files, faces=False)
+        note(f"speech, {size} windows", *best(files, voices))
+        corrected, counts = counted(files, model)
+        note(f"corrected speech, {size} windows", *best(files, corrected))
+        for name, distances in (("speech", voices), ("corrected speech", corrected)):
+            clusters = (
+                pair_clusters(d, 0.0, int(n)) for d, n in zip(distances, counts, strict=True)
+            )
+            note(f"{name} and count, {size} windows", None, errors(files, clusters))
+    write_text(kept, json.dumps(found, indent=1) + "\n")
+    return found
+
+
+#: AVR-Nets to choose from
+RELATIONS = ("calibrated", *LOSSES)
+#: class and parameters of the pipeline of each folder
+PIPELINES: dict[str, tuple[str, dict[str, Any]]] = {
+    "avrnet": ("relation_diarization.RelationDiarization", {"relation": "$model/relation"}),
+    "cysmsd": ("counting_diarization.CountingDiarization", {"counter": "$model/counter"}),
+    "vbx": ("vbx_diarization.VBxDiarization", {"plda": "$model/plda", "embedder": None}),
+    "similarity": ("similarity_diarization.SimilarityDiarization", {}),
+    "enrolment": ("enrolment_pipeline.EnrolmentDiarization", {}),
+    "joint": ("joint_diarization.JointDiarization", {}),
+}
+
+
+def assemble(work: Path, found: dict[str, Any]) -> list[Path]:
+    """Write the pipeline folders, with cards, in WORK/pretrained."""
+    from pyannote_av import Pipeline
+    from pyannote_av.sharing.atomic_folder import new_folder
+    from pyannote_av.sharing.card import write_card
+
+    about = Path(__file__).with_name("about_windows.md").read_text(encoding="utf-8")
+    installed = {name: version(name) for name in ("pyannote.audio", "pyannote-av")}
+    networks = [f"relation-{name}" for name in RELATIONS]
+    network = min(networks, key=lambda name: found[name]["confusion"])
+    sizes = [f"and count, {size} windows" for size in SIZES_OF_COUNTS]
+    speech, corrected = (
+        sum(found[f"{name} {size}"]["confusion"] for size in sizes)
+        for name in ("speech", "corrected speech")
+    )
+    if corrected > speech:
+        uncorrected(work / "cysmsd", work / "cysmsd-uncorrected")
+    counter = "cysmsd-uncorrected" if corrected > speech else "cysmsd"
+    sources = {"relation": network, "counter": counter, "plda": "plda"}
+    name = "speech" if corrected > speech else "corrected speech"
+    merged = found[f"{name}, {SIZES_OF_COUNTS[-1]} windows"]["threshold"]
+    chosen = {
+        "avrnet": {"threshold": found[network]["threshold"]},
+        "similarity": {"threshold": found["similarity"]["threshold"]},
+        "cysmsd": {"threshold": round(1 - merged, 2)},
+    }
+    helps = min(corrected, speech) <= sum(
+        found[f"{name}, {size} windows"]["confusion"] for size in SIZES_OF_COUNTS
+    )
+    if not helps:
+        print("cysmsd is left out: a threshold has less confusion than its counts")
+    written = []
+    for name, (path, params) in PIPELINES.items():
+        if name == "cysmsd" and not helps:
+            continue
+        with new_folder(work / "pretrained" / name, overwrite=True) as folder:
+            for argument, value in params.items():
+                if isinstance(value, str):
+                    source = work / sources[argument]
+                    (folder / argument).mkdir()
+                    for one in source.iterdir():
+                        (folder / argument / one.name).write_bytes(one.read_bytes())
+            params = {"segmentation": "segmentation-3.0", "embedding": "campplus", **params}
+            pipeline = {"name": f"pyannote_av.clustering.{path}", "params": params}
+            config = {"dependencies": installed, "pipeline": pipeline}
+            write_text(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
+            usual = Pipeline.from_pretrained(folder).default_parameters()
+            config["params"] = usual | chosen.get(name, {})
+            write_text(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
+            trained = any(str(value).startswith("$model") for value in params.values())
+            write_card(folder, name=name, about=about if trained else None, licence="mit")
+        written.append(work / "pretrained" / name)
+    return written
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--scale", type=float, default=1.0, help="share of the training steps")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seconds", type=float, default=np.inf, help="stop after this time")
+    given = parser.parse_args()
+    began, work = perf_counter(), given.work.resolve()
+    people = embedded.build(given.data, work, given.seconds)
+    if people is None:
+        return 3
+    known, options = people["train"], (given.scale, given.seed)
+    steps: dict[str, Callable[[Path], Any]] = {
+        "plda": lambda into: plda(given.data, into),
+        "relation-calibrated": lambda into: calibrated(known, into, given.seed),
+        **{
+            f"relation-{loss}": lambda into, loss=loss: relation(known, into, loss, *options)
+            for loss in LOSSES
+        },
+        "cysmsd-embeddings": lambda into: embeddings(known, into, *options),
+        "cysmsd": lambda into: counting(known, into, *options),
+    }
+    for name, step in steps.items():
+        if (work / name).is_dir():
+            continue
+        if perf_counter() - began > given.seconds:
+            return 3
+        start = perf_counter()
+        step(work / name)
+        print(f"{name}: {perf_counter() - start:.0f} s", flush=True)
+    for folder in assemble(work, figures(people["development"], work)):
+        print(folder)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
