@@ -39,7 +39,7 @@ from pyannote_av.formats.lists import read_names  # noqa: E402
 from pyannote_av.training import TrainingConfig, train  # noqa: E402
 from pyannote_av.training.config import ModelConfig  # noqa: E402
 from pyannote_av.training.fitting import freeze_others  # noqa: E402
-from pyannote_av.training.train import make_model  # noqa: E402
+from pyannote_av.training.from_config import make_model  # noqa: E402
 from recipes import NAMES, Expected, load  # noqa: E402
 from recipes.__main__ import main  # noqa: E402
 from recipes.database import database, write_database  # noqa: E402

@@ -40,7 +40,7 @@ from pyannote_av.sharing import hub
 from pyannote_av.sharing.folders import save_pipeline
 from pyannote_av.sharing.strip import strip
 from pyannote_av.training.config import ModelConfig, TrainingConfig
-from pyannote_av.training.train import check_loggers, make_model, make_task
+from pyannote_av.training.from_config import check_loggers, make_model, make_task
 
 AUDIO = {"name": "pyannote_av.pipelines.audio_diarization.AudioDiarization"}
 STOCK = "pyannote.audio.pipelines.SpeakerDiarization"

@@ -32,7 +32,7 @@ from pyannote_av.sharing.folders import check_links, read_pipeline, save_pipelin
 from pyannote_av.sharing.inventory import Part, describe_lineage
 from pyannote_av.sharing.strip import lineage
 from pyannote_av.training.config import TrainingConfig
-from pyannote_av.training.train import (
+from pyannote_av.training.from_config import (
     MAX_FILES,
     _loggers,
     _remember,

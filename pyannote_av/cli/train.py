@@ -89,7 +89,7 @@ def command(
         if check:
             import yaml
 
-            from pyannote_av.training.train import check as check_all
+            from pyannote_av.training.from_config import check as check_all
 
             say(yaml.safe_dump(wanted.to_dict(), sort_keys=False), nl=False)
             check_all(wanted, trust)

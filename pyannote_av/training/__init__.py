@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pyannote_av.training.config import TrainingConfig
+    from pyannote_av.training.from_config import train
     from pyannote_av.training.runner import optimize
     from pyannote_av.training.stages import Stage, end_to_end, multi_stage
-    from pyannote_av.training.train import train
 
 # imported on first use: a configuration can be read without torch
 _PUBLIC = {
@@ -18,7 +18,7 @@ _PUBLIC = {
     "end_to_end": "stages",
     "multi_stage": "stages",
     "optimize": "runner",
-    "train": "train",
+    "train": "from_config",
 }
 
 __all__ = ["Stage", "TrainingConfig", "end_to_end", "multi_stage", "optimize", "train"]
@@ -27,7 +27,4 @@ __all__ = ["Stage", "TrainingConfig", "end_to_end", "multi_stage", "optimize", "
 def __getattr__(name: str):
     if name not in _PUBLIC:
         raise AttributeError(f"module 'pyannote_av.training' has no attribute {name!r}")
-    value = getattr(import_module(f"pyannote_av.training.{_PUBLIC[name]}"), name)
-    # the function `train`, not the module of this name that importing it puts here
-    globals()[name] = value
-    return value
+    return getattr(import_module(f"pyannote_av.training.{_PUBLIC[name]}"), name)
