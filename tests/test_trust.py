@@ -557,7 +557,7 @@ def test_every_listed_class_is_there():
 def test_every_network_and_pipeline_of_ours_is_listed():
     """A class that is added without being listed could not be loaded."""
     bases = {"AVModel", "Model", "ActiveSpeakerModel", "LightModel", "Pipeline"}
-    bases |= {"DiarizationPipeline", "WindowDiarization"}
+    bases |= {"DiarizationPipeline", "WindowComparison", "WindowDiarization"}
     for dotted, value in _public_callables():
         ours = isinstance(value, type) and dotted == f"{value.__module__}.{value.__qualname__}"
         if not (ours and dotted.startswith("pyannote_av.")) or value.__name__ in bases:
