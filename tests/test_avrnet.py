@@ -227,7 +227,10 @@ def test_variant_is_saved(tmp_path):
     assert 0 < again(*example(2))[0, 1] < 1
 
 
-@pytest.mark.parametrize("visible", RECORDED)
+@pytest.mark.parametrize(
+    "visible",
+    [pytest.param(v, marks=[] if v == (False, True) else pytest.mark.slow) for v in RECORDED],
+)
 def test_order_means_nothing(model, visible):
     audio_a, face_a, audio_b, face_b, visible_a, visible_b = pair(model, *example(2), visible)
     forth = model.relate(audio_a, face_a, audio_b, face_b, visible_a, visible_b)
@@ -312,8 +315,8 @@ def test_masks():
     ("mask", "fusion", "siamese", "combination"),
     [
         ("learnable", "feature", True, "mask"),
-        ("handcrafted", "embedding", False, "alter_mask"),
-        ("partial", "embedding", True, "alter_concat"),
+        pytest.param("handcrafted", "embedding", False, "alter_mask", marks=pytest.mark.slow),
+        pytest.param("partial", "embedding", True, "alter_concat", marks=pytest.mark.slow),
         pytest.param("none", "raw", False, "concat", marks=pytest.mark.slow),
     ],
 )

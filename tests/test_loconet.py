@@ -340,7 +340,7 @@ def test_twenty_faces(model):
     assert torch.isfinite(scores).all()
 
 
-@pytest.mark.parametrize("num_faces", [2, 3])
+@pytest.mark.parametrize("num_faces", [pytest.param(2, marks=pytest.mark.slow), 3])
 def test_trains(num_faces):
     with torch.inference_mode(False), torch.enable_grad():
         model = LoCoNet().train()
