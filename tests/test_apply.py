@@ -243,10 +243,13 @@ def test_completion_is_installed_and_completes(tmp_path, monkeypatch):
         assert found in in_bash("", tmp_path).split()
 
 
-# a shell that starts tests in the background makes them ignore interruptions
+def default_interruptions() -> None:
+    """A shell that starts tests in the background makes them ignore interruptions"""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 SLOW = """
-import signal, sys, time
-signal.signal(signal.SIGINT, signal.default_int_handler)
+import sys, time
 from pathlib import Path
 from pyannote_av.batch import diarization
 
@@ -270,7 +273,8 @@ def test_interrupted_and_run_again(tmp_path):
     for name in "ab":
         write_media(tmp_path / f"{name}.mp4", **SHORT)
     command = [sys.executable, "-c", SLOW, str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as first:
+    given = {"stdout": subprocess.PIPE, "text": True, "preexec_fn": default_interruptions}
+    with subprocess.Popen(command, **given) as first:
         assert [first.stdout.readline().strip() for _ in "ab"] == ["a", "b"]
         time.sleep(0.2)
         first.send_signal(signal.SIGINT)
@@ -291,6 +295,7 @@ def test_twelve_kinds_of_files_are_diarized_in_spite_of_an_interruption(twelve, 
     command += ["--pipeline", "audio", "--workers", workers]
     given = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     # terminals send the signal to all processes of the command
+    given["preexec_fn"] = default_interruptions
     with subprocess.Popen([*map(str, command)], start_new_session=True, **given) as first:
         while not (line := first.stdout.readline()).startswith("["):
             assert line, first.stderr.read()
