@@ -206,6 +206,7 @@ def test_conformance(scorer):
     assert np.isfinite(scorer(torch.zeros(1, 640 * 20), face.crops[2:22], face.present[2:22])).all()
 
 
+@pytest.mark.slow
 def test_lrasd_in_chunks_is_lrasd_in_one_piece(lrasd):
     face, sound = segment(0, 110), noise(110)
     one_window = NetworkScorer(lrasd.model, window_seconds=(10,))

@@ -488,7 +488,7 @@ def test_other_networks_overfit_eight_tracks(module, name, num_faces, files, sto
     assert losses[-1] < 0.05 < losses[0]
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("num_workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_train_validate_save_and_load(num_workers, files, store, tmp_path):
     protocol = make_protocol(files[:2], files[2:])
     task = ActiveSpeakerDetection(

@@ -287,6 +287,7 @@ def test_optimizer(pipeline, excerpt, reference, calls):
     assert all(file[name] is value for name, value in given.items())
 
 
+@pytest.mark.slow
 def test_two_pipelines_share_the_cache_of_an_optimizer(pipeline, excerpt, calls):
     other = AudioDiarization(pipeline.segmentation_model, embedding=pipeline.embedding)
     other.instantiate({"clustering": {"method": "average", "threshold": 0.3}})

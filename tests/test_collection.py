@@ -283,6 +283,7 @@ def test_two_at_once(jobs, tmp_path):
 # --- what hangs, dies, or fills the disk ---------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_file_that_cannot_be_opened_in_time(jobs, tmp_path):
     """Somebody else has a lease on it: whoever opens it waits, as on a disk that does not answer"""
     if not hasattr(fcntl, "F_SETLEASE"):
@@ -300,6 +301,7 @@ def test_a_file_that_cannot_be_opened_in_time(jobs, tmp_path):
     assert process(Copy(), jobs, tmp_path / "out", HERE).done == ["file1"]
 
 
+@pytest.mark.slow
 def test_work_that_takes_too_long(jobs, tmp_path):
     limits = Limits(timeout=1.0, retries=1)
     report = process(Copy(seconds=30), jobs[:1], tmp_path, Engine(workers=1), limits)

@@ -238,6 +238,7 @@ def test_scenes_hold_faces_that_are_there_together():
     assert [s.faces.tolist() for s in scenes] == [[[0, 0, 0]], [[1, 1, 1]]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_faces", [1, 2])
 def test_few_faces_are_repeated(model, num_faces):
     waveform, faces = example(6, num_faces)
@@ -306,6 +307,7 @@ def test_absent_pixels_are_never_read(model, of_four_faces):
     assert scores[0, :, 0].all()
 
 
+@pytest.mark.slow
 def test_in_training_three_faces_are_one_scene(model):
     waveform, faces = example(6, num_faces=3)
     expected = heads(model, waveform, faces)

@@ -496,6 +496,7 @@ def told_by(apply, *arguments, **options) -> list[str]:
     return lines
 
 
+@pytest.mark.slow
 def test_media_may_be_called_as_housekeeping(media, into):
     names = ("files", "failures", "records", "events", "lock", ".pyannote_av")
     files = [media / f"{name}.wav" for name in (*names, "broken")]

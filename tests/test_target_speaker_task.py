@@ -541,7 +541,7 @@ class Losses(Callback):
         self.seen.append(float(trainer.callback_metrics["loss/train"]))
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("num_workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_train_validate_save_and_load(num_workers, protocol, store, features, tmp_path):
     folder = features[1]
     task = small(

@@ -820,6 +820,7 @@ def test_stock_models_load_as_pyannote_loads_them(workshop, community):
             assert torch.equal(ours.state_dict()[key], value)
 
 
+@pytest.mark.slow
 def test_agglomerative_clustering_needs_no_plda(workshop, community):
     """pyannote.audio fetches one that it does not use."""
     config = yaml.safe_load((community / "config.yaml").read_text())
@@ -1021,6 +1022,7 @@ def test_networks_are_as_large_as_their_files(workshop, name, moved):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # kB
 
 
+@pytest.mark.slow
 def test_all_networks_can_be_counted_before_they_are_built():
     """A network that could not be built without memory would be refused."""
     from torchaudio.models import wavlm_model  # noqa: F401  (what SSeRiouSS is made of is there)

@@ -304,6 +304,7 @@ def test_tables_and_picture(undisturbed):
     assert content["cache"]["entries"] == 4  # segmentation and embeddings, of two files
 
 
+@pytest.mark.slow
 def test_going_on_is_as_if_never_stopped(undisturbed, files, tmp_path):
     written = []
     for total in (1, 4, 4, 14):
