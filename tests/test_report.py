@@ -106,3 +106,13 @@ def test_a_pipeline_that_was_built_by_hand_has_its_defaults_without_a_warning(sh
         warnings.simplefilter("error", UserWarning)
         pipeline(file)
     assert pipeline.min_new == pipeline.default_parameters()["min_new"]
+
+
+def test_written_report_is_the_same_after_reading():
+    """Also the factor, which is computed from times that have been rounded"""
+    report = Report(video_used=True)
+    report.duration, report.seconds = 6.2003, {"audio": 2.00349, "faces": 2.84349}
+    content = report.to_dict()
+    assert content["real_time_factor"] == round((2.003 + 2.843) / 6.2, 4)
+    again = Report(**{k: v for k, v in content.items() if k != "real_time_factor"})
+    assert again.to_dict() == content
