@@ -62,6 +62,7 @@ def folder(sample, short_sample, tmp_path_factory) -> Path:
     said = {"start": 0.2, "end": 2.0, "text": " Hello there.", "words": []}
     (folder / "said" / "interview.json").write_text(json.dumps({"segments": [said]}))
     (folder / "interviews.lst").write_text("sample\n")
+    (folder / "sample.uem").write_text("sample 1 0.000 8.000\n")
     (folder / "database.yml").write_text(PROTOCOL)
     return folder
 
@@ -76,6 +77,7 @@ Protocols:
           uri: interviews.lst
           video: ./{uri}.mp4
           annotation: ./{uri}.rttm
+          annotated: ./{uri}.uem
           face_tracks: ./{uri}.tracks.npz
 """
 
