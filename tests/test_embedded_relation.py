@@ -256,7 +256,7 @@ def test_size_of_the_relation_network():
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(st.integers(0, 999))
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_scores_are_a_symmetric_matrix(models, kind, seed):
     voices, faces, visible = inputs(6, seed)
     with torch.inference_mode():
