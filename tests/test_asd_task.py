@@ -711,7 +711,5 @@ def test_frames_of_all_processes_count_alike(files, store, tmp_path):
     )
     found, expected = torch.load(tmp_path / "0.pt"), gradients(task, whole)
     for name, value in expected.items():
-        # single precision, summed in another order
-        assert torch.allclose(
-            found[name], value, rtol=1e-3, atol=1e-3 * float(value.abs().max())
-        ), name
+        # single precision, summed in another order: small elements of a sum differ by more
+        assert (found[name] - value).norm() <= 1e-3 * value.norm() + 1e-6, name
