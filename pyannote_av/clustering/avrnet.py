@@ -324,13 +324,7 @@ class AVRNet(WindowComparison):
         visible_a: torch.Tensor,
         visible_b: torch.Tensor,
     ) -> torch.Tensor:
-        """Scores of pairs as in :meth:`relate`, but separately for each order, for training.
-
-        Returns
-        -------
-        scores : (orders, pairs) tensor
-            Scores of (a, b) and (b, a), or of (a, b) only if the network is not siamese.
-        """
+        """See :meth:`WindowComparison.relate_in_order`: (a, b), and (b, a) if siamese."""
         a, b = torch.cat([face_a, audio_a], dim=1), torch.cat([face_b, audio_b], dim=1)
         orders = [self.mask.join(a, b, visible_a, visible_b)]
         if self.hparams.siamese:

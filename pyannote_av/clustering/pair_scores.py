@@ -115,3 +115,34 @@ def square(scores: torch.Tensor, count: int) -> torch.Tensor:
     matrix = torch.eye(count, device=scores.device, dtype=scores.dtype)
     matrix = matrix.index_put((first, second), scores)
     return matrix.index_put((second, first), scores)
+
+
+def episode_scores(
+    model: RelationModel,
+    audio: torch.Tensor,
+    face: torch.Tensor,
+    visible: torch.Tensor,
+    speakers: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scores of all pairs of a first and a second window of each episode, for training.
+
+    Parameters
+    ----------
+    model : RelationModel
+        With ``relate_in_order``.
+    audio, face : (episodes, 2, speakers, ...) tensors
+        Maps of two windows of each speaker.
+    visible : (episodes, 2, speakers) bool tensor
+    speakers : (episodes, speakers) tensor
+
+    Returns
+    -------
+    scores : (orders, episodes x speakers x speakers) tensor
+    same : (episodes x speakers x speakers,) bool tensor
+        Whether the two windows have the same speaker.
+    """
+    ways, items = visible.shape[2], (audio, face, visible)
+    a = [x[:, 0].repeat_interleave(ways, dim=1).flatten(0, 1) for x in items]
+    b = [x[:, 1].repeat(1, ways, *[1] * (x.ndim - 3)).flatten(0, 1) for x in items]
+    scores = model.relate_in_order(a[0], a[1], b[0], b[1], a[2], b[2])
+    return scores, (speakers.unsqueeze(2) == speakers.unsqueeze(1)).flatten()

@@ -33,7 +33,7 @@ from pyannote_av.clustering.clustering_error import (
 )
 from pyannote_av.clustering.episodes import Episodes
 from pyannote_av.clustering.labelled_windows import MediaWindows, WindowReader, label_windows
-from pyannote_av.clustering.pair_scores import score_pairs
+from pyannote_av.clustering.pair_scores import episode_scores, score_pairs
 from pyannote_av.clustering.window_task import WindowTask
 from pyannote_av.data.crop_store import CropStore
 
@@ -228,12 +228,7 @@ class PairwiseRelation(WindowTask):
         shape, visible = batch["visible"].shape, batch["visible"]
         maps = self._maps(*(batch[name].flatten(0, 2) for name in ("audio", "faces", "visible")))
         audio, face = (one.unflatten(0, shape) for one in maps)
-        ways, items = shape[2], (audio, face, visible)
-        a = [x[:, 0].repeat_interleave(ways, dim=1).flatten(0, 1) for x in items]
-        b = [x[:, 1].repeat(1, ways, *[1] * (x.ndim - 3)).flatten(0, 1) for x in items]
-        scores = self.model.relate_in_order(a[0], a[1], b[0], b[1], a[2], b[2])
-        who = batch["speakers"]
-        return scores, (who.unsqueeze(2) == who.unsqueeze(1)).flatten()
+        return episode_scores(self.model, audio, face, visible, batch["speakers"])
 
     def _maps(self, audio, faces, visible) -> tuple[torch.Tensor, torch.Tensor]:
         """Audio and face maps of (windows, ...) inputs"""

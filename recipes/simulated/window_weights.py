@@ -98,16 +98,13 @@ def calibrate(model, people: People, steps: int, seed: int) -> None:
 
 def compare(model, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
     """Scores (orders, pairs) of all pairs of support and query windows, and their labels."""
+    from pyannote_av.clustering.pair_scores import episode_scores
+
     sound, faces, visible = batch["audio"], batch["faces"], batch["visible"]
     shape = sound.shape[:3]
     audio = model.audio_map(sound.flatten(0, 2)).unflatten(0, shape)
     face = model.face_map(faces.flatten(0, 2), visible.flatten()).unflatten(0, shape)
-    ways, items = shape[2], (audio, face, visible)
-    a = [x[:, 0].repeat_interleave(ways, dim=1).flatten(0, 1) for x in items]
-    b = [x[:, 1].repeat(1, ways, *[1] * (x.ndim - 3)).flatten(0, 1) for x in items]
-    scores = model.relate_in_order(a[0], a[1], b[0], b[1], a[2], b[2])
-    who = batch["speakers"]
-    return scores, (who.unsqueeze(2) == who.unsqueeze(1)).flatten()
+    return episode_scores(model, audio, face, visible, batch["speakers"])
 
 
 def fit(
