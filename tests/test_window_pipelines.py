@@ -529,13 +529,13 @@ def test_fused_embeddings(make, models, scene, seen, tmp_path):
 
 
 def test_a_random_face_of_a_window(make, parts, models, scene, seen):
-    """Drawn by the seed, from several looks at a face in each window"""
+    """Drawn by the seed, from several samples of a face in each window"""
     samples = seen.samples
     index = np.repeat(np.arange(len(samples.track)), 2)
     frame = samples.frame[index] + np.tile([0, 1], len(samples.track))
     rng = np.random.default_rng(0)
     vector = rng.standard_normal((len(index), *samples.vector.shape[1:])).astype(np.float32)
-    looks = seen._replace(samples=FaceSamples(samples.track[index], frame, vector))
+    several = seen._replace(samples=FaceSamples(samples.track[index], frame, vector))
 
     class Watching(RelationDiarization):
         def similarities(self, windowed, hook):
@@ -544,7 +544,7 @@ def test_a_random_face_of_a_window(make, parts, models, scene, seen):
 
     def scores(**options):
         pipeline = Watching(models["gmu"], **parts, oracle_vad=True, **options)
-        pipeline.instantiate(pipeline.default_parameters())(scene.file(), scored_faces=looks)
+        pipeline.instantiate(pipeline.default_parameters())(scene.file(), scored_faces=several)
         return pipeline.found
 
     first = scores(face="random")

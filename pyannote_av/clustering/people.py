@@ -250,7 +250,7 @@ class PeopleRecordings(Dataset):
             speaker = rng.choice(speakers, p=other / other.sum())
             who = np.append(who, np.full(rng.geometric(1 / self.TURN), speaker))
         who = who[:windows]
-        # whoever has no window takes two next to each other
+        # each speaker without a window gets two adjacent ones
         for speaker in np.setdiff1d(np.arange(speakers), who).tolist():
             frequent = np.flatnonzero(np.bincount(who, minlength=speakers)[who] > 3)
             first = int(rng.choice(frequent)) if len(frequent) else int(rng.integers(windows - 1))
