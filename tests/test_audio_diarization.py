@@ -29,6 +29,7 @@ from pyannote_av.pipelines import audio_diarization
 from pyannote_av.pipelines.audio_diarization import AudioDiarization, tidy
 from pyannote_av.pipelines.chunk_embedding import embed_chunks, embedding_masks
 from pyannote_av.pipelines.clustering import AgglomerativeClustering
+from pyannote_av.pipelines.late_fusion import LateFusion
 
 SAMPLE = Path(pyannote.audio.__file__).parent / "sample" / "sample.wav"
 
@@ -193,6 +194,25 @@ def test_batches_change_nothing(pipeline, excerpt):
         pipeline.embedding_batch_size = 1
     assert one.speaker_diarization == eight.speaker_diarization
     np.testing.assert_allclose(one.speaker_embeddings, eight.speaker_embeddings, atol=1e-3)
+
+
+def test_long_files_are_kept_at_half_precision(pipeline, excerpt, monkeypatch):
+    file = sound(excerpt)
+    usual = pipeline(file).speaker_diarization
+    monkeypatch.setattr("pyannote_av.core.pipeline.LONG", 5.0)
+    prepared = pipeline.prepare_one(file)
+    assert prepared["waveform"].dtype == torch.float16
+    found = pipeline(file).speaker_diarization
+    assert len(usual.labels()) == 2
+    assert DiarizationErrorRate()(usual, found) < 0.01
+
+
+def test_pipelines_of_other_packages_get_full_precision(pipeline, excerpt, monkeypatch):
+    _, theirs = side_by_side(pipeline)
+    fusion = LateFusion(audio=theirs)
+    fusion.instantiate(fusion.default_parameters())
+    monkeypatch.setattr("pyannote_av.core.pipeline.LONG", 5.0)
+    assert len(fusion(sound(excerpt)).speaker_diarization.labels()) == 2
 
 
 @pytest.mark.parametrize("duration", [0.1, 0.3, 0.5, 3.0, 9.99, 10.0, 12.34])

@@ -383,6 +383,13 @@ def test_absurd_picture_size(tmp_path, monkeypatch):
         Video().probe(path)
 
 
+def test_opening_takes_a_limited_time(tmp_path, monkeypatch):
+    path = media.write_media(tmp_path / "slow.mp4", duration=0.2)
+    monkeypatch.setattr("pyannote_av.core.media.OPENING", 1e-9)
+    with pytest.raises(MediaError, match=r"slow\.mp4 cannot be opened within 1e-09 s"):
+        Video().probe(path)
+
+
 def test_absurd_duration(tmp_path, monkeypatch):
     path = media.write_media(tmp_path / "long.mp4", duration=0.2)
     monkeypatch.setattr("pyannote_av.core.media.MAX_DURATION", 0.1)

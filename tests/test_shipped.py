@@ -146,6 +146,18 @@ def test_hmsanet_diarizes_the_sample(name, error, error_alone, request):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["hmsanet", *WINDOWS])
+def test_the_sound_of_long_files_is_kept_at_half_precision(name, short_sample, monkeypatch):
+    pipeline = Pipeline.from_pretrained(name)
+    usual = pipeline(short_sample["video"]).speaker_diarization
+    monkeypatch.setattr("pyannote_av.core.pipeline.LONG", 5.0)
+    assert pipeline.prepare_one(short_sample["video"])["waveform"].dtype == torch.float16
+    found = pipeline(short_sample["video"]).speaker_diarization
+    assert len(usual.labels()) == 2
+    assert DiarizationErrorRate()(usual, found) < 0.02
+
+
+@pytest.mark.slow
 def test_a_folder_is_all_it_takes(short_sample, tmp_path):
     folder = shutil.copytree(FOLDER / "hmsanet", tmp_path / "elsewhere")
     file = {

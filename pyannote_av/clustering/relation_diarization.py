@@ -128,7 +128,7 @@ class RelationDiarization(SimilarityDiarization):
         pieces = []
         for start, end in windowed.windows.span:
             first = round(start * SAMPLE_RATE)
-            piece = sound[first : max(first + 1, round(end * SAMPLE_RATE))]
+            piece = sound[first : max(first + 1, round(end * SAMPLE_RATE))].astype(np.float32)
             # audio of shorter windows is repeated, as in training
             pieces.append(np.resize(piece, size) if len(piece) else np.zeros(size, np.float32))
         waveforms = torch.from_numpy(np.stack(pieces)).unsqueeze(1).to(self.relation.device)

@@ -69,7 +69,7 @@ class VBxDiarization(WindowDiarization):
             for length in np.unique(size[size >= shortest]):
                 rows = np.flatnonzero(size == length)
                 for some in np.split(rows, range(_BATCH, len(rows), _BATCH)):
-                    pieces = torch.stack([sound[:, a : a + length] for a in spans[some, 0]])
+                    pieces = torch.stack([sound[:, a : a + length] for a in spans[some, 0]]).float()
                     voices = self.embedding(pieces.to(self.embedding.device)).cpu().numpy()
                     # the embedding of digital silence is meaningless: set it to 0
                     found[some] = voices * pieces.any(dim=2).numpy()

@@ -67,6 +67,8 @@ FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,flv,asf,ogg,"
     "mxf,dv,ivf,nut,rm,gif,wtv,wav,w64,rf64,aiff,au,caf,mp3,flac,aac,ac3,eac3,amr,wv,nistsphere"
 )
+#: maximum time to open a file and to inspect its streams, in seconds
+OPENING = 120.0
 # PyAV also passes these options to the decoders that inspect the streams while a file is opened
 _OPTIONS = {
     "protocol_whitelist": "file",
@@ -174,11 +176,21 @@ def open_media(path: str | Path) -> av.container.InputContainer:
     _limit_allocations()
     try:
         # an absolute path cannot be mistaken for a protocol ("concat:...")
-        container = av.open(str(path.absolute()), options=_OPTIONS, metadata_errors="replace")
+        container = av.open(
+            str(path.absolute()),
+            options=_OPTIONS,
+            metadata_errors="replace",
+            timeout=(OPENING, None),
+        )
         for stream in container.streams:
             if stream.codec_context is not None:
                 stream.codec_context.options = _DECODER_OPTIONS
         return container
+    except av.error.ExitError as error:
+        raise MediaError(
+            f"{path} cannot be opened within {OPENING:g} s: copy it to a faster disk, or remux it "
+            "(`ffmpeg -i FILE -c copy NEW`)"
+        ) from error
     except MemoryError as error:
         raise MediaError(
             f"{path} needs too much memory, or has more than {MAX_STREAMS} streams: if its "

@@ -42,6 +42,10 @@ from pyannote_av.pretrained import DEFAULT
 
 logger = logging.getLogger(__name__)
 
+#: The waveform of files longer than this is kept at half precision (s). Steps of pipelines convert
+#: the parts they use.
+LONG = 1800.0
+
 # arguments of pyannote.audio's pipelines that name a model
 _MODELS = ("segmentation", "embedding")
 
@@ -343,6 +347,8 @@ def _decode(file: Mapping) -> dict[str, Any]:
         num_samples = round(video.get_duration(file) * SAMPLE_RATE)
         sound["waveform"] = torch.zeros(1, num_samples)
         sound["has_audio"] = False
+    if sound["waveform"].shape[1] > LONG * SAMPLE_RATE:
+        sound["waveform"] = sound["waveform"].half()
     return {**sound, "streams": video.streams(file), "decoding_seconds": perf_counter() - start}
 
 

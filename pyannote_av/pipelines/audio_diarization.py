@@ -83,7 +83,7 @@ class _Inference(Inference):
         return super(_Inference, one_file).__call__(file, hook=hook)
 
     def infer(self, chunks: torch.Tensor) -> np.ndarray:
-        output = super().infer(chunks)
+        output = super().infer(chunks.float())  # long files keep half precision
         if self._used + len(output) > len(self._block):
             size = max(self.BLOCK, len(output))
             self._block, self._used = np.empty((size, *output.shape[1:]), output.dtype), 0

@@ -199,7 +199,7 @@ class _Blocks:
         # the last block begins earlier, so that it has as much context as the others
         end = self._waveform.shape[1]
         starts = [max(0, min(k * self._length, end - self._length)) for k in numbers]
-        audio = torch.stack([self._waveform[:, s : s + self._length] for s in starts])
+        audio = torch.stack([self._waveform[:, s : s + self._length] for s in starts]).float()
         with torch.inference_mode():
             encoded = self._encode(audio)
         count = encoded.shape[-1]

@@ -146,7 +146,7 @@ class SpeakingScoreCollector:
         """Audio of grid frames [start, end), padded with silence outside of the file."""
         first = start * _SAMPLES_PER_FRAME + self._first_sample
         last = end * _SAMPLES_PER_FRAME + self._first_sample
-        inside = self._waveform[:, max(0, first) : max(0, last)]
+        inside = self._waveform[:, max(0, first) : max(0, last)].float()
         before = min(max(0, -first), last - first)
         return torch.nn.functional.pad(inside, (before, last - first - before - inside.shape[1]))
 

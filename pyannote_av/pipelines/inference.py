@@ -147,7 +147,7 @@ class AVInference:
         for b, (start, chosen) in enumerate(batch):
             sound = waveform[:, SAMPLES_PER_FRAME * start : SAMPLES_PER_FRAME * (start + length)]
             missing = SAMPLES_PER_FRAME * length - sound.shape[1]
-            sounds.append(torch.nn.functional.pad(sound, (0, missing)))
+            sounds.append(torch.nn.functional.pad(sound.float(), (0, missing)))
             if features is not None:
                 first = start // FRAMES_PER_WINDOW
                 rows = speaker_features[first : first + features.shape[1]]

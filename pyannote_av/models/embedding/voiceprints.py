@@ -77,28 +77,40 @@ def speaker_features(waveform: torch.Tensor, embedder: Model) -> np.ndarray:
     middle = (centre(size // 2 - 1) + centre(size // 2)) / 2
     left = round(middle) - _HOP_SAMPLES // 2
     reach = centre(size - 1) + embedder.receptive_field_size()
-    right = max(0, (count - 1) * _HOP_SAMPLES + reach - left - waveform.shape[1])
-    padded = torch.from_numpy(np.pad(waveform[0].numpy(), (left, right), "reflect"))
     for first in range(0, count, _BLOCK):
         last = min(count, first + _BLOCK)
         low, high = max(0, first - _CONTEXT), min(count, last + _CONTEXT)
-        block = padded[low * _HOP_SAMPLES : (high - 1) * _HOP_SAMPLES + reach]
+        span = low * _HOP_SAMPLES - left, (high - 1) * _HOP_SAMPLES + reach - left
+        block = _reflected(waveform[0], *span)
         with torch.inference_mode():
             frames = embedder.frame_features(block[None, None].to(embedder.device))[0]
             windows = frames.unfold(1, size, hop).transpose(0, 1)
             embedded = embedder.pool(windows[first - low : last - low]).cpu()
-        features[first:last] = torch.nn.functional.normalize(embedded, dim=1).numpy()
-    features[~np.isfinite(features).all(axis=1)] = 0
-    features[_silent(padded.numpy(), count, left)] = 0
+        found = torch.nn.functional.normalize(embedded, dim=1).numpy()
+        found[~np.isfinite(found).all(axis=1)] = 0
+        middles = left + _HOP_SAMPLES * (np.arange(first - low, last - low) + 0.5)
+        found[_silent(block.numpy(), middles)] = 0
+        features[first:last] = found
     return features
 
 
-def _silent(padded: np.ndarray, count: int, left: int) -> np.ndarray:
-    """True for windows that contain zeros only."""
-    sounding = np.concatenate([[0], np.cumsum(padded != 0)])
-    first = left + _HOP_SAMPLES // 2 - round(WINDOW * SAMPLE_RATE / 2)
-    first = np.maximum(first + _HOP_SAMPLES * np.arange(count), 0)
-    last = np.minimum(first + round(WINDOW * SAMPLE_RATE), len(padded))
+def _reflected(samples: torch.Tensor, first: int, last: int) -> torch.Tensor:
+    """Samples [first, last) of sound (n,) that is reflected at both ends, at full precision"""
+    import torch
+
+    if first >= 0 and last <= len(samples):
+        return samples[first:last].float()
+    period = max(1, 2 * (len(samples) - 1))
+    index = torch.arange(first, last) % period
+    return samples[torch.minimum(index, period - index)].float()
+
+
+def _silent(block: np.ndarray, middles: np.ndarray) -> np.ndarray:
+    """True for windows, given by the samples in their middle, that contain zeros only"""
+    sounding = np.concatenate([[0], np.cumsum(block != 0)])
+    size = round(WINDOW * SAMPLE_RATE)
+    first = np.maximum(middles.astype(int) - size // 2, 0)
+    last = np.minimum(first + size, len(block))
     return sounding[last] == sounding[first]
 
 
