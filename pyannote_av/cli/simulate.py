@@ -128,13 +128,13 @@ def command(
             cast,
             into,
             files,
-            60 * minutes,
-            options,
-            seed,
-            workers,
-            subset,
-            sys.stderr.isatty(),
-            store,
+            duration=60 * minutes,
+            options=options,
+            seed=seed,
+            workers=workers,
+            subset=subset,
+            progress=sys.stderr.isatty(),
+            store=store,
         )
     except (OSError, ValueError, RuntimeError, ModuleNotFoundError) as error:
         say(f"error: {error}", err=True)

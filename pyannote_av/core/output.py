@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pyannote.audio.pipelines.speaker_diarization import DiarizeOutput
 
 from pyannote_av.core.output_format import FORMAT, VERSION, list_turns
-from pyannote_av.core.speaker_names import check_names, rename_embeddings, rename_turns
+from pyannote_av.core.speaker_renaming import check_names, rename_embeddings, rename_turns
 from pyannote_av.core.turn_tables import turn_table
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from pyannote.core import Annotation, Segment
 
 from pyannote_av.core.output_format import FORMAT, VERSION, list_turns
 from pyannote_av.core.reading import ReadError
-from pyannote_av.core.speaker_names import check_names, rename_turns
+from pyannote_av.core.speaker_renaming import check_names, rename_turns
 from pyannote_av.core.transcript import Cue, Transcript
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Names of speakers in results."""
+"""Renaming of speakers in results."""
 
 from __future__ import annotations
 
