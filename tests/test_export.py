@@ -117,6 +117,7 @@ def test_hmsanet(tmp_path):
         {"decoder": "none"},
         {"decoder": "fixed", "max_targets": 4},
         {"speaker_reach": 1},
+        {"first_pass": True},
     ],
 )
 def test_variants_of_hmsanet(hparams, tmp_path):

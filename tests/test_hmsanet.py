@@ -109,6 +109,44 @@ def test_what_nobody_asks_is_not_said(model, branches, said):
             assert value is None
 
 
+@torch.inference_mode()
+def test_a_correction_of_the_first_pass_begins_with_none():
+    torch.manual_seed(0)
+    model = HMSANet(**SMALL, first_pass=True).eval()
+    data = inputs()
+    said = torch.rand(2, 3, 96)
+    said[0, 1, 10:20] = -1.0  # unknown
+    found = model(**data, first_pass=said).transpose(1, 2)
+    known = said >= 0
+    torch.testing.assert_close(found[known], said[known].clamp(0.01, 0.99))
+    assert (found[~known] == 0.5).all()
+    assert (model(**data) == 0.5).all()
+    with pytest.raises(ValueError, match="first_pass of shape"):
+        model(**data, first_pass=said[:, :, :-1])
+
+
+@torch.inference_mode()
+def test_what_the_first_pass_says_matters_to_networks_that_correct_it():
+    data, said = (
+        inputs(),
+        {"first_pass": torch.rand(2, 3, 96), "num_speaking": torch.rand(2, 96, 3)},
+    )
+    corrects, does_not = build(first_pass=True), build()
+    assert difference(does_not(**data, **said), does_not(**data)) == 0
+    for name in said:
+        others = {key: value for key, value in said.items() if key != name}
+        assert difference(corrects(**data, **said), corrects(**data, **others)) > 1e-3
+    # in another order of targets, and with padding
+    order = [2, 0, 1]
+    moved = target_axis(data, lambda x: x[:, order])
+    said["first_pass"] = said["first_pass"][:, order]
+    found = corrects(**moved, **said)
+    assert found.shape == (2, 96, 3)
+    padded = target_axis(moved, lambda x: torch.cat([x, torch.zeros_like(x[:, :1])], dim=1))
+    said["first_pass"] = torch.cat([said["first_pass"], said["first_pass"][:, :1]], dim=1)
+    assert difference(corrects(**padded, **said)[..., :3], found) < 1e-5
+
+
 def test_frames_of_10_ms(model):
     assert model.num_frames(16000 * 8 + 5) == 800
     field = model.receptive_field

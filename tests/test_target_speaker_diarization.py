@@ -353,6 +353,21 @@ def tracked(made):
     return {"video": str(made["video"]), "uri": "sample", "face_tracks": tracks}
 
 
+def test_each_chunk_gets_its_part_of_the_first_pass():
+    """A network that was not trained says what the first pass says"""
+    torch.manual_seed(0)
+    corrects = HMSANet(**TINY, first_pass=True).eval()
+    targets = [TargetSpeaker("a", voice(0)), TargetSpeaker("b", voice(1))]
+    frames = 87
+    said = np.random.default_rng(0).random((4 * frames, 2), np.float32)
+    said[100:130, 1] = -1
+    number = np.zeros((4 * frames, 3), np.float32)
+    slide = AVInference(corrects, duration=2.0, step=1.0, batch_size=3)
+    found = slide(torch.zeros(1, 640 * frames), targets, None, None, said, number)
+    expected = np.where(said < 0, 0.5, said.clip(0.01, 0.99))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
 def test_output_is_whole(output, made):
     content = json.loads(json.dumps(output.serialize(), allow_nan=False))
     labels = output.speaker_diarization.labels()

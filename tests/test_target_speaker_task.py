@@ -23,6 +23,7 @@ from pyannote_av.core.batch import AVInput
 from pyannote_av.core.tracks import FaceTracks
 from pyannote_av.data.array_store import ArrayStore, fill
 from pyannote_av.data.crop_store import CropStore
+from pyannote_av.data.first_pass import build_first_pass, read_first_pass
 from pyannote_av.data.speaker_embeddings import build_speaker_embeddings, read_speaker_embeddings
 from pyannote_av.data.visual_features import VisualFeatures, build_features, whole_tracks
 from pyannote_av.models.embedding.campplus import CAMPPlus
@@ -36,6 +37,7 @@ from pyannote_av.simulation.scene import SceneOptions
 from pyannote_av.simulation.speech import SpeechLibrary
 from pyannote_av.simulation.statistics import ConversationStatistics
 from pyannote_av.tasks import TargetSpeakerSegmentation
+from pyannote_av.tasks.first_pass import FirstPass
 from pyannote_av.tasks.recordings import recording
 from pyannote_av.tasks.target_batches import TargetBatches, fixed_chunks
 from pyannote_av.tasks.target_chunks import Pictures
@@ -129,6 +131,23 @@ def trainer(**kwargs) -> Trainer:
     return Trainer(**{"max_epochs": 1, **quiet, **kwargs})
 
 
+@pytest.fixture(scope="module")
+def said(store, protocol, tmp_path_factory) -> ArrayStore:
+    """A first pass that is nearly right, whose clusters are in another order"""
+    files = [*protocol.train(), *protocol.development()]
+    recordings = {file["uri"]: recording(file, store) for file in files}
+
+    def posteriors(uri: str) -> np.ndarray:
+        activity = recordings[uri].activity(0, round(25 * SECONDS))[:, ::-1]
+        count = np.minimum(activity.sum(axis=1), 2)[:, None] == np.arange(3)
+        return np.concatenate([0.9 * activity + 0.05, count], axis=1).astype(np.float16)
+
+    folder = tmp_path_factory.mktemp("said")
+    digests = {uri: store[uri].index["sha256"]["waveform.npy"] for uri in recordings}
+    assert not fill(folder, {}, digests, posteriors).failed
+    return ArrayStore(folder)
+
+
 def batches_of(protocol, store, subset="train", faces=None, **options) -> TargetBatches:
     files = getattr(protocol, subset)()
     recordings = [recording(file, store) for file in files]
@@ -179,6 +198,60 @@ def test_a_batch_is_what_the_files_say(protocol, store):
     ).float().mean() > 0.9
     assert (batch["sync"][:, 2] == -1).all()
     assert set(batch["sync"].unique().tolist()) == {-1, 1}
+
+
+def test_clusters_of_the_first_pass_are_given_to_speakers(protocol, store, said):
+    batches = batches_of(protocol, store, "development", first_pass=FirstPass(said))
+    batch = batches[0]
+    X, y = batch["X"], batch["y"]
+    assert X.first_pass.shape == (2, 3, 400)
+    expected = torch.where(y == 1, 0.95, 0.05).transpose(1, 2)
+    torch.testing.assert_close(X.first_pass[:, :2], expected[:, :2], atol=1e-3, rtol=0)
+    assert (X.first_pass[:, 2] == -1).all()  # somebody who never speaks
+    count = (y[..., :2] == 1).sum(dim=2)
+    assert (X.num_speaking.argmax(dim=2) == count).all()
+
+
+def test_the_first_pass_is_corrupted_in_training(protocol, store, said):
+    def batch(**probabilities):
+        corruption = Corruption.none(**probabilities)
+        options = {"corruption": corruption, "first_pass": FirstPass(said), "num_frames": 200}
+        return batches_of(protocol, store, **options)[0, 0, True]
+
+    usual, swapped = batch(), batch(first_pass_swapped=1.0)
+    assert not torch.equal(usual["X"].first_pass, swapped["X"].first_pass)
+    # of the first chunk; chunks after it are drawn differently
+    usual, swapped = usual["X"].first_pass[0], swapped["X"].first_pass[0]
+    torch.testing.assert_close(usual.sum(dim=0), swapped.sum(dim=0))
+    for dropped in (batch(first_pass_dropped=1.0), batch(sound_dropped=1.0)):
+        assert (dropped["X"].first_pass[dropped["X"].target_mask] == -1).all()
+        assert not dropped["X"].num_speaking.any()
+    # who is known by the face alone is unknown to the first pass
+    unheard = batch(voice_dropped=1.0)["X"]
+    faceless = unheard.target_mask & ~unheard.voiceprints.any(dim=2)
+    assert faceless.any()
+    assert (unheard.first_pass[faceless] == -1).all()
+
+
+def test_a_network_learns_to_correct_the_first_pass(protocol, store, said):
+    task = small(protocol, store, first_pass=said.folder, batch_size=2, duration=2.0)
+    model = HMSANet(**TINY, visual="compact", first_pass=True)
+    model.configure_optimizers = lambda: torch.optim.Adam(model.parameters(), lr=1e-2)
+    model.task = task
+    trainer(max_epochs=1, limit_train_batches=2, limit_val_batches=1).fit(model)
+    assert model.decoder.head.weight.any()
+    with pytest.raises(FileNotFoundError, match="there is no first pass in"):
+        small(protocol, store, first_pass=True)
+
+
+def test_the_first_pass_is_computed_once(store, tmp_path):
+    report = build_first_pass(store, URIS[:1], folder=tmp_path)
+    assert report.written == URIS[:1]
+    posteriors = read_first_pass(store, tmp_path)[URIS[0]]
+    assert len(posteriors) == round(100 * SECONDS)
+    assert posteriors.shape[1] > 3
+    np.testing.assert_allclose(posteriors[:, -3:].sum(axis=1), 1, atol=0.01)
+    assert build_first_pass(store, URIS[:1], folder=tmp_path).kept == URIS[:1]
 
 
 def test_batches_depend_on_epoch_and_seed_only(protocol, store):

@@ -30,6 +30,11 @@ class AVInput:
         Speaker embedding of each target; zero where unknown.
     speaker_features : (batch, windows, dimension) tensor, optional
         Speaker embeddings of short windows.
+    first_pass : (batch, targets, 4 x frames) tensor, optional
+        Probability of speech of each target according to a first pass over the sound; negative
+        where unknown.
+    num_speaking : (batch, 4 x frames, 3) tensor, optional
+        Probability that nobody, one person, and two or more speak; zero where unknown.
 
     Raises
     ------
@@ -43,6 +48,8 @@ class AVInput:
     target_mask: torch.Tensor | None = None
     voiceprints: torch.Tensor | None = None
     speaker_features: torch.Tensor | None = None
+    first_pass: torch.Tensor | None = None
+    num_speaking: torch.Tensor | None = None
 
     def __post_init__(self):
         for name, value in self.present().items():

@@ -16,6 +16,7 @@ from pyannote_av.core.caching import cached
 from pyannote_av.core.grid import SAMPLES_PER_FRAME, STEPS
 from pyannote_av.core.output import AVDiarizeOutput
 from pyannote_av.core.pipeline import DiarizationPipeline
+from pyannote_av.core.posteriors import SpeakerPosteriors
 from pyannote_av.fusion.activities import (
     confidences,
     confine,
@@ -34,6 +35,7 @@ from pyannote_av.fusion.decoding import (
     sound_evidence,
 )
 from pyannote_av.fusion.identities import FaceIdentity
+from pyannote_av.fusion.speakers import Speakers
 from pyannote_av.fusion.targets import TargetSpeaker, find_targets, join_faces
 from pyannote_av.models.embedding.voiceprints import enrol, speaker_features
 from pyannote_av.models.loading import ModelReference, load_model
@@ -220,11 +222,12 @@ class TargetSpeakerDiarization(DiarizationPipeline):
                 fused.features,
                 fused.offset,
             )
-            posteriors = self._predict(file, targets, embeddings, hook)
+            posteriors = self._predict(file, targets, embeddings, fused.speakers, hook)
             joined = self._join_faces(targets, posteriors, embeddings, len(labels))
             if len(joined) < len(targets):
                 report.numbers["faces that joined a voice"] = len(targets) - len(joined)
-                targets, posteriors = joined, self._predict(file, joined, embeddings, hook)
+                targets = joined
+                posteriors = self._predict(file, targets, embeddings, fused.speakers, hook)
             decision = self._decide(posteriors, targets, fused, len(labels), num_steps, most)
             active, probabilities = decision.active, decision.probability
             targets = [targets[k] for k in decision.kept]
@@ -246,16 +249,20 @@ class TargetSpeakerDiarization(DiarizationPipeline):
         file: Mapping,
         targets: Sequence[TargetSpeaker],
         embeddings: np.ndarray,
+        speakers: Speakers,
         hook: Callable,
     ) -> np.ndarray:
         """Posteriors of all targets: (steps, targets)"""
         inputs = [(target.voiceprint, target.faces) for target in targets]
+        said: tuple[np.ndarray, np.ndarray] | tuple[()] = ()
+        if getattr(self.segmentation.model.hparams, "first_pass", False):
+            said = _said(speakers.posteriors, [target.label for target in targets], file)
         progress = partial(hook, "segmentation", None)
         return cached(
             file,
             "posteriors",
-            (self.segmentation, self.embedding, inputs),
-            lambda: self.segmentation(file["waveform"], targets, embeddings, progress),
+            (self.segmentation, self.embedding, inputs, *said),
+            lambda: self.segmentation(file["waveform"], targets, embeddings, progress, *said),
         )
 
     def _join_faces(
@@ -346,6 +353,16 @@ class TargetSpeakerDiarization(DiarizationPipeline):
                 for segment, track, label in diarization.itertracks(yield_label=True)
             },
         )
+
+
+def _said(
+    posteriors: SpeakerPosteriors, labels: Sequence[str], file: Mapping
+) -> tuple[np.ndarray, np.ndarray]:
+    """Posteriors of the first pass of each label, -1 for those it does not know, and of counts"""
+    num_steps = STEPS * (file["waveform"].shape[1] // SAMPLES_PER_FRAME)
+    speakers, counts = posteriors.at_steps(num_steps, labels)
+    speakers[:, [label not in posteriors.labels for label in labels]] = -1
+    return speakers, counts
 
 
 def _faces(targets: Sequence[TargetSpeaker], fused: Fused) -> list[list[FaceIdentity]]:

@@ -27,6 +27,7 @@ from pyannote_av.models.embedding.voiceprints import (
     windows_of_speakers,
 )
 from pyannote_av.tasks.face_augmentation import mix, vary_camera, vary_view
+from pyannote_av.tasks.first_pass import FirstPass
 from pyannote_av.tasks.recordings import UNKNOWN, LabelledFile
 from pyannote_av.tasks.target_chunks import (
     Excerpt,
@@ -53,6 +54,10 @@ from pyannote_av.tasks.target_corruption import (
 _SNR = (0.0, 15.0)
 
 _INPUTS = ("waveforms", "faces", "face_mask", "target_mask", "voiceprints", "speaker_features")
+#: further inputs, if there is a first pass
+_SAID = ("first_pass", "num_speaking")
+#: inputs that are not those of a target
+_SHARED = ("waveforms", "speaker_features", "num_speaking")
 _LABELS = ("y", "acoustic", "visual", "sync")
 
 #: maximum number of targets from other recordings, and attempts to find a silent face
@@ -72,10 +77,13 @@ class TargetMaker:
     speaker_embeddings : ArrayStore
         Speaker embeddings of the recordings, by window.
     corruption : Corruption
+    first_pass : FirstPass, optional
+        What a first pass says about the recordings.
     """
 
     speaker_embeddings: ArrayStore
     corruption: Corruption
+    first_pass: FirstPass | None = None
     _windows: dict[str, list[np.ndarray]] = field(default_factory=dict)
     _prints: dict[str, np.ndarray] = field(default_factory=dict)
 
@@ -155,7 +163,11 @@ class TargetMaker:
         face, present = self._filmed(face, present, rng)
         visual = visual_labels(frames, present, genuine)
         sync = sync_labels(frames, shown_speaking, present, genuine)
-        return Target(face, present, known, speaking, visual, sync)
+        heard = None
+        if self.first_pass is not None:
+            unheard = outcome is Fate.VOICE_DROPPED or not known.any()
+            heard = self.first_pass.speaker(chunk, -1 if unheard else person)
+        return Target(face, present, known, speaking, visual, sync, heard)
 
     def _filmed(self, face, present, rng) -> tuple[np.ndarray, np.ndarray]:
         """Vary view and camera, and delete frames"""
@@ -208,7 +220,9 @@ class TargetMaker:
             silence = np.zeros(STEPS * chunk.num_frames, bool)
             visual = visual_labels(by_frame(silence), present, genuine=True)
             sync = np.full(chunk.num_frames, UNKNOWN, np.int8)
-            targets.append(Target(face, present, known, silence, visual, sync))
+            # the first pass knows them from elsewhere in the recording
+            heard = None if self.first_pass is None else silence.astype(np.float32)
+            targets.append(Target(face, present, known, silence, visual, sync, heard))
         return targets
 
 
@@ -263,6 +277,8 @@ class TargetBatches(Dataset):
     transform : callable, optional
         Changes the (batch, 1, samples) tensor of waveforms.
     seed : int
+    first_pass : FirstPass, optional
+        Adds what a first pass says to the inputs.
     """
 
     store: CropStore
@@ -276,6 +292,7 @@ class TargetBatches(Dataset):
     corruption: Corruption = field(default_factory=Corruption.none)
     transform: Callable[[torch.Tensor], torch.Tensor] | None = None
     seed: int = 0
+    first_pass: FirstPass | None = None
 
     def __post_init__(self):
         rows = [
@@ -286,7 +303,7 @@ class TargetBatches(Dataset):
         self._regions = np.array(rows, np.int64).reshape(-1, 3)
         self._ends = np.cumsum(self._regions[:, 2] - self._regions[:, 1])
         self._alone = len(np.unique(self._regions[:, 0])) == 1
-        self._maker = TargetMaker(self.speaker_embeddings, self.corruption)
+        self._maker = TargetMaker(self.speaker_embeddings, self.corruption, self.first_pass)
 
     def __len__(self) -> int:
         """Number of batches in an epoch: about as many frames as are annotated."""
@@ -363,6 +380,7 @@ class TargetBatches(Dataset):
         if training:
             targets = [targets[i] for i in rng.permutation(len(targets))]
         sound, features = self._sound(chunk), self._features(chunk)
+        unchanged = audible
         if not audible:
             sound, features = np.zeros_like(sound), np.zeros_like(features)
         elif not self._alone and rng.random() < self.corruption.sound_mixed:
@@ -371,15 +389,27 @@ class TargetBatches(Dataset):
             if set(other.attendance.speaking) <= set(strangers):
                 sound = mix(sound, self._sound(other), snr)
                 features = mix_features(features, self._features(other), snr)
+                unchanged = False
         if rng.random() < self.corruption.sound_coloured:
             sound = coloured(sound, rng)
         nobody = Target(*chunk.no_face(), features[0], *_no_labels(chunk.num_frames))
+        if self.first_pass is not None:
+            nobody.heard = self.first_pass.speaker(chunk, -1)
         annotated = chunk.recording.annotated(chunk.start, chunk.stop)
         item = {
             "waveforms": sound[None],
             "speaker_features": features,
             **_stacked(targets, nobody, annotated, audible),
         }
+        if self.first_pass is not None:
+            known = unchanged and rng.random() >= self.corruption.first_pass_dropped
+            if known and len(targets) > 1 and rng.random() < self.corruption.first_pass_swapped:
+                one, other = rng.permutation(len(targets))[:2]
+                item["first_pass"][[one, other]] = item["first_pass"][[other, one]]
+            item["num_speaking"] = self.first_pass.number(chunk)
+            if not known:
+                item["first_pass"][:] = UNKNOWN
+                item["num_speaking"][:] = 0
         if rng.random() < self.corruption.voices_mirrored:
             signs = rng.choice(np.float32([-1, 1]), features.shape[1])
             item["speaker_features"] = item["speaker_features"] * signs
@@ -410,7 +440,9 @@ def _stacked(
         "visual": np.where(annotated, stack("visual"), UNKNOWN),
         "sync": np.where(annotated & audible, stack("sync"), UNKNOWN),
     }
+    said = {} if nobody.heard is None else {"first_pass": stack("heard")}
     return {
+        **said,
         "faces": stack("face"),
         "face_mask": present,
         "target_mask": np.ones(len(targets), bool),
@@ -422,10 +454,10 @@ def _stacked(
 def collate(items: list[dict[str, np.ndarray]]) -> dict[str, Any]:
     """Stack items into a batch, padded to the largest number of targets."""
     num_targets = max(1, *(len(item["target_mask"]) for item in items))
-    batch = {}
-    for name in (*_INPUTS, *_LABELS):
+    batch, inputs = {}, [*_INPUTS, *(name for name in _SAID if name in items[0])]
+    for name in (*inputs, *_LABELS):
         arrays = [item[name] for item in items]
-        if name in ("waveforms", "speaker_features"):
+        if name in _SHARED:
             batch[name] = torch.from_numpy(np.stack(arrays))
             continue
         shape = (len(items), num_targets, *arrays[0].shape[1:])
@@ -435,4 +467,4 @@ def collate(items: list[dict[str, np.ndarray]]) -> dict[str, Any]:
         batch[name] = torch.from_numpy(padded)
     labels = {name: batch[name] for name in _LABELS}
     labels["y"] = labels["y"].transpose(1, 2).contiguous()
-    return {"X": AVInput(**{name: batch[name] for name in _INPUTS}), **labels}
+    return {"X": AVInput(**{name: batch[name] for name in inputs}), **labels}

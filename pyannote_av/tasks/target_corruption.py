@@ -69,9 +69,15 @@ class Corruption:
         Add a speaker of another recording, up to twice, if targets are left.
     dummies_visible : float
         Give such a target a silent face ("negative sampling").
+    first_pass_dropped : float
+        Remove what the first pass says about a whole chunk.
+    first_pass_swapped : float
+        Exchange what it says about two targets of a chunk.
 
     Notes
     -----
+    Where the sound is dropped or mixed, the first pass is unknown.
+
     Defaults follow the published systems of the MISP 2022 challenge: swapped faces (baseline),
     deleted frames (SJTU), silent lips in empty targets (WHU-Alibaba). The others are guesses.
     """
@@ -93,6 +99,8 @@ class Corruption:
     sound_coloured: float = 0.5
     dummies: float = 0.5
     dummies_visible: float = 0.5
+    first_pass_dropped: float = 0.2
+    first_pass_swapped: float = 0.1
 
     def __post_init__(self):
         for field in fields(self):

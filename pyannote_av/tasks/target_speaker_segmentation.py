@@ -28,8 +28,10 @@ from pyannote_av.core.grid import FRAME_RATE, SAMPLE_RATE
 from pyannote_av.core.renaming import current_names
 from pyannote_av.core.trust import UntrustedError, policy, used_trust
 from pyannote_av.data.crop_store import CropStore
+from pyannote_av.data.first_pass import read_first_pass
 from pyannote_av.data.speaker_embeddings import read_speaker_embeddings
 from pyannote_av.data.visual_features import VisualFeatures
+from pyannote_av.tasks.first_pass import FirstPass
 from pyannote_av.tasks.losses import (
     TargetOutput,
     Total,
@@ -156,6 +158,9 @@ class TargetSpeakerSegmentation(RecordingTask):
     features : bool, str or Path, optional
         Read visual features instead of face crops: True, or the folder that ``build_features``
         wrote. Defaults to False.
+    first_pass : bool, str or Path, optional
+        Give the model what a first pass over the sound says (for HMSANet with `first_pass`): True,
+        or the folder that ``build_first_pass`` wrote. Defaults to False.
     cache : str, optional
         File with the labels of the protocol. It is read if it exists. Otherwise the labels are
         collected before training and written to it. Defaults to a temporary file.
@@ -205,6 +210,7 @@ class TargetSpeakerSegmentation(RecordingTask):
         store: CropStore | str | Path,
         speaker_embeddings: str | Path | None = None,
         features: bool | str | Path = False,
+        first_pass: bool | str | Path = False,
         cache: str | Path | None = None,
         duration: float = 8.0,
         max_targets: int = 6,
@@ -230,6 +236,10 @@ class TargetSpeakerSegmentation(RecordingTask):
         self._transform = augmentation
         self.speaker_embeddings = read_speaker_embeddings(self.store, speaker_embeddings)
         self.features = features
+        self.first_pass = None
+        if first_pass is not False:
+            folder = None if first_pass is True else first_pass
+            self.first_pass = FirstPass(read_first_pass(self.store, folder))
         self.max_targets = max_targets
         defaults = {name: one.weight for name, one in LOSSES.items()}
         self.losses = defaults if losses is None else losses
@@ -296,9 +306,10 @@ class TargetSpeakerSegmentation(RecordingTask):
         arrays = {"waveform.npy": self.speaker_embeddings}
         if isinstance(self.faces, VisualFeatures):
             arrays["crops.npy"] = self.faces.arrays
-        return all(
-            uri in there and there.source(uri) == digests[name] for name, there in arrays.items()
-        )
+        needed = list(arrays.items())
+        if self.first_pass is not None:
+            needed.append(("waveform.npy", self.first_pass.posteriors))
+        return all(uri in there and there.source(uri) == digests[name] for name, there in needed)
 
     def batches(self, subset: str, corruption: Corruption | None = None) -> TargetBatches:
         """Batches of "train" or "development" files.
@@ -328,6 +339,7 @@ class TargetSpeakerSegmentation(RecordingTask):
             corruption=corruption,
             transform=transform,
             seed=int(os.environ.get("PL_GLOBAL_SEED", 0)),
+            first_pass=self.first_pass,
         )
 
     @property

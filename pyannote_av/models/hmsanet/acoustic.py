@@ -17,7 +17,7 @@ from torch import nn
 from pyannote_av.core.grid import FRAMES_PER_WINDOW, SAMPLES_PER_FRAME
 from pyannote_av.models.blocks.conformer import Conformer
 from pyannote_av.models.blocks.fbank import Fbank
-from pyannote_av.models.hmsanet.inputs import Targets
+from pyannote_av.models.hmsanet.inputs import HEARD, Targets
 
 #: spectra per video frame
 SPECTRA_PER_FRAME = 4
@@ -153,6 +153,8 @@ class TargetAcoustic(nn.Module):
     voiceprint_dimension : int
     num_layers : int
         Number of Conformer blocks.
+    first_pass : bool
+        Add what a first pass says to the sum. Its weights are zero before training.
     **conformer
         Parameters of the Conformer blocks.
     """
@@ -165,6 +167,7 @@ class TargetAcoustic(nn.Module):
         sample_rate: int,
         voiceprint_dimension: int,
         num_layers: int,
+        first_pass: bool,
         **conformer: Any,
     ):
         super().__init__()
@@ -178,6 +181,10 @@ class TargetAcoustic(nn.Module):
         self.unknown_context = nn.Parameter(torch.zeros(detail))
         self.match = nn.Linear(voiceprint_dimension, detail, bias=False)
         self.cosine = nn.Linear(1, detail, bias=False)
+        self.first_pass = None
+        if first_pass:
+            self.first_pass = nn.Linear(HEARD, detail, bias=False)
+            nn.init.zeros_(self.first_pass.weight)
         self.reduce = nn.Linear(SPECTRA_PER_FRAME * detail, width)
         self.layers = nn.ModuleList(Conformer(width, **conformer) for _ in range(num_layers))
         self.head = nn.Linear(width, 1)
@@ -227,6 +234,7 @@ class TargetAcoustic(nn.Module):
         waveforms: torch.Tensor,
         voiceprints: torch.Tensor,
         speaker_features: torch.Tensor | None,
+        heard: torch.Tensor,
         targets: Targets,
         mask: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -237,6 +245,8 @@ class TargetAcoustic(nn.Module):
         waveforms : (batch, samples) tensor
         voiceprints, speaker_features, mask
             See :meth:`condition`.
+        heard : (n, frames, 4, 5) tensor
+            What a first pass says; see :func:`~pyannote_av.models.hmsanet.inputs.heard`.
         targets : Targets
             The n target speakers.
 
@@ -250,7 +260,10 @@ class TargetAcoustic(nn.Module):
         sound = targets.each(sound).unflatten(1, (-1, SPECTRA_PER_FRAME))
         scale, shift = self.condition(voiceprints, speaker_features, mask)
         scale, shift = targets.pack(scale).unsqueeze(2), targets.pack(shift).unsqueeze(2)
-        detail = torch.addcmul(shift, sound, scale).relu()
+        detail = torch.addcmul(shift, sound, scale)
+        if self.first_pass is not None:
+            detail = detail + self.first_pass(heard)
+        detail = detail.relu()
         x, mask = self.reduce(detail.flatten(2)), targets.each(mask)
         for layer in self.layers:
             x = layer(x, mask)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
-from pyannote_av.core.grid import FRAMES_PER_WINDOW, SAMPLES_PER_FRAME
+from pyannote_av.core.grid import FRAMES_PER_WINDOW, SAMPLES_PER_FRAME, STEPS
 
 
 class Targets:
@@ -62,6 +62,8 @@ class Inputs(NamedTuple):
         Unit vectors; 0 where unknown.
     speaker_features : (batch, windows, dimension) tensor or None
         Unit vectors; 0 where unknown.
+    heard : (batch, targets, frames, 4, 5) tensor
+        What the first pass says; see :func:`heard`.
     real : (batch, frames) bool tensor
         True for frames that are not padding.
     """
@@ -72,7 +74,40 @@ class Inputs(NamedTuple):
     targets: Targets
     voiceprints: torch.Tensor
     speaker_features: torch.Tensor | None
+    heard: torch.Tensor
     real: torch.Tensor
+
+
+#: bound of the probabilities of a first pass
+_CERTAIN = 0.01
+#: number of values of :func:`heard`
+HEARD = 5
+
+
+def heard(first_pass: torch.Tensor, num_speaking: torch.Tensor | None) -> torch.Tensor:
+    """What a first pass over the sound says about each target.
+
+    Parameters
+    ----------
+    first_pass : (batch, targets, 4 x frames) tensor
+        Probability of speech; negative where unknown.
+    num_speaking : (batch, 4 x frames, 3) tensor or None
+        Probability that nobody, one person, and two or more speak; zero where unknown.
+
+    Returns
+    -------
+    heard : (batch, targets, frames, 4, 5) tensor
+        Log-odds of speech (0 where unknown), whether they are known, and `num_speaking`.
+    """
+    known = (first_pass >= 0).to(first_pass.dtype)
+    bounded = first_pass.clamp(_CERTAIN, 1 - _CERTAIN)
+    log_odds = (bounded.log() - (-bounded).log1p()) * known
+    if num_speaking is None:
+        counts = first_pass.new_zeros(*first_pass.shape, 3)
+    else:
+        counts = num_speaking.to(first_pass.dtype).unsqueeze(1).expand(*first_pass.shape, 3)
+    together = torch.cat([torch.stack([log_odds, known], dim=-1), counts], dim=-1)
+    return together.unflatten(2, (-1, STEPS))
 
 
 def complete(
@@ -83,6 +118,8 @@ def complete(
     voiceprints: torch.Tensor | None,
     speaker_features: torch.Tensor | None,
     frame_mask: torch.Tensor | None,
+    first_pass: torch.Tensor | None,
+    num_speaking: torch.Tensor | None,
     visual_dimension: int,
     voiceprint_dimension: int,
 ) -> Inputs:
@@ -105,6 +142,8 @@ def complete(
         "voiceprints": (voiceprints, (batch, count, voiceprint_dimension)),
         "speaker_features": (speaker_features, (batch, windows, voiceprint_dimension)),
         "frame_mask": (frame_mask, (batch, frames)),
+        "first_pass": (first_pass, (batch, count, STEPS * frames)),
+        "num_speaking": (num_speaking, (batch, STEPS * frames, 3)),
     }
     for name, (value, shape) in expected.items():
         if value is not None and value.shape[: len(shape)] != shape:
@@ -133,7 +172,12 @@ def complete(
     voiceprints = torch.where(targets.mask.unsqueeze(2), unit(voiceprints, waveforms), 0.0)
     if speaker_features is not None:
         speaker_features = unit(speaker_features, waveforms)
-    return Inputs(waveforms[:, 0], faces, present, targets, voiceprints, speaker_features, real)
+    if first_pass is None:
+        first_pass = waveforms.new_full((batch, count, STEPS * frames), -1.0)
+    said = heard(first_pass.to(waveforms.dtype), num_speaking)
+    return Inputs(
+        waveforms[:, 0], faces, present, targets, voiceprints, speaker_features, said, real
+    )
 
 
 def unit(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

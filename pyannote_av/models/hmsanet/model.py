@@ -13,6 +13,7 @@ from collections.abc import Collection, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
+from torch import nn
 
 from pyannote_av.core.grid import SAMPLE_RATE, SAMPLES_PER_FRAME
 from pyannote_av.core.model import AVModel
@@ -116,6 +117,10 @@ class HMSANet(AVModel):
         Largest number of speakers, used by "fixed" only.
     lags : int, optional
         Largest lag between audio and video that the gates of "cgima" compare, in frames of 40 ms.
+    first_pass : bool, optional
+        Take what a first pass over the sound says as a further input. The output is then a
+        correction of its log-odds, and no correction before training (cf. DiaCorrect, Han et al.
+        2023, https://arxiv.org/abs/2309.08377).
     sample_rate, num_channels, task : optional
         As in ``pyannote.audio.Model``; the network is defined for 16 kHz mono.
     """
@@ -147,6 +152,7 @@ class HMSANet(AVModel):
         decoder: Literal["disa", "mean", "none", "fixed"] = "disa",
         max_targets: int = 6,
         lags: int = LAGS,
+        first_pass: bool = False,
         sample_rate: int = SAMPLE_RATE,
         num_channels: int = 1,
         task=None,
@@ -170,6 +176,7 @@ class HMSANet(AVModel):
             sample_rate,
             voiceprint_dimension,
             acoustic_layers,
+            first_pass,
             **attention,
         )
         self.visual = TargetVisual(visual, face_size, width, visual_layers, **attention)
@@ -188,6 +195,11 @@ class HMSANet(AVModel):
             max_targets=max_targets,
             **attention,
         )
+        self.residual = None
+        if first_pass:
+            self.residual = nn.Parameter(torch.ones(1))
+            nn.init.zeros_(self.decoder.head.weight)
+            nn.init.zeros_(self.decoder.head.bias)
 
     @property
     def visual_dimension(self) -> int:
@@ -237,6 +249,8 @@ class HMSANet(AVModel):
         voiceprints: torch.Tensor | None = None,
         speaker_features: torch.Tensor | None = None,
         frame_mask: torch.Tensor | None = None,
+        first_pass: torch.Tensor | None = None,
+        num_speaking: torch.Tensor | None = None,
         branches: Collection[str] = BRANCHES,
     ) -> HMSAOutput:
         """Compute the outputs of all branches.
@@ -261,6 +275,8 @@ class HMSANet(AVModel):
             voiceprints,
             speaker_features,
             frame_mask,
+            first_pass,
+            num_speaking,
             visual_dimension=self.visual_dimension,
             voiceprint_dimension=self.hparams.voiceprint_dimension,
         )
@@ -268,9 +284,10 @@ class HMSANet(AVModel):
         decides = "decoder" in branches
         fuses = decides or "fusion" in branches
         frames, present = x.targets.each(x.real), x.targets.pack(x.present)
+        heard = x.targets.pack(x.heard)
         if fuses or "acoustic" in branches:
             a, detail = self.acoustic(
-                x.waveforms, x.voiceprints, x.speaker_features, x.targets, x.real
+                x.waveforms, x.voiceprints, x.speaker_features, heard, x.targets, x.real
             )
             outputs["acoustic_logits"] = self.acoustic.head(a).squeeze(-1)
         if fuses or "visual" in branches:
@@ -285,6 +302,8 @@ class HMSANet(AVModel):
         attention: list[torch.Tensor] = []
         if decides:
             outputs["logits"], attention = self.decoder(z, detail, x.targets, x.real)
+            if self.residual is not None:
+                outputs["logits"] = outputs["logits"] + self.residual * heard[..., 0].flatten(1)
         outputs = {name: x.targets.unpack(one) for name, one in outputs.items()}
         return HMSAOutput(**outputs, attention=tuple(attention))
 
@@ -297,6 +316,8 @@ class HMSANet(AVModel):
         voiceprints: torch.Tensor | None = None,
         speaker_features: torch.Tensor | None = None,
         frame_mask: torch.Tensor | None = None,
+        first_pass: torch.Tensor | None = None,
+        num_speaking: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Compute the speech activity of target speakers.
 
@@ -321,6 +342,11 @@ class HMSANet(AVModel):
             4i + 1.5; 0 where unknown.
         frame_mask : (batch, T) tensor, optional
             True for frames that are not padding. Padding does not affect the other frames.
+        first_pass : (batch, targets, 4 x T) tensor, optional
+            Probability of speech of each target according to a first pass over the sound; negative
+            where unknown. Ignored by networks without `first_pass`, like the next one.
+        num_speaking : (batch, 4 x T, 3) tensor, optional
+            Probability that nobody, one person, and two or more speak; zero where unknown.
 
         Returns
         -------
@@ -333,7 +359,15 @@ class HMSANet(AVModel):
             When the shapes of the inputs are inconsistent.
         """
         output = self.predict(
-            waveforms, faces, face_mask, target_mask, voiceprints, speaker_features, frame_mask
+            waveforms,
+            faces,
+            face_mask,
+            target_mask,
+            voiceprints,
+            speaker_features,
+            frame_mask,
+            first_pass,
+            num_speaking,
         )
         activities = output.logits.sigmoid()
         if target_mask is not None:

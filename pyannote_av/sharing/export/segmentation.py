@@ -17,7 +17,7 @@ from pyannote_av.core.grid import SAMPLES_PER_FRAME
 from pyannote_av.models.blocks.window_attention import MASKED, WindowAttention, rotate, rotations
 from pyannote_av.models.hmsanet.acoustic import SPECTRA_PER_FRAME
 from pyannote_av.models.hmsanet.disa import FixedTargets
-from pyannote_av.models.hmsanet.inputs import Targets, unit
+from pyannote_av.models.hmsanet.inputs import Targets, heard, unit
 from pyannote_av.models.hmsanet.model import HMSANet
 from pyannote_av.sharing.export.graph import Graph, convert
 
@@ -92,18 +92,25 @@ class _Logits(nn.Module):
         voiceprints: torch.Tensor,
         speaker_features: torch.Tensor,
         frame_mask: torch.Tensor,
+        first_pass: torch.Tensor | None = None,
+        num_speaking: torch.Tensor | None = None,
     ) -> torch.Tensor:
         model, targets = self.model, _AllTargets(target_mask)
         somebody, windows = target_mask.unsqueeze(2), speaker_features
         voiceprints = torch.where(somebody, unit(voiceprints, waveforms), 0.0)
         present = targets.pack(face_mask & frame_mask.unsqueeze(1) & somebody)
         frames = targets.each(frame_mask)
+        said = None
+        if model.residual is not None:
+            said = targets.pack(heard(first_pass, num_speaking))
         a, detail = model.acoustic(
-            waveforms[:, 0], voiceprints, unit(windows, waveforms), targets, frame_mask
+            waveforms[:, 0], voiceprints, unit(windows, waveforms), said, targets, frame_mask
         )
         v, picture = model.visual(targets.pack(faces), present, frames)
         z, _ = model.fusion(a, v, detail.flatten(2), picture, present, frames)
         logits, _ = model.decoder(z, detail, targets, frame_mask)
+        if model.residual is not None:
+            logits = logits + model.residual * said[..., 0].flatten(1)
         return _confine(targets.unpack(logits), frame_mask)
 
 
@@ -132,6 +139,8 @@ _NAMES = (
     "speaker_features",
     "frame_mask",
 )
+#: further inputs of networks with a first pass
+_SAID = ("first_pass", "num_speaking")
 
 
 def _confine(logits: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
@@ -152,6 +161,7 @@ def hmsanet(model: HMSANet) -> list[Graph]:
     most = model.hparams.max_targets if model.hparams.decoder == "fixed" else 64
     batch, quarter = (Dim(name, min=1, max=4096) for name in ("batch", "quarter"))
     targets = Dim("targets", min=1, max=most)
+    corrects = model.residual is not None
     frames, faces, pictures = 4 * quarter, Dim("faces", max=4096), Dim("frames", min=2, max=16384)
 
     def inputs(sizes: Mapping[str, int], generator: torch.Generator) -> dict[str, torch.Tensor]:
@@ -175,10 +185,14 @@ def hmsanet(model: HMSANet) -> list[Graph]:
         found["speaker_features"][:, 1:2] = 0.0
         found["target_mask"][1:, 1:] = False
         found["frame_mask"][1:, t // 2 :] = False
+        if corrects:
+            found["first_pass"] = torch.rand(b, s, 4 * t, generator=generator)
+            found["first_pass"][0, -1] = -1.0
+            found["num_speaking"] = torch.rand(b, 4 * t, 3, generator=generator)
         return found
 
     def reference(*tensors: torch.Tensor) -> torch.Tensor:
-        given = dict(zip(_NAMES, tensors, strict=True))
+        given = dict(zip(_NAMES + _SAID * corrects, tensors, strict=True))
         return _confine(model.predict(**given).logits, given["frame_mask"])
 
     def face_inputs(sizes: Mapping[str, int], generator: torch.Generator) -> dict:
@@ -199,6 +213,9 @@ def hmsanet(model: HMSANet) -> list[Graph]:
         "speaker_features": {0: batch, 1: quarter},
         "frame_mask": {0: batch, 1: frames},
     }
+    if corrects:
+        axes["first_pass"] = {0: batch, 1: targets, 2: 16 * quarter}
+        axes["num_speaking"] = {0: batch, 1: 16 * quarter}
     face_axes = {name: {0: faces, 1: pictures} for name in ("faces", "present")}
     return [
         Graph(
