@@ -4,12 +4,14 @@ Example:
     python -m benchmarks evidence DATA WORK
 
 Conversations of one minute are composed of the real talkers in DATA/clips/talkers, in all layouts,
-and kept in WORK. They are development material: the weights of the pipeline were chosen on them,
-and the networks were trained on the same people. Each variant changes weights of the decision; see
+and kept in WORK. With ``--talkers train``, they are development material: the weights of the
+pipeline were chosen on them, and the networks were trained on the same people. Talkers that are
+``aside`` are not for training. Each variant changes weights of the decision; see
 ``pyannote_av/fusion/decoding.py``.
 
-Writes evidence.json: mean DER of the files, its parts, and harm: the number of files that are worse
-than sound alone by more than half a point, and the largest difference.
+Writes evidence.json, or evidence_TALKERS.json: mean DER of the files, by layout, and harm: the
+number of files that are worse than sound alone by more than half a point, and the largest
+difference.
 """
 
 from __future__ import annotations
@@ -21,9 +23,13 @@ from pathlib import Path
 
 from benchmarks._data import existing
 from benchmarks._runner import Results, add, table
+from recipes.simulated.corpus import links, talkers
 
 LAYOUTS = ("gallery", "meeting", "film")
 SEED = 900
+#: talkers by name of the choice; see :func:`recipes.simulated.corpus.talkers`
+TALKERS = {"all": None, "train": False, "aside": True}
+COMPOSED = ("data", "work", "files", "minutes", "talkers")
 #: changes of hyper-parameters, by name; those of the first pass apply to both passes
 VARIANTS: dict[str, dict] = {
     "late fusion": {"network_weight": None},
@@ -43,11 +49,25 @@ def options(parser: argparse.ArgumentParser) -> None:
     add(parser, "data", "work", "--pipeline")
     parser.add_argument("--files", type=int, default=8, help="conversations of each layout")
     parser.add_argument("--minutes", type=float, default=1.0, help="duration of each")
+    parser.add_argument(
+        "--talkers", choices=TALKERS, default="all", help="whose clips (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--variants",
+        nargs="+",
+        choices=VARIANTS,
+        default=list(VARIANTS),
+        metavar="NAME",
+        help=f"systems, of {', '.join(VARIANTS)} (default: all)",
+    )
 
 
-def composed(data: Path, work: Path, files: int, minutes: float) -> list[Path]:
+def composed(data: Path, work: Path, files: int, minutes: float, whose: str) -> list[Path]:
     """Videos of conversations of real talkers."""
-    clips, noises = (existing(data / name) for name in ("clips/talkers", "noise"))
+    work, noises = work / whose, existing(data / "noise")
+    clips = work / "clips"
+    for name, paths in talkers(existing(data), TALKERS[whose]).items():
+        links(paths, clips / name)
     program, videos = Path(sys.executable).with_name("pyannote-av"), []
     for layout in LAYOUTS:
         into = work / layout
@@ -85,9 +105,9 @@ def run(given: argparse.Namespace, results: Results) -> None:
 
     torch.set_num_threads(1)
     pipeline = Pipeline.from_pretrained(given.pipeline)
-    turns: dict[str, dict] = {name: {} for name in ("sound alone", *VARIANTS)}
+    turns: dict[str, dict] = {name: {} for name in ("sound alone", *given.variants)}
     references, maps = {}, {}
-    for video in composed(given.data, given.work, given.files, given.minutes):
+    for video in composed(*(getattr(given, name) for name in COMPOSED)):
         uri = f"{video.parent.parent.name}-{video.stem}"
         rttm = video.parent.parent / "rttm" / f"{video.stem}.rttm"
         references[uri] = read_rttm(rttm)[video.stem]
@@ -95,8 +115,8 @@ def run(given: argparse.Namespace, results: Results) -> None:
         maps[uri] = Timeline([Segment(0, file["waveform"].shape[1] / file["sample_rate"])])
         pipeline.training = True  # variants share the steps that do not depend on their weights
         turns["sound alone"][uri] = pipeline.first_pass.audio.diarize(file).speaker_diarization
-        for name, changes in VARIANTS.items():
-            turns[name][uri] = diarize(pipeline, file, changes)
+        for name in given.variants:
+            turns[name][uri] = diarize(pipeline, file, VARIANTS[name])
         pipeline.training = False
         print(uri, flush=True)
     scored = {name: evaluate(references, one, maps).per_file() for name, one in turns.items()}
@@ -109,7 +129,12 @@ def run(given: argparse.Namespace, results: Results) -> None:
         row |= {"worse": sum(more > 0.5 for more in worse.values()), "most": max(worse.values())}
         rows.append({key: round(v, 2) if isinstance(v, float) else v for key, v in row.items()})
     print(table(rows))
-    results.write("evidence", {"files": len(references), "variants": rows})
+    results.write(name_of(given), {"files": len(references), "variants": rows})
+
+
+def name_of(given: argparse.Namespace) -> str:
+    """Name of the results."""
+    return "evidence" if given.talkers == "all" else f"evidence_{given.talkers}"
 
 
 def mean(rates) -> float:

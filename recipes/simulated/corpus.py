@@ -4,13 +4,14 @@
 
 DATA has ``speech/librispeech`` (SPEAKER-*.flac), ``portraits`` (pictures with faces),
 ``clips/talkers`` (people who talk) and ``noise`` (noise*.wav, rir*.wav: room responses); CORPUS
-becomes a store with crops, sound, protocol and voices: two-minute conversations of three layouts
-for training, development and test, with talkers and faces of their own. To speakers for training
-are added the same ones sped up and slowed down, as others; half of the conversations for
-training are livelier than real ones, so that there is overlap to learn from; and in some, half of
-the people are those of the clips, whose mouths are real, in rooms and noise. Started again, it goes
-on where it was. ``--scale 0.1`` makes a tenth of the files; ``--aside 1`` makes all of those for
-development and test whatever the scale, also with ``--scale 0``, which makes none for training.
+becomes a store with crops, sound, protocol, voices and a first pass: two-minute conversations of
+three layouts for training, development and test, with talkers and faces of their own. To speakers
+for training are added the same ones sped up and slowed down, as others; half of the conversations
+for training are livelier than real ones, so that there is overlap to learn from; and in some, half
+of the people are those of the clips, whose mouths are real, in rooms and noise. Every third talker
+is held aside (`python -m benchmarks evidence`). Started again, it goes on where it was. ``--scale
+0.1`` makes a tenth of the files; ``--aside 1`` makes all of those for development and test whatever
+the scale, also with ``--scale 0``, which makes none for training.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ SUBSETS = ("train", "development", "test")
 TRAIN_SPEAKERS, DEVELOPMENT_SPEAKERS = 170, 30
 #: of five portraits
 PORTRAITS = {"train": (0, 1, 2), "development": (3,), "test": (4,)}
+#: clips that show the same person
+SAME_PERSON = (("grid_id2_vcd_swwp2s", "grid_pwij3p"),)
 #: how much faster or slower speakers become others
 SPEEDS = (0.82, 0.9, 1.1, 1.22)
 MINUTES = 2
@@ -87,6 +90,19 @@ def links(paths: Iterable[Path], folder: Path) -> Path:
     return folder
 
 
+def talkers(data: Path, aside: bool | None = None) -> dict[str, list[Path]]:
+    """Clips by person: those for training, those held aside, or all (None)."""
+    names = {other: first for first, *others in SAME_PERSON for other in others}
+    people: dict[str, list[Path]] = {}
+    for path in sorted((data / "clips" / "talkers").iterdir()):
+        people.setdefault(names.get(path.stem, path.stem), []).append(path)
+    return {
+        name: paths
+        for number, (name, paths) in enumerate(people.items())
+        if aside is None or (number % 3 == 1) == aside
+    }
+
+
 def sources(data: Path, folder: Path) -> None:
     """``speech/SUBSET`` and ``portraits/SUBSET``, with nobody in two of them."""
     utterances = sorted((data / "speech" / "librispeech").glob("*.flac"))
@@ -109,7 +125,8 @@ def sources(data: Path, folder: Path) -> None:
                     sped_up(path, speed, folder / "speech" / subset)
         chosen = [p for number, p in enumerate(portraits) if number % 5 in PORTRAITS[subset]]
         links(chosen, folder / "portraits" / subset)
-    links(sorted((data / "clips" / "talkers").iterdir()), folder / "clips")
+    for name, paths in talkers(data, aside=False).items():
+        links(paths, folder / "clips" / name)
     links(sorted((data / "noise").glob("noise*.wav"))[:-1], folder / "noises")
     links(sorted((data / "noise").glob("rir*.wav"))[:-1], folder / "responses")
 
@@ -183,6 +200,7 @@ def join(folders: dict[Part, Path], corpus: Path) -> None:
 def build(data: Path, corpus: Path, scale: float, workers: int, aside: float | None = None) -> None:
     """All of it; `aside` is the scale of what is not for training, if another one."""
     from pyannote_av.data.crop_store import CropStore
+    from pyannote_av.data.first_pass import build_first_pass
     from pyannote_av.data.speaker_embeddings import build_speaker_embeddings
 
     folder = corpus / "parts"
@@ -190,7 +208,9 @@ def build(data: Path, corpus: Path, scale: float, workers: int, aside: float | N
     scales = dict.fromkeys(SUBSETS, scale if aside is None else aside) | {"train": scale}
     made = [part for part in PARTS if scales[part.subset]]
     join({part: simulate(part, folder, scales[part.subset], workers) for part in made}, corpus)
-    print(build_speaker_embeddings(CropStore(corpus), progress=True))
+    store = CropStore(corpus)
+    print(build_speaker_embeddings(store, progress=True))
+    print(build_first_pass(store, progress=True))
 
 
 def main() -> None:

@@ -33,6 +33,7 @@ from recipes.simulated.corpus import (
     PORTRAITS,
     SUBSETS,
     TRAIN_SPEAKERS,
+    talkers,
 )
 
 #: speeds at which a speaker is a person of their own, and which speakers are changed
@@ -176,7 +177,7 @@ def pictures_of(data: Path, subset: str) -> Iterator[np.ndarray]:
         if number % 5 in PORTRAITS[subset]:
             yield cv2.cvtColor(cv2.imread(str(path), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
     if subset == "train":
-        for path in sorted((data / "clips" / "talkers").iterdir()):
+        for path, *_ in talkers(data, aside=False).values():
             frames = [frame.image for frame in Video().frames(path)]
             for k in np.linspace(0, len(frames) - 1, MOMENTS).astype(int).tolist():
                 yield frames[k]
