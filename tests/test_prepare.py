@@ -87,16 +87,20 @@ def test_prepare_twice(database, tmp_path):
     assert "0 files written, 3 already present, 0 failed" in again.output
 
 
-def test_voices_are_kept_beside_the_faces(database, tmp_path):
+def test_voices_and_a_first_pass_are_kept_beside_the_faces(database, tmp_path):
+    from pyannote_av.data.first_pass import read_first_pass
     from pyannote_av.data.speaker_embeddings import read_speaker_embeddings
     from pyannote_av.models.embedding.voiceprints import num_windows
 
     into = tmp_path / "store"
-    result = run(NAME, "--into", into, "--database", database, "--voices")
+    result = run(NAME, "--into", into, "--database", database, "--voices", "--first-pass")
     assert result.exit_code == 0, result.output
     voices = read_speaker_embeddings(CropStore(into))
     assert sorted(voices) == ["one", "three", "two"]
     assert voices["one"].shape == (num_windows(25), 192)
+    said = read_first_pass(CropStore(into))
+    assert sorted(said) == ["one", "three", "two"]
+    assert len(said["one"]) == 100
 
 
 def test_identities_are_kept_beside_the_faces(database, tmp_path):

@@ -51,6 +51,7 @@ def prepare(
     identities: bool = False,
     manifest: Path | None = None,
     limits: Limits | None = None,
+    first_pass: bool = False,
 ) -> BuildReport:
     """Detect, track and crop the faces of many files, and store them with the sound.
 
@@ -72,6 +73,9 @@ def prepare(
     voices : bool, optional
         Also compute speaker embeddings, for target speakers (see
         :func:`~pyannote_av.data.speaker_embeddings.build_speaker_embeddings`).
+    first_pass : bool, optional
+        Also diarize the sound, for networks that correct the result (see
+        :func:`~pyannote_av.data.first_pass.build_first_pass`).
     identities : bool, optional
         Also compute face embeddings (see
         :func:`~pyannote_av.data.face_embeddings.build_face_embeddings`).
@@ -110,6 +114,10 @@ def prepare(
         from pyannote_av.data.speaker_embeddings import build_speaker_embeddings
 
         report.failed |= build_speaker_embeddings(report.store, there, progress=progress).failed
+    if first_pass:
+        from pyannote_av.data.first_pass import build_first_pass
+
+        report.failed |= build_first_pass(report.store, there, progress=progress).failed
     if identities:
         from pyannote_av.data.face_embeddings import build_face_embeddings
 
@@ -203,6 +211,14 @@ def command(
             "--voices", help="Also compute speaker embeddings, for tasks that tell speakers apart."
         ),
     ] = False,
+    first_pass: Annotated[
+        bool,
+        typer.Option(
+            "--first-pass",
+            help="Also diarize the sound, for networks that correct the result (HMSANet with "
+            "first_pass).",
+        ),
+    ] = False,
     identities: Annotated[
         bool,
         typer.Option(
@@ -243,6 +259,7 @@ def command(
             database,
             progress=sys.stderr.isatty(),
             voices=voices,
+            first_pass=first_pass,
             identities=identities,
             manifest=manifest,
             limits=Limits(timeout, retries, retry_failed),
