@@ -10,6 +10,7 @@ models, options and hyper-parameters that the step reads. Nothing is kept in map
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
@@ -368,8 +369,13 @@ def for_pipeline(file: Mapping, pipeline: Any) -> Mapping:
     file : mapping
         Prepared by a pipeline of this package.
     pipeline : pyannote.audio.Pipeline
+        Pipelines without a true ``HALF_PRECISION`` get the sound at full precision.
     """
-    return file.of(pipeline) if isinstance(file, CachedFile) else file
+    prepared = file.of(pipeline) if isinstance(file, CachedFile) else file
+    sound = prepared.get("waveform")
+    if sound is None or getattr(pipeline, "HALF_PRECISION", False) or sound.dtype != torch.half:
+        return prepared
+    return ChainMap({"waveform": sound.float()}, prepared)
 
 
 def media_checksum(file: Mapping[str, Any]) -> str:

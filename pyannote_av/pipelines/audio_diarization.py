@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from copy import copy
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -157,6 +157,9 @@ class AudioDiarization(MediaMixin, SpeakerDiarization):
     >>> output = AudioDiarization()("interview.mp4", max_speakers=4)
     >>> for turn, speaker in output.speaker_diarization: ...
     """
+
+    #: long files may keep their sound at half precision
+    HALF_PRECISION: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
-import torch
 from pyannote.audio import Pipeline as _Pipeline
 from pyannote.core import Annotation, Timeline
 from pyannote.pipeline.parameter import Uniform
@@ -41,6 +39,9 @@ from pyannote_av.pipelines.active_speaker_detection import ActiveSpeakerDetectio
 from pyannote_av.pipelines.collectors import VisualFeatureCollector
 from pyannote_av.pipelines.face_tracking import FaceTracking
 from pyannote_av.pipelines.speaking_scores import SpeakingScores, estimate_offset
+
+if TYPE_CHECKING:
+    import torch
 
 # smaller offsets (two grid frames) are not corrected: networks and people tolerate them
 _MIN_OFFSET = 0.08
@@ -346,14 +347,8 @@ class LateFusion(DiarizationPipeline):
         if not file.get("has_audio", True):
             return AVDiarizeOutput(Annotation(uri=file["uri"]), Annotation(uri=file["uri"]))
         bounds = {name: value for name, value in bounds.items() if value is not None}
-        prepared = for_pipeline(file, self.audio)
-        if hasattr(self.audio, "diarize"):
-            result = self.audio.diarize(prepared, **bounds, hook=hook)
-        else:
-            # pipelines of other packages expect full precision
-            if prepared["waveform"].dtype != torch.float32:
-                prepared = ChainMap({"waveform": prepared["waveform"].float()}, prepared)
-            result = self.audio.apply(prepared, **bounds, hook=hook)
+        diarize = getattr(self.audio, "diarize", self.audio.apply)
+        result = diarize(for_pipeline(file, self.audio), **bounds, hook=hook)
         if isinstance(result, Annotation):
             return AVDiarizeOutput(result, result)
         return AVDiarizeOutput(
