@@ -158,6 +158,11 @@ def diarize(name: str, weights: Path) -> dict[str, Any]:
 def run(given: argparse.Namespace, results: Results) -> None:
     """Train all networks, and use them."""
     given.corpus, given.work = given.corpus.resolve(), given.work.resolve()
+    if {"avrnet", "cysmsd"} & set(given.only):
+        from pyannote_av.data.crop_store import CropStore
+        from pyannote_av.data.face_embeddings import build_face_embeddings
+
+        build_face_embeddings(CropStore(given.corpus), interval=4.0, progress=True)
     columns = {key: key for key in ("network", "stage", "fine-tuned", "steps", "metric")}
     for name in given.only:
         found = train_and_use(name, given)

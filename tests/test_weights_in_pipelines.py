@@ -43,6 +43,13 @@ def test_arguments_that_a_pipeline_does_not_have(tuned):
         Pipeline.from_pretrained("hmsanet", segmentation=tuned / "nothing")
 
 
+def test_arguments_of_a_base_class():
+    pipeline = Pipeline.from_pretrained("similarity", use_faces=False, oracle_vad=True)
+    assert pipeline.oracle_vad
+    with pytest.raises(TypeError, match=r"no argument 'oracle': it has constrained, .*oracle_vad"):
+        Pipeline.from_pretrained("similarity", oracle=True)
+
+
 def test_a_pipeline_that_was_built_by_hand_has_no_folder(tmp_path):
     from pyannote_av.pipelines.face_tracking import FaceTracking
 

@@ -477,6 +477,12 @@ def test_predicted_counts(bias, expected, make, scene):
     assert count(pipeline(scene.sound())) == 1
 
 
+def test_a_network_that_was_trained_with_another_face_embedder(make, scene, seen):
+    network = CYSMSD(VOICE, FACE + 1, width=32, heads=2, max_speakers=4).eval()
+    with pytest.raises(ValueError, match=f"face embeddings of dimension {FACE + 1}, not {FACE}"):
+        make("counting", counter=network)(scene.file(), scored_faces=seen)
+
+
 @pytest.mark.slow
 def test_avrnet(parts, scene):
     """The real network, untrained, on four windows"""

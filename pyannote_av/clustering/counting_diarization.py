@@ -74,8 +74,14 @@ class CountingDiarization(WindowDiarization):
         if self.missing_rate:  # faces are removed per window
             kept = np.random.default_rng(self.seed).random(len(windows)) >= self.missing_rate
             visible = visible & kept
+        dimension = self.counter.hparams.face_dimension
         if not visible.any():
-            faces = np.zeros((len(windows), self.counter.hparams.face_dimension), np.float32)
+            faces = np.zeros((len(windows), dimension), np.float32)
+        elif faces.shape[1] != dimension:
+            raise ValueError(
+                f"the network takes face embeddings of dimension {dimension}, not "
+                f"{faces.shape[1]}: give the `embedder` that it was trained with, or None"
+            )
         inputs = [torch.from_numpy(x).unsqueeze(0) for x in (voices, faces, visible)]
         with torch.inference_mode():
             output = self.counter(*(x.to(self.counter.device) for x in inputs))

@@ -142,13 +142,23 @@ def _check_arguments(config: dict[str, Any], arguments: Mapping[str, Any], origi
     name = config["pipeline"]["name"]
     if policy().trust and not name.startswith("pyannote_av."):
         return
-    known = inspect.signature(named_class(name, "pipeline", origin).__init__).parameters
+    known = _arguments_of(named_class(name, "pipeline", origin))
     for one in arguments:
         if one not in known:
             raise TypeError(
-                f"{name.rpartition('.')[2]} has no argument {one!r}: it has "
-                f"{', '.join(list(known)[1:])}"
+                f"{name.rpartition('.')[2]} has no argument {one!r}: it has {', '.join(known)}"
             )
+
+
+def _arguments_of(kind: type) -> list[str]:
+    """Arguments of a constructor, with those that ``**kwargs`` passes on to the base class"""
+    found: dict[str, None] = {}
+    for cls in (one for one in kind.__mro__ if "__init__" in vars(one)):
+        _, *parameters = inspect.signature(cls.__init__).parameters.values()
+        found |= {one.name: None for one in parameters if one.kind is not one.VAR_KEYWORD}
+        if all(one.kind is not one.VAR_KEYWORD for one in parameters):
+            break
+    return list(found)
 
 
 # errors that constructors raise for invalid arguments
