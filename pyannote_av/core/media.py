@@ -177,10 +177,7 @@ def open_media(path: str | Path) -> av.container.InputContainer:
     try:
         # an absolute path cannot be mistaken for a protocol ("concat:...")
         container = av.open(
-            str(path.absolute()),
-            options=_OPTIONS,
-            metadata_errors="replace",
-            timeout=(OPENING, None),
+            str(path.absolute()), options=_OPTIONS, timeout=(OPENING, None), **_metadata()
         )
         for stream in container.streams:
             if stream.codec_context is not None:
@@ -207,6 +204,14 @@ def open_media(path: str | Path) -> av.container.InputContainer:
             f"{path} cannot be opened ({reason}): it is not a media file, or its header is damaged "
             "or missing (an mp4 whose recording was interrupted)"
         ) from error
+
+
+@lru_cache(maxsize=1)
+def _metadata() -> dict[str, str]:
+    """Options that make PyAV accept metadata that is not UTF-8; later versions always do"""
+    import av
+
+    return {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 
 
 def faults() -> tuple[type[Exception], ...]:
