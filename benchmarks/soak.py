@@ -77,12 +77,14 @@ def diarize(path: Path, name: str) -> dict:
     """Diarize one file in this process."""
     from pyannote_av import Pipeline
     from pyannote_av.core.grid import SAMPLE_RATE
+    from pyannote_av.core.pipeline import LONG
 
     pipeline = Pipeline.from_pretrained(name)
     loaded, begin = peak_memory(), time.perf_counter()
     output = pipeline(str(path))
     seconds, peak = time.perf_counter() - begin, peak_memory()
-    waveform = output.report.duration * SAMPLE_RATE * 4 / 2**20
+    size = 2 if output.report.duration > LONG else 4  # bytes of a sample
+    waveform = output.report.duration * SAMPLE_RATE * size / 2**20
     return {
         "hours": output.report.duration / 3600,
         "speakers": len(output.speaker_diarization.labels()),
