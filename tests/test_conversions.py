@@ -68,14 +68,16 @@ def names_of(name: str) -> st.SearchStrategy[str]:
 
 @st.composite
 def turns_of(draw, names: st.SearchStrategy[str]) -> Annotation:
-    """Up to 8 turns of up to 3 speakers, which may overlap, in milliseconds"""
+    """Up to 8 turns of up to 3 speakers, which may overlap but are not the same, in milliseconds"""
     turns = Annotation(uri="talk")
     some = draw(st.lists(names, min_size=1, max_size=3, unique=True))
     for number in range(draw(st.integers(0, 8))):
         start = draw(st.integers(0, 500_000_000))
         length = draw(st.one_of(st.just(1), st.integers(1, 100_000)))
         segment = Segment(start / 1000, round((start + length) / 1000, 3))
-        turns[segment, f"{number}"] = draw(st.sampled_from(some))
+        label = draw(st.sampled_from(some))
+        if label not in turns.get_labels(segment):
+            turns[segment, f"{number}"] = label
     return turns
 
 
