@@ -1,7 +1,8 @@
-"""Messages about paths that do not exist."""
+"""Where paths lead, and messages about paths that do not exist."""
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import unicodedata
@@ -13,6 +14,22 @@ from pyannote_av.core.text import printable
 
 # maximum number of names of a folder that are compared
 _NAMES = 10_000
+
+
+def lies_within(path: Path, *folders: Path) -> bool:
+    """Whether a path lies within one of some folders when its links are followed.
+
+    The path need not exist. Links in a circle lie nowhere.
+    """
+    try:
+        real = path.resolve()
+        os.stat(real)
+    except RuntimeError:  # links in a circle, up to Python 3.12
+        return False
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return False
+    return any(real.is_relative_to(folder.resolve()) for folder in folders)
 
 
 def no_such_file(path: str | Path) -> str:

@@ -27,6 +27,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
+from pyannote_av.core.paths import lies_within
 from pyannote_av.core.text import printable
 
 if TYPE_CHECKING:
@@ -344,11 +345,7 @@ def inside(folder: Path, name: str) -> Path:
         When the name, or a link on its path, leads out of the folder.
     """
     path = folder / check_name(name)
-    try:
-        within = path.resolve().is_relative_to(folder.resolve())
-    except RuntimeError:  # links in a circle, up to Python 3.12
-        within = False
-    if not within:
+    if not lies_within(path, folder):
         raise ReadError(f"{path} leads out of {folder}")
     return path
 

@@ -24,6 +24,7 @@ from pyannote.audio import Pipeline as _Pipeline
 
 from pyannote_av.core.hub import locate, named_on_hub
 from pyannote_av.core.model import AVModel
+from pyannote_av.core.paths import lies_within
 from pyannote_av.core.pipeline import Pipeline
 from pyannote_av.core.pipeline_config import MODELS, PIPELINES, named_file, read_pipeline
 from pyannote_av.core.reading import ReadError
@@ -171,11 +172,7 @@ def check_links(path: Path, folder: Path) -> None:
         # snapshots in the cache of the hub are links to files in a folder next to them
         within.append(repository / "blobs")
     for one in (path, *path.rglob("*")) if path.is_dir() else (path,):
-        try:
-            inside = any(map(one.resolve().is_relative_to, within))
-        except RuntimeError:  # links in a circle, up to Python 3.12
-            inside = False
-        if not inside:
+        if not lies_within(one, *within):
             raise ReadError(f"{one} is a link that leads out of {folder}: it is not shared")
 
 

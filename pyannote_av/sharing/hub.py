@@ -12,6 +12,7 @@ from typing import Any
 
 from pyannote_av.core.hub import hub_is_reachable
 from pyannote_av.core.model import Model
+from pyannote_av.core.paths import lies_within
 from pyannote_av.core.pipeline import Pipeline
 from pyannote_av.core.reading import read_npz
 from pyannote_av.core.trust import trusting
@@ -166,7 +167,7 @@ def check(folder: Path) -> None:
     """
     for path in folder.rglob("*"):
         name = path.relative_to(folder)
-        if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
+        if path.is_symlink() and not lies_within(path, folder):
             raise ValueError(f"{name} leads out of the folder: it is not shared")
         if path.is_file() and path.suffix not in DATA:
             raise ValueError(
