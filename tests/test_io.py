@@ -14,6 +14,7 @@ from time import sleep
 import media
 import numpy as np
 import pytest
+import soundfile
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -219,6 +220,20 @@ def test_downmix_is_the_average(tmp_path, layout):
     expected = media.bursts(np.arange(waveform.shape[1]) / 16000)
     inside = np.abs(expected).max() * 0.02
     assert np.abs(waveform.numpy()[0] - expected).mean() < inside
+
+
+@pytest.mark.parametrize("peak", [0.5, 3e5])
+def test_sound_at_half_precision(tmp_path, peak):
+    rng = np.random.default_rng(0)
+    path = tmp_path / "sound.wav"
+    soundfile.write(path, peak * rng.uniform(-1, 1, (32000, 2)), 16000, subtype="FLOAT")
+    problems, again = [], []
+    usual = Video().waveform(path, problems)
+    found = Video().waveform(path, again, half=True)
+    assert usual.dtype == torch.float32
+    assert found.dtype == (torch.float16 if peak < 1 else torch.float32)
+    torch.testing.assert_close(found.float(), usual, atol=1e-4, rtol=1e-3)
+    assert problems == again
 
 
 def test_sound_beside_the_video(whole, tmp_path):

@@ -155,7 +155,9 @@ class Video:
             ends.append(probe(file["audio"]).duration)
         return max(ends)
 
-    def waveform(self, file: VideoFile, problems: list[str] | None = None) -> Tensor:
+    def waveform(
+        self, file: VideoFile, problems: list[str] | None = None, half: bool = False
+    ) -> Tensor:
         """Sound of the whole file, decoded once
 
         Parameters
@@ -164,10 +166,12 @@ class Video:
         problems : list of str, optional
             List to which a sentence is appended for each missing or damaged part. By default,
             warnings are issued instead.
+        half : bool, optional
+            Keep the sound of files at half precision, which takes half of the memory.
 
         Returns
         -------
-        waveform : (1, num_samples) float32 Tensor
+        waveform : (1, num_samples) float32 or, if `half`, float16 Tensor
             Average of all channels, and of all tracks that are mixed; or the channel that the file
             names. Sample 0 is at time 0. If the sound starts later, zeros come first; gaps are
             filled with zeros. The waveform ends where the sound ends. Clean sound is not changed
@@ -200,7 +204,7 @@ class Video:
         if len(info.audio) > 1 and track == AUTO:
             report(problems, f"{path} has {len(info.audio)} audio tracks: {choice.reason}")
         samples, sentences = decode_tracks(
-            info, choice.streams, self.sample_rate, file.get("channel")
+            info, choice.streams, self.sample_rate, file.get("channel"), half
         )
         for sentence in [*unreadable(info), *sentences]:
             report(problems, sentence)

@@ -352,12 +352,13 @@ def _decode(file: Mapping) -> dict[str, Any]:
     problems: list[str] = []
     sound: dict[str, Any] = {"sample_rate": SAMPLE_RATE, "problems": problems}
     if "waveform" in file or "audio" in file or video.probe(file).audio:
-        sound["waveform"] = video.waveform(file, problems)
+        long = video.get_duration(file) > LONG
+        sound["waveform"] = video.waveform(file, problems, half=long)
     else:
         num_samples = round(video.get_duration(file) * SAMPLE_RATE)
         sound["waveform"] = torch.zeros(1, num_samples)
         sound["has_audio"] = False
-    if sound["waveform"].shape[1] > LONG * SAMPLE_RATE:
+    if sound["waveform"].shape[1] > LONG * SAMPLE_RATE:  # also of sound in memory
         sound["waveform"] = sound["waveform"].half()
     return {**sound, "streams": video.streams(file), "decoding_seconds": perf_counter() - start}
 

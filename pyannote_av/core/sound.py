@@ -11,10 +11,13 @@ from pyannote_av.core.clock import GAP, STRETCH, Settling, next_recording
 from pyannote_av.core.decoding import SHORT, Damage, decode, name_of
 from pyannote_av.core.files import SAMPLE_RATES, MediaError, is_sample_rate
 from pyannote_av.core.media import MAX_CHANNELS, AudioStream, MediaInfo, faults, open_media
-from pyannote_av.core.mixing import Mixer, bad_samples, level, no_numbers, repair
+from pyannote_av.core.mixing import Mixer, bad_samples, level, no_numbers, peak_of, repair
 
 REPAIRED = ("pcm_f", "wavpack")
 """Codecs that store floats unchanged, including NaN and infinity"""
+
+HALF_PEAK = 60000.0
+"""Maximum absolute value of samples at half precision"""
 
 RESERVED = 3600.0
 """Maximum duration for which memory is reserved in advance (s); declared durations can be wrong"""
@@ -30,10 +33,12 @@ class _Waveform:
     sample_rate : int
     repairs : _Repairs
         Is told about samples that are not finite.
+    half : bool, optional
+        Keep samples at half precision, unless some are too large for it.
     """
 
-    def __init__(self, capacity: int, sample_rate: int, repairs: _Repairs):
-        self._buffer = np.zeros(capacity, np.float32)
+    def __init__(self, capacity: int, sample_rate: int, repairs: _Repairs, half: bool = False):
+        self._buffer = np.zeros(capacity, np.float16 if half else np.float32)
         self._sample_rate = sample_rate
         self._repairs = repairs
         self.filled = 0
@@ -49,6 +54,8 @@ class _Waveform:
         if skip >= len(samples):
             return
         end = first + len(samples)
+        if self._buffer.dtype == np.float16 and peak_of(samples) > HALF_PEAK:
+            self._buffer = self._buffer.astype(np.float32)
         if end > len(self._buffer):
             # in place, because realloc moves pages instead of copying them
             self._buffer.resize(end + len(self._buffer) // 8, refcheck=False)
@@ -195,6 +202,7 @@ def decode_sound(
     sample_rate: int,
     channel: int | None = None,
     scaled: bool = True,
+    half: bool = False,
 ) -> tuple[np.ndarray, list]:
     """Decode an audio stream once, downmixed and resampled
 
@@ -209,10 +217,12 @@ def decode_sound(
         The only channel to use. By default, channels are averaged.
     scaled : bool, optional
         See :func:`pyannote_av.core.mixing.level`.
+    half : bool, optional
+        Keep the sound at half precision, which takes half of the memory.
 
     Returns
     -------
-    waveform : (num_samples,) float32
+    waveform : (num_samples,) float32 or float16
         Sample 0 is at time 0 of the container clock. If the sound starts later, zeros come first;
         gaps are filled with zeros, and sound before time 0 is cut. Channels are averaged, unless
         they cancel each other. Bad samples are repaired (:mod:`pyannote_av.core.mixing`).
@@ -240,7 +250,8 @@ def decode_sound(
         raise MediaError(no_such_channel(name, channel, stream.channels))
     damage = Damage.of(info)
     mixer, repairs = Mixer(sample_rate), _Repairs()
-    waveform = _Waveform(round(min(info.duration, RESERVED) * sample_rate), sample_rate, repairs)
+    capacity = round(min(info.duration, RESERVED) * sample_rate)
+    waveform = _Waveform(capacity, sample_rate, repairs, half)
     settling = Settling(
         lambda time: damage.is_plausible(time, info.duration), damage.misplace, damage.join
     )

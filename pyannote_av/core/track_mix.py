@@ -17,6 +17,7 @@ def decode_tracks(
     streams: Sequence[AudioStream],
     sample_rate: int,
     channel: int | None = None,
+    half: bool = False,
 ) -> tuple[np.ndarray, list[str]]:
     """Decode audio streams, each by itself, and average them
 
@@ -31,10 +32,12 @@ def decode_tracks(
         Sample rate of the output (Hz).
     channel : int, optional
         The only channel of each stream that is used. Defaults to the average of all.
+    half : bool, optional
+        Keep the sound at half precision.
 
     Returns
     -------
-    waveform : (num_samples,) float32
+    waveform : (num_samples,) float32 or float16
         As long as the longest track. See :func:`pyannote_av.core.sound.decode_sound`.
     problems : list of str
         Includes tracks that cannot be decoded, if others can.
@@ -45,11 +48,13 @@ def decode_tracks(
         If no track can be decoded.
     """
     if len(streams) == 1:
-        return decode_sound(info, streams[0], sample_rate, channel)
+        return decode_sound(info, streams[0], sample_rate, channel, half=half)
     total, problems, errors, count = np.zeros(0, np.float32), [], [], 0
     for stream in streams:
         try:
-            samples, sentences = decode_sound(info, stream, sample_rate, channel, scaled=False)
+            samples, sentences = decode_sound(
+                info, stream, sample_rate, channel, scaled=False, half=half
+            )
         except MediaError as error:
             errors.append(error)
             continue
