@@ -29,7 +29,6 @@ LAYOUTS = ("gallery", "meeting", "film")
 SEED = 900
 #: talkers by name of the choice; see :func:`recipes.simulated.corpus.talkers`
 TALKERS = {"all": None, "train": False, "aside": True}
-COMPOSED = ("data", "work", "files", "minutes", "talkers")
 #: changes of hyper-parameters, by name; those of the first pass apply to both passes
 VARIANTS: dict[str, dict] = {
     "late fusion": {"network_weight": None},
@@ -107,7 +106,7 @@ def run(given: argparse.Namespace, results: Results) -> None:
     pipeline = Pipeline.from_pretrained(given.pipeline)
     turns: dict[str, dict] = {name: {} for name in ("sound alone", *given.variants)}
     references, maps = {}, {}
-    for video in composed(*(getattr(given, name) for name in COMPOSED)):
+    for video in composed(given.data, given.work, given.files, given.minutes, given.talkers):
         uri = f"{video.parent.parent.name}-{video.stem}"
         rttm = video.parent.parent / "rttm" / f"{video.stem}.rttm"
         references[uri] = read_rttm(rttm)[video.stem]
@@ -129,12 +128,8 @@ def run(given: argparse.Namespace, results: Results) -> None:
         row |= {"worse": sum(more > 0.5 for more in worse.values()), "most": max(worse.values())}
         rows.append({key: round(v, 2) if isinstance(v, float) else v for key, v in row.items()})
     print(table(rows))
-    results.write(name_of(given), {"files": len(references), "variants": rows})
-
-
-def name_of(given: argparse.Namespace) -> str:
-    """Name of the results."""
-    return "evidence" if given.talkers == "all" else f"evidence_{given.talkers}"
+    name = "evidence" if given.talkers == "all" else f"evidence_{given.talkers}"
+    results.write(name, {"files": len(references), "variants": rows})
 
 
 def mean(rates) -> float:

@@ -240,7 +240,7 @@ def test_a_network_learns_to_correct_the_first_pass(protocol, store, said):
     model.task = task
     trainer(max_epochs=1, limit_train_batches=2, limit_val_batches=1).fit(model)
     assert model.decoder.head.weight.any()
-    with pytest.raises(FileNotFoundError, match="there is no first pass in"):
+    with pytest.raises(FileNotFoundError, match="there are no posteriors of a first pass in"):
         small(protocol, store, first_pass=True)
 
 

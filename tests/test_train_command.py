@@ -528,3 +528,13 @@ def test_killed_ten_times(config, tmp_path):
         mine, other = (json.loads(one.read_text()) for one in (path, there))
         assert mine["history"] == other["history"]
         assert mine["lineage"] == other["lineage"]
+
+
+def test_the_former_name_of_a_module_hides_no_function():
+    code = "from pyannote_av.training.train import make_model, make_task\n"
+    code += "from pyannote_av.training import train\n"
+    code += "import pyannote_av.training.from_config as new\n"
+    code += "assert make_model is new.make_model and callable(train)\n"
+    code += "try:\n    train('config')\nexcept AttributeError as error:\n    print(error)\n"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "'str' object has no attribute" in done.stdout  # train takes a TrainingConfig

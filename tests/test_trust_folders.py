@@ -104,6 +104,13 @@ def test_a_cache_of_the_hub_links_to_its_blobs_and_nowhere_else(tmp_path):
             check_links(snapshot / "loop", snapshot)
 
 
+def test_links_in_a_circle_are_not_shared(tmp_path):
+    folder = pipeline_folder(tmp_path / "mine")
+    (folder / "loop.yaml").symlink_to("loop.yaml")
+    with pytest.raises(ValueError, match=r"loop\.yaml leads out of the folder"):
+        hub.check(folder)
+
+
 @pytest.mark.parametrize(
     ("top", "params", "key"),
     [

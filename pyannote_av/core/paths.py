@@ -23,11 +23,12 @@ def lies_within(path: Path, *folders: Path) -> bool:
     """
     try:
         real = path.resolve()
-        os.stat(real)
     except RuntimeError:  # links in a circle, up to Python 3.12
         return False
+    try:
+        real.stat()
     except OSError as error:
-        if error.errno == errno.ELOOP:
+        if error.errno == errno.ELOOP:  # links in a circle, from Python 3.13 on
             return False
     return any(real.is_relative_to(folder.resolve()) for folder in folders)
 

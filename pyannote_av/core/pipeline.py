@@ -352,7 +352,7 @@ def _decode(file: Mapping) -> dict[str, Any]:
     problems: list[str] = []
     sound: dict[str, Any] = {"sample_rate": SAMPLE_RATE, "problems": problems}
     if "waveform" in file or "audio" in file or video.probe(file).audio:
-        long = video.get_duration(file) > LONG
+        long = "waveform" not in file and video.get_duration(file) > LONG
         sound["waveform"] = video.waveform(file, problems, half=long)
     else:
         num_samples = round(video.get_duration(file) * SAMPLE_RATE)

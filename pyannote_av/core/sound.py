@@ -16,8 +16,9 @@ from pyannote_av.core.mixing import Mixer, bad_samples, level, no_numbers, peak_
 REPAIRED = ("pcm_f", "wavpack")
 """Codecs that store floats unchanged, including NaN and infinity"""
 
-HALF_PEAK = 60000.0
-"""Maximum absolute value of samples at half precision"""
+HALF_PEAK = 1000.0
+"""Maximum absolute value of samples at half precision. Larger ones have another scale, and the sum
+of several tracks could be too large"""
 
 RESERVED = 3600.0
 """Maximum duration for which memory is reserved in advance (s); declared durations can be wrong"""

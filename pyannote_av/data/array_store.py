@@ -42,6 +42,28 @@ class FillReport:
     failed: dict[str, str] = field(default_factory=dict)
 
 
+def open_arrays(folder: str | Path, what: str, function: str) -> ArrayStore:
+    """Open the arrays of a folder.
+
+    Parameters
+    ----------
+    folder : str or Path
+    what, function : str
+        What the arrays are, and which function writes them, for the message if there are none.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder holds no arrays.
+    """
+    try:
+        return ArrayStore(folder)
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"there are no {what} in {folder}: write them with {function}"
+        ) from None
+
+
 class ArrayStore:
     """Arrays by uri, memory-mapped.
 

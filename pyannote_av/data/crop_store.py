@@ -22,6 +22,7 @@ from urllib.parse import unquote
 
 import numpy as np
 
+from pyannote_av.core.grid import SAMPLES_PER_FRAME
 from pyannote_av.data.crop_shard import Shard, shard_folder
 
 #: maximum number of shards kept open: each uses two memory maps, and so two file descriptors
@@ -121,6 +122,10 @@ class CropStore:
             16 kHz, in [-1, 1]. Silent before the sound starts and after it ends.
         """
         return self[uri].waveform(start, stop)
+
+    def sound(self, uri: str) -> np.ndarray:
+        """Sound of a whole file, in whole frames: (640 x frames,) float32 array; 16 kHz."""
+        return self.waveform(uri, 0, self[uri].index["samples"] // SAMPLES_PER_FRAME)
 
     def verify(self) -> dict[str, str]:
         """Read everything and compare checksums.

@@ -11,7 +11,7 @@ import numpy as np
 from pyannote_av.core.grid import FRAME_RATE
 from pyannote_av.core.tracks import FaceSamples
 from pyannote_av.core.weights import how_to_get
-from pyannote_av.data.array_store import ArrayStore, FillReport, fill
+from pyannote_av.data.array_store import FillReport, fill, open_arrays
 from pyannote_av.data.crop_store import CropStore
 from pyannote_av.vision.identity import FaceEmbedder, get_embedder
 
@@ -111,12 +111,7 @@ class FaceEmbeddings:
     def __init__(self, store: CropStore, folder: str | Path | None = None):
         self.store = store
         folder = face_embeddings_folder(store) if folder is None else Path(folder)
-        try:
-            self.arrays = ArrayStore(folder)
-        except FileNotFoundError:
-            raise FileNotFoundError(
-                f"there are no faces in {folder}: write them with build_face_embeddings"
-            ) from None
+        self.arrays = open_arrays(folder, "faces", "build_face_embeddings")
 
     @cached_property
     def dimension(self) -> int:

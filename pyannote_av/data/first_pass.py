@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyannote_av.core.caching import checksum
-from pyannote_av.core.grid import FRAME_RATE, SAMPLE_RATE, STEPS
-from pyannote_av.data.array_store import ArrayStore, FillReport, fill
+from pyannote_av.core.grid import SAMPLE_RATE, SAMPLES_PER_FRAME, STEPS
+from pyannote_av.data.array_store import ArrayStore, FillReport, fill, open_arrays
 from pyannote_av.data.crop_store import CropStore
 
 if TYPE_CHECKING:
@@ -72,13 +72,13 @@ def build_first_pass(
 def _posteriors_of(store: CropStore, pipeline: AudioDiarization, uri: str) -> np.ndarray:
     import torch
 
-    num_frames = int(store[uri].index["samples"] * FRAME_RATE // SAMPLE_RATE)
-    waveform = torch.from_numpy(store.waveform(uri, 0, num_frames))[None]
+    waveform = torch.from_numpy(store.sound(uri))[None]
+    num_steps = STEPS * (waveform.shape[1] // SAMPLES_PER_FRAME)
     file = {"uri": uri, "waveform": waveform, "sample_rate": SAMPLE_RATE}
     output = pipeline.diarize(pipeline.prepare_one(file))
     if output.posteriors is None:  # silence
-        return np.tile(np.float16([1, 0, 0]), (STEPS * num_frames, 1))
-    speakers, counts = output.posteriors.at_steps(STEPS * num_frames)
+        return np.tile(np.float16([1, 0, 0]), (num_steps, 1))
+    speakers, counts = output.posteriors.at_steps(num_steps)
     return np.concatenate([speakers, counts], axis=1).astype(np.float16)
 
 
@@ -91,9 +91,4 @@ def read_first_pass(store: CropStore, folder: str | Path | None = None) -> Array
         If the folder holds none.
     """
     folder = first_pass_folder(store) if folder is None else Path(folder)
-    try:
-        return ArrayStore(folder)
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f"there is no first pass in {folder}: write it with build_first_pass"
-        ) from None
+    return open_arrays(folder, "posteriors of a first pass", "build_first_pass")

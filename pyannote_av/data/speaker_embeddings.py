@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyannote_av.core.checksums import weights_digest
-from pyannote_av.core.grid import FRAME_RATE, SAMPLE_RATE
-from pyannote_av.data.array_store import ArrayStore, FillReport, fill
+from pyannote_av.data.array_store import ArrayStore, FillReport, fill, open_arrays
 from pyannote_av.data.crop_store import CropStore
 from pyannote_av.models.embedding.voiceprints import HOP, WINDOW, speaker_features
 
@@ -75,9 +74,7 @@ def speaker_embeddings_folder(store: CropStore) -> Path:
 def _features_of(store: CropStore, embedder: Model, uri: str) -> np.ndarray:
     import torch
 
-    samples = store[uri].index["samples"]
-    stop = int(samples * FRAME_RATE // SAMPLE_RATE)
-    waveform = torch.from_numpy(store.waveform(uri, 0, stop))
+    waveform = torch.from_numpy(store.sound(uri))
     return speaker_features(waveform[None], embedder).astype(np.float16)
 
 
@@ -90,9 +87,4 @@ def read_speaker_embeddings(store: CropStore, folder: str | Path | None = None) 
         If the folder holds none.
     """
     folder = speaker_embeddings_folder(store) if folder is None else Path(folder)
-    try:
-        return ArrayStore(folder)
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f"there are no speaker embeddings in {folder}: write them with build_speaker_embeddings"
-        ) from None
+    return open_arrays(folder, "speaker embeddings", "build_speaker_embeddings")

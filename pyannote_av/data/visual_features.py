@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyannote_av.core.checksums import weights_digest
-from pyannote_av.data.array_store import ArrayStore, FillReport, fill
+from pyannote_av.data.array_store import FillReport, fill, open_arrays
 from pyannote_av.data.crop_store import CropStore
 
 if TYPE_CHECKING:
@@ -130,12 +130,7 @@ class VisualFeatures:
 
     def __init__(self, store: CropStore, folder: str | Path | None = None):
         folder = features_folder(store) if folder is None else Path(folder)
-        try:
-            self.arrays = ArrayStore(folder)
-        except FileNotFoundError:
-            raise FileNotFoundError(
-                f"there are no visual features in {folder}: write them with build_features"
-            ) from None
+        self.arrays = open_arrays(folder, "visual features", "build_features")
         self.store = store
 
     def like(self) -> np.ndarray:

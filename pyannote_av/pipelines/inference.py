@@ -104,9 +104,9 @@ class AVInference:
         for i, start in enumerate(starts):
             batch.append((start, self._chosen(targets, start, length)))
             if len(batch) == self.batch_size or i + 1 == len(starts):
-                said = self._said(first_pass, num_speaking, batch, length)
+                extra = self._first_pass(first_pass, num_speaking, batch, length)
                 for start, chosen, found in self._infer(
-                    waveform, targets, speaker_features, said, batch, length
+                    waveform, targets, speaker_features, extra, batch, length
                 ):
                     rows = slice(STEPS * start, STEPS * (start + length))
                     total[rows, chosen] += found * window
@@ -136,22 +136,22 @@ class AVInference:
         ]
         return sorted(i for _, _, i in sorted(ranks)[: self.max_targets])
 
-    def _said(self, first_pass, num_speaking, batch, length) -> dict[str, torch.Tensor]:
-        """What the first pass says about the targets of each chunk"""
+    def _first_pass(self, first_pass, num_speaking, batch, length) -> dict[str, torch.Tensor]:
+        """First pass of each chunk"""
         if first_pass is None or num_speaking is None:
             return {}
         most = max(1, max(len(chosen) for _, chosen in batch))
-        said = np.full((len(batch), most, STEPS * length), -1, np.float32)
+        speaking = np.full((len(batch), most, STEPS * length), -1, np.float32)
         number = np.zeros((len(batch), STEPS * length, 3), np.float32)
         for b, (start, chosen) in enumerate(batch):
             rows = slice(STEPS * start, STEPS * (start + length))
             inside = len(first_pass[rows])
-            said[b, : len(chosen), :inside] = first_pass[rows][:, chosen].T
+            speaking[b, : len(chosen), :inside] = first_pass[rows][:, chosen].T
             number[b, :inside] = num_speaking[rows]
-        return {"first_pass": torch.from_numpy(said), "num_speaking": torch.from_numpy(number)}
+        return {"first_pass": torch.from_numpy(speaking), "num_speaking": torch.from_numpy(number)}
 
     def _infer(
-        self, waveform, targets, speaker_features, said, batch, length
+        self, waveform, targets, speaker_features, extra, batch, length
     ) -> Iterator[tuple[int, list[int], np.ndarray]]:
         """(first frame, targets, (4 x length, targets) probabilities) of each chunk"""
         most = max(1, max(len(chosen) for _, chosen in batch))
@@ -185,7 +185,7 @@ class AVInference:
             torch.from_numpy(target_mask),
             torch.from_numpy(voiceprints),
             None if features is None else torch.from_numpy(features),
-            **said,
+            **extra,
         )
         with torch.inference_mode():
             found = self.model(given.to(self.device)).float().cpu().numpy()

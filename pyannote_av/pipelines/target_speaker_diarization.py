@@ -254,15 +254,16 @@ class TargetSpeakerDiarization(DiarizationPipeline):
     ) -> np.ndarray:
         """Posteriors of all targets: (steps, targets)"""
         inputs = [(target.voiceprint, target.faces) for target in targets]
-        said: tuple[np.ndarray, np.ndarray] | tuple[()] = ()
+        first_pass: tuple[np.ndarray, np.ndarray] | tuple[()] = ()
         if getattr(self.segmentation.model.hparams, "first_pass", False):
-            said = _said(speakers.posteriors, [target.label for target in targets], file)
+            labels = [target.label for target in targets]
+            first_pass = _first_pass(speakers.posteriors, labels, file)
         progress = partial(hook, "segmentation", None)
         return cached(
             file,
             "posteriors",
-            (self.segmentation, self.embedding, inputs, *said),
-            lambda: self.segmentation(file["waveform"], targets, embeddings, progress, *said),
+            (self.segmentation, self.embedding, inputs, *first_pass),
+            lambda: self.segmentation(file["waveform"], targets, embeddings, progress, *first_pass),
         )
 
     def _join_faces(
@@ -355,7 +356,7 @@ class TargetSpeakerDiarization(DiarizationPipeline):
         )
 
 
-def _said(
+def _first_pass(
     posteriors: SpeakerPosteriors, labels: Sequence[str], file: Mapping
 ) -> tuple[np.ndarray, np.ndarray]:
     """Posteriors of the first pass of each label, -1 for those it does not know, and of counts"""

@@ -1,4 +1,4 @@
-"""What a first pass over the sound says about the speakers of a protocol."""
+"""Output of a first pass over the sound for the speakers of a protocol."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from pyannote_av.core.grid import STEPS
 from pyannote_av.data.array_store import ArrayStore
 from pyannote_av.tasks.recordings import UNKNOWN, LabelledFile
 from pyannote_av.tasks.target_chunks import Excerpt
+
+#: index of a person who is unknown to the first pass
+NOBODY = -1
 
 
 @dataclass
@@ -29,7 +32,7 @@ class FirstPass:
     _columns: dict[str, np.ndarray] = field(default_factory=dict)
 
     def speaker(self, chunk: Excerpt, person: int) -> np.ndarray:
-        """Probability of speech of a person: (4 T,) float32; -1 where unknown."""
+        """Probability of speech of a person, or `NOBODY`: (4 T,) float32; -1 where unknown."""
         column = -1
         if 0 <= person < chunk.recording.num_speakers:
             column = int(self._column(chunk.recording)[person])

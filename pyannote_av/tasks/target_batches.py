@@ -27,7 +27,7 @@ from pyannote_av.models.embedding.voiceprints import (
     windows_of_speakers,
 )
 from pyannote_av.tasks.face_augmentation import mix, vary_camera, vary_view
-from pyannote_av.tasks.first_pass import FirstPass
+from pyannote_av.tasks.first_pass import NOBODY, FirstPass
 from pyannote_av.tasks.recordings import UNKNOWN, LabelledFile
 from pyannote_av.tasks.target_chunks import (
     Excerpt,
@@ -55,7 +55,7 @@ _SNR = (0.0, 15.0)
 
 _INPUTS = ("waveforms", "faces", "face_mask", "target_mask", "voiceprints", "speaker_features")
 #: further inputs, if there is a first pass
-_SAID = ("first_pass", "num_speaking")
+_FIRST_PASS = ("first_pass", "num_speaking")
 #: inputs that are not those of a target
 _SHARED = ("waveforms", "speaker_features", "num_speaking")
 _LABELS = ("y", "acoustic", "visual", "sync")
@@ -78,7 +78,7 @@ class TargetMaker:
         Speaker embeddings of the recordings, by window.
     corruption : Corruption
     first_pass : FirstPass, optional
-        What a first pass says about the recordings.
+        First pass of the recordings.
     """
 
     speaker_embeddings: ArrayStore
@@ -163,11 +163,11 @@ class TargetMaker:
         face, present = self._filmed(face, present, rng)
         visual = visual_labels(frames, present, genuine)
         sync = sync_labels(frames, shown_speaking, present, genuine)
-        heard = None
+        first_pass = None
         if self.first_pass is not None:
-            unheard = outcome is Fate.VOICE_DROPPED or not known.any()
-            heard = self.first_pass.speaker(chunk, -1 if unheard else person)
-        return Target(face, present, known, speaking, visual, sync, heard)
+            voiced = outcome is not Fate.VOICE_DROPPED and known.any()
+            first_pass = self.first_pass.speaker(chunk, person if voiced else NOBODY)
+        return Target(face, present, known, speaking, visual, sync, first_pass)
 
     def _filmed(self, face, present, rng) -> tuple[np.ndarray, np.ndarray]:
         """Vary view and camera, and delete frames"""
@@ -221,8 +221,8 @@ class TargetMaker:
             visual = visual_labels(by_frame(silence), present, genuine=True)
             sync = np.full(chunk.num_frames, UNKNOWN, np.int8)
             # the first pass knows them from elsewhere in the recording
-            heard = None if self.first_pass is None else silence.astype(np.float32)
-            targets.append(Target(face, present, known, silence, visual, sync, heard))
+            first_pass = None if self.first_pass is None else silence.astype(np.float32)
+            targets.append(Target(face, present, known, silence, visual, sync, first_pass))
         return targets
 
 
@@ -278,7 +278,7 @@ class TargetBatches(Dataset):
         Changes the (batch, 1, samples) tensor of waveforms.
     seed : int
     first_pass : FirstPass, optional
-        Adds what a first pass says to the inputs.
+        Its output is added to the inputs.
     """
 
     store: CropStore
@@ -394,7 +394,7 @@ class TargetBatches(Dataset):
             sound = coloured(sound, rng)
         nobody = Target(*chunk.no_face(), features[0], *_no_labels(chunk.num_frames))
         if self.first_pass is not None:
-            nobody.heard = self.first_pass.speaker(chunk, -1)
+            nobody.first_pass = self.first_pass.speaker(chunk, NOBODY)
         annotated = chunk.recording.annotated(chunk.start, chunk.stop)
         item = {
             "waveforms": sound[None],
@@ -440,9 +440,9 @@ def _stacked(
         "visual": np.where(annotated, stack("visual"), UNKNOWN),
         "sync": np.where(annotated & audible, stack("sync"), UNKNOWN),
     }
-    said = {} if nobody.heard is None else {"first_pass": stack("heard")}
+    first_pass = {} if nobody.first_pass is None else {"first_pass": stack("first_pass")}
     return {
-        **said,
+        **first_pass,
         "faces": stack("face"),
         "face_mask": present,
         "target_mask": np.ones(len(targets), bool),
@@ -454,7 +454,7 @@ def _stacked(
 def collate(items: list[dict[str, np.ndarray]]) -> dict[str, Any]:
     """Stack items into a batch, padded to the largest number of targets."""
     num_targets = max(1, *(len(item["target_mask"]) for item in items))
-    batch, inputs = {}, [*_INPUTS, *(name for name in _SAID if name in items[0])]
+    batch, inputs = {}, [*_INPUTS, *(name for name in _FIRST_PASS if name in items[0])]
     for name in (*inputs, *_LABELS):
         arrays = [item[name] for item in items]
         if name in _SHARED:

@@ -75,7 +75,7 @@ class Target:
         Speech as far as the face shows it: -1 where it is absent, or is not this speaker's.
     sync : (T,) int8 array
         See :func:`sync_labels`.
-    heard : (4 T,) float32 array, optional
+    first_pass : (4 T,) float32 array, optional
         Probability of speech according to the first pass; negative where unknown.
     """
 
@@ -85,7 +85,7 @@ class Target:
     speaking: np.ndarray
     visual: np.ndarray
     sync: np.ndarray
-    heard: np.ndarray | None = None
+    first_pass: np.ndarray | None = None
 
 
 class Attendance(NamedTuple):

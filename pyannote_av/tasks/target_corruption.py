@@ -70,9 +70,9 @@ class Corruption:
     dummies_visible : float
         Give such a target a silent face ("negative sampling").
     first_pass_dropped : float
-        Remove what the first pass says about a whole chunk.
+        Remove the first pass of a whole chunk.
     first_pass_swapped : float
-        Exchange what it says about two targets of a chunk.
+        Exchange the first pass of two targets of a chunk.
 
     Notes
     -----

@@ -159,8 +159,8 @@ class TargetSpeakerSegmentation(RecordingTask):
         Read visual features instead of face crops: True, or the folder that ``build_features``
         wrote. Defaults to False.
     first_pass : bool, str or Path, optional
-        Give the model what a first pass over the sound says (for HMSANet with `first_pass`): True,
-        or the folder that ``build_first_pass`` wrote. Defaults to False.
+        Give the model the output of a first pass over the sound (for HMSANet with `first_pass`):
+        True, or the folder that ``build_first_pass`` wrote. Defaults to False.
     cache : str, optional
         File with the labels of the protocol. It is read if it exists. Otherwise the labels are
         collected before training and written to it. Defaults to a temporary file.

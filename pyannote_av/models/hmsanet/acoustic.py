@@ -17,7 +17,7 @@ from torch import nn
 from pyannote_av.core.grid import FRAMES_PER_WINDOW, SAMPLES_PER_FRAME
 from pyannote_av.models.blocks.conformer import Conformer
 from pyannote_av.models.blocks.fbank import Fbank
-from pyannote_av.models.hmsanet.inputs import HEARD, Targets
+from pyannote_av.models.hmsanet.inputs import FIRST_PASS_DIMENSION, Targets
 
 #: spectra per video frame
 SPECTRA_PER_FRAME = 4
@@ -154,7 +154,7 @@ class TargetAcoustic(nn.Module):
     num_layers : int
         Number of Conformer blocks.
     first_pass : bool
-        Add what a first pass says to the sum. Its weights are zero before training.
+        Add features of a first pass to the sum. Their weights are zero before training.
     **conformer
         Parameters of the Conformer blocks.
     """
@@ -183,7 +183,7 @@ class TargetAcoustic(nn.Module):
         self.cosine = nn.Linear(1, detail, bias=False)
         self.first_pass = None
         if first_pass:
-            self.first_pass = nn.Linear(HEARD, detail, bias=False)
+            self.first_pass = nn.Linear(FIRST_PASS_DIMENSION, detail, bias=False)
             nn.init.zeros_(self.first_pass.weight)
         self.reduce = nn.Linear(SPECTRA_PER_FRAME * detail, width)
         self.layers = nn.ModuleList(Conformer(width, **conformer) for _ in range(num_layers))
@@ -234,7 +234,7 @@ class TargetAcoustic(nn.Module):
         waveforms: torch.Tensor,
         voiceprints: torch.Tensor,
         speaker_features: torch.Tensor | None,
-        heard: torch.Tensor,
+        first_pass: torch.Tensor | None,
         targets: Targets,
         mask: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -245,8 +245,9 @@ class TargetAcoustic(nn.Module):
         waveforms : (batch, samples) tensor
         voiceprints, speaker_features, mask
             See :meth:`condition`.
-        heard : (n, frames, 4, 5) tensor
-            What a first pass says; see :func:`~pyannote_av.models.hmsanet.inputs.heard`.
+        first_pass : (n, frames, 4, 5) tensor or None
+            See :func:`~pyannote_av.models.hmsanet.inputs.first_pass_features`. Only used by
+            networks with `first_pass`.
         targets : Targets
             The n target speakers.
 
@@ -262,7 +263,7 @@ class TargetAcoustic(nn.Module):
         scale, shift = targets.pack(scale).unsqueeze(2), targets.pack(shift).unsqueeze(2)
         detail = torch.addcmul(shift, sound, scale)
         if self.first_pass is not None:
-            detail = detail + self.first_pass(heard)
+            detail = detail + self.first_pass(first_pass)
         detail = detail.relu()
         x, mask = self.reduce(detail.flatten(2)), targets.each(mask)
         for layer in self.layers:

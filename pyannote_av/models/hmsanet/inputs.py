@@ -62,8 +62,10 @@ class Inputs(NamedTuple):
         Unit vectors; 0 where unknown.
     speaker_features : (batch, windows, dimension) tensor or None
         Unit vectors; 0 where unknown.
-    heard : (batch, targets, frames, 4, 5) tensor
-        What the first pass says; see :func:`heard`.
+    first_pass : (batch, targets, 4 x frames) tensor
+        Probability of speech according to a first pass; -1 where unknown.
+    num_speaking : (batch, 4 x frames, 3) tensor
+        Probability that nobody, one person, and two or more speak; 0 where unknown.
     real : (batch, frames) bool tensor
         True for frames that are not padding.
     """
@@ -74,40 +76,38 @@ class Inputs(NamedTuple):
     targets: Targets
     voiceprints: torch.Tensor
     speaker_features: torch.Tensor | None
-    heard: torch.Tensor
+    first_pass: torch.Tensor
+    num_speaking: torch.Tensor
     real: torch.Tensor
 
 
 #: bound of the probabilities of a first pass
 _CERTAIN = 0.01
-#: number of values of :func:`heard`
-HEARD = 5
+#: dimension of :func:`first_pass_features`
+FIRST_PASS_DIMENSION = 5
 
 
-def heard(first_pass: torch.Tensor, num_speaking: torch.Tensor | None) -> torch.Tensor:
-    """What a first pass over the sound says about each target.
+def first_pass_features(first_pass: torch.Tensor, num_speaking: torch.Tensor) -> torch.Tensor:
+    """Output of a first pass over the sound as features of each target.
 
     Parameters
     ----------
     first_pass : (batch, targets, 4 x frames) tensor
         Probability of speech; negative where unknown.
-    num_speaking : (batch, 4 x frames, 3) tensor or None
+    num_speaking : (batch, 4 x frames, 3) tensor
         Probability that nobody, one person, and two or more speak; zero where unknown.
 
     Returns
     -------
-    heard : (batch, targets, frames, 4, 5) tensor
+    features : (batch, targets, frames, 4, 5) tensor
         Log-odds of speech (0 where unknown), whether they are known, and `num_speaking`.
     """
     known = (first_pass >= 0).to(first_pass.dtype)
     bounded = first_pass.clamp(_CERTAIN, 1 - _CERTAIN)
     log_odds = (bounded.log() - (-bounded).log1p()) * known
-    if num_speaking is None:
-        counts = first_pass.new_zeros(*first_pass.shape, 3)
-    else:
-        counts = num_speaking.to(first_pass.dtype).unsqueeze(1).expand(*first_pass.shape, 3)
-    together = torch.cat([torch.stack([log_odds, known], dim=-1), counts], dim=-1)
-    return together.unflatten(2, (-1, STEPS))
+    number = num_speaking.unsqueeze(1).expand(*first_pass.shape, 3)
+    features = torch.cat([torch.stack([log_odds, known], dim=-1), number], dim=-1)
+    return features.unflatten(2, (-1, STEPS))
 
 
 def complete(
@@ -174,9 +174,18 @@ def complete(
         speaker_features = unit(speaker_features, waveforms)
     if first_pass is None:
         first_pass = waveforms.new_full((batch, count, STEPS * frames), -1.0)
-    said = heard(first_pass.to(waveforms.dtype), num_speaking)
+    if num_speaking is None:
+        num_speaking = waveforms.new_zeros(batch, STEPS * frames, 3)
     return Inputs(
-        waveforms[:, 0], faces, present, targets, voiceprints, speaker_features, said, real
+        waveforms[:, 0],
+        faces,
+        present,
+        targets,
+        voiceprints,
+        speaker_features,
+        first_pass.to(waveforms.dtype),
+        num_speaking.to(waveforms.dtype),
+        real,
     )
 
 

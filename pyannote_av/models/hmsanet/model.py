@@ -20,7 +20,7 @@ from pyannote_av.core.model import AVModel
 from pyannote_av.models.hmsanet.acoustic import SPECTRA_PER_FRAME, TargetAcoustic
 from pyannote_av.models.hmsanet.cgima import CGIMA, LAGS, Concatenation
 from pyannote_av.models.hmsanet.decoder import TargetDecoder
-from pyannote_av.models.hmsanet.inputs import complete
+from pyannote_av.models.hmsanet.inputs import complete, first_pass_features
 from pyannote_av.models.hmsanet.visual import TargetVisual
 
 #: branches that each give outputs of their own
@@ -118,8 +118,8 @@ class HMSANet(AVModel):
     lags : int, optional
         Largest lag between audio and video that the gates of "cgima" compare, in frames of 40 ms.
     first_pass : bool, optional
-        Take what a first pass over the sound says as a further input. The output is then a
-        correction of its log-odds, and no correction before training (cf. DiaCorrect, Han et al.
+        Take the posteriors of a first pass over the sound as a further input, and add the output
+        to their log-odds. Before training, the network adds nothing (cf. DiaCorrect, Han et al.
         2023, https://arxiv.org/abs/2309.08377).
     sample_rate, num_channels, task : optional
         As in ``pyannote.audio.Model``; the network is defined for 16 kHz mono.
@@ -284,10 +284,12 @@ class HMSANet(AVModel):
         decides = "decoder" in branches
         fuses = decides or "fusion" in branches
         frames, present = x.targets.each(x.real), x.targets.pack(x.present)
-        heard = x.targets.pack(x.heard)
+        corrected = None
+        if self.residual is not None:
+            corrected = x.targets.pack(first_pass_features(x.first_pass, x.num_speaking))
         if fuses or "acoustic" in branches:
             a, detail = self.acoustic(
-                x.waveforms, x.voiceprints, x.speaker_features, heard, x.targets, x.real
+                x.waveforms, x.voiceprints, x.speaker_features, corrected, x.targets, x.real
             )
             outputs["acoustic_logits"] = self.acoustic.head(a).squeeze(-1)
         if fuses or "visual" in branches:
@@ -302,8 +304,9 @@ class HMSANet(AVModel):
         attention: list[torch.Tensor] = []
         if decides:
             outputs["logits"], attention = self.decoder(z, detail, x.targets, x.real)
-            if self.residual is not None:
-                outputs["logits"] = outputs["logits"] + self.residual * heard[..., 0].flatten(1)
+            if corrected is not None:
+                log_odds = corrected[..., 0].flatten(1)
+                outputs["logits"] = outputs["logits"] + self.residual * log_odds
         outputs = {name: x.targets.unpack(one) for name, one in outputs.items()}
         return HMSAOutput(**outputs, attention=tuple(attention))
 

@@ -17,7 +17,7 @@ from pyannote_av.core.grid import SAMPLES_PER_FRAME
 from pyannote_av.models.blocks.window_attention import MASKED, WindowAttention, rotate, rotations
 from pyannote_av.models.hmsanet.acoustic import SPECTRA_PER_FRAME
 from pyannote_av.models.hmsanet.disa import FixedTargets
-from pyannote_av.models.hmsanet.inputs import Targets, heard, unit
+from pyannote_av.models.hmsanet.inputs import Targets, first_pass_features, unit
 from pyannote_av.models.hmsanet.model import HMSANet
 from pyannote_av.sharing.export.graph import Graph, convert
 
@@ -100,17 +100,17 @@ class _Logits(nn.Module):
         voiceprints = torch.where(somebody, unit(voiceprints, waveforms), 0.0)
         present = targets.pack(face_mask & frame_mask.unsqueeze(1) & somebody)
         frames = targets.each(frame_mask)
-        said = None
+        corrected = None
         if model.residual is not None:
-            said = targets.pack(heard(first_pass, num_speaking))
+            corrected = targets.pack(first_pass_features(first_pass, num_speaking))
         a, detail = model.acoustic(
-            waveforms[:, 0], voiceprints, unit(windows, waveforms), said, targets, frame_mask
+            waveforms[:, 0], voiceprints, unit(windows, waveforms), corrected, targets, frame_mask
         )
         v, picture = model.visual(targets.pack(faces), present, frames)
         z, _ = model.fusion(a, v, detail.flatten(2), picture, present, frames)
         logits, _ = model.decoder(z, detail, targets, frame_mask)
-        if model.residual is not None:
-            logits = logits + model.residual * said[..., 0].flatten(1)
+        if corrected is not None:
+            logits = logits + model.residual * corrected[..., 0].flatten(1)
         return _confine(targets.unpack(logits), frame_mask)
 
 
@@ -140,7 +140,7 @@ _NAMES = (
     "frame_mask",
 )
 #: further inputs of networks with a first pass
-_SAID = ("first_pass", "num_speaking")
+_FIRST_PASS = ("first_pass", "num_speaking")
 
 
 def _confine(logits: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
@@ -192,7 +192,7 @@ def hmsanet(model: HMSANet) -> list[Graph]:
         return found
 
     def reference(*tensors: torch.Tensor) -> torch.Tensor:
-        given = dict(zip(_NAMES + _SAID * corrects, tensors, strict=True))
+        given = dict(zip(_NAMES + _FIRST_PASS * corrects, tensors, strict=True))
         return _confine(model.predict(**given).logits, given["frame_mask"])
 
     def face_inputs(sizes: Mapping[str, int], generator: torch.Generator) -> dict:
