@@ -26,7 +26,7 @@ from pyannote_av.models.active_speaker.compact import CompactASD
 from pyannote_av.models.active_speaker.lightasd import LightASD
 from pyannote_av.models.active_speaker.lrasd import LRASD
 from pyannote_av.tasks import ActiveSpeakerDetection
-from pyannote_av.tasks.face_augmentation import lose, mix, vary_camera, vary_view
+from pyannote_av.tasks.face_augmentation import lose, mix, turn, vary_camera, vary_view
 from pyannote_av.tasks.losses import talk_nce
 from pyannote_av.tasks.store_task import BatchOrder
 from pyannote_av.tasks.track_batches import TrackBatches, buckets
@@ -365,6 +365,33 @@ def test_views_are_the_four_published_ones():
     assert 30 < same < 70
     assert 30 < mirrored < 70
     assert 70 < changed < 130
+
+
+def test_turned_heads_are_narrower_and_not_tilted():
+    faces = np.zeros((2, 112, 112), np.uint8)
+    faces[:, 30:82, 30:82] = 200
+    faces.setflags(write=False)  # as crops of a store are
+    narrowest, larger_left, larger_right = 112, False, False
+    for seed in range(60):
+        turned = turn(faces, np.random.default_rng(seed))
+        assert turned.shape == faces.shape
+        assert (turned[0] == turned[1]).all()
+        bright = turned[0] > 160
+        across, down = np.flatnonzero(bright.any(axis=0)), np.flatnonzero(bright.any(axis=1))
+        assert len(across) <= 54  # never wider
+        assert abs(down.mean() - 55.5) < 2
+        narrowest = min(narrowest, len(across))
+        left, right = bright[:, across[2]].sum(), bright[:, across[-3]].sum()
+        larger_left, larger_right = larger_left or left > right, larger_right or right > left
+    assert narrowest < 36
+    assert larger_left and larger_right
+
+
+def test_turned_heads_keep_their_labels(files, store):
+    plain = batches_of(files, store)[0]
+    turned = batches_of(files, store, turns=1.0)[0]
+    assert (plain["X"].faces != turned["X"].faces).any()
+    assert (plain["y"] == turned["y"]).all()
 
 
 def test_cameras_differ_in_light_sharpness_and_noise():

@@ -67,6 +67,9 @@ class ActiveSpeakerDetection(StoreTask):
         Probability of mixing in the sound of another recording at -5 to 5 dB. Defaults to 0.5.
     face_transforms : bool, optional
         Whether to mirror, crop or rotate faces at random. Defaults to True.
+    turned_heads : float, optional
+        Probability of turning a face to the side by up to 60 degrees. Defaults to 0, as in
+        published recipes.
     cameras : float, optional
         Probability of changing the light, contrast, sharpness and noise of faces. Defaults to 0,
         as in published recipes.
@@ -100,6 +103,7 @@ class ActiveSpeakerDetection(StoreTask):
         augmentation: BaseWaveformTransform | None = None,
         audio_mixing: float = 0.5,
         face_transforms: bool = True,
+        turned_heads: float = 0.0,
         cameras: float = 0.0,
         dubbing: float = 0.0,
         missing_faces: float = 0.1,
@@ -123,6 +127,7 @@ class ActiveSpeakerDetection(StoreTask):
         self.frames_per_batch = frames_per_batch
         self.audio_mixing = audio_mixing
         self.face_transforms = face_transforms
+        self.turned_heads = turned_heads
         self.cameras = cameras
         self.dubbing = dubbing
         self.missing_faces = missing_faces
@@ -193,7 +198,7 @@ class ActiveSpeakerDetection(StoreTask):
         if training:
             batches.mixing, batches.losses = self.audio_mixing, self.missing_faces
             batches.views, batches.cameras = float(self.face_transforms), self.cameras
-            batches.dubbing = self.dubbing
+            batches.dubbing, batches.turns = self.dubbing, self.turned_heads
             if self._transform is not None:
                 batches.transform = partial(_augmented, augmentation=self.augmentation)
         return batches

@@ -26,7 +26,7 @@ from pyannote_av.models.embedding.voiceprints import (
     voiceprint,
     windows_of_speakers,
 )
-from pyannote_av.tasks.face_augmentation import mix, vary_camera, vary_view
+from pyannote_av.tasks.face_augmentation import mix, turn, vary_camera, vary_view
 from pyannote_av.tasks.first_pass import NOBODY, FirstPass
 from pyannote_av.tasks.recordings import UNKNOWN, LabelledFile
 from pyannote_av.tasks.target_chunks import (
@@ -170,11 +170,12 @@ class TargetMaker:
         return Target(face, present, known, speaking, visual, sync, first_pass)
 
     def _filmed(self, face, present, rng) -> tuple[np.ndarray, np.ndarray]:
-        """Vary view and camera, and delete frames"""
+        """Vary view and camera, turn the head, and delete frames"""
         if not present.any():
             return face, present
         variations = (
             (self.corruption.views_varied, vary_view),
+            (self.corruption.heads_turned, turn),
             (self.corruption.cameras_varied, vary_camera),
         )
         for probability, vary in variations:

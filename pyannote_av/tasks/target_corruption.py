@@ -57,6 +57,8 @@ class Corruption:
     views_varied, cameras_varied : float
         Mirror, crop or rotate faces, or change their light, contrast, sharpness and noise. Has no
         effect on precomputed features.
+    heads_turned : float
+        Turn faces to the side by up to 60 degrees. Has no effect on precomputed features.
     sound_dropped : float
         Replace the sound of a whole chunk by silence.
     sound_mixed : float
@@ -94,6 +96,7 @@ class Corruption:
     frames_deleted: float = 0.5
     views_varied: float = 0.75
     cameras_varied: float = 0.5
+    heads_turned: float = 0.3
     sound_dropped: float = 0.05
     sound_mixed: float = 0.2
     sound_coloured: float = 0.5
