@@ -10,7 +10,9 @@ visual encoder is that of the shipped active speaker network. It is frozen, so i
 computed once.
 
 - ``cgima``: HMSA-Net, end to end
-- ``stages``: the same in five stages, with as many updates in all
+- ``stages``: the same in five stages, with as many updates in all: an eighth for each of the first
+  four, and the rest for all modules together, at a quarter of the learning rate
+- ``stages-fast``: the same, with all modules together at the full learning rate
 - ``attention``, ``concat``: cross-attention without gates, and concatenation, instead of CGIMA
 - ``mean``, ``fixed``, ``none``: the mean of the others, a fixed number of places, and no other
   speakers, instead of DISA
@@ -43,10 +45,12 @@ if TYPE_CHECKING:
     from pyannote_av.tasks import TargetSpeakerSegmentation
     from pyannote_av.training import Stage, TrainingConfig
 
-#: epochs of the five stages of ``stages``
-STAGES = (1, 1, 1, 1, 2)
+#: share of the epochs that each of the first four stages of ``stages`` gets
+SHARE = 8
 FUSIONS = ("cgima", "attention", "concat")
 DECODERS = ("disa", "mean", "none", "fixed")
+#: learning rate of the last stage, relative to that of training end to end
+STAGED = {"stages": 0.25, "stages-fast": 1.0}
 DELAYS = (3, 6, 10)  # frames of 40 ms
 MISSING = (0.5, 1.0)
 NOISE = (10, 0)  # dB
@@ -63,6 +67,7 @@ TITLES = {
     "attention": "attention",
     "concat": "concatenation",
     "stages": "in stages",
+    "stages-fast": "in stages, full rate",
 }
 
 
@@ -112,7 +117,7 @@ def variants() -> dict[str, dict[str, Any]]:
             decoder: {"fusion": "cgima", "decoder": decoder, "max_targets": 12}
             for decoder in DECODERS[1:]
         },
-        "stages": {"fusion": "cgima", "decoder": "disa"},
+        **{name: {"fusion": "cgima", "decoder": "disa"} for name in STAGED},
     }
 
 
@@ -122,16 +127,20 @@ def plan(name: str, start: Path, epochs: int) -> list[Stage]:
 
     (whole,) = shipped().plan()
     begin = {"start": str(start), "take": ("visual.encoder",)}
-    if name != "stages":
+    if name not in STAGED:
         return [whole.model_copy(update={"max_epochs": epochs, **begin})]
+    early = max(1, epochs // SHARE)
     chosen = [
-        stage.model_copy(update={"max_epochs": length, "warm_up": 20})
-        for stage, length in zip(
-            multi_stage(learning_rate=whole.learning_rate), STAGES, strict=True
-        )
+        stage.model_copy(update={"max_epochs": early, "warm_up": 20})
+        for stage in multi_stage(learning_rate=whole.learning_rate)
     ]
     last = chosen[-1].model_copy(
-        update={"losses": whole.losses, "learning_rate": whole.learning_rate / 4}
+        update={
+            "losses": whole.losses,
+            "learning_rate": whole.learning_rate * STAGED[name],
+            "schedule": whole.schedule,
+            "max_epochs": max(1, epochs - 4 * early),
+        }
     )
     return [chosen[0].model_copy(update=begin), *chosen[1:-1], last]
 
@@ -464,7 +473,7 @@ def report(given: argparse.Namespace, results: Results) -> None:
         ),
         "decoder": compare('Decoders ("CGIMA" has DISA)', list(STRATA), decoders, by_stratum),
         "optimization": compare(
-            'Training ("CGIMA": end to end)', list(STRATA), ["cgima", "stages"], by_stratum
+            'Training ("CGIMA": end to end)', list(STRATA), ["cgima", *STAGED], by_stratum
         ),
         "differences": {
             f"cgima - {other}, {condition}": against(known, "cgima", other, condition, seeds)
@@ -473,13 +482,13 @@ def report(given: argparse.Namespace, results: Results) -> None:
         }
         | {
             f"{mine} - {other}, {part}": against(known, "cgima", other, "as they are", seeds, keep)
-            for mine, others in (("disa", decoders[1:]), ("end to end", ["stages"]))
+            for mine, others in (("disa", decoders[1:]), ("end to end", [*STAGED]))
             for other in others
             for part, keep in STRATA.items()
         },
         "development losses": {
             f"{name}|{seed}": histories(given.work, name, seed)
-            for name in ("stages", "cgima")
+            for name in (*STAGED, "cgima")
             for seed in seeds
             if (given.work / f"{name}-{seed}" / "model.safetensors").is_file()
         },
@@ -507,8 +516,8 @@ def plot(result: dict[str, Any], path: Path) -> None:
     axes[0, 1].legend([label.replace("CGIMA", "DISA") for label in labels])
     for key, curve in result["development losses"].items():
         name, seed = key.split("|")
-        label = {"stages": "stages", "cgima": "end to end"}[name] if seed == "0" else None
-        colour = "C0" if name == "stages" else "C1"
+        label = {**TITLES, "cgima": "end to end"}[name] if seed == "0" else None
+        colour = {"stages": "C0", "cgima": "C1"}.get(name, "C2")
         axes[1, 0].plot(*np.transpose(curve), marker="o", color=colour, label=label)
     axes[1, 0].set(xlabel="updates", ylabel="diarization loss, development", title="Training")
     axes[1, 0].legend()

@@ -384,7 +384,8 @@ def test_turned_heads_are_narrower_and_not_tilted():
         left, right = bright[:, across[2]].sum(), bright[:, across[-3]].sum()
         larger_left, larger_right = larger_left or left > right, larger_right or right > left
     assert narrowest < 36
-    assert larger_left and larger_right
+    assert larger_left
+    assert larger_right
 
 
 def test_turned_heads_keep_their_labels(files, store):
