@@ -45,8 +45,8 @@ if TYPE_CHECKING:
     from pyannote_av.tasks import TargetSpeakerSegmentation
     from pyannote_av.training import Stage, TrainingConfig
 
-#: share of the epochs that each of the first four stages of ``stages`` gets
-SHARE = 8
+#: one of this many epochs goes to each of the first four stages of ``stages``
+OF_EPOCHS = 8
 FUSIONS = ("cgima", "attention", "concat")
 DECODERS = ("disa", "mean", "none", "fixed")
 #: learning rate of the last stage, relative to that of training end to end
@@ -129,7 +129,7 @@ def plan(name: str, start: Path, epochs: int) -> list[Stage]:
     begin = {"start": str(start), "take": ("visual.encoder",)}
     if name not in STAGED:
         return [whole.model_copy(update={"max_epochs": epochs, **begin})]
-    early = max(1, epochs // SHARE)
+    early = max(1, epochs // OF_EPOCHS)
     chosen = [
         stage.model_copy(update={"max_epochs": early, "warm_up": 20})
         for stage in multi_stage(learning_rate=whole.learning_rate)

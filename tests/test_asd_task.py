@@ -26,7 +26,7 @@ from pyannote_av.models.active_speaker.compact import CompactASD
 from pyannote_av.models.active_speaker.lightasd import LightASD
 from pyannote_av.models.active_speaker.lrasd import LRASD
 from pyannote_av.tasks import ActiveSpeakerDetection
-from pyannote_av.tasks.face_augmentation import lose, mix, turn, vary_camera, vary_view
+from pyannote_av.tasks.face_augmentation import lose, mix, turn_head, vary_camera, vary_view
 from pyannote_av.tasks.losses import talk_nce
 from pyannote_av.tasks.store_task import BatchOrder
 from pyannote_av.tasks.track_batches import TrackBatches, buckets
@@ -373,7 +373,7 @@ def test_turned_heads_are_narrower_and_not_tilted():
     faces.setflags(write=False)  # as crops of a store are
     narrowest, larger_left, larger_right = 112, False, False
     for seed in range(60):
-        turned = turn(faces, np.random.default_rng(seed))
+        turned = turn_head(faces, np.random.default_rng(seed))
         assert turned.shape == faces.shape
         assert (turned[0] == turned[1]).all()
         bright = turned[0] > 160
@@ -390,7 +390,7 @@ def test_turned_heads_are_narrower_and_not_tilted():
 
 def test_turned_heads_keep_their_labels(files, store):
     plain = batches_of(files, store)[0]
-    turned = batches_of(files, store, turns=1.0)[0]
+    turned = batches_of(files, store, turned_heads=1.0)[0]
     assert (plain["X"].faces != turned["X"].faces).any()
     assert (plain["y"] == turned["y"]).all()
 

@@ -167,7 +167,8 @@ class Video:
             List to which a sentence is appended for each missing or damaged part. By default,
             warnings are issued instead.
         half : bool, optional
-            Keep the sound of files at half precision, which takes half of the memory.
+            Keep the sound of files at half precision, which takes half of the memory, unless
+            samples are larger than 1000.
 
         Returns
         -------

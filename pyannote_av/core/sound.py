@@ -219,7 +219,8 @@ def decode_sound(
     scaled : bool, optional
         See :func:`pyannote_av.core.mixing.level`.
     half : bool, optional
-        Keep the sound at half precision, which takes half of the memory.
+        Keep the sound at half precision, which takes half of the memory, unless samples are larger
+        than :data:`HALF_PEAK`.
 
     Returns
     -------

@@ -51,6 +51,10 @@ def open_arrays(folder: str | Path, what: str, function: str) -> ArrayStore:
     what, function : str
         What the arrays are, and which function writes them, for the message if there are none.
 
+    Returns
+    -------
+    arrays : ArrayStore
+
     Raises
     ------
     FileNotFoundError

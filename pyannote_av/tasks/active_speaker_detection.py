@@ -198,7 +198,7 @@ class ActiveSpeakerDetection(StoreTask):
         if training:
             batches.mixing, batches.losses = self.audio_mixing, self.missing_faces
             batches.views, batches.cameras = float(self.face_transforms), self.cameras
-            batches.dubbing, batches.turns = self.dubbing, self.turned_heads
+            batches.dubbing, batches.turned_heads = self.dubbing, self.turned_heads
             if self._transform is not None:
                 batches.transform = partial(_augmented, augmentation=self.augmentation)
         return batches

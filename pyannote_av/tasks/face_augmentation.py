@@ -1,4 +1,4 @@
-"""Augmentation of training examples: second voices, views, cameras and missing faces."""
+"""Augmentation of training examples: second voices, views, turned heads, cameras, missing faces."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CROP = (0.7, 1.0)
 GAMMA, CONTRAST, BRIGHTNESS = (0.6, 1.6), (0.5, 1.4), (-0.25, 0.25)
 SHARPNESS, BLUR, GRAIN = (20, 90), (0.5, 2.5), (1.0, 10.0)
 #: turned heads: largest angle in degrees, distance of the camera and shift in half widths of a crop
-YAW, DISTANCE, ASIDE = 60.0, 4.0, 0.15
+YAW, DISTANCE, OFFSET = 60.0, 4.0, 0.15
 #: maximum number of frames for which a face is removed
 MAX_LOSS = 25
 
@@ -84,11 +84,11 @@ def vary_view(faces: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return varied
 
 
-def turn(faces: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def turn_head(faces: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Turn a flat face to the side, by up to 60 degrees, and shift it by up to 15 %.
 
-    Half profiles are rare in material with labels. This only makes a face narrower, and larger on
-    one side: the nose does not hide a cheek.
+    Half profiles are rare in material with labels. The face is turned as a flat picture: it becomes
+    narrower, and larger on one side, but the nose does not hide a cheek.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def turn(faces: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]], float)
     depth = DISTANCE / (DISTANCE + corners[:, 0] * np.sin(angle))
     turned = np.stack([corners[:, 0] * np.cos(angle) * depth, corners[:, 1] * depth], axis=1)
-    turned[:, 0] += rng.uniform(-ASIDE, ASIDE)
+    turned[:, 0] += rng.uniform(-OFFSET, OFFSET)
     before, after = (((c + 1) * (size - 1) / 2).astype(np.float32) for c in (corners, turned))
     matrix = cv2.getPerspectiveTransform(before, after)
     varied = np.empty_like(faces)

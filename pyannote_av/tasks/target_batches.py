@@ -26,7 +26,7 @@ from pyannote_av.models.embedding.voiceprints import (
     voiceprint,
     windows_of_speakers,
 )
-from pyannote_av.tasks.face_augmentation import mix, turn, vary_camera, vary_view
+from pyannote_av.tasks.face_augmentation import mix, turn_head, vary_camera, vary_view
 from pyannote_av.tasks.first_pass import NOBODY, FirstPass
 from pyannote_av.tasks.recordings import UNKNOWN, LabelledFile
 from pyannote_av.tasks.target_chunks import (
@@ -175,7 +175,7 @@ class TargetMaker:
             return face, present
         variations = (
             (self.corruption.views_varied, vary_view),
-            (self.corruption.heads_turned, turn),
+            (self.corruption.heads_turned, turn_head),
             (self.corruption.cameras_varied, vary_camera),
         )
         for probability, vary in variations:

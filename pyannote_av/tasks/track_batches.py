@@ -14,7 +14,7 @@ from pyannote_av.core.batch import AVInput
 from pyannote_av.core.grid import SAMPLES_PER_FRAME
 from pyannote_av.data.crop_shard import SIDE
 from pyannote_av.data.crop_store import CropStore
-from pyannote_av.tasks.face_augmentation import SNR, lose, mix, turn, vary_camera, vary_view
+from pyannote_av.tasks.face_augmentation import SNR, lose, mix, turn_head, vary_camera, vary_view
 from pyannote_av.tasks.recordings import SILENT, SPEAKING, UNKNOWN
 from pyannote_av.tasks.track_labels import Runs
 
@@ -68,7 +68,7 @@ class TrackBatches(Dataset):
     training : bool
         Truncate items to the shortest of their batch, at a random position, and label all faces.
         Otherwise, items are whole and padded, and only their own face is labelled.
-    mixing, dubbing, views, turns, cameras, losses : float
+    mixing, dubbing, views, turned_heads, cameras, losses : float
         Probabilities of adding a second voice, of replacing the sound by that of another
         recording, which no face speaks, of a varied view, of a turned head, of another camera, and
         of a missing face.
@@ -86,7 +86,7 @@ class TrackBatches(Dataset):
     mixing: float = 0.0
     dubbing: float = 0.0
     views: float = 0.0
-    turns: float = 0.0
+    turned_heads: float = 0.0
     cameras: float = 0.0
     losses: float = 0.0
     transform: Callable[[torch.Tensor], torch.Tensor] | None = None
@@ -192,8 +192,8 @@ class TrackBatches(Dataset):
                 labels[low - start : high - start] = known
         if rng.random() < self.views:
             crops = vary_view(crops, rng)
-        if rng.random() < self.turns:
-            crops = turn(crops, rng)
+        if rng.random() < self.turned_heads:
+            crops = turn_head(crops, rng)
         if rng.random() < self.cameras:
             crops = vary_camera(crops, rng)
         if rng.random() < self.losses:
