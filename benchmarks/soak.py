@@ -145,5 +145,7 @@ PARTS = {"long": long_files, "many": many_files}
 
 def run(given: argparse.Namespace, results: Results) -> None:
     """Run the parts."""
+    hours = " and ".join(f"{one:g}" for one in given.hours)
     for part in given.only:
-        results.update("soak", f"{part}, {Path(given.pipeline).name}", PARTS[part](given))
+        title = f"{part}, {Path(given.pipeline).name}" + (f", {hours} h" if part == "long" else "")
+        results.update("soak", title, PARTS[part](given))

@@ -418,7 +418,7 @@ def test_soak(work, tmp_path):
     options = ("--pipeline", "audio", "--hours", 0.1, 0.5, "--files", 60)
     run("soak", work / "soak", *options, "--into", tmp_path)
     content = json.loads((tmp_path / "soak.json").read_text())
-    short, long = content["long, audio"]["runs"]
+    short, long = content["long, audio, 0.1 and 0.5 h"]["runs"]
     assert short["speakers"] == long["speakers"] == 2
     assert long["MB, peak without it"] < short["MB, peak without it"] + 60
     assert content["many, audio"]["growth from the second fifth to the last"] < 0.03
