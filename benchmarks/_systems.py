@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 #: shipped pipelines that are compared
 OURS = ("audio", "late_fusion", "hmsanet")
+#: shipped pipelines that cluster windows
+WINDOWS = ("avrnet", "similarity", "enrolment", "joint", "vbx")
 
 
 @dataclass(frozen=True)
@@ -292,7 +294,7 @@ def sound_of(waveform: torch.Tensor, start: int, count: int) -> torch.Tensor:
 
 #: functions that load a system
 SYSTEMS: dict[str, Callable[[Settings], System]] = {
-    **{name: partial(load_ours, name=name) for name in OURS},
+    **{name: partial(load_ours, name=name) for name in (*OURS, *WINDOWS)},
     "stock": lambda settings: Stock(),
     "stock-0.1": lambda settings: Stock(segmentation_step=0.1),
     "senko": load_senko,

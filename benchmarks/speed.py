@@ -11,6 +11,7 @@ Ratios are computed within repeats, so that other work on the machine affects al
 peak memory is that of the first repeat. Systems:
 
     audio, late_fusion, hmsanet  our pipelines, with the models that are on this machine
+    avrnet, similarity, enrolment, joint, vbx  those that cluster windows; only if asked for
     stock        pyannote's audio pipeline with the same weights and settings
     stock-0.1    the same, with pyannote's own step between chunks
     senko        on CPU; gets the sound as WAV, while all others decode it from the video; its
@@ -25,6 +26,7 @@ example for lack of weights, has its error in its row. All files are made from t
     sample  the file itself: 640x360, two faces, 30 s
     clip    1280x720, three faces, 60 s
     long    640x360, two faces, 10 minutes; all systems but ours and senko run once only
+    talk    640x360, two faces, 5 minutes; only if asked for
 
 cost: growth with the duration (three faces, 1280x720), with the number of faces (1280x720) and with
 the size of the picture (two faces). Each file is processed in a process of its own. The peak memory
@@ -53,11 +55,11 @@ from typing import Any
 
 from benchmarks._data import cut_sample, join_copies, split_screen, write_wav
 from benchmarks._runner import Results, add, in_fresh_process, peak_memory, table, versions
-from benchmarks._systems import OURS, SYSTEMS, Medium, Settings, System, load
+from benchmarks._systems import OURS, SYSTEMS, WINDOWS, Medium, Settings, System, load
 
 #: faces, height of the picture and duration (in copies of the piece that is repeated) of files;
 #: the sample file is not composed
-FILES = {"sample": (2, 360, 1), "clip": (3, 720, 2), "long": (2, 360, 20)}
+FILES = {"sample": (2, 360, 1), "clip": (3, 720, 2), "long": (2, 360, 20), "talk": (2, 360, 10)}
 #: systems that run only once on files of more than this number of copies
 SLOW, MANY_COPIES = ("stock", "stock-0.1", "naive", "naive-mtcnn"), 4
 #: pipelines whose cost is measured
@@ -66,7 +68,7 @@ COST = {
     "faces": ("late_fusion", "hmsanet"),
     "picture": ("late_fusion", "hmsanet"),
 }
-DEFAULT = [name for name in SYSTEMS if name not in ("stock-0.1", "naive-mtcnn")]
+DEFAULT = [name for name in SYSTEMS if name not in (*WINDOWS, "stock-0.1", "naive-mtcnn")]
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -82,7 +84,11 @@ def options(parser: argparse.ArgumentParser) -> None:
         help=f"systems to measure, of {', '.join(SYSTEMS)} (default: {' '.join(DEFAULT)})",
     )
     parser.add_argument(
-        "--files", nargs="+", choices=FILES, default=list(FILES), help="files (default: all)"
+        "--files",
+        nargs="+",
+        choices=FILES,
+        default=["sample", "clip", "long"],
+        help="files (default: sample clip long)",
     )
     parser.add_argument("--weights", type=Path, help="folder with public weights of Light-ASD")
     parser.add_argument(
