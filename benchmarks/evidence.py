@@ -9,9 +9,9 @@ pipeline were chosen on them, and the networks were trained on the same people. 
 ``aside`` are not for training. Each variant changes weights of the decision; see
 ``pyannote_av/fusion/decoding.py``.
 
-Writes evidence.json, or evidence_TALKERS.json: mean DER of the files, by layout, and harm: the
-number of files that are worse than sound alone by more than half a point, and the largest
-difference.
+Writes evidence.json, or evidence_TALKERS.json: mean DER of the files, by layout, and the confusion
+of speakers in it; and harm: the number of files that are worse than sound alone by more than half a
+point, and the largest difference.
 """
 
 from __future__ import annotations
@@ -124,7 +124,9 @@ def run(given: argparse.Namespace, results: Results) -> None:
     for name, files in scored.items():
         row: dict = {"variant": name, "DER": mean(one.der for one in files.values())}
         for layout in LAYOUTS:
-            row[layout] = mean(one.der for uri, one in files.items() if uri.startswith(layout))
+            some = [one for uri, one in files.items() if uri.startswith(layout)]
+            row[layout] = mean(one.der for one in some)
+            row[f"{layout}, confusion"] = mean(one.rate(one.confusion) for one in some)
         worse = {uri: 100 * (one.der - alone[uri].der) for uri, one in files.items()}
         row |= {"worse": sum(more > 0.5 for more in worse.values()), "most": max(worse.values())}
         rows.append({key: round(v, 2) if isinstance(v, float) else v for key, v in row.items()})
