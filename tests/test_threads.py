@@ -4,8 +4,9 @@ import threading
 import time
 
 import pytest
+import torch
 
-from pyannote_av.core.threads import Background, ahead
+from pyannote_av.core.threads import Background, ahead, on_all_cores
 
 
 @pytest.fixture(autouse=True)
@@ -89,3 +90,61 @@ def test_exception_of_a_function():
     with pytest.raises(ValueError, match="invalid literal"):
         background.finish()
     background.close()
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_on_all_cores_keeps_the_order_and_the_number_of_threads(two_threads):
+    seen = []
+
+    def function(k: int) -> int:
+        seen.append((threading.get_ident(), torch.get_num_threads()))
+        time.sleep(0.02 if k % 2 else 0.001)
+        return k * k
+
+    assert list(on_all_cores(function, range(20))) == [k * k for k in range(20)]
+    assert {number for _, number in seen} == {1}
+    assert len({thread for thread, _ in seen}) == 2
+    # here, and in threads that begin later
+    assert torch.get_num_threads() == 2
+    later = []
+    thread = threading.Thread(target=lambda: later.append(torch.get_num_threads()))
+    thread.start()
+    thread.join()
+    assert later == [2]
+
+
+def test_on_all_cores_raises_and_stops(two_threads):
+    done = []
+
+    def function(k: int) -> int:
+        if k == 3:
+            raise ValueError("broken at 3 s")
+        done.append(k)
+        return k
+
+    found = []
+    with pytest.raises(ValueError, match="broken at 3 s"):
+        found.extend(on_all_cores(function, range(1000)))
+    assert found == [0, 1, 2]
+    assert len(done) < 10
+    endless = on_all_cores(function, iter(int, 1))
+    assert next(endless) == 0
+    endless.close()
+
+
+def test_on_one_core_or_another_device_nothing_runs_elsewhere(two_threads):
+    here = {threading.get_ident()}
+
+    def function(_) -> int:
+        return threading.get_ident()
+
+    assert set(on_all_cores(function, range(5), torch.device("meta"))) == here
+    torch.set_num_threads(1)
+    assert set(on_all_cores(function, range(5), torch.device("cpu"))) == here

@@ -7,9 +7,13 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import Full, Queue
 from threading import Event, Thread
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    import torch
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 _POLL = 0.1  # seconds after which a thread looks whether it is still needed
 _END = object()
@@ -60,6 +64,53 @@ def ahead(items: Iterable[Item], count: int) -> Iterator[Item]:
     finally:
         stopped.set()
         thread.join()
+
+
+def on_all_cores(
+    function: Callable[[Item], Result], items: Iterable[Item], device: torch.device | None = None
+) -> Iterator[Result]:
+    """Apply a function that runs a network on the CPU to several items at once, in their order
+
+    As many threads as PyTorch uses for one operator each process an item of their own, with one
+    thread for its operators. Networks whose operators are small gain nothing from several threads
+    for one operator.
+
+    Parameters
+    ----------
+    function : callable
+        An exception that it raises is raised here.
+    items : iterable
+        Few items are taken in advance.
+    device : torch.device, optional
+        Device of the network. On other devices than the CPU, items are processed one by one.
+    """
+    import torch
+
+    count = torch.get_num_threads()
+    if count == 1 or (device is not None and device.type != "cpu"):
+        yield from map(function, items)
+        return
+
+    def one_thread() -> None:
+        torch.get_num_threads()  # sets the number of this thread to that of PyTorch, for once
+        torch.set_num_threads(1)
+
+    waiting: deque[Future] = deque()
+    try:
+        with ThreadPoolExecutor(count, "cores", one_thread) as threads:
+            try:
+                for item in items:
+                    waiting.append(threads.submit(function, item))
+                    if len(waiting) > count:
+                        yield waiting.popleft().result()
+                while waiting:
+                    yield waiting.popleft().result()
+            finally:
+                for one in waiting:
+                    one.cancel()
+    finally:
+        # what a thread sets for itself also holds for threads that begin later
+        torch.set_num_threads(count)
 
 
 class Background:

@@ -22,6 +22,7 @@ from pyannote_av.core.model import load_plda
 from pyannote_av.core.output import AVDiarizeOutput, Report
 from pyannote_av.core.pipeline import MediaMixin
 from pyannote_av.core.posteriors import SpeakerPosteriors
+from pyannote_av.core.threads import on_all_cores
 from pyannote_av.models.loading import ModelReference, load_model
 from pyannote_av.pipelines.chunk_embedding import embed_chunks, frame_and_pool
 from pyannote_av.pipelines.clustering import AgglomerativeClustering, VBxClustering
@@ -83,7 +84,10 @@ class _Inference(Inference):
         return super(_Inference, one_file).__call__(file, hook=hook)
 
     def infer(self, chunks: torch.Tensor) -> np.ndarray:
-        output = super().infer(chunks.float())  # long files keep half precision
+        parts = chunks.float().tensor_split(torch.get_num_threads())  # long files: half precision
+        infer = super().infer
+        outputs = on_all_cores(infer, [part for part in parts if len(part)], self.device)
+        output = np.concatenate(list(outputs))
         if self._used + len(output) > len(self._block):
             size = max(self.BLOCK, len(output))
             self._block, self._used = np.empty((size, *output.shape[1:]), output.dtype), 0

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from pyannote.core import SlidingWindowFeature
 
+from pyannote_av.core.threads import on_all_cores
+
 #: minimum duration of an embedded chunk in seconds; a shorter remainder of a file is padded
 MIN_CHUNK = 0.5
 
@@ -115,9 +117,7 @@ def embed_chunks(
     # only blocks in which someone speaks
     row, frame = np.nonzero((segmentations.data[todo] > 0).any(axis=2))
     needed = np.unique((starts[row] + (frame + 0.5) * length / num_frames) // length)
-    blocks = _Blocks(
-        lambda audio: encode(audio.to(device)), waveform, length, sample_rate, needed, batch_size
-    )
+    blocks = _Blocks(encode, waveform, length, sample_rate, needed, batch_size, device)
     embeddings = np.full((num_chunks, num_speakers, dimension), np.nan, dtype=np.float32)
     for done, (chunk, start) in enumerate(zip(todo, starts.tolist(), strict=True)):
         if progress is not None:
@@ -148,6 +148,8 @@ class _Blocks:
     needed : (n,) array
         Numbers of blocks that are encoded. All others are left out.
     batch_size : int
+    device : torch.device, optional
+        Where blocks are encoded.
     """
 
     def __init__(
@@ -158,13 +160,19 @@ class _Blocks:
         sample_rate: int,
         needed: np.ndarray,
         batch_size: int,
+        device: torch.device | None = None,
     ):
-        self._encode, self._length, self._batch_size = encode, length, batch_size
+        self._encode, self._length, self._device = encode, length, device
         lack = round(MIN_CHUNK * sample_rate) - waveform.shape[1]
         self._waveform = F.pad(waveform, (0, lack)) if lack > 0 else waveform
         last = (self._waveform.shape[1] - 1) // length
         self._needed = np.unique(needed.clip(0, last)).astype(int).tolist()
         self._kept: dict[int, tuple[torch.Tensor, np.ndarray]] = {}
+        batches = (
+            self._needed[first : first + batch_size]
+            for first in range(0, len(self._needed), batch_size)
+        )
+        self._batches = on_all_cores(self._encoded, batches, device)
 
     def frames(self, start: int) -> tuple[torch.Tensor, np.ndarray]:
         """Frames of one chunk. Chunks must be asked for in the order of time.
@@ -183,27 +191,26 @@ class _Blocks:
         first, last = start // self._length, (start + self._length - 1) // self._length
         self._kept = {k: block for k, block in self._kept.items() if k >= first}
         wanted = [k for k in self._needed if first <= k <= last]
-        for k in wanted:
-            if k not in self._kept:
-                self._add(k)
+        while not all(k in self._kept for k in wanted):
+            self._kept.update(next(self._batches))
         frames = torch.cat([self._kept[k][0] for k in wanted], dim=-1)
         position = np.concatenate([self._kept[k][1] for k in wanted])
         position = (position - start) / self._length
         low, high = np.searchsorted(position, [0, 1])
         return frames[..., low:high], position[low:high]
 
-    def _add(self, number: int) -> None:
-        """Encode a block, and the next ones of its batch"""
-        where = self._needed.index(number)
-        numbers = self._needed[where : where + self._batch_size]
+    def _encoded(self, numbers: list[int]) -> dict[int, tuple[torch.Tensor, np.ndarray]]:
+        """Frames of a batch of blocks, and their middles in samples"""
         # the last block begins earlier, so that it has as much context as the others
         end = self._waveform.shape[1]
         starts = [max(0, min(k * self._length, end - self._length)) for k in numbers]
         audio = torch.stack([self._waveform[:, s : s + self._length] for s in starts]).float()
         with torch.inference_mode():
-            encoded = self._encode(audio)
+            encoded = self._encode(audio.to(self._device))
         count = encoded.shape[-1]
         middle = (np.arange(count) + 0.5) * audio.shape[-1] / count
+        found = {}
         for k, start, frames in zip(numbers, starts, encoded, strict=True):
             new = start + middle >= k * self._length
-            self._kept[k] = frames[..., new.argmax() :], (start + middle)[new]
+            found[k] = frames[..., new.argmax() :], (start + middle)[new]
+        return found

@@ -13,6 +13,7 @@ from pyannote_av.core.grid import (
     SAMPLES_PER_FRAME,
     STEPS,
 )
+from pyannote_av.core.threads import on_all_cores
 
 if TYPE_CHECKING:
     import torch
@@ -77,7 +78,8 @@ def speaker_features(waveform: torch.Tensor, embedder: Model) -> np.ndarray:
     middle = (centre(size // 2 - 1) + centre(size // 2)) / 2
     left = round(middle) - _HOP_SAMPLES // 2
     reach = centre(size - 1) + embedder.receptive_field_size()
-    for first in range(0, count, _BLOCK):
+
+    def embed(first: int) -> np.ndarray:
         last = min(count, first + _BLOCK)
         low, high = max(0, first - _CONTEXT), min(count, last + _CONTEXT)
         span = low * _HOP_SAMPLES - left, (high - 1) * _HOP_SAMPLES + reach - left
@@ -90,7 +92,11 @@ def speaker_features(waveform: torch.Tensor, embedder: Model) -> np.ndarray:
         found[~np.isfinite(found).all(axis=1)] = 0
         middles = left + _HOP_SAMPLES * (np.arange(first - low, last - low) + 0.5)
         found[_silent(block.numpy(), middles)] = 0
-        features[first:last] = found
+        return found
+
+    firsts = range(0, count, _BLOCK)
+    for first, found in zip(firsts, on_all_cores(embed, firsts, embedder.device), strict=True):
+        features[first : first + len(found)] = found
     return features
 
 
