@@ -9,6 +9,7 @@ import torch
 
 from pyannote_av.core.batch import AVInput
 from pyannote_av.core.grid import FRAME_RATE, FRAMES_PER_WINDOW, SAMPLES_PER_FRAME, STEPS
+from pyannote_av.core.threads import on_all_cores
 from pyannote_av.fusion.targets import TargetSpeaker
 
 
@@ -100,20 +101,23 @@ class AVInference:
         total = np.zeros((STEPS * whole, len(targets)), np.float32)
         weight = np.zeros((len(total), 1), np.float32)
         window = np.hamming(STEPS * length + 2)[1:-1, None].astype(np.float32)
-        batch = []
-        for i, start in enumerate(starts):
-            batch.append((start, self._chosen(targets, start, length)))
-            if len(batch) == self.batch_size or i + 1 == len(starts):
-                extra = self._first_pass(first_pass, num_speaking, batch, length)
-                for start, chosen, found in self._infer(
-                    waveform, targets, speaker_features, extra, batch, length
-                ):
-                    rows = slice(STEPS * start, STEPS * (start + length))
-                    total[rows, chosen] += found * window
-                    weight[rows] += window
-                batch = []
-                if progress is not None:
-                    progress(completed=i + 1, total=len(starts))
+        chunks = [(start, self._chosen(targets, start, length)) for start in starts]
+
+        def infer(batch: list[tuple[int, list[int]]]) -> list[tuple[int, list[int], np.ndarray]]:
+            extra = self._first_pass(first_pass, num_speaking, batch, length)
+            return list(self._infer(waveform, targets, speaker_features, extra, batch, length))
+
+        firsts = range(0, len(chunks), self.batch_size)
+        batches = (chunks[first : first + self.batch_size] for first in firsts)
+        completed = 0
+        for batch in on_all_cores(infer, batches, self.device):
+            for start, chosen, found in batch:
+                rows = slice(STEPS * start, STEPS * (start + length))
+                total[rows, chosen] += found * window
+                weight[rows] += window
+            completed += len(batch)
+            if progress is not None:
+                progress(completed=completed, total=len(chunks))
         return (total / weight)[: STEPS * num_frames]
 
     def _chosen(self, targets: Sequence[TargetSpeaker], start: int, length: int) -> list[int]:
