@@ -196,6 +196,18 @@ def test_batches_change_nothing(pipeline, excerpt):
     np.testing.assert_allclose(one.speaker_embeddings, eight.speaker_embeddings, atol=1e-3)
 
 
+def test_several_cores_change_nothing(pipeline, excerpt):
+    before, found = torch.get_num_threads(), []
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            found.append(pipeline(sound(excerpt)))
+    finally:
+        torch.set_num_threads(before)
+    assert found[0].speaker_diarization == found[1].speaker_diarization
+    np.testing.assert_allclose(*(one.speaker_embeddings for one in found), atol=1e-3)
+
+
 def test_long_files_are_kept_at_half_precision(pipeline, excerpt, monkeypatch):
     file = sound(excerpt)
     usual = pipeline(file).speaker_diarization
