@@ -77,7 +77,7 @@ REGISTRY: dict[str, Weights] = {
     ),
     "compact-asd": Weights(
         filenames=("compact_asd.safetensors",),
-        sha256="06b32ae681100bdf6dc18d6227a68d455ec32674d73b8c0e164e70db49578dbd",
+        sha256="20ad170d650fc64df6edadf09094d7f529dee18a84229b63cafef5eec082f1c9",
         licence="MIT; trained on simulated conversations, see the card of hmsanet",
         purpose="active speaker scores on faces found by a detector (CompactASD)",
         package=("pyannote_av", "pretrained/hmsanet/scorer/model.safetensors"),
