@@ -76,6 +76,10 @@ class ActiveSpeakerDetection(StoreTask):
     dubbing : float, optional
         Probability of replacing the sound of a track by that of another recording. Its face is
         then labelled as silent. Defaults to 0, as in published recipes.
+    desync : float, optional
+        Maximum time by which the sound of a track is early or late, in seconds. Labels stay as they
+        are. Recordings are often out of sync by a tenth of a second, and networks that never saw
+        that take such faces for silent. Defaults to 0, as in published recipes.
     missing_faces : float, optional
         Probability of removing a face for up to a second. Defaults to 0.1. Published recipes do
         not do this.
@@ -106,6 +110,7 @@ class ActiveSpeakerDetection(StoreTask):
         turned_heads: float = 0.0,
         cameras: float = 0.0,
         dubbing: float = 0.0,
+        desync: float = 0.0,
         missing_faces: float = 0.1,
         contrast: float = 0.0,
         metric: Metric | Sequence[Metric] | dict[str, Metric] | None = None,
@@ -130,6 +135,7 @@ class ActiveSpeakerDetection(StoreTask):
         self.turned_heads = turned_heads
         self.cameras = cameras
         self.dubbing = dubbing
+        self.desync = desync
         self.missing_faces = missing_faces
         self.contrast = contrast
         self.specifications = Specifications(
@@ -199,6 +205,7 @@ class ActiveSpeakerDetection(StoreTask):
             batches.mixing, batches.losses = self.audio_mixing, self.missing_faces
             batches.views, batches.cameras = float(self.face_transforms), self.cameras
             batches.dubbing, batches.turned_heads = self.dubbing, self.turned_heads
+            batches.desync = round(self.desync * FRAME_RATE)
             if self._transform is not None:
                 batches.transform = partial(_augmented, augmentation=self.augmentation)
         return batches

@@ -72,6 +72,8 @@ class TrackBatches(Dataset):
         Probabilities of adding a second voice, of replacing the sound by that of another
         recording, which no face speaks, of a varied view, of a turned head, of another camera, and
         of a missing face.
+    desync : int
+        Maximum number of frames by which the sound of an item is early or late.
     transform : callable, optional
         Changes the (batch, 1, samples) tensor of waveforms.
     seed : int
@@ -89,6 +91,7 @@ class TrackBatches(Dataset):
     turned_heads: float = 0.0
     cameras: float = 0.0
     losses: float = 0.0
+    desync: int = 0
     transform: Callable[[torch.Tensor], torch.Tensor] | None = None
     seed: int = 0
 
@@ -117,7 +120,7 @@ class TrackBatches(Dataset):
         for b, piece in enumerate(pieces):
             for s, track in enumerate(self._faces_of(piece, rng)):
                 self._fill(piece, track, rng, faces[b, s], present[b, s], labels[b, s])
-            own = self._sound(piece)
+            own = self._sound(piece, rng.integers(-self.desync, self.desync, endpoint=True))
             if rng.random() < self.dubbing:
                 other = self._other_sound(piece, pieces, rng)
                 own = np.resize(other, len(own)) if len(other) else np.zeros_like(own)
@@ -143,8 +146,8 @@ class TrackBatches(Dataset):
         pieces["length"] = shortest
         return pieces
 
-    def _sound(self, piece: np.void) -> np.ndarray:
-        start = int(piece["start"])
+    def _sound(self, piece: np.void, shift: int = 0) -> np.ndarray:
+        start = max(0, int(piece["start"]) + int(shift))
         uri = self.runs.uris[piece["file"]]
         return self.store.waveform(uri, start, start + int(piece["length"]))
 
