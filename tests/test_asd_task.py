@@ -19,6 +19,7 @@ from torch.nn.functional import binary_cross_entropy
 
 from pyannote_av import Model
 from pyannote_av.core.batch import AVInput
+from pyannote_av.core.grid import SAMPLES_PER_FRAME
 from pyannote_av.core.tracks import FaceTracks, Label
 from pyannote_av.data.build import build_store
 from pyannote_av.data.crop_store import CropStore
@@ -393,6 +394,22 @@ def test_turned_heads_keep_their_labels(files, store):
     turned = batches_of(files, store, turned_heads=1.0)[0]
     assert (plain["X"].faces != turned["X"].faces).any()
     assert (plain["y"] == turned["y"]).all()
+
+
+def test_sound_is_early_or_late_and_labels_stay(files, store):
+    plain = batches_of(files, store)[0]
+    moved = batches_of(files, store, desync=3)[0]
+    assert (plain["X"].faces == moved["X"].faces).all()
+    assert (plain["y"] == moved["y"]).all()
+    frame, shifts = SAMPLES_PER_FRAME, set()
+    for before, after in zip(plain["X"].waveforms[:, 0], moved["X"].waveforms[:, 0], strict=True):
+        inner = slice(3 * frame, len(before) - 3 * frame)
+        same = [
+            k for k in range(-3, 4) if torch.equal(after[inner], before.roll(-k * frame)[inner])
+        ]
+        assert same
+        shifts.update(same)
+    assert min(shifts) < 0 < max(shifts)
 
 
 def test_cameras_differ_in_light_sharpness_and_noise():

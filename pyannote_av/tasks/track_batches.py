@@ -120,7 +120,8 @@ class TrackBatches(Dataset):
         for b, piece in enumerate(pieces):
             for s, track in enumerate(self._faces_of(piece, rng)):
                 self._fill(piece, track, rng, faces[b, s], present[b, s], labels[b, s])
-            own = self._sound(piece, rng.integers(-self.desync, self.desync, endpoint=True))
+            shift = int(rng.integers(-self.desync, self.desync, endpoint=True))
+            own = self._sound(piece, shift)
             if rng.random() < self.dubbing:
                 other = self._other_sound(piece, pieces, rng)
                 own = np.resize(other, len(own)) if len(other) else np.zeros_like(own)
@@ -147,7 +148,7 @@ class TrackBatches(Dataset):
         return pieces
 
     def _sound(self, piece: np.void, shift: int = 0) -> np.ndarray:
-        start = max(0, int(piece["start"]) + int(shift))
+        start = int(piece["start"]) + shift
         uri = self.runs.uris[piece["file"]]
         return self.store.waveform(uri, start, start + int(piece["length"]))
 
