@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+#: items that are processed at once, at most: each takes memory
+_MOST = 8
 _POLL = 0.1  # seconds after which a thread looks whether it is still needed
 _END = object()
 
@@ -71,9 +73,9 @@ def on_all_cores(
 ) -> Iterator[Result]:
     """Apply a function that runs a network on the CPU to several items at once, in their order
 
-    As many threads as PyTorch uses for one operator each process an item of their own, with one
-    thread for its operators. Networks whose operators are small gain nothing from several threads
-    for one operator.
+    As many threads as PyTorch uses for one operator, but at most eight, each process an item of
+    their own. They share the threads for operators: up to eight cores, each has one. Networks
+    whose operators are small gain nothing from several threads for one operator.
 
     Parameters
     ----------
@@ -91,17 +93,19 @@ def on_all_cores(
         yield from map(function, items)
         return
 
-    def one_thread() -> None:
+    at_once = min(count, _MOST)
+
+    def share() -> None:
         torch.get_num_threads()  # sets the number of this thread to that of PyTorch, for once
-        torch.set_num_threads(1)
+        torch.set_num_threads(count // at_once)
 
     waiting: deque[Future] = deque()
     try:
-        with ThreadPoolExecutor(count, "cores", one_thread) as threads:
+        with ThreadPoolExecutor(at_once, "cores", share) as threads:
             try:
                 for item in items:
                     waiting.append(threads.submit(function, item))
-                    if len(waiting) > count:
+                    if len(waiting) > at_once:
                         yield waiting.popleft().result()
                 while waiting:
                     yield waiting.popleft().result()

@@ -84,10 +84,9 @@ class _Inference(Inference):
         return super(_Inference, one_file).__call__(file, hook=hook)
 
     def infer(self, chunks: torch.Tensor) -> np.ndarray:
-        parts = chunks.float().tensor_split(torch.get_num_threads())  # long files: half precision
-        infer = super().infer
-        outputs = on_all_cores(infer, [part for part in parts if len(part)], self.device)
-        output = np.concatenate(list(outputs))
+        # long files are kept at half precision
+        parts = chunks.float().tensor_split(min(len(chunks), torch.get_num_threads()))
+        output = np.concatenate(list(on_all_cores(super().infer, parts, self.device)))
         if self._used + len(output) > len(self._block):
             size = max(self.BLOCK, len(output))
             self._block, self._used = np.empty((size, *output.shape[1:]), output.dtype), 0
