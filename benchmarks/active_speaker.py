@@ -11,13 +11,15 @@ DATA contains ``clips`` and, for LR-ASD and Light-ASD, ``weights``:
 - ``clips/talkers/*`` and ``clips/single/*``: one person each, who is the only speaker
 
 Scores are smoothed over 5 frames, and the threshold is 0, as in the pipeline. Faces are detected
-once, and scored by every scorer. Writes active_speaker.json.
+once, and scored by every scorer. Writes active_speaker.json, and active_speaker_sync.json: how well
+talkers are found if their sound is early or late.
 """
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
     from pyannote_av.pipelines.active_speaker_detection import ActiveSpeakerDetection
 
 OFFSETS = (0.0, 0.4, -0.4)
+#: seconds by which the sound of talkers is moved, to see whether a scorer still finds them
+SHIFTS = (-0.24, -0.16, -0.08, -0.04, 0.0, 0.04, 0.08, 0.16, 0.24)
 SCORERS = (
     *("compact-asd", "compact-asd+synchrony", "lr-asd", "light-asd", "lr-asd-ava"),
     *("light-asd-ava", "synchrony", "lr-asd+synchrony"),
@@ -185,6 +189,37 @@ def one_person_each(pipeline: ActiveSpeakerDetection, clips: dict[Path, Clip]) -
     return {"mean": round(float(np.mean(shares)), 3), "worst": min(shares), "clips": found}
 
 
+def moved(clip: Clip, seconds: float) -> Clip:
+    """A clip whose sound is later by some seconds."""
+    import torch
+
+    waveform = torch.roll(clip.waveform, round(SAMPLE_RATE * seconds), dims=1)
+    return replace(clip, waveform=waveform)
+
+
+def talkers_by_shift(scorers: Iterable[str], clips: dict[Path, Clip]) -> dict[str, dict]:
+    """Share of voiced frames above 0, by scorer and talker, for each of ``SHIFTS``.
+
+    Some clips are out of sync themselves. A scorer that needs sync finds their talkers at another
+    shift than 0.
+    """
+    from pyannote_av.pipelines.active_speaker_detection import ActiveSpeakerDetection
+
+    results: dict[str, dict] = {}
+    for scorer in scorers:
+        pipeline = ActiveSpeakerDetection(scorer=scorer)
+        found = [
+            one_person_each(pipeline, {path: moved(clip, shift) for path, clip in clips.items()})
+            for shift in SHIFTS
+        ]
+        shares = {
+            path.stem: [one["clips"][path.stem]["voiced above 0"] for one in found]
+            for path in clips
+        }
+        results[scorer] = {"mean": [one["mean"] for one in found], **shares}
+    return results
+
+
 def several_without_labels(pipeline: ActiveSpeakerDetection, clip: Clip) -> dict:
     """Scores of each track of at least a second, ordered by how often it speaks."""
     tracks, voiced = clip.score(pipeline), clip.voiced()
@@ -207,8 +242,6 @@ def talkers_out_of_sync(clips: dict[Path, Clip]) -> dict[str, list]:
 
     Some clips are out of sync themselves, so only the differences between the offsets matter.
     """
-    import torch
-
     from pyannote_av.pipelines.active_speaker_detection import ActiveSpeakerDetection
 
     pipeline = ActiveSpeakerDetection(scorer="synchrony")
@@ -216,8 +249,8 @@ def talkers_out_of_sync(clips: dict[Path, Clip]) -> dict[str, list]:
     for path, clip in clips.items():
         results[path.stem] = []
         for offset in OFFSETS:
-            moved = torch.roll(clip.waveform, round(SAMPLE_RATE * offset), dims=1)
-            _, found = score_faces(pipeline, moved, clip.segments, clip.tracks)
+            waveform = moved(clip, offset).waveform
+            _, found = score_faces(pipeline, waveform, clip.segments, clip.tracks)
             results[path.stem].append([round(value, 2) for value in found])
     return results
 
@@ -278,3 +311,8 @@ def run(given: argparse.Namespace, results: Results) -> None:
     for name, found in content["offsets"].items():
         print(f"  {name:26}", *found)
     results.write("active_speaker", content)
+    by_shift = talkers_by_shift([name for name in given.scorers if name in content], talkers)
+    results.write("active_speaker_sync", {"shifts": SHIFTS, "scorers": by_shift})
+    print(f"\nvoiced frames of talkers above 0, sound later by {SHIFTS} s")
+    for name, found in by_shift.items():
+        print(f"  {name:26}", *found["mean"])

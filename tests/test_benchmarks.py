@@ -340,6 +340,9 @@ def test_active_speaker(data, tmp_path):
     content = check_head(tmp_path / "active_speaker.json")
     assert content["compact-asd"]["meeting_table"]["both"]["auc"] > 0.8
     assert list(content["offsets"]) == ["hdtf_RD_Radio4_a"]
+    sync = check_head(tmp_path / "active_speaker_sync.json")
+    shares = dict(zip(sync["shifts"], sync["scorers"]["synchrony"]["mean"], strict=True))
+    assert shares[0.0] > 0.8
 
 
 @pytest.mark.slow

@@ -75,7 +75,8 @@ def on_all_cores(
 
     As many threads as PyTorch uses for one operator, but at most eight, each process an item of
     their own. They share the threads for operators: up to eight cores, each has one. Networks
-    whose operators are small gain nothing from several threads for one operator.
+    whose operators are small gain nothing from several threads for one operator. Until the end,
+    PyTorch uses this share in other threads that begin, too.
 
     Parameters
     ----------
@@ -96,7 +97,7 @@ def on_all_cores(
     at_once = min(count, _MOST)
 
     def share() -> None:
-        torch.get_num_threads()  # sets the number of this thread to that of PyTorch, for once
+        torch.get_num_threads()  # the first call in a thread would undo the next line
         torch.set_num_threads(count // at_once)
 
     waiting: deque[Future] = deque()
