@@ -69,6 +69,21 @@ def test_number_of_speakers(size, wanted, seed, apart):
     assert len(set(high)) == min(wanted, size)
 
 
+@given(st.integers(2, 20), st.integers(1, 25), st.integers(0, 999))
+@settings(max_examples=30, deadline=None)
+def test_a_counter_sees_the_tree_and_keeps_to_bounds(size, counted, seed):
+    distance, trees = distances(size, seed), []
+
+    def counter(tree):
+        trees.append(tree)
+        return counted
+
+    clusters = pair_clusters(distance, 0.0, max_speakers=6, counter=counter)
+    assert clusters.max() + 1 == min(counted, size, 6)
+    np.testing.assert_array_equal(trees[0], linkage(distance, "average"))
+    assert pair_clusters(distance, 0.0, num_speakers=2, counter=counter).max() + 1 == 2
+
+
 def test_bounds_that_contradict_each_other():
     with pytest.raises(ValueError, match="min_clusters must be smaller"):
         pair_clusters(distances(6, 0), 0.5, min_speakers=4, max_speakers=2)

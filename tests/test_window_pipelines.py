@@ -23,6 +23,7 @@ from pyannote_av.clustering.joint_diarization import JointDiarization
 from pyannote_av.clustering.plda import fit_plda, save_plda
 from pyannote_av.clustering.relation_diarization import RelationDiarization
 from pyannote_av.clustering.similarity_diarization import SimilarityDiarization
+from pyannote_av.clustering.tree_counter import TreeCounter
 from pyannote_av.clustering.vbx_diarization import VBxDiarization
 from pyannote_av.clustering.windowed_file import ScoredFaces
 from pyannote_av.clustering.windows import cut_windows
@@ -475,6 +476,24 @@ def test_predicted_counts(bias, expected, make, scene):
     pipeline.instantiate({**pipeline.default_parameters(), "counting": "threshold"})
     pipeline.instantiate({**pipeline.parameters(instantiated=True), "threshold": 1.0})
     assert count(pipeline(scene.sound())) == 1
+
+
+@pytest.mark.parametrize("constrained", [False, True])
+@pytest.mark.parametrize("predicted", [1, 3])
+def test_a_counter_replaces_the_threshold(predicted, constrained, make, scene, seen, tmp_path):
+    network = TreeCounter(max_speakers=4, width=16)
+    with torch.no_grad():
+        network.head[-1].bias[predicted - 1] += 1e4
+    network.save(tmp_path)
+    pipeline = make("embed", counter=tmp_path, constrained=constrained)
+    for threshold in (0.0, 1.0):
+        pipeline.instantiate({**pipeline.default_parameters(), "threshold": threshold})
+        output = pipeline(scene.file(), scored_faces=seen)
+        assert count(output) == predicted
+    assert_whole(output, scene.speech)
+    assert count(pipeline(scene.file(), scored_faces=seen, num_speakers=2)) == 2
+    assert count(pipeline(scene.file(), scored_faces=seen, min_speakers=4)) == 4
+    assert count(pipeline(scene.file(), scored_faces=seen, max_speakers=1)) == 1
 
 
 def test_a_network_that_was_trained_with_another_face_embedder(make, scene, seen):

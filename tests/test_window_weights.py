@@ -11,7 +11,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pyannote_av.clustering.embedded import CorrectedSimilarity
-from pyannote_av.clustering.people import People, PeopleEpisodes
+from pyannote_av.clustering.people import People, PeopleEpisodes, PeopleRecordings
 from recipes.simulated import window_weights as recipe
 
 VOICE, FACE = 24, 16
@@ -81,19 +81,56 @@ def test_calibration_and_correction_of_others():
     }
 
 
+def voice_trees(known: People, count: int) -> recipe.Trees:
+    composed = PeopleRecordings(known, speakers=(1, recipe.MOST))
+    distance = lambda one: recipe.cosines([one], faces=False)[0]  # noqa: E731
+    return recipe.Trees.of_recordings(composed, count, distance, batch_size=32)
+
+
 def test_counter_learns_from_trees():
     """Of other people, more often right than by chance"""
     from pyannote_av.clustering.cysmsd import CYSMSD
 
     torch.manual_seed(0)
     model = CYSMSD(VOICE, FACE, width=32, max_speakers=recipe.MOST, counter="tree", corrects=True)
-    trees = recipe.Trees(people(0), 40, batch_size=32)
+    trees = voice_trees(people(0), 40)
     trained = "tree_norm", "counter"
     recipe.fit(model, trees, recipe.count_loss, 150, 3e-3, 0.0, trained, "counting")
-    unknown = recipe.Trees(people(1), 30, seed=1)
+    unknown = voice_trees(people(1), 30)
     with torch.no_grad():
         odds = model.counter(model.tree_norm(unknown.features))
     far = (odds.argmax(dim=1) + 1 - unknown.speakers).abs().float().mean()
     chance = (unknown.speakers.float() - unknown.speakers.float().mean()).abs().mean()
     assert far < chance
     assert not model.correction.weight.any()
+
+
+def test_the_counter_of_avrnet_is_trained_on_people_whom_avrnet_does_not_know(
+    tmp_path, monkeypatch
+):
+    from pyannote_av.core.model import Model
+
+    known, seen = people(0), []
+
+    def relation(trained, into, *others):
+        model = CorrectedSimilarity(VOICE, FACE, width=16)
+        model.lineage = [{"people": sorted(set(trained.voice_person.tolist()))}]
+        model.save(into)
+
+    def scores(files, model):
+        seen.append((model.lineage[-1]["people"], files[0]["speaker_embeddings"]))
+        return recipe.cosines(files, faces=True)
+
+    monkeypatch.setattr(recipe, "relation", relation)
+    monkeypatch.setattr(recipe, "scores", scores)
+    monkeypatch.setattr(recipe, "LONGEST", 40)
+    recipe.tree_counter(known, tmp_path / "counter", scale=0.005, seed=0)
+    assert len(seen) == 20
+    of = {row.tobytes(): who for row, who in zip(known.voice, known.voice_person, strict=True)}
+    for trained, windows in seen:
+        speak = {of.get(w.astype(np.float16).tobytes()) for w in windows} - {None}
+        assert len(trained) == 20
+        assert speak
+        assert speak.isdisjoint(trained)
+    counter = Model.from_pretrained(tmp_path / "counter")
+    assert 1 <= counter.count(np.array([[0.0, 1.0, 0.4, 2.0]])) <= recipe.MOST

@@ -53,7 +53,7 @@ def informed_clusters(
     if not np.isfinite(count):
         raise ValueError(f"the predicted number of speakers is {count}")
     bounds = num_speakers, min_speakers, max_speakers
-    return _cosine(embeddings, lambda heights: round(float(count)), bounds)
+    return _cosine(embeddings, lambda tree: round(float(count)), bounds)
 
 
 def threshold_clusters(
@@ -89,6 +89,7 @@ def pair_clusters(
     max_speakers: int | None = None,
     same: np.ndarray | None = None,
     apart: np.ndarray | None = None,
+    counter: Callable[[np.ndarray], int] | None = None,
 ) -> np.ndarray:
     """Cluster items from their pairwise distances.
 
@@ -105,6 +106,9 @@ def pair_clusters(
     apart : (k, 2) int array, optional
         Pairs with different speakers. Clusters with such a pair are merged last, and only to reach
         the requested number of speakers.
+    counter : callable, optional
+        Function of the average-linkage tree, as scipy returns it, that returns the number of
+        clusters. It replaces the threshold.
 
     Returns
     -------
@@ -132,12 +136,13 @@ def pair_clusters(
         if pairs is not None and len(pairs):
             first, second = np.sort(pairs, axis=1).T
             distance[size * first - first * (first + 1) // 2 + second - first - 1] = value
-    return _cut(distance, _above(threshold + 2 * _TINY), (num_speakers, min_speakers, max_speakers))
+    choose = counter or _above(threshold + 2 * _TINY)
+    return _cut(distance, choose, (num_speakers, min_speakers, max_speakers))
 
 
 def _above(threshold: float) -> Callable[[np.ndarray], int]:
     """Function that counts the clusters left after merging those at most `threshold` apart"""
-    return lambda heights: 1 + np.count_nonzero(heights > threshold)
+    return lambda tree: 1 + np.count_nonzero(tree[:, 2] > threshold)
 
 
 def _cosine(
@@ -161,7 +166,7 @@ def _cut(
     choose: Callable[[np.ndarray], int],
     bounds: tuple[int | None, int | None, int | None],
 ) -> np.ndarray:
-    """Cut the tree into the number of clusters that `choose` returns for the merge heights"""
+    """Cut the tree into the number of clusters that `choose` returns for it"""
     from pyannote.audio.pipelines.clustering import BaseClustering
     from scipy.cluster.hierarchy import cut_tree, linkage
     from scipy.spatial.distance import num_obs_y
@@ -170,5 +175,5 @@ def _cut(
         return np.zeros(1, int)
     wanted, fewest, most = BaseClustering().set_num_clusters(num_obs_y(distance), *bounds)
     tree = linkage(distance, method="average")
-    count = wanted or int(np.clip(choose(tree[:, 2]), fewest, most))
+    count = wanted or int(np.clip(choose(tree), fewest, most))
     return cut_tree(tree, n_clusters=count)[:, 0]

@@ -33,17 +33,33 @@ def tree_features(windows: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(np.array(found)).to(windows)
 
 
+def features_of_tree(tree: np.ndarray) -> np.ndarray:
+    """Features of one tree.
+
+    Parameters
+    ----------
+    tree : (n - 1, 4) float array
+        Average linkage of n windows, as scipy returns it.
+
+    Returns
+    -------
+    features : (25,) float32 array
+        See :func:`tree_features`. Distances are at most 2, the largest cosine distance; constraints
+        of the clustering make them larger.
+    """
+    features, size = np.zeros((2, MERGES), np.float32), len(tree) + 1
+    sizes = np.concatenate([np.ones(size), tree[:, 3]])
+    last = tree[::-1][:MERGES]
+    features[0, : len(last)] = last[:, 2].clip(max=2.0)
+    features[1, : len(last)] = np.log(sizes[last[:, :2].astype(int)].min(axis=1))
+    return np.append(features.ravel(), np.float32(np.log(size)))
+
+
 def _features(windows: torch.Tensor) -> np.ndarray:
     from scipy.cluster.hierarchy import linkage
     from scipy.spatial.distance import pdist
 
     x = windows.double().cpu().numpy()
     x = x[x.any(axis=1)]
-    features, size = np.zeros((2, MERGES), np.float32), len(x)
-    if size > 1:
-        tree = linkage(pdist(x, "cosine"), method="average")
-        sizes = np.concatenate([np.ones(size), tree[:, 3]])
-        last = tree[::-1][:MERGES]
-        features[0, : len(last)] = last[:, 2]
-        features[1, : len(last)] = np.log(sizes[last[:, :2].astype(int)].min(axis=1))
-    return np.append(features.ravel(), np.float32(np.log(max(size, 1))))
+    tree = linkage(pdist(x, "cosine"), "average") if len(x) > 1 else np.zeros((0, 4))
+    return features_of_tree(tree)

@@ -14,6 +14,7 @@ from pyannote_av.clustering.window_diarization import WindowDiarization
 from pyannote_av.clustering.windowed_file import WindowedFile
 from pyannote_av.clustering.windows import at_once, entry_faces, same_track
 from pyannote_av.core.caching import cached
+from pyannote_av.models.loading import ModelReference, load_model
 
 
 class SimilarityDiarization(WindowDiarization):
@@ -29,23 +30,40 @@ class SimilarityDiarization(WindowDiarization):
         that are visible simultaneously have different ones.
     use_faces : bool, optional
         Compare voices and faces. If False, compare voices only.
+    counter : str, Path, mapping or Model, optional
+        Network that predicts the number of speakers from the linkage tree of the similarities
+        (:class:`~pyannote_av.clustering.tree_counter.TreeCounter`), instead of a threshold. See
+        :func:`~pyannote_av.models.loading.load_model`.
     others
         See :class:`~pyannote_av.clustering.window_diarization.WindowDiarization`.
 
     Hyper-parameters
     ----------------
     threshold : float
-        Clusters are not merged below this similarity.
+        Clusters are not merged below this similarity. Not used with a `counter`.
     """
 
-    def __init__(self, constrained: bool = False, use_faces: bool = True, **others: Any):
+    def __init__(
+        self,
+        constrained: bool = False,
+        use_faces: bool = True,
+        counter: ModelReference | None = None,
+        **others: Any,
+    ):
         super().__init__(**others)
         self.constrained, self.use_faces = constrained, use_faces
+        self.counter = counter and load_model(counter, others.get("token"), others.get("cache_dir"))
         self.threshold = Uniform(0.0, 1.0)
 
     def default_parameters(self) -> dict[str, Any]:
         """Parameters used when none are given."""
         return {**super().default_parameters(), "threshold": 0.5}
+
+    def to(self, device) -> SimilarityDiarization:
+        """Move all models."""
+        if self.counter:
+            self.counter.to(device)
+        return super().to(device)
 
     def similarities(self, windowed: WindowedFile, hook: Callable) -> np.ndarray:
         """Similarities of entries: (m (m - 1) / 2,) in the order of ``pdist``, NaN if unknown."""
@@ -89,5 +107,6 @@ class SimilarityDiarization(WindowDiarization):
                 1.0 - self.threshold,
                 *bounds,
                 **pairs,
+                counter=self.counter and self.counter.count,
             )
         return clusters

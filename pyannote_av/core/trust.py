@@ -81,6 +81,7 @@ CLASSES: dict[str, dict[str, tuple[str, ...]]] = {
         f"{_OURS}.models.active_speaker.talknet": ("TalkNet",),
         f"{_OURS}.models.embedding.campplus": ("CAMPPlus",),
         f"{_OURS}.clustering.cysmsd": ("CYSMSD",),
+        f"{_OURS}.clustering.tree_counter": ("TreeCounter",),
         f"{_OURS}.clustering.avrnet": ("AVRNet",),
         f"{_OURS}.clustering.embedded": (
             "CorrectedSimilarity",

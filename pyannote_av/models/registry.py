@@ -56,6 +56,7 @@ NETWORKS = {
     "TalkNet": Network(
         "pyannote_av.models.active_speaker.talknet", "ActiveSpeakerDetection", "talknet"
     ),
+    "TreeCounter": Network("pyannote_av.clustering.tree_counter"),
 }
 
 

@@ -43,8 +43,8 @@ from recipes.simulated import corpus
 from recipes.simulated.held_aside import load, read, simulate
 
 CONFIGURATIONS = Path(__file__).parent / "train"
-#: number of epochs, steps per epoch, and development batches per epoch
-EPOCHS = {"compact": 24, "hmsanet-compact": 28}
+#: number of epochs of each stage, steps per epoch, and development batches per epoch
+EPOCHS = {"compact": {"training": 24, "sync": 7}, "hmsanet-compact": {"joint": 28}}
 STEPS, BATCHES = 100, {"compact": 15, "hmsanet-compact": 15}
 #: number of held-out conversations for tuning, of conversations for tuning from each part with real
 #: mouths, of trials, and of test conversations
@@ -90,8 +90,7 @@ def train(
             "trainer.precision=bf16-mixed",
             f"trainer.limit_train_batches={STEPS}",
             f"trainer.limit_val_batches={BATCHES[name]}",
-            f"stages.{'joint' if 'hmsa' in name else 'training'}.max_epochs="
-            f"{ceil(scale * EPOCHS[name])}",
+            *(f"stages.{k}.max_epochs={ceil(scale * n)}" for k, n in EPOCHS[name].items()),
             *overrides,
         ],
     )

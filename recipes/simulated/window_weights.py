@@ -8,11 +8,12 @@ The script runs these steps:
 2. Fit the PLDA of VBx to the training voices.
 3. Calibrate the similarity of voices and faces, and train the network that corrects it, AVR-Net,
    with several losses.
-4. Train the embeddings and the speaker counter of CYS-MSD.
-5. Choose the thresholds, and the networks with the least confusion, on recordings composed of the
-   embeddings of development people. A correction that does not help is set to zero.
+4. Train the embeddings and the speaker counter of CYS-MSD, and a speaker counter for the scores of
+   AVR-Net.
+5. Choose the thresholds, and the AVR-Net with the least confusion, on recordings composed of the
+   embeddings of development people.
 6. Write all figures to WORK/window_errors.json, and the pipeline folders to WORK/pretrained.
-   CYS-MSD is left out if its counts cause more confusion than a threshold on the same embeddings.
+   ``cysmsd`` is AVR-Net with its speaker counter. It is left out if a threshold counts better.
 
 Existing results are not computed again. With ``--seconds``, the command stops between two parts
 after the given time, to be continued later.
@@ -25,6 +26,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
+from itertools import chain
 from math import ceil
 from pathlib import Path
 from time import perf_counter
@@ -42,16 +44,22 @@ from recipes.simulated import people as embedded
 if TYPE_CHECKING:
     import torch
 
-#: steps of training, and number of recordings whose trees the counter learns from
-STEPS = {"calibration": 150, "relation": 600, "embeddings": 250, "trees": 2500, "counting": 1500}
+#: steps of training
+STEPS = {"calibration": 150, "relation": 600, "embeddings": 250, "counting": 1500, "counter": 3000}
+#: number of recordings whose trees a counter learns from: trees of voices, and of scores of AVR-Net
+TREES = {"counting": 2500, "counter": 4000}
 #: share of training windows that also contain another speaker
 BLENDED = 0.3
 #: largest number of speakers that can be counted
 MOST = 10
 #: development recordings: how many of each size and number of speakers
 EACH, SPEAKERS = 4, range(2, 9)
-#: numbers of windows: for scores of pairs of windows, and for counts, in 30 s and in 5 minutes
-SIZES, SIZES_OF_COUNTS = (40, 160), (40, 400)
+#: likewise, to compare a threshold with the counter of AVR-Net
+COUNTS = 20
+#: numbers of windows: for scores of pairs of windows, and for counts, from 30 s to 5 minutes
+SIZES, SIZES_OF_COUNTS = (40, 160), (40, 160, 400)
+#: most windows of a recording from which the counter of AVR-Net learns
+LONGEST = 300
 #: thresholds to try, for scores in (0, 1)
 THRESHOLDS = np.round(np.arange(0.02, 0.99, 0.02), 2)
 #: segments of each speaker for the PLDA, and their duration in seconds
@@ -174,23 +182,46 @@ def embedding_loss(model, batch: dict[str, torch.Tensor]) -> torch.Tensor:
 class Trees:
     """Linkage trees of composed recordings, and their numbers of speakers, in random batches.
 
-    The trees depend on frozen embeddings only, so they are computed once.
+    The trees depend on frozen networks only, so they are computed once.
+
+    Parameters
+    ----------
+    features : (recordings, 25) tensor
+    speakers : (recordings,) tensor
+    batch_size, seed : int, optional
     """
 
-    def __init__(self, people: People, count: int, batch_size: int = 128, seed: int = 0):
+    def __init__(
+        self,
+        features: torch.Tensor,
+        speakers: torch.Tensor,
+        batch_size: int = 128,
+        seed: int = 0,
+    ):
+        self.features, self.speakers = features, speakers
+        self.batch_size, self.seed = batch_size, seed
+
+    @classmethod
+    def of_recordings(
+        cls,
+        composed: PeopleRecordings,
+        count: int,
+        distance: Callable[[dict], np.ndarray],
+        batch_size: int = 128,
+    ) -> Trees:
+        """Trees of the distances of the first recordings."""
         import torch
+        from scipy.cluster.hierarchy import linkage
 
-        from pyannote_av.clustering.linkage_tree import tree_features
+        from pyannote_av.clustering.linkage_tree import features_of_tree
 
-        composed = PeopleRecordings(people, speakers=(1, MOST), seed=seed)
         features, speakers = [], []
         for number in range(count):
-            one = composed.recording(np.random.default_rng([seed, number]))
-            voices = torch.from_numpy(one["speaker_embeddings"])[None]
-            features.append(tree_features(voices, torch.ones(voices.shape[:2], dtype=torch.bool)))
+            one = composed.recording(np.random.default_rng([composed.seed, number]))
+            features.append(features_of_tree(linkage(distance(one), "average")))
             speakers.append(one["y"].shape[1])
-        self.features, self.speakers = torch.cat(features), torch.tensor(speakers)
-        self.batch_size, self.seed = batch_size, seed
+        found = torch.from_numpy(np.array(features)), torch.tensor(speakers)
+        return cls(*found, batch_size, composed.seed)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         rows = np.random.default_rng([self.seed, index]).integers(
@@ -200,11 +231,17 @@ class Trees:
 
 
 def count_loss(model, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-    """Cross entropy of the number of speakers."""
+    """Cross entropy of the number of speakers, for CYS-MSD or a ``TreeCounter``."""
     import torch.nn.functional as F
 
+    from pyannote_av.clustering.tree_counter import TreeCounter
+
     features, speakers = batch
-    return F.cross_entropy(model.counter(model.tree_norm(features)), speakers - 1)
+    if isinstance(model, TreeCounter):
+        logits = model(features)
+    else:
+        logits = model.counter(model.tree_norm(features))
+    return F.cross_entropy(logits, speakers - 1)
 
 
 # ------------------------------------------------------------------------------- development people
@@ -218,7 +255,7 @@ class Errors(NamedTuple):
 
 
 def recordings(
-    people: People, sizes: tuple[int, ...], listeners: bool, seed: int = 1
+    people: People, sizes: tuple[int, ...], listeners: bool, seed: int = 1, each: int = EACH
 ) -> list[dict[str, np.ndarray]]:
     """Composed recordings of 2 to 8 speakers, with the given numbers of windows."""
     composed = PeopleRecordings(people, listeners=listeners, mixed=0.0)
@@ -226,7 +263,7 @@ def recordings(
         composed.recording(np.random.default_rng([seed, windows, speakers, k]), speakers, windows)
         for windows in sizes
         for speakers in SPEAKERS
-        for k in range(EACH)
+        for k in range(each)
     ]
 
 
@@ -248,15 +285,17 @@ def errors(files: list[dict], clusters: Iterable[np.ndarray]) -> Errors:
     return Errors(*(float(x) for x in np.mean(found, axis=0)))
 
 
-def best(files: list[dict], distances: list[np.ndarray]) -> tuple[float, Errors]:
-    """Threshold with the least confusion, for scores that are 1 minus distances."""
+def best(
+    files: list[dict], distances: list[np.ndarray], key: Callable[[Errors], Any] = tuple
+) -> tuple[float, Errors]:
+    """Threshold with the least confusion, or the least `key`. Scores are 1 minus distances."""
     from scipy.cluster.hierarchy import fcluster, linkage
 
     trees, tried = [linkage(one, "average") for one in distances], []
     for threshold in THRESHOLDS.tolist():
         clusters = (fcluster(tree, 1 - threshold, "distance") - 1 for tree in trees)
         tried.append((errors(files, clusters), threshold))
-    least, threshold = min(tried)
+    least, threshold = min(tried, key=lambda one: (key(one[0]), one[1]))
     return threshold, least
 
 
@@ -388,20 +427,62 @@ def counting(people: People, into: Path, scale: float, seed: int):
 
     torch.manual_seed(seed)
     model = Model.from_pretrained(into.with_name("cysmsd-embeddings"))
-    trees = Trees(people, ceil(scale * STEPS["trees"]), seed=seed)
+    composed = PeopleRecordings(people, speakers=(1, MOST), seed=seed)
+    trees = Trees.of_recordings(
+        composed, ceil(scale * TREES["counting"]), lambda one: cosines([one], faces=False)[0]
+    )
     steps, trained = ceil(scale * STEPS["counting"]), ("tree_norm", "counter")
     fit(model, trees, count_loss, steps, 1e-3, 1e-2, trained, "counting")
     model.save(into)
 
 
-def uncorrected(source: Path, into: Path) -> None:
-    """Copy CYS-MSD with a correction of zero."""
+def half(people: People, number: int) -> People:
+    """Every other person."""
+    voices, faces = people.voice_person % 2 == number, people.face_person % 2 == number
+    return People(
+        people.voice[voices],
+        people.voice_person[voices],
+        people.voice_room[voices],
+        people.face[faces],
+        people.face_person[faces],
+    )
+
+
+def tree_counter(people: People, into: Path, scale: float, seed: int):
+    """Train the speaker counter for the scores of AVR-Net.
+
+    AVR-Net knows its training people better than others, so their trees would be too good. Two
+    AVR-Nets are trained on one half of the people each, and score recordings of the other half.
+    """
     import torch
 
+    from pyannote_av.clustering.tree_counter import TreeCounter
     from pyannote_av.core.model import Model
 
-    model = Model.from_pretrained(source)
-    torch.nn.init.zeros_(model.correction.weight)
+    found = []
+    for number in range(2):
+        known, folder = half(people, number), into.with_name(f"half-{number}") / COUNTED
+        if not folder.is_dir():
+            calibrated(known, folder.with_name("relation-calibrated"), seed)
+            relation(known, folder, COUNTED, scale, seed)
+        model = Model.from_pretrained(folder)
+        composed = PeopleRecordings(
+            half(people, 1 - number),
+            speakers=(1, MOST),
+            windows=(20, LONGEST),
+            listeners=False,
+            seed=seed + number,
+        )
+        count = ceil(scale * TREES["counter"] / 2)
+        found.append(Trees.of_recordings(composed, count, lambda one, m=model: scores([one], m)[0]))
+    trees = Trees(
+        *(torch.cat([getattr(one, name) for one in found]) for name in ("features", "speakers")),
+        seed=seed,
+    )
+    torch.manual_seed(seed)
+    model = TreeCounter(MOST)
+    steps = ceil(scale * STEPS["counter"])
+    fit(model, trees, count_loss, steps, 1e-3, 1e-1, ("norm", "head"), "counter")
     model.save(into)
 
 
@@ -423,6 +504,19 @@ def figures(people: People, work: Path) -> dict[str, Any]:
     for name in RELATIONS:
         model = Model.from_pretrained(work / f"relation-{name}")
         note(f"relation-{name}", *best(files, scores(files, model)))
+    network, counter = (Model.from_pretrained(work / n) for n in (f"relation-{COUNTED}", "counter"))
+    files = {n: recordings(people, (n,), listeners=False, each=COUNTS) for n in SIZES_OF_COUNTS}
+    distances = {size: scores(some, network) for size, some in files.items()}
+    # one threshold for all sizes, with which the count is right most often
+    together = [list(chain.from_iterable(x.values())) for x in (files, distances)]
+    threshold, _ = best(*together, key=lambda wrong: wrong.miscounted)
+    for size, some in files.items():
+        ways = {"threshold": {"threshold": 1 - threshold}, "counter": {"counter": counter.count}}
+        for name, options in ways.items():
+            options = {"threshold": 0.0, **options}
+            clusters = (pair_clusters(one, **options) for one in distances[size])
+            fixed = threshold if name == "threshold" else None
+            note(f"AVR-Net, {name}, {size} windows", fixed, errors(some, clusters))
     # as published, CYS-MSD averages all visible faces
     model = Model.from_pretrained(work / "cysmsd")
     for size in SIZES_OF_COUNTS:
@@ -442,10 +536,15 @@ def figures(people: People, work: Path) -> dict[str, Any]:
 
 #: AVR-Nets to choose from
 RELATIONS = ("calibrated", *LOSSES)
+#: loss of the AVR-Net whose scores are counted
+COUNTED = "cross entropy"
 #: class and parameters of the pipeline of each folder
 PIPELINES: dict[str, tuple[str, dict[str, Any]]] = {
     "avrnet": ("relation_diarization.RelationDiarization", {"relation": "$model/relation"}),
-    "cysmsd": ("counting_diarization.CountingDiarization", {"counter": "$model/counter"}),
+    "cysmsd": (
+        "relation_diarization.RelationDiarization",
+        {"relation": "$model/relation", "counter": "$model/counter"},
+    ),
     "vbx": ("vbx_diarization.VBxDiarization", {"plda": "$model/plda", "embedder": None}),
     "similarity": ("similarity_diarization.SimilarityDiarization", {}),
     "enrolment": ("enrolment_pipeline.EnrolmentDiarization", {}),
@@ -463,27 +562,18 @@ def assemble(work: Path, found: dict[str, Any]) -> list[Path]:
     installed = {name: version(name) for name in ("pyannote.audio", "pyannote-av")}
     networks = [f"relation-{name}" for name in RELATIONS]
     network = min(networks, key=lambda name: found[name]["confusion"])
-    sizes = [f"and count, {size} windows" for size in SIZES_OF_COUNTS]
-    speech, corrected = (
-        sum(found[f"{name} {size}"]["confusion"] for size in sizes)
-        for name in ("speech", "corrected speech")
-    )
-    if corrected > speech:
-        uncorrected(work / "cysmsd", work / "cysmsd-uncorrected")
-    counter = "cysmsd-uncorrected" if corrected > speech else "cysmsd"
-    sources = {"relation": network, "counter": counter, "plda": "plda"}
-    name = "speech" if corrected > speech else "corrected speech"
-    merged = found[f"{name}, {SIZES_OF_COUNTS[-1]} windows"]["threshold"]
+    sources = {"relation": network, "counter": "counter", "plda": "plda"}
     chosen = {
         "avrnet": {"threshold": found[network]["threshold"]},
         "similarity": {"threshold": found["similarity"]["threshold"]},
-        "cysmsd": {"threshold": round(1 - merged, 2)},
     }
-    helps = min(corrected, speech) <= sum(
-        found[f"{name}, {size} windows"]["confusion"] for size in SIZES_OF_COUNTS
+    by_threshold, by_counter = (
+        sum(found[f"AVR-Net, {name}, {size} windows"]["miscounted"] for size in SIZES_OF_COUNTS)
+        for name in ("threshold", "counter")
     )
+    helps = by_counter < by_threshold
     if not helps:
-        print("cysmsd is left out: a threshold has less confusion than its counts")
+        print("cysmsd is left out: a threshold counts better")
     written = []
     for name, (path, params) in PIPELINES.items():
         if name == "cysmsd" and not helps:
@@ -491,7 +581,8 @@ def assemble(work: Path, found: dict[str, Any]) -> list[Path]:
         with new_folder(work / "pretrained" / name, overwrite=True) as folder:
             for argument, value in params.items():
                 if isinstance(value, str):
-                    source = work / sources[argument]
+                    counted = name == "cysmsd" and argument == "relation"
+                    source = work / (f"relation-{COUNTED}" if counted else sources[argument])
                     (folder / argument).mkdir()
                     for one in source.iterdir():
                         (folder / argument / one.name).write_bytes(one.read_bytes())
@@ -530,6 +621,7 @@ def main() -> int:
         },
         "cysmsd-embeddings": lambda into: embeddings(known, into, *options),
         "cysmsd": lambda into: counting(known, into, *options),
+        "counter": lambda into: tree_counter(known, into, *options),
     }
     for name, step in steps.items():
         if (work / name).is_dir():
