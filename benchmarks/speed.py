@@ -64,7 +64,7 @@ FILES = {"sample": (2, 360, 1), "clip": (3, 720, 2), "long": (2, 360, 20), "talk
 SLOW, MANY_COPIES = ("stock", "stock-0.1", "naive", "naive-mtcnn"), 4
 #: pipelines whose cost is measured
 COST = {
-    "duration": ("audio", "late_fusion"),
+    "duration": ("audio", "late_fusion", "hmsanet"),
     "faces": ("late_fusion", "hmsanet"),
     "picture": ("late_fusion", "hmsanet"),
 }

@@ -6,14 +6,14 @@ Examples:
 
 CORPUS is made from DATA (`python -m recipes.simulated.corpus DATA CORPUS`); nobody is in two of its
 subsets. A noise from DATA is added to each conversation, 0 to 20 dB below the speech. The systems
-that the package ships (AVR-Net, VBx and those without weights) need no train files:
-`--scale 0` leaves them out. The other networks are trained on the train files: AVR-Net alone,
-without the similarity that the shipped one corrects, CYS-MSD, and the fusions that the paper of
+that the package ships (AVR-Net, CYS-MSD, VBx and those without weights) need no train files:
+`--scale 0` leaves them out. The other networks are trained on the train files: AVR-Net and CYS-MSD
+alone, without the similarity that the shipped ones start from, and the fusions that the paper of
 AVR-Net compares. Thresholds of all systems are chosen on development files. All are then scored on
 test files, each trained network with every seed:
 
 - oracle, as in AVA-AVD: speech and talking faces are given; a growing share of them is missing
-- automatic: segmentation-3.0 and LR-ASD detect them (weights: `pyannote-av download`)
+- automatic: segmentation-3.0 and the shipped active speaker scorer detect them
 
 Face tracks are given in both. Finally, the AMI excerpts of DATA are scored, for speech alone.
 Parts: train, compare, report. An interrupted run continues where it was. Writes
@@ -130,9 +130,10 @@ SYSTEMS = {
     "GMU": _relation("gmu"),
     "AVR-Net, alone": _relation("avr-net"),
     "AVR-Net": _shipped("avrnet", threshold=THRESHOLDS),
-    "CYS-MSD, threshold": _counting("threshold"),
-    "CYS-MSD, published": _counting("predicted", "cys-msd-mean"),
-    "CYS-MSD": _counting("predicted"),
+    "CYS-MSD, alone, threshold": _counting("threshold"),
+    "CYS-MSD, alone, published": _counting("predicted", "cys-msd-mean"),
+    "CYS-MSD, alone": _counting("predicted"),
+    "CYS-MSD": _shipped("cysmsd"),
 }
 
 
@@ -297,10 +298,10 @@ def oracle(tracks, reference: str):
 
 @cache
 def active_speaker_detection():
-    """LR-ASD, loaded once."""
+    """The shipped scorer, loaded once."""
     from pyannote_av.pipelines.active_speaker_detection import ActiveSpeakerDetection
 
-    return ActiveSpeakerDetection(scorer="lr-asd")
+    return ActiveSpeakerDetection(scorer="compact-asd+synchrony")
 
 
 def speaking(shard, waveform, path: Path):
@@ -479,7 +480,10 @@ def report(work: Path, results: Results, seeds: list[int], names: list[str]) -> 
     pairs = [("AVR-Net", other) for other in others]
     pairs += [("speech + face", "speech"), ("GMU", "speech"), ("AVR-Net", "VBx")]
     pairs += [
-        ("CYS-MSD", other) for other in ("CYS-MSD, threshold", "CYS-MSD, published", "speech")
+        ("CYS-MSD", other) for other in ("speech", "speech + face", "AVR-Net", "CYS-MSD, alone")
+    ]
+    pairs += [
+        ("CYS-MSD, alone", f"CYS-MSD, alone, {other}") for other in ("threshold", "published")
     ]
     for first, second in (pair for pair in pairs if set(pair) <= set(names)):
         for vad in ("oracle", "automatic"):

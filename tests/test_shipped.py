@@ -57,7 +57,7 @@ def test_weights_are_those_of_the_registry(name):
     assert type(model).__name__ == OWN[name]
     # how it was trained is known, and nothing of where
     told = json.dumps(model.lineage)
-    assert model.lineage[-1]["steps"] > 1000
+    assert sum(stage.get("steps", 0) for stage in model.lineage) > 1000
     assert "/" not in told.replace("loss/", "")
 
 

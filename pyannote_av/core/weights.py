@@ -77,7 +77,7 @@ REGISTRY: dict[str, Weights] = {
     ),
     "compact-asd": Weights(
         filenames=("compact_asd.safetensors",),
-        sha256="20ad170d650fc64df6edadf09094d7f529dee18a84229b63cafef5eec082f1c9",
+        sha256="e3f2e2f0b01ea7114f41af51700390b9970d130f21f9f812d449c713d9561876",
         licence="MIT; trained on simulated conversations, see the card of hmsanet",
         purpose="active speaker scores on faces found by a detector (CompactASD)",
         package=("pyannote_av", "pretrained/hmsanet/scorer/model.safetensors"),
