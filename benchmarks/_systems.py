@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 #: shipped pipelines that are compared
 OURS = ("audio", "late_fusion", "hmsanet")
 #: shipped pipelines that cluster windows
-WINDOWS = ("avrnet", "similarity", "enrolment", "joint", "vbx")
+WINDOWS = ("avrnet", "cysmsd", "similarity", "enrolment", "joint", "vbx")
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """What each source of evidence contributes to the decision who speaks, and how often it does harm.
 
-Example:
+Examples:
     python -m benchmarks evidence DATA WORK
+    python -m benchmarks evidence DATA WORK --late -0.12 --variants hmsanet
 
 Conversations of one minute are composed of the real talkers in DATA/clips/talkers, in all layouts,
 and kept in WORK. With ``--talkers train``, they are development material: the weights of the
@@ -9,9 +10,11 @@ pipeline were chosen on them, and the networks were trained on the same people. 
 ``aside`` are not for training. Each variant changes weights of the decision; see
 ``pyannote_av/fusion/decoding.py``.
 
-Writes evidence.json, or evidence_TALKERS.json: mean DER of the files, by layout, and the confusion
-of speakers in it; and harm: the number of files that are worse than sound alone by more than half a
-point, and the largest difference.
+With ``--late``, the sound of all conversations is later than the picture, or earlier.
+
+Writes evidence.json, or evidence_TALKERS.json, with the shift in its name: mean DER of the files,
+by layout, and the confusion of speakers in it; harm: the number of files that are worse than sound
+alone by more than half a point, and the largest difference; and the DER of each file.
 """
 
 from __future__ import annotations
@@ -20,10 +23,14 @@ import argparse
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks._data import existing
 from benchmarks._runner import Results, add, table
 from recipes.simulated.corpus import links, talkers
+
+if TYPE_CHECKING:
+    from pyannote.core import Annotation
 
 LAYOUTS = ("gallery", "meeting", "film")
 #: of the first layout; with the same seed, people would say the same in all layouts
@@ -51,6 +58,9 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--minutes", type=float, default=1.0, help="duration of each")
     parser.add_argument(
         "--talkers", choices=TALKERS, default="all", help="whose clips (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--late", type=float, default=0.0, metavar="SECONDS", help="how late sound is (default: 0)"
     )
     parser.add_argument(
         "--variants",
@@ -94,6 +104,25 @@ def diarize(pipeline, file: dict, changes: dict):
     return pipeline(file)
 
 
+def with_late_sound(file: dict, reference: Annotation, seconds: float) -> tuple[dict, Annotation]:
+    """Move sound and turns of a file to a later time (or an earlier one), and not its picture."""
+    import torch
+    from pyannote.core import Annotation, Segment
+
+    rate, samples = file["sample_rate"], file["waveform"].shape[1]
+    shift = round(seconds * rate)
+    moved = torch.zeros_like(file["waveform"])
+    moved[:, max(shift, 0) : samples + shift] = file["waveform"][
+        :, max(-shift, 0) : samples - shift
+    ]
+    turns, end = Annotation(uri=reference.uri), samples / rate
+    for segment, track, label in reference.itertracks(yield_label=True):
+        later = Segment(max(0.0, segment.start + seconds), min(end, segment.end + seconds))
+        if later:
+            turns[later, track] = label
+    return {**file, "waveform": moved}, turns
+
+
 def run(given: argparse.Namespace, results: Results) -> None:
     """Diarize all conversations with all variants."""
     import torch
@@ -110,15 +139,18 @@ def run(given: argparse.Namespace, results: Results) -> None:
     for video in composed(given.data, given.work, given.files, given.minutes, given.talkers):
         uri = f"{video.parent.parent.name}-{video.stem}"
         rttm = video.parent.parent / "rttm" / f"{video.stem}.rttm"
-        references[uri] = read_rttm(rttm)[video.stem]
+        said = read_rttm(rttm)[video.stem]
         file = dict(pipeline.prepare_one(str(video)))
+        file, references[uri] = with_late_sound(file, said, given.late)
         maps[uri] = Timeline([Segment(0, file["waveform"].shape[1] / file["sample_rate"])])
         pipeline.training = True  # variants share the steps that do not depend on their weights
         turns["sound alone"][uri] = pipeline.first_pass.audio.diarize(file).speaker_diarization
         for name in given.variants:
             turns[name][uri] = diarize(pipeline, file, VARIANTS[name])
         pipeline.training = False
-        print(uri, flush=True)
+        known = {uri: references[uri]}, {uri: maps[uri]}
+        mine = (evaluate(known[0], {uri: one[uri]}, known[1]) for one in turns.values())
+        print(uri, *(f"{100 * one.per_file()[uri].der:.1f}" for one in mine), flush=True)
     scored = {name: evaluate(references, one, maps).per_file() for name, one in turns.items()}
     alone, rows = scored["sound alone"], []
     for name, files in scored.items():
@@ -132,7 +164,13 @@ def run(given: argparse.Namespace, results: Results) -> None:
         rows.append({key: round(v, 2) if isinstance(v, float) else v for key, v in row.items()})
     print(table(rows))
     name = "evidence" if given.talkers == "all" else f"evidence_{given.talkers}"
-    results.write(name, {"files": len(references), "variants": rows})
+    name += f"_late_{given.late:g}" if given.late else ""
+    by_file = {
+        uri: {name: round(100 * files[uri].der, 2) for name, files in scored.items()}
+        for uri in references
+    }
+    content = {"files": len(references), "variants": rows, "DER by file": by_file}
+    results.write(name, content)
 
 
 def mean(rates) -> float:

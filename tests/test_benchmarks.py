@@ -385,6 +385,33 @@ def test_held_aside(data, work, tmp_path):
         assert (tmp_path / f"held_aside_{name}.png").stat().st_size > 1000
 
 
+@pytest.mark.parametrize("seconds", [0.5, -0.5, 0.0])
+def test_late_sound(seconds):
+    import torch
+    from pyannote.core import Annotation, Segment
+
+    from benchmarks.evidence import with_late_sound
+
+    turns = Annotation(uri="it")
+    for start, end in ((0, 0.4), (1, 2), (3.2, 4)):
+        turns[Segment(start, end)] = "she"
+    sound = torch.zeros(1, 40)
+    sound[0, 10:20] = 1
+    file, later = with_late_sound({"waveform": sound, "sample_rate": 10}, turns, seconds)
+    assert file["waveform"].shape == sound.shape
+    assert file["waveform"][0].nonzero()[[0, -1], 0].tolist() == [
+        10 + 10 * seconds,
+        19 + 10 * seconds,
+    ]
+    expected = {
+        0.5: [(0.5, 0.9), (1.5, 2.5), (3.7, 4)],
+        -0.5: [(0.5, 1.5), (2.7, 3.5)],
+        0.0: [(0, 0.4), (1, 2), (3.2, 4)],
+    }
+    found = [(one.start, one.end) for one in later.itersegments()]
+    assert found == [pytest.approx(one) for one in expected[seconds]]
+
+
 @pytest.mark.slow
 def test_evidence(data, work, tmp_path):
     options = ("--files", 1, "--minutes", 0.25)
