@@ -22,6 +22,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -89,7 +90,7 @@ def composed(data: Path, work: Path, files: int, minutes: float, whose: str) -> 
     return videos
 
 
-def diarize(pipeline, file: dict, changes: dict):
+def diarize(pipeline, file: Mapping, changes: dict):
     """Turns of a pipeline with changed hyper-parameters; of its first pass without network."""
     values, changes = pipeline.default_parameters(), dict(changes)
     no_network = "network_weight" in changes and changes["network_weight"] is None
@@ -101,10 +102,12 @@ def diarize(pipeline, file: dict, changes: dict):
     if no_network:
         model = pipeline.segmentation.model
         return pipeline.first_pass.fuse(file, visual_model=model).output.speaker_diarization
-    return pipeline(file)
+    return pipeline.apply(file)
 
 
-def with_late_sound(file: dict, reference: Annotation, seconds: float) -> tuple[dict, Annotation]:
+def with_late_sound(
+    file: Mapping, reference: Annotation, seconds: float
+) -> tuple[dict, Annotation]:
     """Move sound and turns of a file to a later time (or an earlier one), and not its picture."""
     import torch
     from pyannote.core import Annotation, Segment
@@ -140,10 +143,11 @@ def run(given: argparse.Namespace, results: Results) -> None:
         uri = f"{video.parent.parent.name}-{video.stem}"
         rttm = video.parent.parent / "rttm" / f"{video.stem}.rttm"
         said = read_rttm(rttm)[video.stem]
-        file = dict(pipeline.prepare_one(str(video)))
-        file, references[uri] = with_late_sound(file, said, given.late)
-        maps[uri] = Timeline([Segment(0, file["waveform"].shape[1] / file["sample_rate"])])
+        prepared = dict(pipeline.prepare_one(str(video)))
+        late, references[uri] = with_late_sound(prepared, said, given.late)
         pipeline.training = True  # variants share the steps that do not depend on their weights
+        file = pipeline.prepare_one(late)
+        maps[uri] = Timeline([Segment(0, file["waveform"].shape[1] / file["sample_rate"])])
         turns["sound alone"][uri] = pipeline.first_pass.audio.diarize(file).speaker_diarization
         for name in given.variants:
             turns[name][uri] = diarize(pipeline, file, VARIANTS[name])
