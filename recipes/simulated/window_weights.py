@@ -26,7 +26,6 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
-from itertools import chain
 from math import ceil
 from pathlib import Path
 from time import perf_counter
@@ -47,7 +46,7 @@ if TYPE_CHECKING:
 #: steps of training
 STEPS = {"calibration": 150, "relation": 600, "embeddings": 250, "counting": 1500, "counter": 3000}
 #: number of recordings whose trees a counter learns from: trees of voices, and of scores of AVR-Net
-TREES = {"counting": 2500, "counter": 4000}
+TREES = {"counting": 2500, "counter": 2500}
 #: share of training windows that also contain another speaker
 BLENDED = 0.3
 #: largest number of speakers that can be counted
@@ -59,7 +58,7 @@ COUNTS = 20
 #: numbers of windows: for scores of pairs of windows, and for counts, from 30 s to 5 minutes
 SIZES, SIZES_OF_COUNTS = (40, 160), (40, 160, 400)
 #: most windows of a recording from which the counter of AVR-Net learns
-LONGEST = 300
+LONGEST = 250
 #: thresholds to try, for scores in (0, 1)
 THRESHOLDS = np.round(np.arange(0.02, 0.99, 0.02), 2)
 #: segments of each speaker for the PLDA, and their duration in seconds
@@ -505,16 +504,16 @@ def figures(people: People, work: Path) -> dict[str, Any]:
         model = Model.from_pretrained(work / f"relation-{name}")
         note(f"relation-{name}", *best(files, scores(files, model)))
     network, counter = (Model.from_pretrained(work / n) for n in (f"relation-{COUNTED}", "counter"))
-    files = {n: recordings(people, (n,), listeners=False, each=COUNTS) for n in SIZES_OF_COUNTS}
-    distances = {size: scores(some, network) for size, some in files.items()}
-    # one threshold for all sizes, with which the count is right most often
-    together = [list(chain.from_iterable(x.values())) for x in (files, distances)]
-    threshold, _ = best(*together, key=lambda wrong: wrong.miscounted)
-    for size, some in files.items():
+    # one threshold for all sizes, with which the count is right most often, on other recordings
+    others = recordings(people, SIZES_OF_COUNTS, listeners=False, seed=2, each=COUNTS // 2)
+    threshold, _ = best(others, scores(others, network), key=lambda wrong: wrong.miscounted)
+    for size in SIZES_OF_COUNTS:
+        some = recordings(people, (size,), listeners=False, each=COUNTS)
+        distances = scores(some, network)
         ways = {"threshold": {"threshold": 1 - threshold}, "counter": {"counter": counter.count}}
         for name, options in ways.items():
             options = {"threshold": 0.0, **options}
-            clusters = (pair_clusters(one, **options) for one in distances[size])
+            clusters = (pair_clusters(one, **options) for one in distances)
             fixed = threshold if name == "threshold" else None
             note(f"AVR-Net, {name}, {size} windows", fixed, errors(some, clusters))
     # as published, CYS-MSD averages all visible faces
@@ -537,7 +536,7 @@ def figures(people: People, work: Path) -> dict[str, Any]:
 #: AVR-Nets to choose from
 RELATIONS = ("calibrated", *LOSSES)
 #: loss of the AVR-Net whose scores are counted
-COUNTED = "cross entropy"
+COUNTED = "squared error"
 #: class and parameters of the pipeline of each folder
 PIPELINES: dict[str, tuple[str, dict[str, Any]]] = {
     "avrnet": ("relation_diarization.RelationDiarization", {"relation": "$model/relation"}),
