@@ -27,6 +27,7 @@ OWN = {"hmsanet": "HMSANet", "compact-asd": "CompactASD"}
 #: pipelines that cluster windows, and their networks with weights of their own
 WINDOWS = {
     "avrnet": ("RelationDiarization", "relation"),
+    "cysmsd": ("RelationDiarization", "counter"),
     "enrolment": ("EnrolmentDiarization", None),
     "joint": ("JointDiarization", None),
     "similarity": ("SimilarityDiarization", None),

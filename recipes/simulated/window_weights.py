@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 #: steps of training
 STEPS = {"calibration": 150, "relation": 600, "embeddings": 250, "counting": 1500, "counter": 3000}
 #: number of recordings whose trees a counter learns from: trees of voices, and of scores of AVR-Net
-TREES = {"counting": 2500, "counter": 2500}
+TREES = {"counting": 2500, "counter": 4000}
 #: share of training windows that also contain another speaker
 BLENDED = 0.3
 #: largest number of speakers that can be counted
@@ -58,7 +58,7 @@ COUNTS = 20
 #: numbers of windows: for scores of pairs of windows, and for counts, from 30 s to 5 minutes
 SIZES, SIZES_OF_COUNTS = (40, 160), (40, 160, 400)
 #: most windows of a recording from which the counter of AVR-Net learns
-LONGEST = 250
+LONGEST = 300
 #: thresholds to try, for scores in (0, 1)
 THRESHOLDS = np.round(np.arange(0.02, 0.99, 0.02), 2)
 #: segments of each speaker for the PLDA, and their duration in seconds
@@ -536,7 +536,7 @@ def figures(people: People, work: Path) -> dict[str, Any]:
 #: AVR-Nets to choose from
 RELATIONS = ("calibrated", *LOSSES)
 #: loss of the AVR-Net whose scores are counted
-COUNTED = "squared error"
+COUNTED = "cross entropy"
 #: class and parameters of the pipeline of each folder
 PIPELINES: dict[str, tuple[str, dict[str, Any]]] = {
     "avrnet": ("relation_diarization.RelationDiarization", {"relation": "$model/relation"}),
@@ -564,6 +564,7 @@ def assemble(work: Path, found: dict[str, Any]) -> list[Path]:
     sources = {"relation": network, "counter": "counter", "plda": "plda"}
     chosen = {
         "avrnet": {"threshold": found[network]["threshold"]},
+        "cysmsd": {"threshold": found[f"relation-{COUNTED}"]["threshold"]},  # without counter
         "similarity": {"threshold": found["similarity"]["threshold"]},
     }
     by_threshold, by_counter = (
