@@ -14,11 +14,15 @@ from pyannote.pipeline.parameter import Integer, Uniform
 
 from pyannote_av.core.io import Video
 from pyannote_av.core.media import probe
+from pyannote_av.core.memory import release_freed
 from pyannote_av.core.tracks import FRAME_RATE, FaceTracks, PictureStats
 from pyannote_av.vision.detection import FaceDetector, get_detector
 from pyannote_av.vision.identity import GROWTH, FaceEmbedder, FaceSampler, get_embedder
 from pyannote_av.vision.streaming import Collector, DetectionPass, KnownPass
 from pyannote_av.vision.tracking import Tracker
+
+# seconds of video after which freed memory is given back
+_RELEASE = 20.0
 
 
 class FaceTracking(Pipeline):
@@ -180,7 +184,10 @@ class FaceTracking(Pipeline):
                 if frame.index % round(FRAME_RATE) == 0:
                     done = min(total, round(frame.time))
                     hook("face_tracking", None, total=total, completed=done)
+                if frame.index % round(_RELEASE * FRAME_RATE) == 0:
+                    release_freed()
             tracks = faces.finish()
+        release_freed()
         hook("face_tracking", None, total=total, completed=total)
         return tracks
 
