@@ -245,7 +245,8 @@ def test_split_screen_joined_without_a_break(tmp_path):
 
 def test_results_say_how_they_were_made():
     made = {f"python -m benchmarks {name}" for name in NAMES}
-    made |= {"python -m recipes.simulated.weights", "not recorded"}
+    recipes = {f"python -m recipes.simulated.{name}" for name in ("weights", "window_weights")}
+    made |= recipes | {"not recorded"}
     for path in RESULTS.glob("*.json"):
         content = json.loads(path.read_text(encoding="utf-8"))
         for part in [content] if "command" in content else content.values():
