@@ -55,9 +55,9 @@ class TreeCounter(AVModel):
         )
 
     @property
-    def example_input_array(self) -> torch.Tensor:
+    def example_input_array(self) -> dict[str, torch.Tensor]:
         """Noise, with which Lightning computes shapes."""
-        return torch.randn(2, NUM_FEATURES, device=self.device)
+        return {"features": torch.randn(2, NUM_FEATURES, device=self.device)}
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Logits (batch, max_speakers) of 1, 2, ... speakers.
