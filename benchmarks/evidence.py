@@ -152,8 +152,8 @@ def run(given: argparse.Namespace, results: Results) -> None:
         for name in given.variants:
             turns[name][uri] = diarize(pipeline, file, VARIANTS[name])
         pipeline.training = False
-        known = {uri: references[uri]}, {uri: maps[uri]}
-        mine = (evaluate(known[0], {uri: one[uri]}, known[1]) for one in turns.values())
+        reference, whole = {uri: references[uri]}, {uri: maps[uri]}
+        mine = (evaluate(reference, {uri: one[uri]}, whole) for one in turns.values())
         print(uri, *(f"{100 * one.per_file()[uri].der:.1f}" for one in mine), flush=True)
     scored = {name: evaluate(references, one, maps).per_file() for name, one in turns.items()}
     alone, rows = scored["sound alone"], []

@@ -496,6 +496,11 @@ def test_a_counter_replaces_the_threshold(predicted, constrained, make, scene, s
     assert count(pipeline(scene.file(), scored_faces=seen, max_speakers=1)) == 1
 
 
+def test_a_counter_of_another_kind(make, models):
+    with pytest.raises(TypeError, match="must be a TreeCounter, not CYSMSD"):
+        make("embed", counter=models["counter"])
+
+
 def test_a_network_that_was_trained_with_another_face_embedder(make, scene, seen):
     network = CYSMSD(VOICE, FACE + 1, width=32, heads=2, max_speakers=4).eval()
     with pytest.raises(ValueError, match=f"face embeddings of dimension {FACE + 1}, not {FACE}"):

@@ -10,6 +10,7 @@ from pyannote.pipeline.parameter import Uniform
 from scipy.spatial.distance import squareform
 
 from pyannote_av.clustering.linkage import NOBODY, pair_clusters
+from pyannote_av.clustering.tree_counter import TreeCounter
 from pyannote_av.clustering.window_diarization import WindowDiarization
 from pyannote_av.clustering.windowed_file import WindowedFile
 from pyannote_av.clustering.windows import at_once, entry_faces, same_track
@@ -41,6 +42,11 @@ class SimilarityDiarization(WindowDiarization):
     ----------------
     threshold : float
         Clusters are not merged below this similarity. Not used with a `counter`.
+
+    Raises
+    ------
+    TypeError
+        If the counter is another network.
     """
 
     def __init__(
@@ -52,7 +58,14 @@ class SimilarityDiarization(WindowDiarization):
     ):
         super().__init__(**others)
         self.constrained, self.use_faces = constrained, use_faces
-        self.counter = counter and load_model(counter, others.get("token"), others.get("cache_dir"))
+        self.counter = None
+        if counter is not None:
+            self.counter = load_model(counter, others.get("token"), others.get("cache_dir"))
+            if not isinstance(self.counter, TreeCounter):
+                raise TypeError(
+                    f"counter must be a TreeCounter, not {type(self.counter).__name__}; "
+                    "CountingDiarization takes other networks that count"
+                )
         self.threshold = Uniform(0.0, 1.0)
 
     def default_parameters(self) -> dict[str, Any]:

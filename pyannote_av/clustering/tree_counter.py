@@ -1,5 +1,4 @@
-"""Number of speakers, predicted from the linkage tree of windows: the count of CYS-MSD for any
-similarity."""
+"""Number of speakers from the linkage tree of windows: the count of CYS-MSD, for any similarity."""
 
 from __future__ import annotations
 
@@ -14,9 +13,9 @@ from pyannote_av.core.model import AVModel
 class TreeCounter(AVModel):
     """Number of speakers from the linkage tree of windows.
 
-    The tree depends on how similar windows are, and not on who speaks. The network is therefore
-    trained on few people, and used for others. It is trained for one similarity, and does not suit
-    another one.
+    The tree shows how similar windows are. It does not show who speaks. A network that was trained
+    on few people can therefore count others. It can only be used with the similarity that it was
+    trained for.
 
     Parameters
     ----------
@@ -60,17 +59,33 @@ class TreeCounter(AVModel):
         return {"features": torch.randn(2, NUM_FEATURES, device=self.device)}
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Logits (batch, max_speakers) of 1, 2, ... speakers.
+        """Compute logits.
 
         Parameters
         ----------
         features : (batch, 25) tensor
             See :func:`~pyannote_av.clustering.linkage_tree.features_of_tree`.
+
+        Returns
+        -------
+        logits : (batch, max_speakers) tensor
+            For 1, 2, ... speakers.
         """
         return self.head(self.norm(features))
 
     def count(self, tree: np.ndarray) -> int:
-        """Number of speakers for an average-linkage tree (n - 1, 4), as scipy returns it."""
+        """Count the speakers of one recording.
+
+        Parameters
+        ----------
+        tree : (n - 1, 4) float array
+            Average linkage of n windows, as scipy returns it.
+
+        Returns
+        -------
+        count : int
+            From 1 to `max_speakers`.
+        """
         features = torch.from_numpy(features_of_tree(tree)).to(self.device)
         with torch.inference_mode():
             return 1 + int(self(features.unsqueeze(0)).argmax())

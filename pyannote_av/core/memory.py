@@ -1,4 +1,4 @@
-"""Memory of the process"""
+"""Memory of the process."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ from typing import Any
 def release_freed() -> None:
     """Give memory that is free, but still held by the C library, back to the operating system.
 
-    Small arrays that are kept, between large ones that are freed, leave gaps that grow with the
-    length of a file. Does nothing where the C library is not that of GNU.
+    Memory that lies between arrays in use stays with the process after it is freed. During a long
+    file, such gaps add up. Only the GNU C library is supported; elsewhere, nothing happens.
+
+    References
+    ----------
+    https://man7.org/linux/man-pages/man3/malloc_trim.3.html
     """
     trim = _trim()
     if trim is not None:
