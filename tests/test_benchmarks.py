@@ -511,7 +511,7 @@ def test_hmsanet_claims(corpus, work, tmp_path):
 
 @pytest.mark.slow
 def test_window_systems(data, corpus, work, tmp_path):
-    systems = ("speech", "speech + face", "AVR-Net", "CYS-MSD, alone")
+    systems = ("speech", "speech + face", "AVR-Net", "CYS-MSD", "CYS-MSD, alone")
     small = partial(run, "window_systems", data, corpus, work / "windows", "--seeds", 0)
     small("--systems", *systems, "--epochs", 1, "--into", tmp_path)
     content = check_head(tmp_path / "window_systems.json")

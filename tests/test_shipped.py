@@ -59,6 +59,7 @@ def test_weights_are_those_of_the_registry(name):
     # how it was trained is known, and nothing of where
     told = json.dumps(model.lineage)
     assert sum(stage.get("steps", 0) for stage in model.lineage) > 1000
+    assert all({"steps", "start"} & set(stage) for stage in model.lineage)
     assert "/" not in told.replace("loss/", "")
 
 
