@@ -10,7 +10,9 @@ that the package ships (AVR-Net, CYS-MSD, VBx and those without weights) need no
 `--scale 0` leaves them out. The other networks are trained on the train files: AVR-Net and CYS-MSD
 alone, without the similarity that the shipped ones start from, and the fusions that the paper of
 AVR-Net compares. Thresholds of all systems are chosen on development files. All are then scored on
-test files, each trained network with every seed:
+test files, each trained network with every seed. Seed 0 of AVR-Net and CYS-MSD is what ships. For
+seed N, copy OTHER/pretrained of `python -m recipes.simulated.window_weights DATA OTHER --seed N` to
+WORK/pretrained-N. Conditions:
 
 - oracle, as in AVA-AVD: speech and talking faces are given; a growing share of them is missing
 - automatic: segmentation-3.0 and the shipped active speaker scorer detect them
@@ -69,23 +71,27 @@ class System:
         Name of its network, which is trained with each seed.
     faces : bool
         Whether it uses faces.
+    seeds : bool
+        Whether WORK has pipelines of other seeds than the one that ships.
     """
 
     make: Callable[..., Any]
     grid: Mapping[str, tuple]
     network: str | None = None
     faces: bool = True
+    seeds: bool = False
 
 
-def _shipped(name: str, **grid: tuple):
-    """A pipeline of the package, by name"""
+def _shipped(name: str, *, seeds: bool = False, **grid: tuple):
+    """A pipeline of the package, by name; with `seeds`, also those of WORK/pretrained-SEED"""
 
     def make(work: Path, seed: int, **options):
         from pyannote_av import Pipeline
 
-        return Pipeline.from_pretrained(name, **options)
+        place = work / f"pretrained-{seed}" / name if seeds and seed else name
+        return Pipeline.from_pretrained(place, **options)
 
-    return System(make, grid, faces=name != "vbx")
+    return System(make, grid, faces=name != "vbx", seeds=seeds)
 
 
 def _relation(name: str):
@@ -129,11 +135,11 @@ SYSTEMS = {
     "DIMNet": _relation("dimnet"),
     "GMU": _relation("gmu"),
     "AVR-Net, alone": _relation("avr-net"),
-    "AVR-Net": _shipped("avrnet", threshold=THRESHOLDS),
+    "AVR-Net": _shipped("avrnet", seeds=True, threshold=THRESHOLDS),
     "CYS-MSD, alone, threshold": _counting("threshold"),
     "CYS-MSD, alone, published": _counting("predicted", "cys-msd-mean"),
     "CYS-MSD, alone": _counting("predicted"),
-    "CYS-MSD": _shipped("cysmsd"),
+    "CYS-MSD": _shipped("cysmsd", seeds=True),
 }
 
 
@@ -394,7 +400,7 @@ def once(path: Path, compute: Callable[[], Any]) -> Any:
 
 def seeds_of(system: System, seeds: list[int]) -> list[int]:
     """Seeds that make a difference."""
-    return seeds if system.network else seeds[:1]
+    return seeds if system.network or system.seeds else seeds[:1]
 
 
 def compare(corpus: Path, data: Path, work: Path, seeds: list[int], names: list[str]) -> None:

@@ -1,5 +1,6 @@
 """Pictures come out as players show them, whatever way they are stored in."""
 
+import gc
 import math
 import warnings
 from fractions import Fraction
@@ -95,6 +96,21 @@ def test_parts_of_a_mirrored_file_are_those_of_the_whole(tmp_path):
     assert len(images) == 10
     for image, time in zip(images, times, strict=True):
         assert np.array_equal(image, whole[round(time * 25)].image)
+
+
+def test_pictures_are_freed_as_soon_as_they_are_not_used(tmp_path):
+    path = write_streams(tmp_path / "turned.mp4", Pictures(duration=2, matrix=(0, 1, -1, 0)))
+    gc.collect()
+    gc.disable()
+    try:
+        held = 0
+        for frame in Video().frames(path):
+            assert frame.image.any()
+            found = sum(isinstance(one, av.VideoFrame) for one in gc.get_objects())
+            held = max(held, found)
+    finally:
+        gc.enable()
+    assert 0 < held < 10
 
 
 # --- pixels that are not square -----------------------------------------------------------------

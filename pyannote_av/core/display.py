@@ -63,7 +63,11 @@ def orientation_of(frame: av.VideoFrame) -> Orientation:
     The display matrix maps (x, y) of the stored picture to (a x + c y, b x + d y) of the shown
     one, with y downwards. ffmpeg's conversion of the matrix to an angle ignores mirroring.
     """
-    data = frame.side_data.get("DISPLAYMATRIX")
+    from av.sidedata.sidedata import SideDataContainer
+
+    # frame.side_data would keep the frame in memory until the next garbage collection: its
+    # container refers to the frame
+    data = SideDataContainer(frame).get("DISPLAYMATRIX")
     if data is None or len(bytes(data)) < 36:
         return Orientation()
     a, b, _, c, d = (int(value) for value in np.frombuffer(bytes(data), "=i4")[:5])
