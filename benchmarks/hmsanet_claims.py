@@ -16,6 +16,9 @@ computed once.
 - ``attention``, ``concat``: cross-attention without gates, and concatenation, instead of CGIMA
 - ``mean``, ``fixed``, ``none``: the mean of the others, a fixed number of places, and no other
   speakers, instead of DISA
+- ``first-pass``: with the posteriors of a first pass over the sound, which segmentation-3.0 and
+  clusters of voices give; the network corrects them
+- ``no-gate-loss``: without the loss that tells the gates which faces are wrong or out of sync
 
 Target speakers are given, with speaker embeddings of all that they say, as in evaluations of target
 speaker networks: these are errors of networks, not of pipelines. The threshold of each network is
@@ -51,6 +54,7 @@ FUSIONS = ("cgima", "attention", "concat")
 DECODERS = ("disa", "mean", "none", "fixed")
 #: learning rate of the last stage, relative to that of training end to end
 STAGED = {"stages": 0.25, "stages-fast": 1.0}
+INPUTS = ("first-pass", "no-gate-loss")
 DELAYS = (3, 6, 10)  # frames of 40 ms
 MISSING = (0.5, 1.0)
 NOISE = (10, 0)  # dB
@@ -68,6 +72,8 @@ TITLES = {
     "concat": "concatenation",
     "stages": "in stages",
     "stages-fast": "in stages, full rate",
+    "first-pass": "with first pass",
+    "no-gate-loss": "without gate loss",
 }
 
 
@@ -92,7 +98,9 @@ def shipped() -> TrainingConfig:
     return TrainingConfig.read(CONFIGURATIONS / "hmsanet-compact.yaml")
 
 
-def make_task(corpus: Path, work: Path, subset: str = "development") -> TargetSpeakerSegmentation:
+def make_task(
+    corpus: Path, work: Path, subset: str = "development", first_pass: bool = False
+) -> TargetSpeakerSegmentation:
     """Task with visual features; `subset` is the one that it is validated on."""
     from pyannote_av.data.crop_store import CropStore
     from pyannote_av.tasks import TargetSpeakerSegmentation
@@ -103,6 +111,7 @@ def make_task(corpus: Path, work: Path, subset: str = "development") -> TargetSp
     return TargetSpeakerSegmentation(
         files,
         features=True,
+        first_pass=first_pass,
         cache=work / f"files-{subset}.npz",
         num_workers=0,
         **{**shipped().task.params, "store": CropStore(corpus)},
@@ -117,7 +126,8 @@ def variants() -> dict[str, dict[str, Any]]:
             decoder: {"fusion": "cgima", "decoder": decoder, "max_targets": 12}
             for decoder in DECODERS[1:]
         },
-        **{name: {"fusion": "cgima", "decoder": "disa"} for name in STAGED},
+        **{name: {"fusion": "cgima", "decoder": "disa"} for name in (*STAGED, *INPUTS)},
+        "first-pass": {"fusion": "cgima", "decoder": "disa", "first_pass": True},
     }
 
 
@@ -128,7 +138,8 @@ def plan(name: str, start: Path, epochs: int) -> list[Stage]:
     (whole,) = shipped().plan()
     begin = {"start": str(start), "take": ("visual.encoder",)}
     if name not in STAGED:
-        return [whole.model_copy(update={"max_epochs": epochs, **begin})]
+        losses = {k: v for k, v in whole.losses.items() if (name, k) != ("no-gate-loss", "gate")}
+        return [whole.model_copy(update={"max_epochs": epochs, "losses": losses, **begin})]
     early = max(1, epochs // OF_EPOCHS)
     chosen = [
         stage.model_copy(update={"max_epochs": early, "warm_up": 20})
@@ -164,7 +175,7 @@ def train(given: argparse.Namespace) -> None:
             torch.manual_seed(seed)
             optimize(
                 HMSANet(**{**shipped().model.params, **variants()[name]}),
-                make_task(given.corpus, given.work),
+                make_task(given.corpus, given.work, first_pass=name == "first-pass"),
                 plan(name, start, given.epochs),
                 given.work / f"{name}-{seed}",
                 seed=1000 * seed,
@@ -235,9 +246,12 @@ def conditions() -> dict[str, Callable]:
 # ------------------------------------------------------------------------------------ errors
 
 
-def batches_of(corpus: Path, work: Path, subset: str, change: Callable) -> Iterator[tuple]:
-    """Batches of all files of a subset, each with the recordings of its chunks."""
-    task = make_task(corpus, work, subset)
+def batches_of(
+    corpus: Path, work: Path, subset: str, change: Callable, models: dict[str, HMSANet]
+) -> Iterator[tuple]:
+    """Batches of all files of a subset for some models, each with the recordings of its chunks."""
+    first_pass = any(model.hparams.first_pass for model in models.values())
+    task = make_task(corpus, work, subset, first_pass)
     task.prepare_data()
     task.setup()
     batches, size = task.batches("development"), task.batch_size
@@ -262,7 +276,7 @@ def count(found: np.ndarray, y: np.ndarray, level: np.ndarray) -> list[int]:
 def thresholds(corpus: Path, work: Path, models: dict[str, HMSANet]) -> dict[str, float]:
     """Threshold of each network with the fewest errors on development files."""
     errors = {name: np.zeros(len(THRESHOLDS), int) for name in models}
-    for batch, _ in batches_of(corpus, work, "development", conditions()["as they are"]):
+    for batch, _ in batches_of(corpus, work, "development", conditions()["as they are"], models):
         y = batch["y"].numpy()
         for name, model in models.items():
             activity = model(**batch["X"].present()).numpy()
@@ -278,7 +292,7 @@ def errors_of(
     """Errors and speech of each network, by test file and number of simultaneous speakers."""
     rows: dict[str, dict[tuple, np.ndarray]] = {name: {} for name in models}
     speakers = {}
-    for batch, recordings in batches_of(corpus, work, "test", change):
+    for batch, recordings in batches_of(corpus, work, "test", change, models):
         y = batch["y"].numpy()
         level = np.minimum((y == 1).sum(axis=2), 2)
         for name, model in models.items():
@@ -358,7 +372,7 @@ def gates(given: argparse.Namespace) -> None:
 
     def measure(name: str, change: Callable, silent: bool = False) -> None:
         total = {key: np.zeros(3) for key in models}
-        for batch, _ in batches_of(given.corpus, given.work, "test", change):
+        for batch, _ in batches_of(given.corpus, given.work, "test", change, models):
             speaks = batch["y"].transpose(1, 2)[..., ::4] == 1
             others = (speaks.sum(1, keepdim=True) - speaks.int()) > 0
             where = batch["X"].face_mask & (~speaks & others if silent else speaks)
@@ -475,6 +489,12 @@ def report(given: argparse.Namespace, results: Results) -> None:
         "optimization": compare(
             'Training ("CGIMA": end to end)', list(STRATA), ["cgima", *STAGED], by_stratum
         ),
+        "inputs": compare(
+            'Inputs and losses ("CGIMA": all but the first pass)',
+            list(STRATA),
+            ["cgima", *INPUTS],
+            by_stratum,
+        ),
         "differences": {
             f"cgima - {other}, {condition}": against(known, "cgima", other, condition, seeds)
             for other in FUSIONS[1:]
@@ -482,7 +502,11 @@ def report(given: argparse.Namespace, results: Results) -> None:
         }
         | {
             f"{mine} - {other}, {part}": against(known, "cgima", other, "as they are", seeds, keep)
-            for mine, others in (("disa", decoders[1:]), ("end to end", [*STAGED]))
+            for mine, others in (
+                ("disa", decoders[1:]),
+                ("end to end", [*STAGED]),
+                ("cgima", INPUTS),
+            )
             for other in others
             for part, keep in STRATA.items()
         },

@@ -502,10 +502,12 @@ def test_training(corpus, work, tmp_path):
 
 @pytest.mark.slow
 def test_hmsanet_claims(corpus, work, tmp_path):
-    small = ("--seeds", 0, "--networks", "cgima", "concat", "--steps", 1, "--epochs", 1)
+    networks = ("cgima", "concat", "first-pass")
+    small = ("--seeds", 0, "--networks", *networks, "--steps", 1, "--epochs", 1)
     run("hmsanet_claims", corpus, work / "claims", *small, "--into", tmp_path)
     content = check_head(tmp_path / "hmsanet_claims.json")
     assert set(content["fusion"]["as they are"]) == {"cgima", "concat"}
+    assert set(content["inputs"]["all"]) == {"cgima", "first-pass"}
     assert content["gates"]["cgima|0"]["genuine"][2] > 0
 
 
