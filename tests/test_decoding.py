@@ -135,6 +135,9 @@ def test_evidence_of_the_sound():
     assert found[:, 1] == pytest.approx(odds[1] - 0.25, abs=1e-2)
     assert found[:, 2] == pytest.approx(0.5 * np.log(0.05 / 0.95), abs=1e-2)
     assert counts[7] == pytest.approx([0.1, 0.8, 0.1], abs=1e-3)
+    # speakers that are not asked for do not matter
+    only, _ = sound_evidence(posteriors, turns((0, 0.5, "A"), (0.5, 1, "B")), ["A"], 100, WEIGHTS)
+    assert only[:, 0] == pytest.approx(found[:, 0])
 
 
 def test_evidence_of_faces():

@@ -400,6 +400,24 @@ def test_the_first_pass_stands_when_the_second_departs_too_far(pipeline, tracked
     pipeline.instantiate({**pipeline.default_parameters(), "max_change": 2.0})
 
 
+def test_a_speaker_of_the_sound_may_have_no_turn_after_the_first_pass(
+    lenient, tracked, monkeypatch
+):
+    fuse, without = lenient.first_pass.fuse, []
+
+    def lose_one(*args, **options):
+        fused = fuse(*args, **options)
+        kept = fused.output.speaker_diarization
+        without.append(fused.speakers.turns.labels()[-1])
+        fused.output.speaker_diarization = kept.subset(without, invert=True)
+        return fused
+
+    monkeypatch.setattr(lenient.first_pass, "fuse", lose_one)
+    found = lenient(dict(tracked)).speaker_diarization.labels()
+    assert found
+    assert without[0] not in found
+
+
 @pytest.mark.slow
 def test_number_of_speakers_and_oracle_speech(lenient, tracked):
     file = {**tracked, "lab": Timeline([Segment(2, 6)])}

@@ -78,7 +78,7 @@ def sound_evidence(
     turns : Annotation
         Turns of the same speakers.
     labels : sequence of str
-        Speakers. Those that the sound does not know get a low constant.
+        Speakers to return. Those that the sound does not know get a low constant.
     num_steps : int
     weights : Weights
 
@@ -92,7 +92,7 @@ def sound_evidence(
     known = [k for k, label in enumerate(labels) if label in posteriors.labels]
     names = [labels[k] for k in known]
     speakers, counts = posteriors.at_steps(num_steps, names)
-    votes = np.where(from_annotation(turns, labels, num_steps)[:, known], 1.0, -1.0)
+    votes = np.where(from_annotation(turns.subset(names), names, num_steps), 1.0, -1.0)
     evidence = np.full((num_steps, len(labels)), weights.sound * log_odds(np.float32(_UNHEARD)))
     evidence[:, known] = weights.sound * log_odds(speakers) + weights.turns * votes
     return evidence.astype(np.float32), counts
