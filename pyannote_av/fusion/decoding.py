@@ -40,6 +40,8 @@ _THREE = 0.1
 _WIDTH = 21
 #: bound on the absolute speaking score of a face, in log-odds
 _CLIP = 4.0
+#: steps that are decided together (ten minutes), so that long files take little more memory
+_BLOCK = 60_000
 
 
 class Weights(NamedTuple):
@@ -176,14 +178,22 @@ def most_likely(
     active : (steps, speakers) bool array
         At most three are active.
     """
+    number = np.empty(len(evidence), int)
+    for first in range(0, len(evidence), _BLOCK):
+        steps = slice(first, first + _BLOCK)
+        number[steps] = _how_many(evidence[steps], counts[steps], weight)
+    return likeliest(averaged(evidence + preference, width), number)
+
+
+def _how_many(evidence: np.ndarray, counts: np.ndarray, weight: float) -> np.ndarray:
+    """Size of the most likely set of speakers of each step"""
     counts = np.clip(counts, _CERTAIN, 1.0)
     counts = counts / counts.sum(axis=1, keepdims=True)
     prior = weight * np.log(np.concatenate([counts, _THREE * counts[:, 2:]], axis=1))
     largest = min(3, evidence.shape[1])
     best = -np.partition(-evidence, range(largest), axis=1)[:, :largest] if largest else evidence
     total = np.concatenate([np.zeros((len(evidence), 1)), best.cumsum(axis=1)], axis=1)
-    number = (total + prior[:, : largest + 1]).argmax(axis=1)
-    return likeliest(averaged(evidence + preference, width), number)
+    return (total + prior[:, : largest + 1]).argmax(axis=1)
 
 
 def averaged(evidence: np.ndarray, width: int) -> np.ndarray:

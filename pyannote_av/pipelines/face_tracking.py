@@ -160,6 +160,8 @@ class FaceTracking(Pipeline):
         tracks = replace(self._decode(media, faces, hook, problems), uri=media["uri"])
         if identities is not None:
             tracks = replace(tracks, embeddings=identities.compute().means)
+        del faces
+        release_freed()
         return tracks
 
     def _tracker(self) -> Tracker:
@@ -187,7 +189,6 @@ class FaceTracking(Pipeline):
                 if frame.index % round(_RELEASE * FRAME_RATE) == 0:
                     release_freed()
             tracks = faces.finish()
-        release_freed()
         hook("face_tracking", None, total=total, completed=total)
         return tracks
 

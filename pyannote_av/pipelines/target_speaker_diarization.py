@@ -14,6 +14,7 @@ from pyannote.pipeline.parameter import Uniform
 
 from pyannote_av.core.caching import cached
 from pyannote_av.core.grid import SAMPLES_PER_FRAME, STEPS
+from pyannote_av.core.memory import release_freed
 from pyannote_av.core.output import AVDiarizeOutput
 from pyannote_av.core.pipeline import DiarizationPipeline
 from pyannote_av.core.posteriors import SpeakerPosteriors
@@ -177,6 +178,7 @@ class TargetSpeakerDiarization(DiarizationPipeline):
         bounds = num_speakers, min_speakers, max_speakers
         model = self.segmentation.model
         first = self.first_pass.fuse(file, *bounds, hook, visual_model=model)
+        release_freed()
         report = first.output.report
         output = first.output
         if first.identities.identities or self.oracle_vad:
