@@ -91,6 +91,18 @@ def test_order_of_speakers_does_not_matter(evidence, order):
     assert (most_likely(evidence[:, order], counts, 1.0) == active[:, order]).all()
 
 
+def test_parts_of_a_file_are_decided_as_the_whole():
+    # longer than what is decided together
+    rng = np.random.default_rng(0)
+    evidence, counts = rng.normal(0, 3, (150_000, 3)), rng.random((150_000, 3))
+    whole = most_likely(evidence, counts, 2.0)
+    parts = [
+        most_likely(evidence[rows], counts[rows], 2.0)
+        for rows in (slice(0, 70_000), slice(70_000, None))
+    ]
+    assert (whole == np.concatenate(parts)).all()
+
+
 def test_faces_without_a_voice_become_speakers_if_they_speak_long_enough():
     evidence = np.full((300, 3), -3.0, np.float32)
     evidence[:100, 0] = 3.0
