@@ -16,6 +16,7 @@ from pyannote_av.fusion.decoding import (
     add_faces,
     decode,
     face_evidence,
+    keep_unseen,
     log_odds,
     most_likely,
     sound_evidence,
@@ -91,6 +92,40 @@ def test_order_of_speakers_does_not_matter(evidence, order):
     assert (most_likely(evidence[:, order], counts, 1.0) == active[:, order]).all()
 
 
+@pytest.mark.parametrize(
+    ("chosen", "sound", "seen", "expected"),
+    [
+        ((1, 1), (1, 0), (1, 0), (1, 0)),  # nobody sees the second speaker
+        ((0, 0), (0, 1), (1, 0), (0, 1)),
+        ((0, 1), (1, 0), (0, 0), (1, 0)),  # nobody is seen
+        ((0, 1), (1, 0), (1, 0), (0, 1)),  # the place of a visible speaker
+        ((1, 0), (0, 1), (1, 0), (1, 0)),  # gives way to a visible speaker
+        ((1, 1), (0, 0), (1, 1), (1, 1)),
+    ],
+)
+def test_turns_of_speakers_who_are_not_seen_stay(chosen, sound, seen, expected):
+    found = keep_unseen(*(np.array([row], bool) for row in (chosen, sound, seen)))
+    assert found.astype(int).tolist() == [list(expected)]
+
+
+@given(st.integers(0, 99), st.integers(1, 5))
+def test_without_faces_the_turns_of_the_sound_stay(seed, speakers):
+    rng = np.random.default_rng(seed)
+    evidence, counts = rng.normal(0, 3, (50, speakers)), rng.random((50, 3))
+    sound = rng.random((50, speakers)) < 0.4
+    found = decode(
+        evidence,
+        counts,
+        2.0,
+        NO_MINIMUM,
+        num_voices=speakers,
+        min_new=1.0,
+        sound=sound,
+        seen=np.zeros_like(sound),
+    )
+    assert (found.active == sound).all()
+
+
 def test_parts_of_a_file_are_decided_as_the_whole():
     # longer than what is decided together
     rng = np.random.default_rng(0)
@@ -140,15 +175,18 @@ def test_evidence_of_the_sound():
         np.float16([[0.1, 0.8, 0.1]] * 100),
     )
     voices = turns((0, 0.5, "A"))
-    found, counts = sound_evidence(posteriors, voices, ["A", "B", "new"], 100, WEIGHTS)
+    found, counts, active = sound_evidence(posteriors, voices, ["A", "B", "new"], 100, WEIGHTS)
     odds = 0.5 * log_odds(np.array([0.9, 0.2]))
     assert found[:50, 0] == pytest.approx(odds[0] + 0.25, abs=1e-2)
     assert found[50:, 0] == pytest.approx(odds[0] - 0.25, abs=1e-2)
     assert found[:, 1] == pytest.approx(odds[1] - 0.25, abs=1e-2)
     assert found[:, 2] == pytest.approx(0.5 * np.log(0.05 / 0.95), abs=1e-2)
     assert counts[7] == pytest.approx([0.1, 0.8, 0.1], abs=1e-3)
+    assert active.sum(axis=0).tolist() == [50, 0, 0]
     # speakers that are not asked for do not matter
-    only, _ = sound_evidence(posteriors, turns((0, 0.5, "A"), (0.5, 1, "B")), ["A"], 100, WEIGHTS)
+    only, _, _ = sound_evidence(
+        posteriors, turns((0, 0.5, "A"), (0.5, 1, "B")), ["A"], 100, WEIGHTS
+    )
     assert only[:, 0] == pytest.approx(found[:, 0])
 
 
@@ -194,7 +232,7 @@ def test_posteriors_are_read_at_the_nearest_frame():
 def test_posteriors_of_turns_say_what_the_turns_say():
     voices = turns((0, 1, "A"), (0.5, 2, "B"))
     posteriors = SpeakerPosteriors.of_turns(voices, 3.0)
-    evidence, counts = sound_evidence(posteriors, voices, ["A", "B"], 300, WEIGHTS)
+    evidence, counts, _ = sound_evidence(posteriors, voices, ["A", "B"], 300, WEIGHTS)
     active = most_likely(evidence, counts, 2.0)
     assert active[:, 0].tolist() == [True] * 100 + [False] * 200
     assert active[:, 1].tolist() == [False] * 50 + [True] * 150 + [False] * 100

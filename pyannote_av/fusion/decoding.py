@@ -13,6 +13,9 @@ Networks of sound hear too little overlap rather than too much, and lips of peop
 the side seem to rest. A silent face therefore counts against its owner only as far as the sound
 hears fewer than two speakers. In an overlap, it decides only who speaks.
 
+Nothing is known about a speaker whose face is not visible beyond what the sound says. There, the
+turns of the sound stay as they are, unless the speaker takes turns with one whose face is visible.
+
 A network that was trained on simulated conversations knows speakers well, and the boundaries of
 real speech badly. Its log-odds therefore do not change the size of S, but only who is in it.
 """
@@ -71,7 +74,7 @@ def sound_evidence(
     labels: Sequence[str],
     num_steps: int,
     weights: Weights,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Evidence of the sound about each speaker.
 
     Parameters
@@ -90,14 +93,17 @@ def sound_evidence(
         Weighted log-odds.
     counts : (num_steps, 3) float32 array
         Posteriors of the number of speakers; see :class:`SpeakerPosteriors`.
+    active : (num_steps, num_labels) bool array
+        The turns.
     """
     known = [k for k, label in enumerate(labels) if label in posteriors.labels]
     names = [labels[k] for k in known]
     speakers, counts = posteriors.at_steps(num_steps, names)
-    votes = np.where(from_annotation(turns.subset(names), names, num_steps), 1.0, -1.0)
+    active = from_annotation(turns.subset(labels), labels, num_steps)
+    votes = np.where(active[:, known], 1.0, -1.0)
     evidence = np.full((num_steps, len(labels)), weights.sound * log_odds(np.float32(_UNHEARD)))
     evidence[:, known] = weights.sound * log_odds(speakers) + weights.turns * votes
-    return evidence.astype(np.float32), counts
+    return evidence.astype(np.float32), counts, active
 
 
 def face_evidence(
@@ -196,6 +202,29 @@ def _how_many(evidence: np.ndarray, counts: np.ndarray, weight: float) -> np.nda
     return (total + prior[:, : largest + 1]).argmax(axis=1)
 
 
+def keep_unseen(chosen: np.ndarray, sound: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """Undo changes to the turns of speakers whose face is not visible.
+
+    Two changes remain: the speaker takes the place of one whose face is visible, or gives way to
+    one.
+
+    Parameters
+    ----------
+    chosen, sound : (steps, speakers) bool arrays
+        Who speaks, according to all evidence and to the sound.
+    seen : (steps, speakers) bool array
+        Where the face of each speaker is visible.
+
+    Returns
+    -------
+    active : (steps, speakers) bool array
+    """
+    added, removed = chosen & ~sound, sound & ~chosen
+    visible = [(change & seen).any(axis=1, keepdims=True) for change in (added, removed)]
+    undone = ~seen & ((added & ~visible[1]) | (removed & ~visible[0]))
+    return np.where(undone, sound, chosen)
+
+
 def averaged(evidence: np.ndarray, width: int) -> np.ndarray:
     """Moving average over `width` steps: (steps, speakers)."""
     from scipy.ndimage import uniform_filter1d
@@ -229,6 +258,8 @@ def decode(
     min_new: float,
     most: float = np.inf,
     preference: np.ndarray | None = None,
+    sound: np.ndarray | None = None,
+    seen: np.ndarray | None = None,
 ) -> Decision:
     """Decide who speaks when, and which faces without a voice are speakers.
 
@@ -246,6 +277,8 @@ def decode(
         others goes to the next likely speakers.
     most : int, optional
         Maximum number of speakers. Faces that speak most are preferred. Voices are never dropped.
+    sound, seen : (steps, speakers) bool arrays, optional
+        See :func:`keep_unseen`. Without them, all speakers count as visible.
 
     Returns
     -------
@@ -253,21 +286,24 @@ def decode(
     """
     if preference is None:
         preference = np.zeros_like(evidence)
+    if sound is None or seen is None:
+        sound, seen = np.zeros(evidence.shape, bool), np.ones(evidence.shape, bool)
 
-    def decide(own: np.ndarray, preferred: np.ndarray) -> np.ndarray:
+    def decide(columns: list[int] | slice) -> np.ndarray:
+        own, preferred = evidence[:, columns], preference[:, columns]
         chosen = most_likely(own, counts, weight, preferred, _WIDTH)
-        total = averaged(own + preferred, _WIDTH)
-        return _lasting(chosen, total, durations)
+        chosen = keep_unseen(chosen, sound[:, columns], seen[:, columns])
+        return _lasting(chosen, averaged(own + preferred, _WIDTH), durations)
 
-    active = decide(evidence, preference)
+    active = decide(slice(None))
     seconds = active.sum(axis=0) / STEP_RATE
     new = [k for k in range(num_voices, active.shape[1]) if seconds[k] >= min_new]
     new.sort(key=lambda k: -seconds[k])
     kept = [*range(num_voices), *sorted(new[: int(min(len(new), max(0, most - num_voices)))])]
     if len(kept) < active.shape[1]:
-        evidence, preference = evidence[:, kept], preference[:, kept]
-        active = decide(evidence, preference)
-    return Decision(kept, active, 1 / (1 + np.exp(-evidence - preference)))
+        active = decide(kept)
+    total = evidence[:, kept] + preference[:, kept]
+    return Decision(kept, active, 1 / (1 + np.exp(-total)))
 
 
 def _lasting(chosen: np.ndarray, evidence: np.ndarray, durations: Durations) -> np.ndarray:

@@ -516,11 +516,11 @@ class LateFusion(DiarizationPipeline):
                 labels.append(next_label(labels))
                 faces.append([identity])
         num_steps = round(report.duration * STEP_RATE)
-        evidence, counts = sound_evidence(
+        evidence, counts, sound = sound_evidence(
             speakers.posteriors, speakers.turns, labels, num_steps, self.weights
         )
-        seen = face_evidence(faces, num_steps, self.weights)
-        evidence, preference = add_faces(evidence, counts, seen)
+        scores = face_evidence(faces, num_steps, self.weights)
+        evidence, preference = add_faces(evidence, counts, scores)
         decision = decode(
             evidence,
             counts,
@@ -530,6 +530,8 @@ class LateFusion(DiarizationPipeline):
             min_new=self.min_new,
             most=bounds["num_speakers"] or bounds["max_speakers"] or np.inf,
             preference=preference,
+            sound=sound,
+            seen=scores != 0,
         )
         names = [labels[k] for k in decision.kept]
         speakers.faces.update({labels[k]: faces[k] for k in decision.kept if faces[k]})

@@ -291,11 +291,11 @@ class TargetSpeakerDiarization(DiarizationPipeline):
         """Decide who speaks when, from the sound, the speaking scores and the network"""
         first, speakers = self.first_pass, fused.speakers
         labels = [target.label for target in targets]
-        evidence, counts = sound_evidence(
+        evidence, counts, sound = sound_evidence(
             speakers.posteriors, speakers.turns, labels, num_steps, first.weights
         )
-        seen = face_evidence(_faces(targets, fused), num_steps, first.weights)
-        evidence, preference = add_faces(evidence, counts, seen)
+        scores = face_evidence(_faces(targets, fused), num_steps, first.weights)
+        evidence, preference = add_faces(evidence, counts, scores)
         # the network knows nothing about targets that have neither voiceprint nor face, and nothing
         # that the sound does not know better where it sees nobody
         known = [k for k, t in enumerate(targets) if t.voiceprint is not None or t.faces]
@@ -312,6 +312,8 @@ class TargetSpeakerDiarization(DiarizationPipeline):
             min_new=first.min_new,
             most=most,
             preference=preference + network,
+            sound=sound,
+            seen=scores != 0,
         )
 
     def _output(
