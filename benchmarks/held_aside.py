@@ -3,6 +3,7 @@
 Examples:
     python -m benchmarks held_aside DATA WORK --workers 2
     python -m benchmarks held_aside DATA WORK --sweeps desync missing-faces noise
+    python -m benchmarks held_aside DATA WORK --subset development --files 100 --into INTO
 
 The conversations are those of ``recipes/simulated/held_aside.py``, made from DATA. WORK keeps them
 and all turns. Face tracks are given.
@@ -68,6 +69,12 @@ def options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     add(parser, "data", "work", "--pipeline", "--workers")
     parser.add_argument("--files", type=int, default=200, help="conversations (default: 200)")
+    parser.add_argument(
+        "--subset",
+        choices=("development", "test"),
+        default="test",
+        help="people, noises and rooms of the conversations (default: test)",
+    )
     add(parser, "--limit", help="score N of them, of all layouts (default: all)")
     parser.add_argument("--sweeps", nargs="+", default=[], choices=SWEPT, metavar="SWEEP")
 
@@ -188,9 +195,9 @@ def run(given: argparse.Namespace, results: Results) -> None:
     """Diarize and score all conversations, and sweep."""
     from recipes.simulated.held_aside import simulate
 
-    store = simulate(given.data, given.work, "test", given.files)
+    store = simulate(given.data, given.work, given.subset, given.files)
     uris = sorted(mixed(store.uris)[: given.limit])
-    into = given.work / "rttm" / Path(given.pipeline).name
+    into = given.work / "rttm" / f"{Path(given.pipeline).name}-{given.subset}"
     with ProcessPoolExecutor(given.workers, mp_context=get_context("spawn")) as pool:
         runner = Runner(given.pipeline, store, into, pool)
         text = score_all(runner, uris, results)

@@ -54,6 +54,7 @@ FUSIONS = ("cgima", "attention", "concat")
 DECODERS = ("disa", "mean", "none", "fixed")
 #: learning rate of the last stage, relative to that of training end to end
 STAGED = {"stages": 0.25, "stages-fast": 1.0}
+#: networks with another input or without a loss
 INPUTS = ("first-pass", "no-gate-loss")
 DELAYS = (3, 6, 10)  # frames of 40 ms
 MISSING = (0.5, 1.0)
@@ -126,8 +127,10 @@ def variants() -> dict[str, dict[str, Any]]:
             decoder: {"fusion": "cgima", "decoder": decoder, "max_targets": 12}
             for decoder in DECODERS[1:]
         },
-        **{name: {"fusion": "cgima", "decoder": "disa"} for name in (*STAGED, *INPUTS)},
-        "first-pass": {"fusion": "cgima", "decoder": "disa", "first_pass": True},
+        **{
+            name: {"fusion": "cgima", "decoder": "disa", "first_pass": name == "first-pass"}
+            for name in (*STAGED, *INPUTS)
+        },
     }
 
 

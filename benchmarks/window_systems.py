@@ -12,7 +12,7 @@ alone, without the similarity that the shipped ones start from, and the fusions 
 AVR-Net compares. Thresholds of all systems are chosen on development files. All are then scored on
 test files, each trained network with every seed. Seed 0 of AVR-Net and CYS-MSD is what ships. For
 seed N, copy OTHER/pretrained of `python -m recipes.simulated.window_weights DATA OTHER --seed N` to
-WORK/pretrained-N. Conditions:
+WORK/pretrained-N. There are two conditions:
 
 - oracle, as in AVA-AVD: speech and talking faces are given; a growing share of them is missing
 - automatic: segmentation-3.0 and the shipped active speaker scorer detect them

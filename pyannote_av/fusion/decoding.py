@@ -13,8 +13,9 @@ Networks of sound hear too little overlap rather than too much, and lips of peop
 the side seem to rest. A silent face therefore counts against its owner only as far as the sound
 hears fewer than two speakers. In an overlap, it decides only who speaks.
 
-Nothing is known about a speaker whose face is not visible beyond what the sound says. There, the
-turns of the sound stay as they are, unless the speaker takes turns with one whose face is visible.
+Only the sound knows anything about a speaker whose face is not visible. The turns of this speaker
+stay as the sound has them, apart from minimum durations, unless the speaker takes the place of one
+whose face is visible, or gives way to one.
 
 A network that was trained on simulated conversations knows speakers well, and the boundaries of
 real speech badly. Its log-odds therefore do not change the size of S, but only who is in it.

@@ -160,6 +160,7 @@ class FaceTracking(Pipeline):
         tracks = replace(self._decode(media, faces, hook, problems), uri=media["uri"])
         if identities is not None:
             tracks = replace(tracks, embeddings=identities.compute().means)
+        # the collected rows and pictures are not needed any more
         del faces
         release_freed()
         return tracks

@@ -163,7 +163,7 @@ class LateFusion(DiarizationPipeline):
         Smallest usable face, in pixels of the displayed frame.
     sound_weight, turn_weight, score_weight, count_weight : float
         Weight of the posteriors of the sound, of its turns, of the speaking scores of faces, and of
-        the number of speakers in the sound.
+        the number of speakers in the sound. With a `score_weight` of 0, no face counts as visible.
     min_new : float
         Minimum speech of a face without a voice to become a speaker, in seconds.
     min_duration_on, min_duration_off : float

@@ -178,6 +178,7 @@ class TargetSpeakerDiarization(DiarizationPipeline):
         bounds = num_speakers, min_speakers, max_speakers
         model = self.segmentation.model
         first = self.first_pass.fuse(file, *bounds, hook, visual_model=model)
+        # the first pass leaves gaps, and the network needs the most memory
         release_freed()
         report = first.output.report
         output = first.output
