@@ -64,6 +64,8 @@ THRESHOLDS = np.arange(0.3, 0.91, 0.05).round(2)
 EVERY = 2
 #: frames by which faces are late where gates should close: 0.6 s and more
 OUT_OF_SYNC = (15, 25, 40)
+#: a conversation is worse than sound alone if its DER is higher by more than this, in points
+WORSE = 0.5
 TITLES = {
     "mean": "mean of others",
     "none": "none",
@@ -85,6 +87,8 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--networks", nargs="+", default=list(variants()), choices=variants())
     parser.add_argument("--steps", type=int, default=100, help="steps of an epoch (default: 100)")
     parser.add_argument("--epochs", type=int, default=6, help="except in stages (default: 6)")
+    parser.add_argument("--data", type=Path, help="media, to compare pipelines; see above")
+    parser.add_argument("--conversations", type=int, default=100, help="for this (default: 100)")
 
 
 # ------------------------------------------------------------------------------------ training
@@ -396,6 +400,65 @@ def gates(given: argparse.Namespace) -> None:
     write_text(given.work / "gates.json", json.dumps(found, indent=1) + "\n")
 
 
+# ------------------------------------------------------------------------------------ pipelines
+
+
+def pipelines(given: argparse.Namespace) -> None:
+    """DER of the pipeline with each network, by conversation, in ``WORK/pipelines.json``.
+
+    All networks share the first pass, and the visual features, because their visual encoders are
+    equal.
+    """
+    from rich.progress import track
+
+    from pyannote_av.evaluation.diarization import evaluate
+    from recipes.simulated import held_aside
+
+    if given.data is None:
+        return
+    path = given.work / "pipelines.json"
+    known: dict[str, dict[str, float]] = json.loads(path.read_text()) if path.is_file() else {}
+    models = load(given.work, given.seeds)
+    models = {key: one for key, one in models.items() if key.split("|")[0] in given.networks}
+    work = given.work / "held-aside"
+    store = held_aside.simulate(given.data, work, "development", given.conversations)
+    pipeline = held_aside.load("hmsanet", store)
+    for uri in track(store.uris, description="pipelines"):
+        missing = [key for key in models if uri not in known.setdefault(key, {})]
+        if not missing:
+            continue
+        file = held_aside.read(store, uri)
+        reference, whole = file.pop("annotation"), file.pop("annotated")
+        prepared = pipeline.prepare_one(file)
+        fuse = pipeline.first_pass.fuse
+        fused = fuse(prepared, visual_model=models[missing[0]])
+        turns = {
+            "sound": fused.output.audio_only,
+            "late fusion": fused.output.speaker_diarization,
+        }
+        pipeline.first_pass.fuse = lambda *_, fused=fused, **__: fused
+        for key in missing:
+            pipeline.segmentation.model = models[key]
+            turns[key] = pipeline.apply(prepared).speaker_diarization
+        pipeline.first_pass.fuse = fuse
+        for key, one in turns.items():
+            scored = evaluate({uri: reference}, {uri: one}, {uri: whole})["automatic", "Full"]
+            known.setdefault(key, {})[uri] = round(100 * scored.der, 3)
+        write_text(path, json.dumps(known))
+
+
+def harm(known: dict[str, dict[str, float]], name: str, seeds) -> dict[str, list[float]]:
+    """Mean DER of conversations, how many are worse than sound alone, and by how much, by seed."""
+    keys = [name] if name in known else [f"{name}|{seed}" for seed in seeds]
+    rows = [known[key] for key in keys if key in known]
+    more = [np.array([der - known["sound"][uri] for uri, der in row.items()]) for row in rows]
+    return {
+        "DER": [round(float(np.mean([*row.values()])), 2) for row in rows],
+        "worse": [int((one > WORSE).sum()) for one in more],
+        "most": [round(float(one.max()), 2) for one in more],
+    }
+
+
 # ------------------------------------------------------------------------------------ report
 
 
@@ -528,6 +591,13 @@ def report(given: argparse.Namespace, results: Results) -> None:
             print(f"{name:>45}: {one['difference']:6.2f} ({low:.2f} to {high:.2f})  p = {p:.4f}")
     if (given.work / "gates.json").is_file():
         result["gates"] = json.loads((given.work / "gates.json").read_text())
+    if (given.work / "pipelines.json").is_file():
+        found = json.loads((given.work / "pipelines.json").read_text())
+        names = dict.fromkeys(key.split("|")[0] for key in found)
+        result["pipelines"] = {name: harm(found, name, given.seeds) for name in names}
+        result["conversations"] = len(found["sound"])
+        print("\nIn the pipeline: mean DER (%), conversations that are worse than sound, at most")
+        print(table([{"": name, **cells} for name, cells in result["pipelines"].items()]))
     results.write("hmsanet_claims", result)
     results.plot("hmsanet_claims.png", lambda path: plot(result, path))
 
@@ -583,7 +653,13 @@ def bars(axis, found: dict[str, dict[str, list[float]]], title: str, rotate: int
     return [TITLES[name] for name in names]
 
 
-PARTS = {"train": train, "errors": errors, "gates": gates, "report": report}
+PARTS = {
+    "train": train,
+    "errors": errors,
+    "gates": gates,
+    "pipelines": pipelines,
+    "report": report,
+}
 
 
 def run(given: argparse.Namespace, results: Results) -> None:

@@ -501,14 +501,17 @@ def test_training(corpus, work, tmp_path):
 
 
 @pytest.mark.slow
-def test_hmsanet_claims(corpus, work, tmp_path):
+def test_hmsanet_claims(data, corpus, work, tmp_path):
     networks = ("cgima", "concat", "first-pass")
     small = ("--seeds", 0, "--networks", *networks, "--steps", 1, "--epochs", 1)
+    small = (*small, "--data", data, "--conversations", 2)
     run("hmsanet_claims", corpus, work / "claims", *small, "--into", tmp_path)
     content = check_head(tmp_path / "hmsanet_claims.json")
     assert set(content["fusion"]["as they are"]) == {"cgima", "concat"}
     assert set(content["inputs"]["all"]) == {"cgima", "first-pass"}
     assert content["gates"]["cgima|0"]["genuine"][2] > 0
+    assert set(content["pipelines"]) == {"sound", "late fusion", *networks}
+    assert content["pipelines"]["sound"]["most"] == [0.0]
 
 
 @pytest.mark.slow
