@@ -101,7 +101,7 @@ def diarize(pipeline, file: Mapping, changes: dict):
     pipeline.instantiate(values)
     if no_network:
         model = pipeline.segmentation.model
-        return pipeline.first_pass.fuse(file, visual_model=model).output.speaker_diarization
+        return pipeline.first_pass.fuse(file, visual_model=model).kept.speaker_diarization
     return pipeline.apply(file)
 
 

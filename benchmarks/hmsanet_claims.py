@@ -434,7 +434,7 @@ def pipelines(given: argparse.Namespace) -> None:
         fused = fuse(prepared, visual_model=models[missing[0]])
         turns = {
             "sound": fused.output.audio_only,
-            "late fusion": fused.output.speaker_diarization,
+            "late fusion": fused.kept.speaker_diarization,
         }
         pipeline.first_pass.fuse = lambda *_, fused=fused, **__: fused
         for key in missing:

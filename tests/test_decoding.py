@@ -16,6 +16,7 @@ from pyannote_av.fusion.decoding import (
     add_faces,
     decode,
     face_evidence,
+    gain_of,
     keep_unseen,
     log_odds,
     most_likely,
@@ -106,6 +107,43 @@ def test_order_of_speakers_does_not_matter(evidence, order):
 def test_turns_of_speakers_who_are_not_seen_stay(chosen, sound, seen, expected):
     found = keep_unseen(*(np.array([row], bool) for row in (chosen, sound, seen)))
     assert found.astype(int).tolist() == [list(expected)]
+
+
+@pytest.mark.parametrize(("seconds", "moved"), [(2.9, False), (3.1, True)])
+def test_an_unseen_speaker_whom_the_sound_hardly_knows_replaces_nobody(seconds, moved):
+    # the first speaker is visible and silent, the second is not visible
+    steps, own = 1000, round(100 * seconds)
+    sound = np.zeros((steps, 2), bool)
+    sound[:500, 0] = True
+    sound[500 : 500 + own, 1] = True
+    seen = np.zeros_like(sound)
+    seen[:, 0] = True
+    evidence = np.float32(np.where(sound, 3.0, -3.0))
+    evidence[200:400] = [-8.0, -1.0]
+    counts = np.where(sound.any(axis=1, keepdims=True), [[0.02, 0.96, 0.02]], [[0.96, 0.02, 0.02]])
+    options = {"num_voices": 2, "min_new": 1.0, "sound": sound, "seen": seen}
+    found = decode(evidence, counts, 2.0, NO_MINIMUM, **options).active
+    assert found[250:350].astype(int).tolist() == [[not moved, moved]] * 100
+    assert (found[450:] == sound[450:]).all()
+
+
+@given(st.integers(0, 99), st.integers(1, 5))
+def test_the_gain_is_the_likelihood_of_a_decision_over_that_of_the_sound(seed, speakers):
+    rng = np.random.default_rng(seed)
+    evidence, counts = rng.normal(0, 3, (50, speakers)), rng.dirichlet([0.3] * 3, 50)
+    sound, seen = (rng.random((2, 50, speakers)) < 0.4).astype(bool)
+    active = most_likely(evidence, counts, 2.0)
+    options = {"sound": sound, "seen": seen, "log_odds": evidence, "counts": counts, "weight": 2.0}
+    assert gain_of(sound, **options) == 0.0
+    # nothing is likelier than the most likely sets, but sets of more than three have no prior
+    sound &= sound.cumsum(axis=1) <= 3
+    assert gain_of(active, **{**options, "sound": sound}) >= 0.0
+    one, two = np.array([[[True, False]], [[False, True]]])
+    found = gain_of(two, one, one, np.float32([[-1.0, 2.0]]), np.float32([[0, 1, 0]]), 2.0)
+    assert found == pytest.approx(3.0)
+    # of adding somebody: log-odds, and the probability of two speakers relative to that of one
+    found = gain_of(one | two, one, one, np.float32([[1, 2]]), np.float32([[0.2, 0.6, 0.2]]), 2.0)
+    assert found == pytest.approx(2.0 + 2 * np.log(0.2 / 0.6))
 
 
 @given(st.integers(0, 99), st.integers(1, 5))

@@ -9,6 +9,7 @@ from pyannote.core import Annotation, Segment
 
 from pyannote_av.core.output import AVDiarizeOutput, Report
 from pyannote_av.core.tracks import FaceTracks
+from pyannote_av.fusion.guard import MIN_GAIN
 from pyannote_av.fusion.identities import FaceIdentities
 from pyannote_av.fusion.speakers import Speakers
 from pyannote_av.pipelines.late_fusion import Fused, LateFusion
@@ -34,7 +35,7 @@ def first_pass(refused: bool = False) -> Fused:
     report = Report(duration=4.0, reasons=["a reason"])
     found = AVDiarizeOutput(turns("A", "B"), turns("A", "B"), face_tracks=tracks(), report=report)
     sound = Speakers.of_sound(found, 4.0)
-    return Fused(found, sound, FaceIdentities.empty(), 0.0, {}, refused)
+    return Fused(found, 0.0, found, sound, FaceIdentities.empty(), 0.0, {}, refused)
 
 
 def test_the_report_speaks_of_the_final_result():
@@ -45,28 +46,45 @@ def test_the_report_speaks_of_the_final_result():
         face_tracks=tracks(track0="B"),
         report=first.output.report,
     )
-    first.conclude(final)
+    assert first.conclude(final, 1.0) is final
     assert final.report.video_used
     assert final.report.reasons == ["a reason", "1 of 2 speakers have a face"]
     # the only face is not one of the trusted identities
     assert [one["start"] for one in final.report.ignored_regions] == [0.0, 2.0, 4.0]
     assert final.report.changes == []  # the turn after the end of the file does not count
-    first.conclude(AVDiarizeOutput(turns("B", "B"), turns("B", "B"), report=first.output.report))
+    other = AVDiarizeOutput(turns("B", "B"), turns("B", "B"), report=first.output.report)
+    first.conclude(other, 1.0)
     assert final.report.changes == [
         "50.0 % of the speech: 1.5 s given to another speaker, 0.0 s added, 0.0 s removed"
     ]
 
 
+def test_changes_with_little_evidence_are_not_made():
+    first = first_pass()
+    final = AVDiarizeOutput(turns("B", "B"), turns("B", "B"), report=first.output.report)
+    assert first.conclude(final, MIN_GAIN - 0.01) is first.output
+    report = first.output.report
+    assert report.changes == []
+    assert report.reasons[1] == (
+        "the picture gives too little evidence to change the turns of the sound (0.14, and 0.15 is "
+        "needed)"
+    )
+    # nothing is said if nothing would have changed
+    first = first_pass()
+    first.conclude(first.output, 0.0)
+    assert not any("evidence" in reason for reason in first.output.report.reasons)
+
+
 def test_without_a_named_face_the_report_says_so():
     first = first_pass()
-    first.conclude(first.output)
+    first.conclude(first.output, 0.0)
     assert not first.output.report.video_used
     assert "no face was associated with a voice" in str(first.output.report)
 
 
 def test_nothing_is_added_to_the_reason_why_the_video_was_refused():
     first = first_pass(refused=True)
-    first.conclude(first.output)
+    first.conclude(first.output, 0.0)
     assert first.output.report.reasons == ["a reason"]
     assert not first.output.report.ignored_regions
 

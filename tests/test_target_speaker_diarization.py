@@ -27,7 +27,13 @@ from pyannote_av.fusion.activities import (
     to_annotation,
 )
 from pyannote_av.fusion.identities import FaceIdentities, FaceIdentity
-from pyannote_av.fusion.targets import FaceFeatures, TargetSpeaker, find_targets, join_faces
+from pyannote_av.fusion.targets import (
+    FaceFeatures,
+    TargetSpeaker,
+    agreement,
+    find_targets,
+    join_faces,
+)
 from pyannote_av.models.hmsanet.model import HMSANet
 from pyannote_av.pipelines.collectors import VisualFeatureCollector
 from pyannote_av.pipelines.inference import AVInference
@@ -200,6 +206,30 @@ def test_faces_join_the_voice_they_speak_with():
     unknown = [TargetSpeaker("a"), *targets[2:4]]
     assert join_faces(unknown, 1, heard[:3], -1.0) == unknown
     assert join_faces(targets[:2], 2, heard[:2], 0.5) == targets[:2]
+    # faces that are silent while the voice speaks are not joined to it
+    agrees = np.array([[True, True], [True, True], [False, True], [True, True]])
+    joined = join_faces(targets, 2, heard, 0.5, agrees)
+    assert joined[0].tracks == (1, 3, 4)
+
+
+def test_a_face_agrees_with_a_voice_if_it_speaks_with_it():
+    targets = [
+        TargetSpeaker("a", voice(0)),
+        TargetSpeaker("b", voice(1)),
+        TargetSpeaker("c", None, faces_in((0, 100)), (1,)),
+        TargetSpeaker("d", None, faces_in((45, 55)), (2,)),
+    ]
+    turns = np.zeros((400, 2), bool)
+    turns[:200, 0] = turns[190:, 1] = True  # 1.9 s of a alone, 2 s of b alone
+    posteriors = np.zeros((400, 4))
+    posteriors[:70, 2] = posteriors[200:250, 2] = 0.6
+    posteriors[70:190, 2] = 0.4
+    # d is visible for 0.1 s of a alone: too little to know; and silent while b speaks
+    assert agreement(targets, turns, posteriors).tolist() == [[True, False], [True, True]]
+    posteriors[60:70, 2] = 0.4
+    posteriors[250:268, 2] = 0.6
+    assert agreement(targets, turns, posteriors).tolist() == [[False, True], [True, True]]
+    assert agreement(targets[:2], turns, posteriors[:, :2]).shape == (0, 2)
 
 
 @given(st.integers(0, 50))

@@ -15,10 +15,14 @@ hears fewer than two speakers. In an overlap, it decides only who speaks.
 
 Only the sound knows anything about a speaker whose face is not visible. The turns of this speaker
 stay as the sound has them, apart from minimum durations, unless the speaker takes the place of one
-whose face is visible, or gives way to one.
+whose face is visible, or gives way to one. A speaker takes the place of others only if the sound
+has some seconds of speech of this speaker: with less, it does not know the voice.
 
 A network that was trained on simulated conversations knows speakers well, and the boundaries of
-real speech badly. Its log-odds therefore do not change the size of S, but only who is in it.
+real speech less well. Its log-odds therefore decide mostly who is in S, and only in part its size.
+
+All changes together also have a likelihood: the gain is the difference between the sum of the
+decision and that of the turns of the sound. If it is low, the turns of the sound should be kept.
 """
 
 from __future__ import annotations
@@ -44,6 +48,8 @@ _THREE = 0.1
 _WIDTH = 21
 #: bound on the absolute speaking score of a face, in log-odds
 _CLIP = 4.0
+#: seconds of speech in the sound without which a speaker who is not visible replaces nobody
+_HEARD = 3.0
 #: steps that are decided together (ten minutes), so that long files take little more memory
 _BLOCK = 60_000
 
@@ -163,7 +169,6 @@ def most_likely(
     counts: np.ndarray,
     weight: float,
     preference: np.ndarray | float = 0.0,
-    width: int = 1,
 ) -> np.ndarray:
     """Most likely set of speakers of each step.
 
@@ -177,30 +182,33 @@ def most_likely(
         Weight of these probabilities.
     preference : (steps, speakers) array, optional
         Further log-odds, which decide only who speaks, and not how many.
-    width : int, optional
-        Number of steps over which all log-odds are averaged to decide who speaks.
 
     Returns
     -------
     active : (steps, speakers) bool array
         At most three are active.
     """
-    number = np.empty(len(evidence), int)
-    for first in range(0, len(evidence), _BLOCK):
-        steps = slice(first, first + _BLOCK)
-        number[steps] = _how_many(evidence[steps], counts[steps], weight)
-    return likeliest(averaged(evidence + preference, width), number)
+    return likeliest(evidence + preference, _how_many(evidence, counts, weight))
 
 
 def _how_many(evidence: np.ndarray, counts: np.ndarray, weight: float) -> np.ndarray:
     """Size of the most likely set of speakers of each step"""
+    number = np.empty(len(evidence), int)
+    largest = min(3, evidence.shape[1])
+    for first in range(0, len(evidence), _BLOCK):
+        steps = slice(first, first + _BLOCK)
+        own, prior = evidence[steps], _prior(counts[steps], weight)
+        best = -np.partition(-own, range(largest), axis=1)[:, :largest] if largest else own
+        total = np.concatenate([np.zeros((len(own), 1)), best.cumsum(axis=1)], axis=1)
+        number[steps] = (total + prior[:, : largest + 1]).argmax(axis=1)
+    return number
+
+
+def _prior(counts: np.ndarray, weight: float) -> np.ndarray:
+    """Weighted log-probability of 0 to 3 speakers: (steps, 4)"""
     counts = np.clip(counts, _CERTAIN, 1.0)
     counts = counts / counts.sum(axis=1, keepdims=True)
-    prior = weight * np.log(np.concatenate([counts, _THREE * counts[:, 2:]], axis=1))
-    largest = min(3, evidence.shape[1])
-    best = -np.partition(-evidence, range(largest), axis=1)[:, :largest] if largest else evidence
-    total = np.concatenate([np.zeros((len(evidence), 1)), best.cumsum(axis=1)], axis=1)
-    return (total + prior[:, : largest + 1]).argmax(axis=1)
+    return weight * np.log(np.concatenate([counts, _THREE * counts[:, 2:]], axis=1))
 
 
 def keep_unseen(chosen: np.ndarray, sound: np.ndarray, seen: np.ndarray) -> np.ndarray:
@@ -233,6 +241,42 @@ def averaged(evidence: np.ndarray, width: int) -> np.ndarray:
     return uniform_filter1d(evidence, width, axis=0, mode="nearest") if width > 1 else evidence
 
 
+def gain_of(
+    active: np.ndarray,
+    sound: np.ndarray,
+    seen: np.ndarray,
+    log_odds: np.ndarray,
+    counts: np.ndarray,
+    weight: float,
+) -> float:
+    """How much likelier a decision is than the turns of the sound.
+
+    Parameters
+    ----------
+    active, sound, seen : (steps, speakers) bool arrays
+        The decision, the turns of the sound, and where the face of each speaker is visible.
+    log_odds : (steps, speakers) array
+        All evidence about each speaker.
+    counts, weight
+        See :func:`most_likely`.
+
+    Returns
+    -------
+    gain : float
+        Difference of log-likelihoods, divided by the number of steps in which the sound has speech
+        and any face is visible.
+    """
+    rows = np.flatnonzero((active != sound).any(axis=1))
+    prior, place = _prior(counts[rows], weight), np.arange(len(rows))
+
+    def total(speaks: np.ndarray) -> float:
+        size = speaks.sum(axis=1).clip(max=3)
+        return float((log_odds[rows] * speaks).sum() + prior[place, size].sum())
+
+    visible = sound.any(axis=1) & seen.any(axis=1)
+    return (total(active[rows]) - total(sound[rows])) / max(1, int(visible.sum()))
+
+
 class Decision(NamedTuple):
     """Who speaks when.
 
@@ -243,11 +287,14 @@ class Decision(NamedTuple):
     active : (steps, kept speakers) bool array
     probability : (steps, kept speakers) float32 array
         Probability of each speaker according to all evidence.
+    gain : float
+        See :func:`gain_of`.
     """
 
     kept: list[int]
     active: np.ndarray
     probability: np.ndarray
+    gain: float
 
 
 def decode(
@@ -289,12 +336,15 @@ def decode(
         preference = np.zeros_like(evidence)
     if sound is None or seen is None:
         sound, seen = np.zeros(evidence.shape, bool), np.ones(evidence.shape, bool)
+    heard = sound.sum(axis=0) >= _HEARD * STEP_RATE
+    barred = ~(heard | seen | sound)
+    likely = averaged(evidence + preference, _WIDTH)
 
     def decide(columns: list[int] | slice) -> np.ndarray:
-        own, preferred = evidence[:, columns], preference[:, columns]
-        chosen = most_likely(own, counts, weight, preferred, _WIDTH)
+        own = np.where(barred[:, columns], -np.inf, likely[:, columns])
+        chosen = likeliest(own, _how_many(evidence[:, columns], counts, weight))
         chosen = keep_unseen(chosen, sound[:, columns], seen[:, columns])
-        return _lasting(chosen, averaged(own + preferred, _WIDTH), durations)
+        return _lasting(chosen, own, durations)
 
     active = decide(slice(None))
     seconds = active.sum(axis=0) / STEP_RATE
@@ -303,8 +353,9 @@ def decode(
     kept = [*range(num_voices), *sorted(new[: int(min(len(new), max(0, most - num_voices)))])]
     if len(kept) < active.shape[1]:
         active = decide(kept)
+    gain = gain_of(active, sound[:, kept], seen, likely[:, kept], counts, weight)
     total = evidence[:, kept] + preference[:, kept]
-    return Decision(kept, active, 1 / (1 + np.exp(-total)))
+    return Decision(kept, active, 1 / (1 + np.exp(-total)), gain)
 
 
 def _lasting(chosen: np.ndarray, evidence: np.ndarray, durations: Durations) -> np.ndarray:
@@ -313,6 +364,7 @@ def _lasting(chosen: np.ndarray, evidence: np.ndarray, durations: Durations) -> 
     lost = np.flatnonzero(chosen.any(axis=1) & ~active.any(axis=1))
     if len(lost) and chosen.shape[1] > 1:
         others = np.where(chosen[lost], -np.inf, evidence[lost])
-        active[lost, others.argmax(axis=1)] = True
+        next_likely = others.argmax(axis=1)
+        active[lost, next_likely] = others[np.arange(len(lost)), next_likely] > -np.inf
         active = enforce(active, durations)
     return active

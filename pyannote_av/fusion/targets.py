@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyannote_av.core.grid import FRAME_RATE
+from pyannote_av.core.grid import FRAME_RATE, STEPS
 from pyannote_av.fusion.association import cosine
 from pyannote_av.fusion.identities import SIMULTANEOUS_FRAMES
 from pyannote_av.fusion.speakers import next_label
@@ -16,6 +16,12 @@ from pyannote_av.fusion.speakers import next_label
 if TYPE_CHECKING:
     from pyannote_av.core.tracks import FaceTracks
     from pyannote_av.fusion.identities import FaceIdentities
+
+
+#: minimum share of the speech of a voice in which its face speaks, where it is visible
+_AGREEMENT = 1 / 3
+#: steps of such speech without which agreement is unknown
+_ENOUGH = 25
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,6 +142,7 @@ def join_faces(
     num_voices: int,
     voiceprints: np.ndarray,
     similarity: float,
+    agrees: np.ndarray | None = None,
 ) -> list[TargetSpeaker]:
     """Join faces without a voice to the voices that are active while these faces speak.
 
@@ -151,6 +158,8 @@ def join_faces(
         Minimum cosine similarity between this embedding and the voiceprint of a voice to join a
         face to it. A face is never joined to a voice with another face that is visible at the same
         time.
+    agrees : (num_targets - num_voices, num_voices) bool array, optional
+        Pairs of a face and a voice that may belong together; see :func:`agreement`.
 
     Returns
     -------
@@ -163,6 +172,8 @@ def join_faces(
         if voice.voiceprint is not None:
             alike[:, v] = [cosine(own, voice.voiceprint) for own in voiceprints[num_voices:]]
     alike[~(alike >= similarity)] = -np.inf
+    if agrees is not None:
+        alike[~agrees] = -np.inf
     while np.isfinite(alike).any():
         face, v = np.unravel_index(alike.argmax(), alike.shape)
         if _together(voices[v], faces[face]):
@@ -176,6 +187,35 @@ def join_faces(
         alike[face] = -np.inf
         faces[face] = None
     return [*voices, *(face for face in faces if face is not None)]
+
+
+def agreement(
+    targets: Sequence[TargetSpeaker], turns: np.ndarray, posteriors: np.ndarray
+) -> np.ndarray:
+    """Faces that speak often enough while a voice speaks alone, where they are visible.
+
+    Parameters
+    ----------
+    targets : sequence of TargetSpeaker
+        See :func:`find_targets`.
+    turns : (steps, num_voices) bool array
+        Turns of the voices, which are the first targets.
+    posteriors : (steps, num_targets) array
+        Probability that each target speaks.
+
+    Returns
+    -------
+    agrees : (num_targets - num_voices, num_voices) bool array
+        True also where a face is visible for less than 0.25 s of the speech of a voice.
+    """
+    alone = turns & (turns.sum(axis=1, keepdims=True) == 1)
+    frames, agrees = -(-len(turns) // STEPS), []
+    for k in range(turns.shape[1], len(targets)):
+        visible = alone & targets[k].visible(0, frames).repeat(STEPS)[: len(turns), None]
+        both = visible & (posteriors[:, [k]] >= 0.5)
+        shown = visible.sum(axis=0)
+        agrees.append((shown < _ENOUGH) | (both.sum(axis=0) >= _AGREEMENT * shown))
+    return np.array(agrees, bool).reshape(-1, turns.shape[1])
 
 
 def _together(one: TargetSpeaker, other: TargetSpeaker) -> bool:

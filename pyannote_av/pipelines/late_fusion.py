@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -53,6 +53,11 @@ class Fused(NamedTuple):
     Attributes
     ----------
     output : AVDiarizeOutput
+    gain : float
+        How much likelier it is than the turns of the sound; see
+        :func:`~pyannote_av.fusion.decoding.gain_of`.
+    sound_only : AVDiarizeOutput
+        The turns of the sound, with the same faces.
     speakers : Speakers
         Evidence of the sound about each speaker.
     identities : FaceIdentities
@@ -66,21 +71,43 @@ class Fused(NamedTuple):
     """
 
     output: AVDiarizeOutput
+    gain: float
+    sound_only: AVDiarizeOutput
     speakers: Speakers
     identities: FaceIdentities
     offset: float
     features: dict[int, list[FaceFeatures]]
     refused: bool
 
-    def conclude(self, output: AVDiarizeOutput) -> None:
-        """Add to the report what changed, how many speakers have a face, and where there is none.
+    @property
+    def kept(self) -> AVDiarizeOutput:
+        """The result of late fusion: `output`, or `sound_only` if there is little evidence."""
+        return self.sound_only if guard.refuse_changes(self.gain) else self.output
+
+    def conclude(self, output: AVDiarizeOutput, gain: float) -> AVDiarizeOutput:
+        """Keep the turns of the sound if the picture has little to say, and complete the report.
+
+        The report then says what changed, how many speakers have a face, and where there is none.
 
         Parameters
         ----------
         output : AVDiarizeOutput
-            The final result: `output`, or what a further pass made of it. Its report is changed.
+            `output`, or what a further pass made of it.
+        gain : float
+            How much likelier it is than the turns of the sound.
+
+        Returns
+        -------
+        output : AVDiarizeOutput
+            The same, or `sound_only`.
         """
-        report, turns, tracks = output.report, output.speaker_diarization, output.face_tracks
+        report = output.report
+        if refusal := guard.refuse_changes(gain):
+            if output.speaker_diarization != self.sound_only.speaker_diarization:
+                report.reasons.append(refusal)
+                report.changes.clear()
+            output = self.sound_only
+        turns, tracks = output.speaker_diarization, output.face_tracks
         labels = turns.labels()
         names = [*self.speakers.labels, *(one for one in labels if one not in self.speakers.labels)]
         before, after = (
@@ -90,7 +117,7 @@ class Fused(NamedTuple):
         if (before != after).any():
             report.changes.insert(0, changes(before, after))
         if self.refused or tracks is None:
-            return
+            return output
         with_face = set(labels) & set(tracks.speaker.values())
         report.video_used = bool(with_face)
         report.reasons.append(
@@ -99,6 +126,7 @@ class Fused(NamedTuple):
             else "no face was associated with a voice"
         )
         report.ignored_regions = _regions_without_faces(turns, self.identities, tracks)
+        return output
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,8 +145,8 @@ class LateFusion(DiarizationPipeline):
     Each face is then associated with the speaker whose speech matches its speaking scores. Faces
     can split a speaker, and merge two speakers. Then, who speaks is decided anew for every 10 ms,
     from the posteriors of the sound and the speaking scores together; see
-    :mod:`pyannote_av.fusion.decoding`. If the video is not reliable, or shows no face, the
-    audio-only turns are returned.
+    :mod:`pyannote_av.fusion.decoding`. If the video is not reliable, shows no face, or gives little
+    evidence for changes, the audio-only turns are returned.
 
     The association follows the late fusion of 3D-Speaker
     (https://github.com/modelscope/3D-Speaker), but keeps overlap and off-screen speakers.
@@ -271,8 +299,8 @@ class LateFusion(DiarizationPipeline):
             An ``Annotation`` while ``self.training``.
         """
         fused = self.fuse(file, num_speakers, min_speakers, max_speakers, hook)
-        fused.conclude(fused.output)
-        return fused.output.speaker_diarization if self.training else fused.output
+        output = fused.conclude(fused.output, fused.gain)
+        return output.speaker_diarization if self.training else output
 
     def fuse(
         self,
@@ -318,17 +346,22 @@ class LateFusion(DiarizationPipeline):
             refused = self._refuse_video(file, audio, tracks, offset, report)
             if not refused:
                 identities = self._find_identities(tracks, offset, report)
+            sound = speakers = Speakers.of_sound(audio, report.duration)
+            output, gain = None, 0.0
             if identities.identities:
                 speakers = self._find_speakers(audio, identities, bounds, report)
-                output = self._decide_turns(
+                output, gain = self._decide_turns(
                     file, audio, speakers, identities, bounds, tracks, report
                 )
-            else:
-                speakers = Speakers.of_sound(audio, report.duration)
-                turns = audio.speaker_diarization, audio.exclusive_speaker_diarization
-                output = output_of(*turns, speakers, audio, tracks, report)
-        hook("fusion", output.speaker_diarization)
-        return Fused(output, speakers, identities, offset, faces.features, refused)
+            turns = audio.speaker_diarization, audio.exclusive_speaker_diarization
+            sound = replace(sound, faces=speakers.faces)
+            sound_only = output_of(*turns, sound, audio, tracks, report)
+            output = output or sound_only
+        fused = Fused(
+            output, gain, sound_only, speakers, identities, offset, faces.features, refused
+        )
+        hook("fusion", fused.kept.speaker_diarization)
+        return fused
 
     # ---------------------------------------------------------------------------------- steps
 
@@ -506,8 +539,8 @@ class LateFusion(DiarizationPipeline):
         bounds: Mapping[str, int | None],
         tracks: FaceTracks,
         report: Report,
-    ) -> AVDiarizeOutput:
-        """Decide who speaks when, from the sound and the speaking scores"""
+    ) -> tuple[AVDiarizeOutput, float]:
+        """Decide who speaks when, from the sound and the speaking scores; also returns the gain"""
         labels = list(speakers.labels)
         owned = {track for own in speakers.faces.values() for face in own for track in face.tracks}
         faces = [speakers.faces.get(label, []) for label in labels]
@@ -537,9 +570,8 @@ class LateFusion(DiarizationPipeline):
         speakers.faces.update({labels[k]: faces[k] for k in decision.kept if faces[k]})
         turns = to_annotation(decision.active, names, file["uri"])
         alone = exclusive(decision.active, decision.probability)
-        return output_of(
-            turns, to_annotation(alone, names, file["uri"]), speakers, audio, tracks, report
-        )
+        alone = to_annotation(alone, names, file["uri"])
+        return output_of(turns, alone, speakers, audio, tracks, report), decision.gain
 
     @property
     def weights(self) -> Weights:

@@ -37,11 +37,14 @@ from pyannote_av.fusion.decoding import (
 )
 from pyannote_av.fusion.identities import FaceIdentity
 from pyannote_av.fusion.speakers import Speakers
-from pyannote_av.fusion.targets import TargetSpeaker, find_targets, join_faces
+from pyannote_av.fusion.targets import TargetSpeaker, agreement, find_targets, join_faces
 from pyannote_av.models.embedding.voiceprints import enrol, speaker_features
 from pyannote_av.models.loading import ModelReference, load_model
 from pyannote_av.pipelines.inference import AVInference
 from pyannote_av.pipelines.late_fusion import Fused, LateFusion
+
+#: share of the log-odds of the network about visible speakers that also counts for their number
+_COUNT_SHARE = 0.5
 
 
 class TargetSpeakerDiarization(DiarizationPipeline):
@@ -51,9 +54,10 @@ class TargetSpeakerDiarization(DiarizationPipeline):
     speakers. The second pass is a network that takes these people as target speakers, each with a
     voiceprint, a face or both. It predicts jointly when each of them speaks. Its log-odds are added
     to the evidence of the first pass, and who speaks is decided again. How many people speak at a
-    time is still decided by sound and faces; see :mod:`pyannote_av.fusion.decoding`. Where no face
-    is visible, the network has no say. If the video shows no usable face, or the second pass
-    changes the first one too much, the output of the first pass is returned.
+    time is still decided mostly by sound and faces; see :mod:`pyannote_av.fusion.decoding`. Where
+    no face is visible, the network has no say. If the video shows no usable face, or the second
+    pass changes the first one too much, the output of the first pass is returned. If the picture
+    gives little evidence for changes, the turns of the sound are kept.
 
     Parameters
     ----------
@@ -84,7 +88,8 @@ class TargetSpeakerDiarization(DiarizationPipeline):
         durations of turns, gaps and new speakers, are those of the first pass.
     join_similarity : float
         A face without a voice is joined to a speaker if the embedding of the audio during which
-        this face speaks has at least this cosine similarity to the voiceprint of the speaker.
+        this face speaks has at least this cosine similarity to the voiceprint of the speaker, and
+        it speaks during a third of the turns of the speaker in which it is visible.
     max_change : float
         Maximum difference between the two passes, as a fraction of the speech of the first one.
     first_pass : dict
@@ -181,15 +186,15 @@ class TargetSpeakerDiarization(DiarizationPipeline):
         # the first pass leaves gaps, and the network needs the most memory
         release_freed()
         report = first.output.report
-        output = first.output
+        output, gain = first.output, first.gain
         if first.identities.identities or self.oracle_vad:
             with report.stage("voiceprints"):
                 embeddings = self._embed_windows(file)
             with report.stage("target speakers"):
                 most = num_speakers or max_speakers or np.inf
-                output = self._second_pass(file, first, embeddings, most, hook)
+                output, gain = self._second_pass(file, first, embeddings, most, hook)
             report.components["segmentation"] = type(model).__name__
-        first.conclude(output)
+        output = first.conclude(output, gain)
         hook("target speakers", output.speaker_diarization)
         return output.speaker_diarization if self.training else output
 
@@ -206,12 +211,15 @@ class TargetSpeakerDiarization(DiarizationPipeline):
 
     def _second_pass(
         self, file: Mapping, fused: Fused, embeddings: np.ndarray, most: float, hook: Callable
-    ) -> AVDiarizeOutput:
-        """Run the network on all targets, repeatedly with updated voiceprints if requested"""
+    ) -> tuple[AVDiarizeOutput, float]:
+        """Run the network on all targets, repeatedly with updated voiceprints if requested.
+
+        Returns the output and its gain; with oracle VAD, the gain is infinite.
+        """
         first, report = fused.output, fused.output.report
         labels = list(first.speaker_diarization.labels())
         if not labels:
-            return first
+            return first, fused.gain
         num_steps = STEPS * (file["waveform"].shape[1] // SAMPLES_PER_FRAME)
         before = from_annotation(first.speaker_diarization, labels, num_steps)
         active = before
@@ -226,16 +234,16 @@ class TargetSpeakerDiarization(DiarizationPipeline):
                 fused.offset,
             )
             posteriors = self._predict(file, targets, embeddings, fused.speakers, hook)
-            joined = self._join_faces(targets, posteriors, embeddings, len(labels))
+            joined = self._join_faces(targets, before, posteriors, embeddings)
             if len(joined) < len(targets):
                 report.numbers["faces that joined a voice"] = len(targets) - len(joined)
                 targets = joined
                 posteriors = self._predict(file, targets, embeddings, fused.speakers, hook)
             decision = self._decide(posteriors, targets, fused, len(labels), num_steps, most)
-            active, probabilities = decision.active, decision.probability
+            active, probabilities, gain = decision.active, decision.probability, decision.gain
             targets = [targets[k] for k in decision.kept]
             if self.oracle_vad:
-                active = confine(active, probabilities, file["lab"])
+                active, gain = confine(active, probabilities, file["lab"]), np.inf
 
         change = difference(before, active)
         report.numbers["change by the second pass"] = change
@@ -244,8 +252,8 @@ class TargetSpeakerDiarization(DiarizationPipeline):
                 f"the second pass differs from the first by {100 * change:.0f} % of its speech: "
                 "the first result is kept"
             )
-            return first
-        return self._output(file, first, targets, active, probabilities, embeddings)
+            return first, fused.gain
+        return self._output(file, first, targets, active, probabilities, embeddings), gain
 
     def _predict(
         self,
@@ -272,13 +280,15 @@ class TargetSpeakerDiarization(DiarizationPipeline):
     def _join_faces(
         self,
         targets: Sequence[TargetSpeaker],
+        turns: np.ndarray,
         posteriors: np.ndarray,
         embeddings: np.ndarray,
-        num_voices: int,
     ) -> list[TargetSpeaker]:
         """Targets, of which faces without a voice are joined to the voices that sound like them"""
         alone = likeliest(posteriors, (posteriors >= 0.5).any(axis=1))
-        return join_faces(targets, num_voices, enrol(embeddings, alone), self.join_similarity)
+        agrees = agreement(targets, turns, posteriors)
+        heard = enrol(embeddings, alone)
+        return join_faces(targets, turns.shape[1], heard, self.join_similarity, agrees)
 
     def _decide(
         self,
@@ -304,15 +314,17 @@ class TargetSpeakerDiarization(DiarizationPipeline):
         network = np.zeros_like(evidence)
         network[:, known] = self.network_weight * log_odds(posteriors[:, known])
         network[~sees] = 0.0
+        # of how many people speak, the network knows less
+        shared = np.where(scores != 0, _COUNT_SHARE * network, 0.0)
         return decode(
-            evidence,
+            evidence + shared,
             counts,
             first.count_weight,
             first.durations,
             num_voices=num_voices,
             min_new=first.min_new,
             most=most,
-            preference=preference + network,
+            preference=preference + network - shared,
             sound=sound,
             seen=scores != 0,
         )
