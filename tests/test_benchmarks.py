@@ -6,6 +6,7 @@ import subprocess
 import sys
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks import _runner  # noqa: E402
 from benchmarks.__main__ import main, overview, summaries  # noqa: E402
+from benchmarks.rules import RULES, VARIANTS, without  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results"
 NAMES = list(summaries())
@@ -422,6 +424,23 @@ def test_evidence(data, work, tmp_path):
     rows = {row["variant"]: row for row in content["variants"]}
     assert rows["sound alone"]["worse"] == 0
     assert rows["hmsanet"]["DER"] < rows["sound alone"]["DER"]
+
+
+@pytest.mark.slow
+def test_rules(data, work, tmp_path):
+    run("rules", data, work / "rules", "--files", 2, "--into", tmp_path)
+    content = check_head(tmp_path / "rules.json")
+    rows = {row["variant"]: row for row in content["variants"]}
+    assert rows["sound alone"]["most"] == 0
+    assert set(rows) == {"sound alone", *VARIANTS}
+
+
+def test_rules_are_left_out_for_a_while():
+    for rule, (module, constant, value) in RULES.items():
+        usual = getattr(import_module(module), constant)
+        with without(rule):
+            assert getattr(import_module(module), constant) == value
+        assert getattr(import_module(module), constant) == usual
 
 
 @pytest.mark.slow
