@@ -15,8 +15,8 @@ hears fewer than two speakers. In an overlap, it decides only who speaks.
 
 Only the sound knows anything about a speaker whose face is not visible. The turns of this speaker
 stay as the sound has them, apart from minimum durations, unless the speaker takes the place of one
-whose face is visible, or gives way to one. A speaker takes the place of others only if the sound
-has some seconds of speech of this speaker: with less, it does not know the voice.
+whose face is visible, or gives way to one. To take a place, the speaker needs some seconds of
+speech in the sound: with less, the sound does not know the voice.
 
 A network that was trained on simulated conversations knows speakers well, and the boundaries of
 real speech less well. Its log-odds therefore decide mostly who is in S, and only in part its size.

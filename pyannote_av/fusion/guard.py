@@ -2,7 +2,8 @@
 
 Users report that fusion with a bad video degrades diarization (3D-Speaker issue 91: DER 35 to 40
 on MISP2021). The audio-only turns are therefore kept unless the video has faces, which must be
-large enough, at a sufficient frame rate and in sync. The report lists what was refused, and why.
+large enough, at a sufficient frame rate and in sync, and give some evidence for changes. The report
+lists what was refused, and why.
 """
 
 from __future__ import annotations

@@ -105,17 +105,14 @@ class Fused(NamedTuple):
         if refusal := guard.refuse_changes(gain):
             if output.speaker_diarization != self.sound_only.speaker_diarization:
                 report.reasons.append(refusal)
-                report.changes.clear()
+            report.changes.clear()
             output = self.sound_only
+        else:
+            self._describe_changes(output.speaker_diarization, report)
+        if self.identities.identities and np.isfinite(gain):
+            report.numbers["evidence for changes (log-odds)"] = gain
         turns, tracks = output.speaker_diarization, output.face_tracks
         labels = turns.labels()
-        names = [*self.speakers.labels, *(one for one in labels if one not in self.speakers.labels)]
-        before, after = (
-            from_annotation(one, names, round(report.duration * STEP_RATE))
-            for one in (self.speakers.turns, turns)
-        )
-        if (before != after).any():
-            report.changes.insert(0, changes(before, after))
         if self.refused or tracks is None:
             return output
         with_face = set(labels) & set(tracks.speaker.values())
@@ -127,6 +124,17 @@ class Fused(NamedTuple):
         )
         report.ignored_regions = _regions_without_faces(turns, self.identities, tracks)
         return output
+
+    def _describe_changes(self, turns: Annotation, report: Report) -> None:
+        """Add to the report how `turns` differ from those of the sound, if they do"""
+        known = self.speakers.labels
+        names = [*known, *(label for label in turns.labels() if label not in known)]
+        before, after = (
+            from_annotation(one, names, round(report.duration * STEP_RATE))
+            for one in (self.speakers.turns, turns)
+        )
+        if (before != after).any():
+            report.changes.insert(0, changes(before, after))
 
 
 @dataclass(frozen=True, eq=False)
@@ -356,7 +364,8 @@ class LateFusion(DiarizationPipeline):
             turns = audio.speaker_diarization, audio.exclusive_speaker_diarization
             sound = replace(sound, faces=speakers.faces)
             sound_only = output_of(*turns, sound, audio, tracks, report)
-            output = output or sound_only
+            if output is None:
+                output = sound_only
         fused = Fused(
             output, gain, sound_only, speakers, identities, offset, faces.features, refused
         )
