@@ -121,13 +121,12 @@ def test_cards_tell_what_was_measured():
     assert sha256_of(results) in card
 
 
-# The short sample is at 0.093 and 0.096, the whole one at 0.080 and 0.057: half a second in which
-# one pauses and the other begins is given to both.
+# The sound alone is at 0.096 and 0.052. On the short sample, the picture has too little evidence.
 @pytest.mark.parametrize(
     ("name", "error", "error_alone"),
     [
-        ("short_sample", 0.094, 0.097),
-        pytest.param("sample", 0.081, 0.06, marks=pytest.mark.slow),
+        ("short_sample", 0.097, 0.097),
+        pytest.param("sample", 0.045, 0.06, marks=pytest.mark.slow),
     ],
 )
 def test_hmsanet_diarizes_the_sample(name, error, error_alone, request):
@@ -143,7 +142,7 @@ def test_hmsanet_diarizes_the_sample(name, error, error_alone, request):
         for turns in (output.speaker_diarization, output.audio_only)
     )
     assert found < error
-    assert alone < error_alone
+    assert found <= alone < error_alone
     assert len(output.face_tracks.speaker) == 2  # both faces are somebody
 
 
