@@ -521,6 +521,10 @@ def test_training(corpus, work, tmp_path):
 
 @pytest.mark.slow
 def test_hmsanet_claims(data, corpus, work, tmp_path):
+    from pyannote_av.data.crop_store import CropStore
+    from pyannote_av.data.first_pass import build_first_pass
+
+    build_first_pass(CropStore(corpus))
     networks = ("cgima", "concat", "first-pass")
     small = ("--seeds", 0, "--networks", *networks, "--steps", 1, "--epochs", 1)
     small = (*small, "--data", data, "--conversations", 2)
