@@ -7,11 +7,12 @@ Examples:
 The conversations are the development part of ``recipes/simulated/held_aside.py``, made from DATA
 and kept in WORK. Face tracks are given. Each row leaves out one rule of the shipped pipeline:
 
-- ``gain``: changes need some evidence in all (``fusion/guard.py``)
-- ``heard``: speakers who are not visible, and of whom the sound has little speech, replace nobody
-  (``fusion/decoding.py``)
-- ``agreement``: a face joins only a voice that it speaks with (``fusion/targets.py``)
-- ``share``: the network has a say in how many people speak, where they are visible
+- ``gain``: changes need a minimum of evidence (``fusion/guard.py``)
+- ``speech``: a speaker who is not visible needs some seconds of speech in the sound to take the
+  turns of another one (``fusion/decoding.py``)
+- ``agreement``: a face and a voice are joined only if both speak at the same times
+  (``fusion/targets.py``)
+- ``share``: the network helps to decide how many of the visible people speak
   (``pipelines/target_speaker_diarization.py``)
 
 Writes rules.json: mean DER of the files; the number of files that are worse than sound alone by
@@ -32,7 +33,7 @@ from benchmarks._runner import Results, add, table
 #: module, constant, and its value without the rule
 RULES = {
     "gain": ("pyannote_av.fusion.guard", "MIN_GAIN", -np.inf),
-    "heard": ("pyannote_av.fusion.decoding", "_HEARD", 0.0),
+    "speech": ("pyannote_av.fusion.decoding", "_MIN_SPEECH", 0.0),
     "agreement": ("pyannote_av.fusion.targets", "_AGREEMENT", 0.0),
     "share": ("pyannote_av.pipelines.target_speaker_diarization", "_COUNT_SHARE", 0.0),
 }

@@ -48,8 +48,8 @@ _THREE = 0.1
 _WIDTH = 21
 #: bound on the absolute speaking score of a face, in log-odds
 _CLIP = 4.0
-#: seconds of speech in the sound without which a speaker who is not visible replaces nobody
-_HEARD = 3.0
+#: minimum speech in the sound of a speaker who is not visible and replaces another one, in seconds
+_MIN_SPEECH = 3.0
 #: steps that are decided together (ten minutes), so that long files take little more memory
 _BLOCK = 60_000
 
@@ -263,8 +263,8 @@ def gain_of(
     Returns
     -------
     gain : float
-        Difference of log-likelihoods, divided by the number of steps in which the sound has speech
-        and any face is visible.
+        Difference of log-likelihoods (natural logarithms), divided by the number of steps in which
+        the sound has speech and any face is visible.
     """
     rows = np.flatnonzero((active != sound).any(axis=1))
     prior, place = _prior(counts[rows], weight), np.arange(len(rows))
@@ -336,8 +336,8 @@ def decode(
         preference = np.zeros_like(evidence)
     if sound is None or seen is None:
         sound, seen = np.zeros(evidence.shape, bool), np.ones(evidence.shape, bool)
-    heard = sound.sum(axis=0) >= _HEARD * STEP_RATE
-    barred = ~(heard | seen | sound)
+    known = sound.sum(axis=0) >= _MIN_SPEECH * STEP_RATE
+    barred = ~(known | seen | sound)
     likely = averaged(evidence + preference, _WIDTH)
 
     def decide(columns: list[int] | slice) -> np.ndarray:

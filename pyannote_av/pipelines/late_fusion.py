@@ -85,7 +85,7 @@ class Fused(NamedTuple):
         return self.sound_only if guard.refuse_changes(self.gain) else self.output
 
     def conclude(self, output: AVDiarizeOutput, gain: float) -> AVDiarizeOutput:
-        """Keep the turns of the sound if the picture has little to say, and complete the report.
+        """Keep the turns of the sound if there is little evidence, and complete the report.
 
         The report then says what changed, how many speakers have a face, and where there is none.
 

@@ -287,8 +287,8 @@ class TargetSpeakerDiarization(DiarizationPipeline):
         """Targets, of which faces without a voice are joined to the voices that sound like them"""
         alone = likeliest(posteriors, (posteriors >= 0.5).any(axis=1))
         agrees = agreement(targets, turns, posteriors)
-        heard = enrol(embeddings, alone)
-        return join_faces(targets, turns.shape[1], heard, self.join_similarity, agrees)
+        voiceprints = enrol(embeddings, alone)
+        return join_faces(targets, turns.shape[1], voiceprints, self.join_similarity, agrees)
 
     def _decide(
         self,
