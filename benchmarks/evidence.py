@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks._data import existing
+from benchmarks._harm import harm
 from benchmarks._runner import Results, add, table
 from recipes.simulated.corpus import links, talkers
 
@@ -158,13 +159,12 @@ def run(given: argparse.Namespace, results: Results) -> None:
     scored = {name: evaluate(references, one, maps).per_file() for name, one in turns.items()}
     alone, rows = scored["sound alone"], []
     for name, files in scored.items():
-        row: dict = {"variant": name, "DER": mean(one.der for one in files.values())}
+        ders = ([100 * one[uri].der for uri in references] for one in (files, alone))
+        row: dict = {"variant": name, **harm(*ders)}
         for layout in LAYOUTS:
             some = [one for uri, one in files.items() if uri.startswith(layout)]
             row[layout] = mean(one.der for one in some)
             row[f"{layout}, confusion"] = mean(one.rate(one.confusion) for one in some)
-        worse = {uri: 100 * (one.der - alone[uri].der) for uri, one in files.items()}
-        row |= {"worse": sum(more > 0.5 for more in worse.values()), "most": max(worse.values())}
         rows.append({key: round(v, 2) if isinstance(v, float) else v for key, v in row.items()})
     print(table(rows))
     name = "evidence" if given.talkers == "all" else f"evidence_{given.talkers}"

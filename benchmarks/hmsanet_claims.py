@@ -40,6 +40,7 @@ import numpy as np
 import torch
 
 from benchmarks._data import protocol
+from benchmarks._harm import harm
 from benchmarks._runner import Results, add, table
 from pyannote_av.core.atomic import write_text
 
@@ -64,8 +65,6 @@ THRESHOLDS = np.arange(0.3, 0.91, 0.05).round(2)
 EVERY = 2
 #: frames by which faces are late where gates should close: 0.6 s and more
 OUT_OF_SYNC = (15, 25, 40)
-#: a conversation is worse than sound alone if its DER is higher by more than this, in points
-WORSE = 0.5
 TITLES = {
     "mean": "mean of others",
     "none": "none",
@@ -447,16 +446,12 @@ def pipelines(given: argparse.Namespace) -> None:
         write_text(path, json.dumps(known))
 
 
-def harm(known: dict[str, dict[str, float]], name: str, seeds) -> dict[str, list[float]]:
-    """Mean DER of conversations, how many are worse than sound alone, and by how much, by seed."""
+def harm_by_seed(known: dict[str, dict[str, float]], name: str, seeds) -> dict[str, list[float]]:
+    """Mean DER of conversations and harm of a network, for each seed."""
     keys = [name] if name in known else [f"{name}|{seed}" for seed in seeds]
     rows = [known[key] for key in keys if key in known]
-    more = [np.array([der - known["sound"][uri] for uri, der in row.items()]) for row in rows]
-    return {
-        "DER": [round(float(np.mean([*row.values()])), 2) for row in rows],
-        "worse": [int((one > WORSE).sum()) for one in more],
-        "most": [round(float(one.max()), 2) for one in more],
-    }
+    found = [harm([*row.values()], [known["sound"][uri] for uri in row]) for row in rows]
+    return {key: [one[key] for one in found] for key in found[0]}
 
 
 # ------------------------------------------------------------------------------------ report
@@ -594,7 +589,7 @@ def report(given: argparse.Namespace, results: Results) -> None:
     if (given.work / "pipelines.json").is_file():
         found = json.loads((given.work / "pipelines.json").read_text())
         names = dict.fromkeys(key.split("|")[0] for key in found)
-        result["pipelines"] = {name: harm(found, name, given.seeds) for name in names}
+        result["pipelines"] = {name: harm_by_seed(found, name, given.seeds) for name in names}
         result["conversations"] = len(found["sound"])
         print("\nIn the pipeline: mean DER (%), conversations that are worse than sound, at most")
         print(table([{"": name, **cells} for name, cells in result["pipelines"].items()]))

@@ -26,13 +26,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
 
-import numpy as np
-
+from benchmarks._harm import harm
 from benchmarks._runner import Results, add, table
 
 #: module, constant, and its value without the rule
 RULES = {
-    "gain": ("pyannote_av.fusion.guard", "MIN_GAIN", -np.inf),
+    "gain": ("pyannote_av.fusion.guard", "MIN_GAIN", float("-inf")),
     "speech": ("pyannote_av.fusion.decoding", "_MIN_SPEECH", 0.0),
     "agreement": ("pyannote_av.fusion.targets", "_AGREEMENT", 0.0),
     "share": ("pyannote_av.pipelines.target_speaker_diarization", "_COUNT_SHARE", 0.0),
@@ -86,17 +85,7 @@ def run(given: argparse.Namespace, results: Results) -> None:
         for name, found in turns.items():
             scored = evaluate({uri: reference}, {uri: found}, {uri: whole})["automatic", "Full"]
             ders[name].append(100 * scored.der)
-    alone, rows = np.array(ders["sound alone"]), []
-    for name, found in ders.items():
-        more = np.array(found) - alone
-        rows.append(
-            {
-                "variant": name,
-                "DER": round(float(np.mean(found)), 2),
-                "worse": int((more > 0.5).sum()),
-                "worse by 2": int((more > 2).sum()),
-                "most": round(float(more.max()), 2),
-            }
-        )
+    alone = ders["sound alone"]
+    rows = [{"variant": name, **harm(found, alone)} for name, found in ders.items()]
     print(table(rows))
     results.write("rules", {"files": len(alone), "variants": rows})
