@@ -417,7 +417,7 @@ def test_late_sound(seconds):
 
 @pytest.mark.slow
 def test_evidence(data, work, tmp_path):
-    options = ("--files", 1, "--minutes", 0.25)
+    options = ("--files", 1, "--minutes", 0.5)
     run("evidence", data, work / "evidence", *options, "--into", tmp_path)
     content = check_head(tmp_path / "evidence.json")
     assert content["files"] == 3
